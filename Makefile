@@ -1,0 +1,37 @@
+# Two commands do everything on a machine that has only Python >= 3.11:
+#   make quickstart   environment, then the main job on the embedded synthetic corpus
+#   make test         environment, then lint, types and the test suite
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= quickstart_output
+BIN := $(VENV)/bin
+
+.PHONY: environment quickstart test lint types benchmarks clean
+
+environment: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("ecg_hf needs Python >= 3.11") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+quickstart: environment
+	$(BIN)/ecg-hf quickstart --output $(OUT)
+
+test: lint types
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: environment
+	$(BIN)/ruff check src tests scripts benchmarks
+	$(BIN)/ruff format --check src tests scripts benchmarks
+
+types: environment
+	$(BIN)/mypy
+
+benchmarks: environment
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) $(OUT) .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""CG-DMER: contrastive-generative disentangled multimodal ECG representation (arXiv 2602.21154)."""

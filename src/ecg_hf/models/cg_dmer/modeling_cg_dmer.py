@@ -1,0 +1,436 @@
+"""CG-DMER: the dual encoder, its pretraining objective and its classifier.
+
+Paper: "CG-DMER: Hybrid Contrastive-Generative Framework for Disentangled Multimodal ECG Representation Learning",
+arXiv 2602.21154. No official code is known; what the paper leaves open is a field of :class:`CgDmerConfig`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel
+from transformers import initialization as init
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.models.cg_dmer.configuration_cg_dmer import CgDmerConfig
+from ecg_hf.models.cg_dmer.encoder_cg_dmer import CgDmerEcgDecoder, CgDmerEcgEncoder, LeadTimePositions
+from ecg_hf.models.cg_dmer.text_cg_dmer import (
+    MaskedWordDecoder,
+    build_text_tower,
+    mask_report,
+    pool_text,
+    report_signature,
+)
+from ecg_hf.models.modeling import EcgForClassification, EcgForPreTraining, EcgPreTrainedModel, patch_token_mask
+from ecg_hf.models.outputs import EcgAlignmentOutput, EcgPreTrainingOutput
+from ecg_hf.nn.heads import MlpProjector
+from ecg_hf.nn.losses import (
+    info_nce_loss,
+    normalize_patches,
+    orthogonality_loss,
+    reconstruction_loss,
+    siglip_loss,
+)
+from ecg_hf.nn.masks import PatchMask, mask_patches
+from ecg_hf.nn.patching import gather_tokens, patchify
+from ecg_hf.nn.positions import sincos_positions
+
+__all__ = ["CgDmerForEcgClassification", "CgDmerForPreTraining", "CgDmerModel", "CgDmerPreTrainedModel"]
+
+
+class CgDmerPreTrainedModel(EcgPreTrainedModel):
+    """Initialisation shared by the CG-DMER models."""
+
+    config: CgDmerConfig
+    config_class = CgDmerConfig
+    base_model_prefix = "cg_dmer"
+    _no_split_modules = ["TransformerBlock", "BertLayer"]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        std = float(self.config.initializer_range)
+        if isinstance(module, LeadTimePositions):
+            init.normal_(module.spatial, std=std)
+            if self.config.temporal_positions == "sincos":
+                init.copy_(module.temporal, sincos_positions(*module.temporal.shape))
+            else:
+                init.normal_(module.temporal, std=std)
+        elif isinstance(module, CgDmerEcgDecoder):
+            init.normal_(module.mask_token, std=std)
+        elif isinstance(module, CgDmerForPreTraining) and self.config.siglip_weight > 0.0:
+            init.constant_(module.siglip_log_scale, math.log(self.config.siglip_scale))
+            init.constant_(module.siglip_bias, float(self.config.siglip_bias))
+
+
+class CgDmerModel(CgDmerPreTrainedModel):
+    """ECG encoder, text tower and the two shared projections.
+
+    With ``input_values`` alone it is an ECG encoder; with ``input_ids`` too it aligns records and texts. Nothing is
+    masked here.
+
+    Args:
+        config: The configuration.
+        add_text_tower: Leave out the text tower and projections where only the ECG encoder is wanted.
+    """
+
+    _keys_to_ignore_on_load_unexpected = [r"^ecg_decoder\.", r"^text_decoder\.", r"^.*_specific\.", r"^siglip_"]
+
+    def __init__(self, config: CgDmerConfig, add_text_tower: bool = True) -> None:
+        super().__init__(config)
+        self.ecg_encoder = CgDmerEcgEncoder(config)
+        self.ecg_shared: MlpProjector | None = None
+        if add_text_tower:
+            width, hidden = config.projection_dim, config.projection_hidden_size
+            self.ecg_shared = MlpProjector(config.hidden_size, hidden, width)
+            self.text_encoder = build_text_tower(config)
+            self.text_shared = MlpProjector(config.text_config.hidden_size, hidden, width)  # type: ignore[union-attr]
+        self.post_init()
+        self.freeze_fixed_parameters()
+
+    def freeze_fixed_parameters(self) -> None:
+        """Freeze the text tower's embeddings and lower layers [15], and the temporal table if it is fixed [3]."""
+        if not self.config.learn_temporal_positions:
+            self.ecg_encoder.positions.temporal.requires_grad_(False)
+        if self.ecg_shared is not None and self.config.freeze_text_layers:
+            self.text_encoder.get_input_embeddings().requires_grad_(False)
+            embeddings = getattr(self.text_encoder, "embeddings", None)
+            layers = getattr(getattr(self.text_encoder, "encoder", None), "layer", None)
+            if embeddings is None or layers is None:
+                raise ConfigurationError(
+                    f"freeze_text_layers needs a BERT-like text tower, not {type(self.text_encoder).__name__}; set it to 0"
+                )
+            embeddings.requires_grad_(False)
+            for layer in layers[: self.config.freeze_text_layers]:
+                layer.requires_grad_(False)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The patch tokeniser."""
+        return self.ecg_encoder.tokenizer
+
+    def project_ecg(self, pooled: Tensor) -> Tensor:
+        """Shared ECG embedding, not normalised: ``(batch, hidden_size)`` to ``(batch, projection_dim)``.
+
+        Raises:
+            ConfigurationError: if the model was built without its text tower.
+        """
+        if self.ecg_shared is None:
+            raise ConfigurationError("this model was built without its text tower and projections")
+        projected: Tensor = self.ecg_shared(pooled)
+        return projected
+
+    def get_ecg_features(
+        self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
+    ) -> Tensor:
+        """L2-normalised shared embeddings of records, ``(batch, projection_dim)``."""
+        self.check_input_values(input_values)
+        mask = patch_token_mask(input_values, self.config.patch_size, lead_mask, sample_mask)
+        return F.normalize(self.project_ecg(self.ecg_encoder(input_values, mask)[1]), dim=-1)
+
+    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """L2-normalised shared embeddings of texts, ``(batch, projection_dim)``."""
+        if self.ecg_shared is None:
+            raise ConfigurationError("this model was built without its text tower and projections")
+        outputs = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
+        return F.normalize(self.text_shared(pool_text(outputs, self.config.text_pooling)), dim=-1)
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        input_values: Tensor,
+        lead_mask: Tensor | None = None,
+        sample_mask: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> EcgAlignmentOutput:
+        """Encode records and, if given, texts.
+
+        Args:
+            input_values: float32 ``(batch, leads, samples)`` as the feature extractor makes them.
+            lead_mask: ``(batch, leads)``, 0 for missing leads.
+            sample_mask: ``(batch, samples)``, 0 for padding.
+            input_ids: int64 ``(texts, length)``.
+            attention_mask: ``(texts, length)``.
+            kwargs: ``output_hidden_states``, ``output_attentions``, ``return_dict``.
+        """
+        self.check_input_values(input_values)
+        mask = patch_token_mask(input_values, self.config.patch_size, lead_mask, sample_mask)
+        tokens, pooled = self.ecg_encoder(input_values, mask)
+        ecg_embeds = text_embeds = logits = None
+        if self.ecg_shared is not None and (input_ids is not None or self.config.pooled_feature == "shared"):
+            ecg_embeds = F.normalize(self.project_ecg(pooled), dim=-1)
+        if input_ids is not None:
+            text_embeds = self.get_text_features(input_ids, attention_mask)
+            assert ecg_embeds is not None
+            logits = ecg_embeds @ text_embeds.T / self.config.temperature
+        return EcgAlignmentOutput(
+            last_hidden_state=tokens,
+            pooler_output=pooled if self.config.pooled_feature == "encoder" else ecg_embeds,
+            ecg_embeds=ecg_embeds,
+            text_embeds=text_embeds,
+            logits_per_ecg=logits,
+        )
+
+
+class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
+    """CG-DMER with its decoders, specific branches and total loss (Eq. 10 plus the ECG reconstruction it omits).
+
+    A loss whose weight is 0 is neither computed nor given parameters: the variants of the paper's Table 3 are
+    ``CgDmerConfig.preset(size, variant=...)``.
+    """
+
+    def __init__(self, config: CgDmerConfig) -> None:
+        super().__init__(config)
+        self.cg_dmer = CgDmerModel(config)
+        text_width = config.text_config.hidden_size  # type: ignore[union-attr]
+        width, hidden = config.projection_dim, config.projection_hidden_size
+        if config.orthogonality_weight > 0.0 or config.decode_disentangled:
+            self.ecg_specific = MlpProjector(config.hidden_size, hidden, width)
+            self.text_specific = MlpProjector(text_width, hidden, width)
+        if config.ecg_reconstruction_weight > 0.0:
+            self.ecg_decoder = CgDmerEcgDecoder(config)
+        if config.text_reconstruction_weight > 0.0:
+            self.text_decoder = MaskedWordDecoder(config)
+        if config.siglip_weight > 0.0:
+            learn = config.learn_siglip_scale
+            self.siglip_log_scale = nn.Parameter(torch.zeros(()), requires_grad=learn)
+            self.siglip_bias = nn.Parameter(torch.zeros(()), requires_grad=learn)
+        self.post_init()
+        self.freeze_fixed_parameters()
+
+    def freeze_fixed_parameters(self) -> None:
+        """Freeze the base model's fixed parts and, if configured, SigLIP's scale and bias."""
+        self.cg_dmer.freeze_fixed_parameters()
+        if self.config.siglip_weight > 0.0:
+            self.siglip_log_scale.requires_grad_(self.config.learn_siglip_scale)
+            self.siglip_bias.requires_grad_(self.config.learn_siglip_scale)
+        if self.config.ecg_reconstruction_weight > 0.0 and not self.config.learn_temporal_positions:
+            self.ecg_decoder.positions.temporal.requires_grad_(False)
+
+    @classmethod
+    def from_text_model(cls, text_model: str, config: CgDmerConfig, **kwargs: Any) -> CgDmerForPreTraining:
+        """A fresh model whose text tower is a pretrained one, such as ``ncbi/MedCPT-Query-Encoder``.
+
+        Args:
+            text_model: Folder or Hub name of a BERT-like model in safetensors format.
+            config: Everything else; its ``text_config`` is replaced.
+            kwargs: Passed to ``AutoModel.from_pretrained``.
+        """
+        config.text_config = AutoConfig.from_pretrained(text_model)
+        model = cls(config)
+        pretrained = AutoModel.from_pretrained(text_model, use_safetensors=True, **kwargs)
+        own = model.cg_dmer.text_encoder.state_dict()
+        model.cg_dmer.text_encoder.load_state_dict({k: v for k, v in pretrained.state_dict().items() if k in own})
+        model.freeze_fixed_parameters()
+        return model
+
+    def draw_noise(
+        self, batch: Mapping[str, Tensor], generator: torch.Generator, rows: int | None = None
+    ) -> dict[str, Tensor]:
+        """Noise of the patch mask and the word mask.
+
+        Sizes depend on the configuration, not on a batch's padding, so that a record meets the same noise however
+        the batch around it is cut.
+        """
+        config = self.config
+        values = batch["input_values"]
+        rows = len(values) if rows is None else rows
+        noise: dict[str, Tensor] = {}
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(rows, *shape, generator=generator, device=values.device)
+
+        if config.masks_ecg:
+            noise["patch_noise"] = uniform(config.num_leads, config.num_patches)
+        if config.masks_text:
+            noise["token_noise"] = uniform(config.max_text_length)
+            if config.text_mask_replacement == "bert":
+                noise["choice_noise"] = uniform(config.max_text_length)
+        return noise
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: Tensor,
+        lead_mask: Tensor | None = None,
+        sample_mask: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        patch_noise: Tensor | None = None,
+        token_noise: Tensor | None = None,
+        choice_noise: Tensor | None = None,
+        return_loss: bool = True,
+        **kwargs: Any,
+    ) -> EcgPreTrainingOutput:
+        """One masked forward that feeds every loss.
+
+        Args:
+            input_values: float32 ``(batch, leads, samples)``.
+            lead_mask: ``(batch, leads)``, 0 for missing leads.
+            sample_mask: ``(batch, samples)``, 0 for padding.
+            input_ids: int64 ``(batch, length)``, the reports.
+            attention_mask: ``(batch, length)``.
+            patch_noise: float ``(batch, leads, patches)`` uniform; drawn here if not given.
+            token_noise: float ``(batch, >= length)`` uniform; drawn here if not given.
+            choice_noise: Likewise, for 80/10/10 replacement.
+            return_loss: Accepted because the trainer looks for it; the loss is always computed.
+            kwargs: Ignored.
+
+        Raises:
+            ConfigurationError: if the reports are missing.
+        """
+        config = self.config
+        self.cg_dmer.check_input_values(input_values)
+        if input_ids is None:
+            raise ConfigurationError("CG-DMER is pretrained on pairs: input_ids are missing")
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if (config.masks_ecg and patch_noise is None) or (config.masks_text and token_noise is None):
+            drawn = self.draw_noise({"input_values": input_values}, _default_generator(input_values.device))
+            patch_noise = drawn.get("patch_noise") if patch_noise is None else patch_noise
+            token_noise = drawn.get("token_noise") if token_noise is None else token_noise
+            choice_noise = drawn.get("choice_noise") if choice_noise is None else choice_noise
+
+        token_mask = patch_token_mask(input_values, config.patch_size, lead_mask, sample_mask)
+        mask = None
+        if patch_noise is not None:
+            num_patches = input_values.shape[-1] // config.patch_size
+            mask = mask_patches(patch_noise[..., :num_patches], float(config.mask_ratio), config.mask_strategy)
+        tokens, pooled = self.cg_dmer.ecg_encoder(input_values, token_mask, None if mask is None else mask.visible)
+        ecg_pooled = pooled
+        if mask is not None and config.contrastive_view == "full":
+            ecg_pooled = self.cg_dmer.ecg_encoder(input_values, token_mask)[1]
+
+        masked_text = None
+        if token_noise is not None:
+            choice = token_noise if choice_noise is None else choice_noise
+            masked_text = mask_report(input_ids, attention_mask, token_noise, choice, config)
+        text_outputs = self.cg_dmer.text_encoder(
+            input_ids=input_ids if masked_text is None else masked_text.input_ids, attention_mask=attention_mask
+        )
+        text_pooled = pool_text(text_outputs, config.text_pooling)
+
+        ecg_shared, text_shared = self.cg_dmer.project_ecg(ecg_pooled), self.cg_dmer.text_shared(text_pooled)
+        terms = self._alignment_terms(ecg_shared, text_shared, input_ids, attention_mask)
+        metrics: dict[str, Tensor] = {}
+        ecg_condition = text_condition = None
+        if config.orthogonality_weight > 0.0 or config.decode_disentangled:
+            ecg_specific, text_specific = self.ecg_specific(ecg_pooled), self.text_specific(text_pooled)
+            if config.orthogonality_weight > 0.0:
+                terms["orthogonality"] = orthogonality_loss(ecg_specific, ecg_shared) + orthogonality_loss(
+                    text_specific, text_shared
+                )
+            if config.decode_disentangled:
+                ecg_condition, text_condition = ecg_specific + ecg_shared, text_specific + text_shared
+        reconstruction = None
+        if mask is not None:
+            reconstruction = self.ecg_decoder(tokens, mask, token_mask, ecg_condition)
+            target, weights = self._reconstruction_target(input_values, mask, token_mask)
+            terms["ecg_reconstruction"] = reconstruction_loss(
+                reconstruction, target, weights, reduction=config.reconstruction_reduction
+            )
+            metrics["masked_error_vs_zero"] = _error_against_zero(reconstruction, target, weights)
+        if masked_text is not None:
+            terms["text_reconstruction"] = self.text_decoder(
+                text_outputs.last_hidden_state,
+                input_ids,
+                attention_mask,
+                masked_text,
+                self.cg_dmer.text_encoder.get_input_embeddings(),
+                text_condition,
+            )
+        loss = torch.stack([getattr(config, f"{name}_weight") * term for name, term in terms.items()]).sum()
+        return EcgPreTrainingOutput(
+            loss=loss,
+            loss_terms={name: term.detach() for name, term in terms.items()},
+            metrics=metrics,
+            ecg_embeds=F.normalize(ecg_shared, dim=-1),
+            text_embeds=F.normalize(text_shared, dim=-1),
+            reconstruction=reconstruction,
+            masked_index=None if mask is None else mask.masked,
+        )
+
+    def _alignment_terms(
+        self, ecg: Tensor, text: Tensor, input_ids: Tensor, attention_mask: Tensor
+    ) -> dict[str, Tensor]:
+        config = self.config
+        embeddings = {"ecg": ecg, "text": text}
+        if config.ignore_duplicate_reports:
+            embeddings["report"] = report_signature(input_ids, attention_mask)
+        pool = self.pool_embeddings(embeddings) if config.gather_negatives else embeddings
+        duplicates = None
+        if config.ignore_duplicate_reports:
+            report = pool["report"]
+            duplicates = (report[:, None, :] == report[None, :, :]).all(-1)
+        terms: dict[str, Tensor] = {}
+        if config.contrastive_weight > 0.0:
+            terms["contrastive"] = info_nce_loss(
+                pool["ecg"],
+                pool["text"],
+                temperature=float(config.temperature),
+                form=config.contrastive_form,
+                reduction=config.contrastive_reduction,
+                ignored_pairs=duplicates,
+                normalize=config.normalize_shared,
+            )
+        if config.siglip_weight > 0.0:
+            terms["siglip"] = siglip_loss(
+                pool["ecg"],
+                pool["text"],
+                scale=self.siglip_log_scale.exp(),
+                bias=self.siglip_bias,
+                reduction=config.siglip_reduction,
+                ignored_pairs=duplicates,
+                normalize=config.normalize_shared,
+            )
+        return terms
+
+    def _reconstruction_target(
+        self, input_values: Tensor, mask: PatchMask, token_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        patches = patchify(input_values.float(), self.config.patch_size)
+        target = normalize_patches(patches, self.config.reconstruction_target).flatten(1, 2)
+        if token_mask is None:
+            weights = torch.ones_like(mask.masked, dtype=torch.float32)
+        else:
+            weights = token_mask.gather(1, mask.masked).float()
+        return gather_tokens(target, mask.masked), weights
+
+
+class CgDmerForEcgClassification(CgDmerPreTrainedModel, EcgForClassification):
+    """CG-DMER's ECG encoder with a linear head on the pooled or attention-pooled tokens."""
+
+    _keys_to_ignore_on_load_unexpected = [
+        r"text_encoder\.",
+        r"(ecg|text)_(shared|specific|decoder)\.",
+        r"^siglip_",
+    ]
+
+    def __init__(self, config: CgDmerConfig) -> None:
+        super().__init__(config)
+        self.cg_dmer = CgDmerModel(config, add_text_tower=False)
+        self.build_classifier(config.hidden_size, config.num_attention_heads)
+        self.post_init()
+
+
+def _error_against_zero(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Squared error of the prediction over that of predicting zero; 1 means nothing was learned."""
+    squared = (prediction.detach().float() - target).square().sum(-1)
+    energy = target.square().sum(-1)
+    return (squared * weights).sum() / (energy * weights).sum().clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _default_generator(device: torch.device) -> torch.Generator:
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[index]
+    return torch.default_generator

@@ -1,0 +1,159 @@
+"""The text side of CG-DMER: a BERT-like tower, its pooling, and the head that predicts masked words."""
+
+from __future__ import annotations
+
+import inspect
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+from ecg_hf.models.cg_dmer.configuration_cg_dmer import CgDmerConfig
+from ecg_hf.nn.heads import MaskedTokenHead
+from ecg_hf.nn.losses import masked_token_loss
+from ecg_hf.nn.masks import TokenMask, mask_text_tokens
+from ecg_hf.nn.patching import gather_tokens
+
+__all__ = ["MaskedText", "MaskedWordDecoder", "build_text_tower", "mask_report", "pool_text", "report_signature"]
+
+_PRIME = 2_147_483_647
+
+
+def build_text_tower(config: CgDmerConfig) -> PreTrainedModel:
+    """The text encoder ``config.text_config`` describes, without a pooler where none is used.
+
+    An unused pooler would have parameters without gradient, which DistributedDataParallel refuses.
+    """
+    model_class = MODEL_MAPPING[type(config.text_config)]
+    options = {}
+    if "add_pooling_layer" in inspect.signature(model_class).parameters:
+        options["add_pooling_layer"] = config.text_pooling == "pooler"
+    tower: PreTrainedModel = AutoModel.from_config(config.text_config, **options)
+    return tower
+
+
+def pool_text(outputs: object, pooling: str) -> Tensor:
+    """``(batch, text_hidden)`` from the tower's output: its pooler (as MERL) or the first token."""
+    pooled: Tensor = (
+        outputs.pooler_output if pooling == "pooler" else outputs.last_hidden_state[:, 0]  # type: ignore[attr-defined]
+    )
+    return pooled
+
+
+def report_signature(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """A fingerprint of each text that ignores padding: float32 ``(batch, 2)`` holding exact integers below 2**24.
+
+    Equal texts have equal fingerprints; different ones collide with a probability of about 2**-48. Floats, so that
+    it can travel with the embeddings.
+    """
+    positions = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device, dtype=torch.int64)
+    parts = []
+    for multiplier in (48_271, 69_621):
+        weights = (positions * multiplier) % _PRIME
+        terms = (input_ids.long() + 1) * weights % _PRIME
+        parts.append((terms * attention_mask.long()).sum(1) * multiplier % _PRIME % (1 << 24))
+    return torch.stack(parts, dim=1).float()
+
+
+class MaskedText(NamedTuple):
+    """A report with words hidden.
+
+    Attributes:
+        input_ids: int64 ``(batch, length)``, corrupted.
+        targets: Which positions are to be predicted.
+        labels: int64 ``(batch, k)``: the true ids there.
+    """
+
+    input_ids: Tensor
+    targets: TokenMask
+    labels: Tensor
+
+
+def mask_report(
+    input_ids: Tensor, attention_mask: Tensor, token_noise: Tensor, choice_noise: Tensor, config: CgDmerConfig
+) -> MaskedText:
+    """Hide words of each report.
+
+    Args:
+        input_ids: int64 ``(batch, length)``.
+        attention_mask: ``(batch, length)``.
+        token_noise: float ``(batch, >= length)`` uniform; decides which words.
+        choice_noise: float ``(batch, >= length)`` uniform; decides by what they are replaced (``bert`` mode).
+        config: Probability, mode and special ids.
+    """
+    length = input_ids.shape[1]
+    maskable = attention_mask.bool()
+    for special in config.text_special_token_ids:
+        maskable = maskable & (input_ids != special)
+    targets = mask_text_tokens(token_noise[:, :length], maskable, float(config.text_mask_probability))
+    labels = input_ids.gather(1, targets.positions)
+    replacement = torch.full_like(labels, config.text_mask_token_id)
+    if config.text_mask_replacement == "bert":
+        choice = choice_noise.gather(1, targets.positions)
+        vocabulary = config.text_config.vocab_size  # type: ignore[union-attr]
+        # 80 % mask, 10 % a random word (the last tenth of the noise, stretched over the vocabulary), 10 % unchanged.
+        random_word = ((choice - 0.9) * 10 * vocabulary).long().clamp(0, vocabulary - 1)
+        replacement = torch.where(choice < 0.8, replacement, torch.where(choice < 0.9, labels, random_word))
+    replacement = torch.where(targets.weights.bool(), replacement, labels)
+    return MaskedText(input_ids.scatter(1, targets.positions, replacement), targets, labels)
+
+
+class MaskedWordDecoder(nn.Module):
+    """Predicts hidden words: BERT's head on the encoder's tokens, or on a small causal decoder over them.
+
+    The paper calls the decoder autoregressive but its Eq. 3 has no autoregressive factor; ``text_decoder_layers``
+    chooses between the two readings.
+    """
+
+    def __init__(self, config: CgDmerConfig) -> None:
+        super().__init__()
+        text = config.text_config
+        width, vocabulary = text.hidden_size, text.vocab_size  # type: ignore[union-attr]
+        self.head = MaskedTokenHead(width, vocabulary)
+        if config.decode_disentangled:
+            self.condition = nn.Linear(config.projection_dim, width)
+        self.decoder = None
+        if config.text_decoder_layers:
+            layer = nn.TransformerDecoderLayer(
+                width,
+                text.num_attention_heads,  # type: ignore[union-attr]
+                4 * width,
+                dropout=0.0,
+                activation="gelu",
+                batch_first=True,
+                norm_first=True,
+            )
+            self.decoder = nn.TransformerDecoder(layer, config.text_decoder_layers)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        original_ids: Tensor,
+        attention_mask: Tensor,
+        masked: MaskedText,
+        embeddings: nn.Embedding,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """Loss over the hidden words (Eq. 3); only their positions pass through the vocabulary.
+
+        Args:
+            hidden_states: float ``(batch, length, text_hidden)`` of the corrupted text.
+            original_ids: int64 ``(batch, length)``.
+            attention_mask: ``(batch, length)``.
+            masked: What was hidden.
+            embeddings: The tower's word embeddings, shared with the output layer.
+            condition: float ``(batch, projection_dim)``, only with ``decode_disentangled``.
+        """
+        if self.decoder is not None:
+            length = original_ids.shape[1]
+            shifted = torch.cat([original_ids[:, :1], original_ids[:, :-1]], dim=1)
+            causal = torch.ones(length, length, dtype=torch.bool, device=original_ids.device).triu(1)
+            hidden_states = self.decoder(
+                embeddings(shifted), hidden_states, tgt_mask=causal, memory_key_padding_mask=~attention_mask.bool()
+            )
+        if condition is not None:
+            hidden_states = hidden_states + self.condition(condition).unsqueeze(1)
+        logits = self.head(gather_tokens(hidden_states, masked.targets.positions), embeddings.weight)
+        return masked_token_loss(logits, masked.labels, masked.targets.weights)

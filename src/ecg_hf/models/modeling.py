@@ -1,0 +1,194 @@
+"""Base classes of all models: loading, initialisation, attention dispatch, classification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.models.configuration import EcgConfig
+from ecg_hf.models.outputs import EcgClassifierOutput, EcgModelOutput
+from ecg_hf.nn.attention import AttentionKernel, SelfAttention, eager_attention
+from ecg_hf.nn.gather import PoolEmbeddings, gather_across_processes
+from ecg_hf.nn.heads import AttentionQueryPool, MaskedTokenHead
+from ecg_hf.nn.losses import classification_loss
+from ecg_hf.nn.patching import patchify
+from ecg_hf.nn.transformer import TransformerBlock
+
+__all__ = [
+    "EcgForClassification",
+    "EcgForPreTraining",
+    "EcgPreTrainedModel",
+    "attention_kernel",
+    "patch_token_mask",
+]
+
+
+def attention_kernel(config: EcgConfig) -> AttentionKernel:
+    """The kernel ``config`` names, looked up at each call so that ``set_attn_implementation`` takes effect."""
+
+    def attend(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        kernel = ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, eager_attention)
+        result: tuple[Tensor, Tensor | None] = kernel(module, query, key, value, attention_mask, **kwargs)
+        return result
+
+    return attend
+
+
+def patch_token_mask(
+    input_values: Tensor, patch_size: int, lead_mask: Tensor | None, sample_mask: Tensor | None
+) -> Tensor | None:
+    """Which of the ``leads * patches`` tokens (lead-major) hold signal, or None if all do.
+
+    Args:
+        input_values: float ``(batch, leads, samples)``.
+        patch_size: Samples per patch.
+        lead_mask: ``(batch, leads)``: 0 for leads that are missing.
+        sample_mask: ``(batch, samples)``: 0 for padding; a patch counts if any of its samples does.
+
+    Returns:
+        bool ``(batch, leads * patches)`` or None.
+    """
+    if lead_mask is None and sample_mask is None:
+        return None
+    batch, leads, samples = input_values.shape
+    mask = torch.ones(batch, leads, samples // patch_size, dtype=torch.bool, device=input_values.device)
+    if lead_mask is not None:
+        mask = mask & lead_mask.bool().unsqueeze(-1)
+    if sample_mask is not None:
+        mask = mask & patchify(sample_mask.bool().unsqueeze(1), patch_size).any(-1)
+    return mask.flatten(1)
+
+
+class EcgPreTrainedModel(PreTrainedModel):
+    """Base of every model of this package."""
+
+    config: EcgConfig
+    main_input_name = "input_values"
+    input_modalities = ("time",)
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": TransformerBlock, "attentions": SelfAttention}
+    # Our losses are plain means. With the library's default of True, gradient accumulation would multiply the
+    # loss of any model whose forward takes ``**kwargs`` and gets ``labels``.
+    accepts_loss_kwargs = False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, AttentionQueryPool):
+            init.normal_(module.query, std=float(self.config.initializer_range))
+        elif isinstance(module, MaskedTokenHead):
+            init.zeros_(module.bias)
+
+    def freeze_fixed_parameters(self) -> None:
+        """Freeze what the method never trains (a teacher, lower text layers). Nothing by default.
+
+        Called after construction and again after loading, because ``from_pretrained`` returns every parameter
+        trainable.
+        """
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load as the library does, then freeze what the method keeps fixed."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.freeze_fixed_parameters()
+        return loaded
+
+    def check_input_values(self, input_values: Tensor) -> None:
+        """Raise a typed error unless ``input_values`` fits the configuration (shapes only, no device sync)."""
+        if input_values.ndim != 3 or input_values.shape[1] != self.config.num_leads:
+            raise ConfigurationError(
+                f"input_values must be (batch, {self.config.num_leads} leads, samples), got "
+                f"{tuple(input_values.shape)}",
+                value=tuple(input_values.shape),
+            )
+
+
+class EcgForPreTraining(EcgPreTrainedModel):
+    """Base of pretraining models: the contract :class:`ecg_hf.training.EcgPreTrainer` relies on.
+
+    Attributes:
+        pool_embeddings: Called in ``forward`` on the local contrastive embeddings; returns the pool the losses run
+            over. Gathers across processes by default; the trainer exchanges it to accumulate gradients exactly.
+    """
+
+    pool_embeddings: PoolEmbeddings = staticmethod(gather_across_processes)
+
+    def draw_noise(
+        self, batch: Mapping[str, Tensor], generator: torch.Generator, rows: int | None = None
+    ) -> dict[str, Tensor]:
+        """Draw every random number one step needs, as keyword arguments of ``forward``.
+
+        Args:
+            batch: The step's inputs.
+            generator: Source of randomness, on the inputs' device.
+            rows: First dimension of each tensor; the batch's own if not given.
+        """
+        return {}
+
+
+class EcgForClassification(EcgPreTrainedModel):
+    """Base of classification models: an encoder, pooling, dropout and one linear layer.
+
+    Subclasses build their encoder, call :meth:`build_classifier` and name the encoder in ``base_model_prefix``.
+    """
+
+    def build_classifier(self, hidden_size: int, num_heads: int) -> None:
+        """Create the head; call before ``post_init``."""
+        config = self.config
+        self.num_labels = config.num_labels
+        if config.classifier_pooling == "attention":
+            self.classifier_pool = AttentionQueryPool(hidden_size, num_heads)
+        self.classifier_dropout = nn.Dropout(float(config.classifier_dropout))
+        self.classifier = nn.Linear(hidden_size, config.num_labels)
+
+    def forward(
+        self,
+        input_values: Tensor,
+        lead_mask: Tensor | None = None,
+        sample_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> EcgClassifierOutput:
+        """Classify records.
+
+        Args:
+            input_values: float32 ``(batch, leads, samples)`` as the feature extractor makes them.
+            lead_mask: ``(batch, leads)``, 0 for missing leads.
+            sample_mask: ``(batch, samples)``, 0 for padding.
+            labels: See :func:`ecg_hf.nn.losses.classification_loss`; the kind is ``config.problem_type``, by
+                default multi-label for floating labels and single-label for integers.
+            kwargs: ``output_hidden_states``, ``output_attentions``.
+        """
+        outputs: EcgModelOutput = self.base_model(input_values, lead_mask, sample_mask, **kwargs)
+        assert outputs.last_hidden_state is not None
+        if self.config.classifier_pooling == "attention":
+            mask = patch_token_mask(input_values, self.config.patch_size, lead_mask, sample_mask)
+            pooled = self.classifier_pool(outputs.last_hidden_state, mask)
+        else:
+            pooled = outputs.pooler_output
+        logits = self.classifier(self.classifier_dropout(pooled))
+        loss = None
+        if labels is not None:
+            loss = classification_loss(logits, labels, self.config.problem_type or self._problem_type(labels))
+        return EcgClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    @staticmethod
+    def _problem_type(labels: Tensor) -> str:
+        return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"

@@ -1,0 +1,99 @@
+"""The one list of methods. Tests, command line, Auto classes, documentation and cards follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+from ecg_hf.errors import ConfigurationError
+
+__all__ = ["METHODS", "MethodSpec", "get_method"]
+
+ClassRole = Literal["config", "feature_extractor", "model", "pretraining", "classification", "trainer"]
+
+_SUFFIXES: dict[ClassRole, str] = {
+    "config": "Config",
+    "feature_extractor": "FeatureExtractor",
+    "model": "Model",
+    "pretraining": "ForPreTraining",
+    "classification": "ForEcgClassification",
+    "trainer": "Trainer",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MethodSpec:
+    """One method, described without importing it.
+
+    Attributes:
+        name: As on the command line and in ``config.model_type``.
+        class_prefix: Common beginning of its class names.
+        title: For a reader.
+        paper: arXiv identifier.
+        official_code: Address of the authors' code, or None if there is none.
+        status: What is from the paper, what is inferred, what parity was shown.
+        multimodal: Whether it has a text tower.
+        sizes: Names of its presets, smallest first.
+        licence: Licence of weights trained with this package's code from scratch.
+    """
+
+    name: str
+    class_prefix: str
+    title: str
+    paper: str
+    official_code: str | None
+    status: str
+    multimodal: bool
+    sizes: tuple[str, ...]
+    licence: str = "apache-2.0"
+
+    @property
+    def module(self) -> str:
+        """Folder and file suffix: the name with underscores."""
+        return self.name.replace("-", "_")
+
+    def class_name(self, role: ClassRole) -> str:
+        """Name of the class in a role, such as ``CgDmerModel``."""
+        return self.class_prefix + _SUFFIXES[role]
+
+    def module_name(self, role: ClassRole) -> str:
+        """Module that defines the class in a role."""
+        if role == "trainer":
+            return f"ecg_hf.training.{self.module}"
+        part = {"config": "configuration", "feature_extractor": "feature_extraction"}.get(role, "modeling")
+        return f"ecg_hf.models.{self.module}.{part}_{self.module}"
+
+    def load(self, role: ClassRole) -> Any:
+        """Import and return the class in a role."""
+        return getattr(import_module(self.module_name(role)), self.class_name(role))
+
+
+METHODS: dict[str, MethodSpec] = {
+    spec.name: spec
+    for spec in (
+        MethodSpec(
+            name="cg-dmer",
+            class_prefix="CgDmer",
+            title="CG-DMER: disentangled multimodal ECG representation",
+            paper="2602.21154",
+            official_code=None,
+            status="from the paper; 22 silences filled by inferred defaults, each a config field; losses equal "
+            "float64 reference values; no official code or weights to compare with",
+            multimodal=True,
+            sizes=("micro", "tiny", "small", "base"),
+        ),
+    )
+}
+
+
+def get_method(name: str) -> MethodSpec:
+    """Look a method up.
+
+    Raises:
+        ConfigurationError: if there is none of that name; the message lists those there are.
+    """
+    try:
+        return METHODS[name]
+    except KeyError:
+        raise ConfigurationError(f"unknown model {name!r}; known: {', '.join(METHODS)}", value=name) from None

@@ -1,0 +1,121 @@
+"""Multi-head self-attention with an exchangeable kernel.
+
+The projections live here; the kernel that combines queries, keys and values is handed in, so that models can
+dispatch to the attention implementation their configuration names while this floor stays free of
+``transformers``. The kernel's signature is that of the library's attention interface.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["AttentionKernel", "SelfAttention", "eager_attention"]
+
+
+class AttentionKernel(Protocol):
+    """``(module, query, key, value, mask, dropout=, scaling=)`` to ``((batch, tokens, heads, dim), weights)``."""
+
+    def __call__(
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        *,
+        dropout: float = 0.0,
+        scaling: float | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend."""
+        ...
+
+
+def eager_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor]:
+    """Attention written out, the reference for every faster kernel; also returns the weights.
+
+    Args:
+        module: Read for ``training`` only.
+        query: ``(batch, heads, tokens, dim)``; ``key`` and ``value`` alike.
+        key: See ``query``.
+        value: See ``query``.
+        attention_mask: Boolean (True = attend) or additive, broadcastable to ``(batch, heads, tokens, tokens)``.
+        dropout: Probability of dropping a weight while training.
+        scaling: Factor on the scores; ``dim ** -0.5`` if not given.
+        kwargs: Ignored; kernels of the library receive more than this one needs.
+    """
+    scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if attention_mask is not None:
+        if attention_mask.dtype == torch.bool:
+            scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+        else:
+            scores = scores + attention_mask
+    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
+    dropped = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (dropped @ value).transpose(1, 2).contiguous(), weights
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention.
+
+    Args:
+        hidden_size: Token width.
+        num_heads: Heads; must divide ``hidden_size``.
+        kernel: How queries, keys and values are combined.
+        dropout: Dropout on the attention weights.
+        bias: Whether the projections have a bias.
+
+    Shapes:
+        ``(batch, tokens, hidden_size)`` to the same, and the weights where the kernel gives them.
+    """
+
+    is_causal = False
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        *,
+        kernel: AttentionKernel = eager_attention,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if hidden_size % num_heads:
+            raise ValueError(f"{num_heads} heads do not divide a width of {hidden_size}")
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.scaling = (hidden_size // num_heads) ** -0.5
+        self.kernel = kernel
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=bias)
+        self.output = nn.Linear(hidden_size, hidden_size, bias=bias)
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend over the token axis."""
+        qkv = self.qkv(hidden_states).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        attended, weights = self.kernel(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=self.dropout if self.training else 0.0,
+            scaling=self.scaling,
+        )
+        return self.output(attended.flatten(-2)), weights

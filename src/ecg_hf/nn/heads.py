@@ -1,0 +1,63 @@
+"""Small heads: projectors, pooling, classification, masked-token prediction."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["AttentionQueryPool", "MaskedTokenHead", "MlpProjector", "masked_mean"]
+
+
+def masked_mean(tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
+    """Mean over the token axis, ``(batch, tokens, dim)`` to ``(batch, dim)``; False tokens are left out.
+
+    A record with no token at all gives zeros, not NaN.
+    """
+    if token_mask is None:
+        return tokens.mean(1)
+    weights = token_mask.to(tokens.dtype).unsqueeze(-1)
+    return (tokens * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+
+
+class MlpProjector(nn.Sequential):
+    """``Linear - GELU - Linear``, as MERL's text projector. ``(..., in_size)`` to ``(..., out_size)``."""
+
+    def __init__(self, in_size: int, hidden_size: int, out_size: int) -> None:
+        super().__init__(nn.Linear(in_size, hidden_size), nn.GELU(), nn.Linear(hidden_size, out_size))
+
+
+class AttentionQueryPool(nn.Module):
+    """Pools tokens with one learnable query. ``(batch, tokens, dim)`` to ``(batch, dim)``."""
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(1, 1, hidden_size))
+        self.attention = nn.MultiheadAttention(hidden_size, num_heads, batch_first=True)
+
+    def forward(self, tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """Pool; False tokens are not attended to."""
+        query = self.query.expand(tokens.shape[0], -1, -1)
+        ignored = None if token_mask is None else ~token_mask
+        pooled: Tensor = self.attention(query, tokens, tokens, key_padding_mask=ignored, need_weights=False)[
+            0
+        ]
+        return pooled.squeeze(1)
+
+
+class MaskedTokenHead(nn.Module):
+    """BERT's masked-language-model head, its decoder tied to the word embeddings handed in at call time.
+
+    Taking the embedding matrix as an argument keeps the tie without registering one parameter twice.
+    """
+
+    def __init__(self, hidden_size: int, vocab_size: int, *, norm_eps: float = 1e-12) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.activation = nn.GELU()
+        self.norm = nn.LayerNorm(hidden_size, eps=norm_eps)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, hidden_states: Tensor, embedding_weight: Tensor) -> Tensor:
+        """``(..., hidden_size)`` and ``(vocab, hidden_size)`` to logits ``(..., vocab)``."""
+        hidden_states = self.norm(self.activation(self.dense(hidden_states)))
+        return nn.functional.linear(hidden_states, embedding_weight, self.bias)

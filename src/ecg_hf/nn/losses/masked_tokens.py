@@ -1,0 +1,30 @@
+"""Cross-entropy over masked text tokens."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from ecg_hf.nn.precision import full_precision
+
+__all__ = ["masked_token_loss"]
+
+
+def masked_token_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy averaged inside each text, then over texts, in float32.
+
+    Paper: CG-DMER Eq. 3. The usual mean over all masked tokens of a batch would weigh long reports more.
+
+    Args:
+        logits: float ``(batch, k, vocab)``.
+        labels: int64 ``(batch, k)`` true token ids.
+        weights: float ``(batch, k)``: 1 where the token was masked.
+
+    Returns:
+        Scalar loss; a text without masked tokens contributes nothing.
+    """
+    losses = F.cross_entropy(full_precision(logits).transpose(1, 2), labels, reduction="none")
+    weights = weights.to(losses.dtype)
+    counts = weights.sum(1)
+    per_text = (losses * weights).sum(1) / counts.clamp(min=1.0)
+    return per_text.sum() / (counts > 0).sum().clamp(min=1)

@@ -1,0 +1,62 @@
+"""Patch tokenisers: from the samples of one patch of one lead to one token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["ConvPatchTokenizer"]
+
+
+class ConvPatchTokenizer(nn.Module):
+    """A stack of small convolutions inside each patch, flattened and projected to the token width.
+
+    The stack runs on each patch alone, so that neither its receptive field nor its normalisation statistics
+    cross a patch border: statistics over a whole lead would leak masked samples into visible tokens.
+
+    Paper: CG-DMER, section 2.1 ("a series of convolutional layers, followed by GELU and group normalization",
+    then the projection W of Eq. 1). The sizes are inferred; the paper prints none.
+
+    Args:
+        patch_size: Samples per patch.
+        hidden_size: Width of the tokens.
+        channels: Channels after each convolution.
+        kernel_sizes: Odd kernel width of each convolution; padded by half.
+        strides: Stride of each convolution.
+        groups: Groups of each group normalisation.
+        norm_first: Normalise before the activation instead of after it.
+
+    Shapes:
+        Input ``(..., patch_size)``, output ``(..., hidden_size)``.
+    """
+
+    def __init__(
+        self,
+        patch_size: int,
+        hidden_size: int,
+        *,
+        channels: Sequence[int],
+        kernel_sizes: Sequence[int],
+        strides: Sequence[int],
+        groups: int,
+        norm_first: bool = False,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width, length = 1, patch_size
+        for out, kernel, stride in zip(channels, kernel_sizes, strides, strict=True):
+            convolution = nn.Conv1d(width, out, kernel, stride=stride, padding=kernel // 2)
+            norm, activation = nn.GroupNorm(groups, out), nn.GELU()
+            layers += [convolution, *([norm, activation] if norm_first else [activation, norm])]
+            width, length = out, (length + 2 * (kernel // 2) - kernel) // stride + 1
+        self.convolutions = nn.Sequential(*layers)
+        self.projection = nn.Linear(width * length, hidden_size)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Tokenise patches of any leading shape."""
+        leading = patches.shape[:-1]
+        features: Tensor = self.convolutions(patches.reshape(-1, 1, patches.shape[-1]))
+        tokens: Tensor = self.projection(features.flatten(1))
+        return torch.unflatten(tokens, 0, leading)

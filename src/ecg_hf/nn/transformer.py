@@ -1,0 +1,85 @@
+"""Transformer blocks and stacks, pre- or post-norm, shared by the ViT-like methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ecg_hf.nn.attention import AttentionKernel, SelfAttention, eager_attention
+
+__all__ = ["TransformerBlock", "TransformerStack"]
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention and a two-layer MLP (exact GELU), each with a residual connection.
+
+    Args:
+        hidden_size: Token width.
+        num_heads: Attention heads.
+        intermediate_size: Width of the MLP.
+        kernel: Attention kernel, see :class:`ecg_hf.nn.attention.SelfAttention`.
+        dropout: Dropout after attention and MLP.
+        attention_dropout: Dropout on attention weights.
+        norm_eps: Epsilon of the layer norms.
+        norm_first: Pre-norm (default) or post-norm.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        intermediate_size: int,
+        *,
+        kernel: AttentionKernel = eager_attention,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        norm_eps: float = 1e-5,
+        norm_first: bool = True,
+    ) -> None:
+        super().__init__()
+        self.norm_first = norm_first
+        self.attention = SelfAttention(hidden_size, num_heads, kernel=kernel, dropout=attention_dropout)
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=norm_eps)
+        self.mlp = nn.Sequential(
+            nn.Linear(hidden_size, intermediate_size),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(intermediate_size, hidden_size),
+        )
+        self.mlp_norm = nn.LayerNorm(hidden_size, eps=norm_eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """``(batch, tokens, hidden_size)`` to the same."""
+        if self.norm_first:
+            attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask)
+            hidden_states = hidden_states + self.dropout(attended)
+            transformed: Tensor = hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
+            return transformed
+        attended, _ = self.attention(hidden_states, attention_mask)
+        hidden_states = self.attention_norm(hidden_states + self.dropout(attended))
+        normed: Tensor = self.mlp_norm(hidden_states + self.dropout(self.mlp(hidden_states)))
+        return normed
+
+
+class TransformerStack(nn.Module):
+    """Blocks in sequence, with the hooks the library's activation checkpointing looks for."""
+
+    gradient_checkpointing = False
+    _gradient_checkpointing_func: Callable[..., Tensor]
+
+    def __init__(self, num_layers: int, make_block: Callable[[], TransformerBlock]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([make_block() for _ in range(num_layers)])
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Run all blocks on ``(batch, tokens, hidden_size)``."""
+        for block in self.blocks:
+            if self.gradient_checkpointing and self.training:
+                hidden_states = self._gradient_checkpointing_func(
+                    block.__call__, hidden_states, attention_mask
+                )
+            else:
+                hidden_states = block(hidden_states, attention_mask)
+        return hidden_states

@@ -1,0 +1,70 @@
+"""Training arguments with the defaults self-supervised ECG pretraining wants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from ecg_hf.errors import ConfigurationError
+
+__all__ = ["EcgPreTrainingArguments"]
+
+
+@dataclass
+class EcgPreTrainingArguments(TrainingArguments):
+    """``TrainingArguments`` with other defaults and one addition.
+
+    Args:
+        exact_accumulation: With ``gradient_accumulation_steps=G``, let contrastive losses see all G
+            micro-batches, so that losses and gradients equal one batch of G times the size. Costs one extra
+            forward pass without gradient (about a third more time per step). Nothing changes for G = 1 or for
+            models without contrastive embeddings.
+
+    Defaults that differ from ``TrainingArguments``, and why:
+        ``remove_unused_columns=False``: batches are made by our collators. ``label_names=[]``: the loss needs no
+        labels, evaluation must not look for any. ``dataloader_drop_last=True``: a smaller last batch has fewer
+        negatives (evaluation keeps every record). ``logging_nan_inf_filter=False``: the filter waits for the
+        device in every step, and hides a loss that became NaN. ``ddp_find_unused_parameters=False``: no
+        pretraining model here leaves parameters unused. ``report_to="none"``: the run's own
+        ``training_log.jsonl`` is always written. ``data_seed``: equal to ``seed`` unless given, so that the order
+        of records does not depend on what was drawn before.
+    """
+
+    learning_rate: float = field(default=2e-4, metadata={"help": "Peak learning rate."})
+    weight_decay: float = field(default=1e-5, metadata={"help": "Weight decay of AdamW, matrices only."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule."})
+    logging_steps: float = field(default=50, metadata={"help": "Optimiser steps between log lines."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Keep False: collators need every column."}
+    )
+    label_names: list[str] | None = field(
+        default_factory=list, metadata={"help": "Pretraining has no labels."}
+    )
+    dataloader_drop_last: bool = field(
+        default=True, metadata={"help": "Drop the last, smaller training batch."}
+    )
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide losses that are not finite."})
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "Search for unused parameters in each step of distributed training."}
+    )
+    report_to: str | list[str] | None = field(default="none", metadata={"help": "Integrations to report to."})
+    exact_accumulation: bool = field(
+        default=True,
+        metadata={
+            "help": "Let contrastive losses see all micro-batches of an optimiser step (one extra forward)."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        """Resolve defaults that depend on others."""
+        if self.gradient_accumulation_steps < 1:
+            raise ConfigurationError(
+                "gradient_accumulation_steps must be at least 1", value=self.gradient_accumulation_steps
+            )
+        if getattr(self, "data_seed", None) is None:
+            self.data_seed = self.seed
+        super().__post_init__()
+        if self.device.type == "cpu":
+            self.dataloader_pin_memory = False

@@ -1,0 +1,93 @@
+"""``training_log.jsonl``: every logged value of a run, one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+__all__ = ["TrainingLog", "read_training_log"]
+
+LOG_FILE = "training_log.jsonl"
+
+
+def _kind(logs: dict[str, Any]) -> str:
+    if any(name.startswith("eval_") for name in logs):
+        return "evaluation"
+    return "summary" if "train_runtime" in logs else "training"
+
+
+def read_training_log(path: Path | str) -> list[dict[str, Any]]:
+    """Rows of a ``training_log.jsonl`` (or of the one in a run's folder), in the order they were written.
+
+    Each has ``step``, ``kind`` (``training``, ``evaluation`` or ``summary``), ``epoch`` and the logged values;
+    None stands for a value that was not finite. A last line cut short by a kill is left out.
+    """
+    path = Path(path)
+    path = path / LOG_FILE if path.is_dir() else path
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows
+
+
+class TrainingLog(TrainerCallback):
+    """Writes the log, and on resume drops what the resumed run is going to log again.
+
+    One row per step and kind: a later one replaces nothing on disk but is not written twice.
+    """
+
+    def __init__(self) -> None:
+        self._written: set[tuple[int, str]] = set()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the file, or take it up again at the step resumed from."""
+        if not state.is_world_process_zero:
+            return
+        path = Path(args.output_dir) / LOG_FILE
+        kept: dict[tuple[int, str], dict[str, Any]] = {}
+        if state.global_step > 0 and path.is_file():
+            for row in read_training_log(path):
+                if row["step"] <= state.global_step and row["kind"] != "summary":
+                    kept[row["step"], row["kind"]] = row
+        self._written = set(kept)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(row) + "\n" for row in kept.values()), encoding="utf-8")
+        partial.replace(path)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Append one row."""
+        if not state.is_world_process_zero or not logs:
+            return
+        kind = _kind(logs)
+        if (state.global_step, kind) in self._written:
+            return
+        self._written.add((state.global_step, kind))
+        values = {name: _jsonable(value) for name, value in logs.items() if name not in ("step", "kind")}
+        row = {"step": state.global_step, "kind": kind, **values}
+        path = Path(args.output_dir) / LOG_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no NaN
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

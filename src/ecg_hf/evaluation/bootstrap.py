@@ -1,0 +1,383 @@
+"""Bootstrap intervals of the macro AUROC, over records or over patients.
+
+A resample is a vector of counts: how often each record was drawn. With counts as weights the AUROC of a
+class is
+
+    sum over positives i of  w_i * (weight of negatives below s_i + half the weight of those equal to it)
+
+divided by the product of the two total weights. Scores are sorted once per class, and the sums of a whole
+block of resamples are matrix operations, instead of one sort per class and resample.
+
+What the interval covers is the sampling of the test set, with the trained model held fixed. It does not
+cover another pretraining seed or another labelled subset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc, check_scores
+
+__all__ = [
+    "BootstrapResult",
+    "Interval",
+    "PairedResult",
+    "bootstrap_auroc",
+    "paired_bootstrap",
+    "resample_counts",
+    "weighted_auroc",
+]
+
+WeightArray = npt.NDArray[np.float32]
+
+# Resamples per block: 2,198 records x 128 float32 are 1.1 MB, which stays in the cache of one core while the
+# rows are gathered once per class.
+BLOCK = 128
+DEFAULT_RESAMPLES = 1000
+DEFAULT_LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its percentile interval.
+
+    Attributes:
+        estimate: The statistic on the test set itself.
+        low: Lower limit; NaN when no resample had a value.
+        high: Upper limit.
+    """
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def limits(self) -> list[float]:
+        """``[low, high]``, as results files store it."""
+        return [self.low, self.high]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BootstrapResult:
+    """Macro AUROC with its interval.
+
+    Attributes:
+        macro: Estimate and limits of the macro AUROC.
+        classes: Per class the same; NaN where the class is undefined on the test set.
+        samples: float64 ``(resamples,)``: macro AUROC of every resample.
+        defined_share: float64 ``(classes,)``: share of resamples in which the class was defined. Far below 1,
+            the class has so few positives that many resamples had to do without it.
+        level: Nominal coverage.
+        unit: ``"records"`` or ``"patients"``: what was drawn.
+        n_units: How many of them there are.
+    """
+
+    macro: Interval
+    classes: tuple[Interval, ...]
+    samples: FloatArray
+    defined_share: FloatArray
+    level: float
+    unit: str
+    n_units: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairedResult:
+    """Difference of two macro AUROCs on the same resamples.
+
+    Attributes:
+        difference: ``first - second`` with its limits.
+        p_value: Two-sided, from the share of resamples on either side of zero; never below
+            ``2 / (resamples + 1)``.
+        level: Nominal coverage.
+        unit: ``"records"`` or ``"patients"``.
+    """
+
+    difference: Interval
+    p_value: float
+    level: float
+    unit: str
+
+
+def resample_counts(
+    n: int,
+    *,
+    n_resamples: int = DEFAULT_RESAMPLES,
+    seed: int = 0,
+    groups: Sequence[object] | npt.NDArray[np.generic] | None = None,
+    block: int = BLOCK,
+) -> Iterator[WeightArray]:
+    """Count matrices of successive blocks of resamples.
+
+    Args:
+        n: Records of the test set.
+        n_resamples: Resamples in all.
+        seed: Seed of the generator. The resamples depend on it and on the units alone, so two calls give the
+            same ones: this is what makes a comparison paired.
+        groups: Patient of every record. Whole patients are then drawn, with all their records. A record whose
+            patient is ``None`` or empty counts as a patient of its own.
+        block: Resamples per yielded matrix.
+
+    Yields:
+        float32 ``(n, at most block)``: how often each record occurs in each resample.
+
+    Raises:
+        ConfigurationError: if the sizes do not fit or nothing is to be drawn.
+    """
+    if n < 1 or n_resamples < 1:
+        raise ConfigurationError(
+            f"cannot draw {n_resamples} resamples of {n} records", value=(n, n_resamples)
+        )
+    unit_of_record, n_units = _units(n, groups)
+    rng = np.random.default_rng(seed)
+    for start in range(0, n_resamples, block):
+        width = min(block, n_resamples - start)
+        counts = np.empty((n_units, width), dtype=np.float32)
+        for column in range(width):
+            counts[:, column] = np.bincount(rng.integers(0, n_units, size=n_units), minlength=n_units)
+        yield counts if groups is None else counts[unit_of_record]
+
+
+def _units(
+    n: int, groups: Sequence[object] | npt.NDArray[np.generic] | None
+) -> tuple[npt.NDArray[np.intp], int]:
+    if groups is None:
+        return np.arange(n), n
+    if len(groups) != n:
+        raise ConfigurationError(f"{len(groups)} patients for {n} records", value=len(groups))
+    numbers: dict[object, int] = {}
+    units = np.empty(n, dtype=np.intp)
+    for row, group in enumerate(groups):
+        missing = group is None or group == "" or group != group
+        key: object = ("record", row) if missing else ("patient", group)
+        units[row] = numbers.setdefault(key, len(numbers))
+    return units, len(numbers)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _SortedClass:
+    """What the weighted AUROC of one class needs, prepared once for all resamples.
+
+    The rarer of the two label values is the *anchor*: sums over it are taken one by one, while the other
+    value's weights are summed in the runs between two anchors.
+    """
+
+    anchors: npt.NDArray[np.intp]
+    others: npt.NDArray[np.intp]  # in ascending order of score
+    below: npt.NDArray[np.intp]  # per anchor: row in the cumulative run table, strictly smaller scores
+    up_to: npt.NDArray[np.intp]  # the same, equal scores included
+    run_starts: npt.NDArray[np.intp]
+    anchors_are_positive: bool
+
+
+def _sort_class(truth: BoolArray, scores: FloatArray) -> _SortedClass | None:
+    positives, negatives = np.flatnonzero(truth), np.flatnonzero(~truth)
+    if len(positives) == 0 or len(negatives) == 0:
+        return None
+    anchors_are_positive = len(positives) <= len(negatives)
+    anchors, others = (positives, negatives) if anchors_are_positive else (negatives, positives)
+    others = others[np.argsort(scores[others], kind="stable")]
+    below = np.searchsorted(scores[others], scores[anchors], side="left")
+    up_to = np.searchsorted(scores[others], scores[anchors], side="right")
+    # Runs are cut wherever an anchor needs a cumulative sum; run r is others[cuts[r] : cuts[r + 1]].
+    cuts = np.unique(np.concatenate([[0], below, up_to]))
+    starts = cuts[cuts < len(others)]
+    return _SortedClass(
+        anchors=anchors,
+        others=others,
+        below=np.searchsorted(cuts, below),
+        up_to=np.searchsorted(cuts, up_to),
+        run_starts=starts,
+        anchors_are_positive=anchors_are_positive,
+    )
+
+
+def _weighted_auroc_of_class(prepared: _SortedClass, weights: WeightArray) -> FloatArray:
+    runs = np.add.reduceat(weights[prepared.others], prepared.run_starts, axis=0)
+    # Sums of counts are whole numbers below 2**24: exact in float32.
+    cumulative = np.zeros((len(runs) + 1, weights.shape[1]), dtype=np.float32)
+    np.cumsum(runs, axis=0, out=cumulative[1:])
+    own = weights[prepared.anchors]
+    twice = np.einsum(
+        "pb,pb->b", own, cumulative[prepared.below] + cumulative[prepared.up_to], dtype=np.float64
+    )
+    pairs = own.sum(axis=0, dtype=np.float64) * cumulative[-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share_below = np.where(pairs > 0, twice / (2 * pairs), np.nan)
+    # Anchors above others is the AUROC if the anchors are the positives, otherwise its complement.
+    return share_below if prepared.anchors_are_positive else 1.0 - share_below
+
+
+def weighted_auroc(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike) -> FloatArray:
+    """AUROC of every class under several sets of record counts.
+
+    Args:
+        labels: 0/1 ``(records, classes)``.
+        scores: Same shape.
+        weights: ``(records, resamples)`` whole-number counts, not negative.
+
+    Returns:
+        float64 ``(resamples, classes)``; NaN where a resample holds no positive or no negative of a class.
+
+    Raises:
+        ConfigurationError: see :func:`ecg_hf.evaluation.metrics.check_scores`; also for a wrong weight shape.
+    """
+    truth, values = check_scores(labels, scores)
+    counts = np.ascontiguousarray(weights, dtype=np.float32)
+    if counts.ndim != 2 or len(counts) != len(truth):
+        raise ConfigurationError(
+            f"weights must be (records, resamples), got {counts.shape}", value=counts.shape
+        )
+    return _block_auroc(_prepare(truth, values), counts)
+
+
+def _prepare(truth: BoolArray, values: FloatArray) -> list[_SortedClass | None]:
+    return [_sort_class(truth[:, k], values[:, k]) for k in range(truth.shape[1])]
+
+
+def _block_auroc(prepared: Sequence[_SortedClass | None], counts: WeightArray) -> FloatArray:
+    areas = np.full((counts.shape[1], len(prepared)), np.nan)
+    for k, one in enumerate(prepared):
+        if one is not None:
+            areas[:, k] = _weighted_auroc_of_class(one, counts)
+    return areas
+
+
+def _mean_of_defined(areas: FloatArray) -> FloatArray:
+    """Row means over the classes that are not NaN; NaN for a row without any."""
+    there = np.isfinite(areas)
+    total = np.where(there, areas, 0.0).sum(axis=-1)
+    count = there.sum(axis=-1)
+    mean: FloatArray = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return mean
+
+
+def _percentiles(samples: FloatArray, level: float) -> tuple[float, float]:
+    kept = samples[np.isfinite(samples)]
+    if kept.size == 0:
+        return float("nan"), float("nan")
+    tail = (1.0 - level) / 2.0
+    low, high = np.quantile(kept, [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+def _selected(k: int, include: npt.ArrayLike | None) -> BoolArray:
+    if include is None:
+        return np.ones(k, dtype=bool)
+    chosen = np.asarray(include, dtype=bool)
+    if chosen.shape != (k,):
+        raise ConfigurationError(
+            f"include must name {k} classes, got shape {chosen.shape}", value=chosen.shape
+        )
+    return chosen
+
+
+def _check_level(level: float) -> None:
+    if not 0.0 < level < 1.0:
+        raise ConfigurationError(f"level must lie between 0 and 1, got {level}", value=level)
+
+
+def bootstrap_auroc(
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    *,
+    groups: Sequence[object] | npt.NDArray[np.generic] | None = None,
+    include: npt.ArrayLike | None = None,
+    n_resamples: int = DEFAULT_RESAMPLES,
+    level: float = DEFAULT_LEVEL,
+    seed: int = 0,
+) -> BootstrapResult:
+    """Percentile bootstrap interval of the macro AUROC.
+
+    A class that a resample holds no positive (or no negative) of is left out of that resample's macro mean.
+
+    Args:
+        labels: 0/1 ``(records, classes)``.
+        scores: Same shape.
+        groups: Patient of every record, to draw patients instead of records (the wider, honest interval when
+            patients have several recordings).
+        include: Booleans ``(classes,)``: the classes the macro mean is taken over; all by default.
+        n_resamples: Resamples.
+        level: Nominal coverage.
+        seed: Seed of the resamples.
+
+    Raises:
+        ConfigurationError: for arrays or options that do not fit.
+    """
+    truth, values = check_scores(labels, scores)
+    _check_level(level)
+    chosen = _selected(truth.shape[1], include)
+    prepared = [one if keep else None for one, keep in zip(_prepare(truth, values), chosen, strict=True)]
+    blocks = [
+        _block_auroc(prepared, counts)
+        for counts in resample_counts(len(truth), n_resamples=n_resamples, seed=seed, groups=groups)
+    ]
+    areas = np.concatenate(blocks)
+    samples = _mean_of_defined(areas)
+    estimates = np.where(chosen, auroc(truth, values), np.nan)
+    macro = float(_mean_of_defined(estimates[None])[0])
+    return BootstrapResult(
+        macro=Interval(macro, *_percentiles(samples, level)),
+        classes=tuple(
+            Interval(float(estimate), *_percentiles(areas[:, k], level))
+            for k, estimate in enumerate(estimates)
+        ),
+        samples=samples,
+        defined_share=np.isfinite(areas).mean(axis=0),
+        level=level,
+        unit="records" if groups is None else "patients",
+        n_units=_units(len(truth), groups)[1],
+    )
+
+
+def paired_bootstrap(
+    labels: npt.ArrayLike,
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    *,
+    groups: Sequence[object] | npt.NDArray[np.generic] | None = None,
+    include: npt.ArrayLike | None = None,
+    n_resamples: int = DEFAULT_RESAMPLES,
+    level: float = DEFAULT_LEVEL,
+    seed: int = 0,
+) -> PairedResult:
+    """Interval of the difference of two macro AUROCs, both taken on the same resamples.
+
+    Args:
+        labels: 0/1 ``(records, classes)``.
+        first: Scores ``(records, classes)`` of one model.
+        second: Scores of the other, for the same records.
+        groups: See :func:`bootstrap_auroc`; likewise for the remaining arguments.
+        include: Classes the macro means are taken over.
+        n_resamples: Resamples.
+        level: Nominal coverage.
+        seed: Seed of the resamples.
+
+    Raises:
+        ConfigurationError: for arrays or options that do not fit.
+    """
+    arguments = {
+        "groups": groups,
+        "include": include,
+        "n_resamples": n_resamples,
+        "level": level,
+        "seed": seed,
+    }
+    one = bootstrap_auroc(labels, first, **arguments)  # type: ignore[arg-type]
+    two = bootstrap_auroc(labels, second, **arguments)  # type: ignore[arg-type]
+    differences = one.samples - two.samples
+    kept = differences[np.isfinite(differences)]
+    # One is added to both counts: the observed sample is itself one of the possible resamples.
+    tails = min((kept <= 0).sum(), (kept >= 0).sum())
+    p_value = min(1.0, 2.0 * (int(tails) + 1) / (len(kept) + 1)) if len(kept) else float("nan")
+    return PairedResult(
+        difference=Interval(one.macro.estimate - two.macro.estimate, *_percentiles(differences, level)),
+        p_value=p_value,
+        level=level,
+        unit=one.unit,
+    )

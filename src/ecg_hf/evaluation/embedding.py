@@ -1,0 +1,348 @@
+"""Embed once: one pass of a frozen encoder over a dataset, kept as float32 rows.
+
+Every frozen protocol (probe, zero-shot, retrieval, maps) reads these rows; none runs the encoder again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from transformers.utils.logging import tqdm
+
+from ecg_hf.errors import ConfigurationError, NonFiniteSignal, SamplingRateError
+from ecg_hf.evaluation.fingerprints import (
+    fingerprint_dataset,
+    fingerprint_model,
+    fingerprint_preprocessing,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from torch import nn
+
+__all__ = ["embed_dataset", "read_embeddings", "write_embeddings"]
+
+Embeddings = npt.NDArray[np.float32]
+
+# Records per part file: a kill costs at most this much work.
+PART_RECORDS = 4096
+
+
+def embed_dataset(
+    model: nn.Module,
+    feature_extractor: Any,
+    dataset: Dataset | Sequence[Any],
+    *,
+    batch_size: int = 64,
+    device: str | torch.device | None = None,
+    features: str = "pooler_output",
+    column: str = "ecg",
+    output: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Embeddings:
+    """Embeddings of every record, in the order of ``dataset``.
+
+    The model runs in inference mode without dropout; its training mode and device are put back. Decoding and
+    preprocessing of the next batch overlap with the forward pass.
+
+    Args:
+        model: Encoder whose output has ``features``.
+        feature_extractor: The model's own; turns recordings into named tensors, of which those the model's
+            ``forward`` takes are passed on.
+        dataset: Dataset with an ``Ecg`` column (cast or not), or a sequence of ``EcgRecord`` or decoded
+            dictionaries.
+        batch_size: Records per forward pass.
+        device: Where to run; the model's own device by default.
+        features: Field of the model's output to keep: ``pooler_output`` for probes, ``ecg_embeds`` for the
+            projected features zero-shot compares with text.
+        column: Name of the ECG column.
+        output: File to write (see :func:`write_embeddings`). Work in progress is kept beside it, so that the
+            same call continues after a kill; a finished file of the same model, preprocessing and recordings
+            is returned as it is.
+        cache_dir: Folder where the file is named by its content key instead; for repeated evaluations.
+        overwrite: Replace an ``output`` file that belongs to something else instead of refusing.
+        progress: Show a progress bar.
+
+    Returns:
+        float32 ``(records, dim)``.
+
+    Raises:
+        ConfigurationError: if there is nothing to embed, the output lacks ``features``, or ``output`` exists
+            and belongs to something else.
+        NonFiniteSignal: if a record's embedding is not finite.
+    """
+    n = len(dataset)
+    if n == 0:
+        raise ConfigurationError("there are no records to embed")
+    if batch_size < 1:
+        raise ConfigurationError(f"batch_size must be at least 1, got {batch_size}", value=batch_size)
+    if output is not None and cache_dir is not None:
+        raise ConfigurationError("give either an output file or a cache folder, not both")
+    path: Path | None = None
+    metadata: dict[str, str] = {}
+    if output is not None or cache_dir is not None:
+        metadata = {
+            "model": fingerprint_model(model),
+            "preprocessing": fingerprint_preprocessing(feature_extractor),
+            "data": fingerprint_dataset(dataset, column),
+            "features": features,
+            "records": str(n),
+        }
+        metadata["key"] = _key(metadata)
+        path = (
+            Path(output) if output is not None else Path(cache_dir or ".") / f"{metadata['key']}.safetensors"
+        )
+        if path.is_file():
+            found, stored = _read(path)
+            if stored.get("key") == metadata["key"] and len(found) == n:
+                return found
+            if not overwrite and output is not None:
+                raise ConfigurationError(
+                    "file holds embeddings of another model, preprocessing or dataset (overwrite to replace it)",
+                    path=path,
+                )
+
+    parts = _Parts(path, metadata.get("key", ""), n)
+    rows = parts.resume()
+    done = sum(len(part) for part in rows)
+    pending: list[Embeddings] = []
+    with (
+        _evaluating(model, device) as target,
+        tqdm(total=n, initial=done, desc="embedding", unit="record", disable=not progress) as bar,
+    ):
+        for embeddings in _run(model, feature_extractor, dataset, column, features, batch_size, target, done):
+            _check_finite(embeddings, done, dataset)
+            pending.append(embeddings)
+            done += len(embeddings)
+            bar.update(len(embeddings))
+            if done == n or sum(len(part) for part in pending) >= PART_RECORDS:
+                rows.append(np.concatenate(pending))
+                pending = []
+                parts.write(rows[-1], done)
+    result = np.concatenate(rows)
+    if path is not None:
+        write_embeddings(path, result, metadata)
+        parts.remove()
+    return result
+
+
+def write_embeddings(
+    path: str | os.PathLike[str], embeddings: npt.ArrayLike, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write ``embeddings`` (records, dim) float32 to a safetensors file, atomically.
+
+    Args:
+        path: File to create or replace; it is never seen half written.
+        embeddings: Real ``(records, dim)``.
+        metadata: Strings stored in the header, e.g. digests of model and data.
+
+    Raises:
+        ConfigurationError: if the array is not two-dimensional.
+    """
+    array = np.ascontiguousarray(embeddings, dtype=np.float32)
+    if array.ndim != 2:
+        raise ConfigurationError(f"embeddings must be (records, dim), got {array.shape}", value=array.shape)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        save_file({"embeddings": array}, partial, metadata={**(metadata or {}), "format": "np"})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_embeddings(path: str | os.PathLike[str]) -> Embeddings:
+    """Read what :func:`write_embeddings` wrote.
+
+    Returns:
+        float32 ``(records, dim)``.
+
+    Raises:
+        ConfigurationError: if the file is absent or holds no embeddings.
+    """
+    return _read(Path(path))[0]
+
+
+def _read(path: Path) -> tuple[Embeddings, dict[str, str]]:
+    try:
+        with safe_open(path, framework="np") as file:
+            return file.get_tensor("embeddings"), dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise ConfigurationError("not a readable file of embeddings", path=path) from error
+
+
+def _key(parts: Mapping[str, str]) -> str:
+    text = "\n".join(f"{name}={value}" for name, value in sorted(parts.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+class _Parts:
+    """Work in progress: part files beside the output, each holding consecutive rows.
+
+    A part is named by the first row it does not hold and carries the key of the whole; parts of another key,
+    or behind a gap, are ignored and removed.
+    """
+
+    def __init__(self, path: Path | None, key: str, n: int) -> None:
+        self.folder = None if path is None else path.with_name(f"{path.name}.parts")
+        self.key = key
+        self.n = n
+
+    def resume(self) -> list[Embeddings]:
+        if self.folder is None or not self.folder.is_dir():
+            return []
+        rows: list[Embeddings] = []
+        reached = 0
+        for file in sorted(self.folder.glob("rows-*.safetensors")):
+            try:
+                part, metadata = _read(file)
+            except ConfigurationError:
+                part, metadata = np.empty((0, 0), np.float32), {}
+            fits = metadata.get("key") == self.key and metadata.get("first") == str(reached)
+            if fits and reached + len(part) <= self.n:
+                rows.append(part)
+                reached += len(part)
+            else:
+                file.unlink()
+        return rows
+
+    def write(self, part: Embeddings, stop: int) -> None:
+        if self.folder is not None:
+            metadata = {"key": self.key, "first": str(stop - len(part))}
+            write_embeddings(self.folder / f"rows-{stop:010d}.safetensors", part, metadata)
+
+    def remove(self) -> None:
+        if self.folder is not None and self.folder.is_dir():
+            for file in self.folder.glob("*rows-*"):
+                file.unlink()
+            self.folder.rmdir()
+
+
+@contextmanager
+def _evaluating(model: nn.Module, device: str | torch.device | None) -> Iterator[torch.device]:
+    """Evaluation mode on ``device``, both undone afterwards."""
+    import torch
+
+    first = next(model.parameters(), None)
+    home = torch.device("cpu") if first is None else first.device
+    target = home if device is None else torch.device(device)
+    training = {name: module.training for name, module in model.named_modules()}
+    model.eval()
+    if target != home:
+        model.to(target)
+    try:
+        yield target
+    finally:
+        if target != home:
+            model.to(home)
+        for name, module in model.named_modules():
+            module.training = training[name]
+
+
+def _run(
+    model: nn.Module,
+    feature_extractor: Any,
+    dataset: Dataset | Sequence[Any],
+    column: str,
+    features: str,
+    batch_size: int,
+    device: torch.device,
+    start: int,
+) -> Iterator[Embeddings]:
+    """Embeddings batch by batch; one thread prepares the next batch meanwhile."""
+    import torch
+
+    accepted = _accepted_arguments(model)
+    fetch = _fetcher(dataset, column)
+    batches = [range(i, min(i + batch_size, len(dataset))) for i in range(start, len(dataset), batch_size)]
+
+    def prepare(rows: range) -> dict[str, torch.Tensor]:
+        inputs = feature_extractor(**fetch(rows), return_tensors="pt")
+        tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+        return {name: value for name, value in tensors.items() if accepted is None or name in accepted}
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        upcoming = pool.submit(prepare, batches[0]) if batches else None
+        for position, rows in enumerate(batches):
+            assert upcoming is not None
+            inputs = {name: value.to(device) for name, value in upcoming.result().items()}
+            more = position + 1 < len(batches)
+            upcoming = pool.submit(prepare, batches[position + 1]) if more else None
+            # Entered per batch: a generator must not leave its consumer in inference mode.
+            with torch.inference_mode():
+                kept = _output(model(**inputs), features)
+                embeddings = kept.float().cpu().numpy()
+            if embeddings.ndim != 2 or len(embeddings) != len(rows):
+                raise ConfigurationError(
+                    f"model gave {features} of shape {embeddings.shape} for {len(rows)} records",
+                    value=embeddings.shape,
+                )
+            yield embeddings
+
+
+def _output(result: Any, features: str) -> torch.Tensor:
+    value = result.get(features) if isinstance(result, Mapping) else getattr(result, features, None)
+    if value is None:
+        raise ConfigurationError(f"the model's output has no {features!r}", value=features)
+    tensor: torch.Tensor = value
+    return tensor
+
+
+def _accepted_arguments(model: nn.Module) -> frozenset[str] | None:
+    """Names ``forward`` takes; None if it takes any."""
+    parameters = inspect.signature(model.forward).parameters.values()
+    named = frozenset(
+        p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"
+    )
+    return named or None
+
+
+def _fetcher(dataset: Dataset | Sequence[Any], column: str) -> Any:
+    """Rows as keyword arguments of a feature extractor's call."""
+    if not hasattr(dataset, "with_format"):
+        return lambda rows: {"ecg": [dataset[i] for i in rows]}
+
+    from ecg_hf.data.decoding import BatchDecoder
+
+    decoder = BatchDecoder(dataset, column)
+
+    def fetch(rows: range) -> dict[str, Any]:
+        try:
+            batch = decoder(rows)
+        except SamplingRateError:
+            # Rows of different rates: each is resampled by the feature extractor, from its own rate.
+            return {"ecg": [dataset[i][column] for i in rows]}
+        if batch.lead_mask.all() and not batch.is_padded:
+            return {"ecg": batch.signal, "sampling_rate": batch.sampling_rate, "lead_names": batch.lead_names}
+        # Missing leads and padding must reach the model as such, not as zeros somebody measured.
+        ragged = []
+        for signal, there, length in zip(batch.signal, batch.lead_mask, batch.lengths, strict=True):
+            names = tuple(name for name, ok in zip(batch.lead_names, there, strict=True) if ok)
+            ragged.append(
+                {"signal": signal[there, :length], "sampling_rate": batch.sampling_rate, "lead_names": names}
+            )
+        return {"ecg": ragged}
+
+    return fetch
+
+
+def _check_finite(embeddings: Embeddings, first: int, dataset: Dataset | Sequence[Any]) -> None:
+    bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+    if len(bad):
+        row = first + int(bad[0])
+        raise NonFiniteSignal(f"embedding of record {row} is not finite", value=row)

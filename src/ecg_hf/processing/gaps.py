@@ -1,0 +1,60 @@
+"""Samples that are no measurement: NaN, infinities and values no amplifier can deliver."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ecg_hf.errors import NonFiniteSignal
+from ecg_hf.processing.backend import Array, ArrayBackend
+
+__all__ = ["MAX_AMPLITUDE", "NanPolicy", "fill_gaps"]
+
+NanPolicy = Literal["interpolate", "zero", "raise"]
+
+MAX_AMPLITUDE = 1e10
+"""Largest magnitude taken for a sample. Above any ADC's full scale (int32: 2.1e9), and small enough that sums
+of squares and differences stay finite in float32 statistics."""
+
+
+def fill_gaps(signal: Array, invalid: Array, policy: NanPolicy, backend: ArrayBackend) -> Array:
+    """Replace invalid samples.
+
+    Args:
+        signal: float32 ``(records, leads, samples)``. Not changed.
+        invalid: bool, same shape: which samples are no measurement. Every lead needs a valid sample.
+        policy: ``"interpolate"`` draws a straight line between the valid neighbours and holds the first and
+            last valid value at the ends; ``"zero"`` writes 0 mV; ``"raise"`` refuses.
+        backend: Array library in use.
+
+    Returns:
+        The repaired signal.
+    """
+    if policy == "raise":
+        raise NonFiniteSignal("the signal has invalid samples")
+    if policy == "zero":
+        return backend.where(invalid, backend.zeros((1,)), signal)
+    n_samples = signal.shape[-1]
+    rows = signal.reshape(-1, n_samples)
+    bad = invalid.reshape(-1, n_samples)
+    # Gaps are rare: the neighbour search runs over the affected leads only.
+    affected = bad.any(axis=-1)
+    repaired = backend.float32(rows)
+    repaired[affected] = _interpolate(rows[affected], bad[affected], backend)
+    return repaired.reshape(signal.shape)
+
+
+def _interpolate(rows: Array, bad: Array, backend: ArrayBackend) -> Array:
+    n_samples = rows.shape[-1]
+    index = backend.constant(range(n_samples))
+    # Index of the nearest valid sample at or before each position (-1: none), and at or after it (n: none).
+    before = backend.running_maximum(backend.where(bad, index * 0 - 1, index))
+    mirrored = backend.flip(backend.where(bad, index * 0 - 1, n_samples - 1 - index))
+    after = n_samples - 1 - backend.flip(backend.running_maximum(mirrored))
+    # At the ends only one neighbour exists; it serves as both.
+    has_before, has_after = before >= 0, after < n_samples
+    left = backend.where(has_before, before, after)
+    right = backend.where(has_after, after, before)
+    gap = right - left
+    weight = backend.float32(index - left) / backend.float32(backend.where(gap > 0, gap, gap * 0 + 1))
+    start, end = backend.take(rows, left), backend.take(rows, right)
+    return backend.where(bad, start + (end - start) * weight, rows)

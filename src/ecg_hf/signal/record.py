@@ -89,7 +89,7 @@ class EcgRecord:
     @property
     def duration_s(self) -> float:
         """Length in seconds."""
-        return self.signal.shape[1] / self.sampling_rate
+        return float(self.signal.shape[1] / self.sampling_rate)
 
     def with_notes(self, *notes: Note) -> EcgRecord:
         """The same record with ``notes`` appended."""

@@ -1,0 +1,102 @@
+"""A recording as its file stores it: integer samples, gain and baseline, nothing rounded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_hf.errors import NonFiniteSignal, SignalError
+from ecg_hf.signal.record import EcgRecord, Note
+
+__all__ = ["DigitalRecord", "to_millivolts"]
+
+Samples = npt.NDArray[np.int16] | npt.NDArray[np.int32] | npt.NDArray[np.float32]
+
+# Beyond these the division is done in double precision: the gain itself has no exact float32 neighbour.
+_SAFE_GAIN = (1e-20, 1e20)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DigitalRecord:
+    """One recording in digital units: what data set storage keeps, because it is exact.
+
+    Attributes:
+        samples: ``(leads, samples)``, int16 (int32 for wider formats, float32 for floating sources).
+        gain: float64 ``(leads,)``, digital units per millivolt; unit conversion is folded in.
+        baseline: int32 ``(leads,)``, the digital value of 0 mV.
+        sampling_rate: Hertz.
+        lead_names: Canonical names in row order.
+        record_id: Name of the recording within its source.
+        notes: What was assumed or found odd while reading.
+        invalid: Digital value that means "no sample", None if there is none. Floating samples use NaN.
+    """
+
+    samples: Samples
+    gain: npt.NDArray[np.float64]
+    baseline: npt.NDArray[np.int32]
+    sampling_rate: float
+    lead_names: tuple[str, ...]
+    record_id: str | None = None
+    notes: tuple[Note, ...] = field(default=())
+    invalid: int | None = None
+
+    def to_record(self) -> EcgRecord:
+        """The recording in millivolts: ``(samples - baseline) / gain`` as float32, invalid samples NaN.
+
+        Raises:
+            NonFiniteSignal: if gain or baseline turn a valid sample into an infinite amplitude.
+        """
+        return EcgRecord(
+            signal=to_millivolts(self.samples, self.gain, self.baseline, self.invalid),
+            sampling_rate=self.sampling_rate,
+            lead_names=self.lead_names,
+            record_id=self.record_id,
+            notes=self.notes,
+        )
+
+
+def to_millivolts(
+    samples: Samples,
+    gain: npt.NDArray[np.float64],
+    baseline: npt.NDArray[np.int32],
+    invalid: int | None = None,
+) -> npt.NDArray[np.float32]:
+    """Convert digital ``(leads, samples)`` to float32 millivolts.
+
+    A 16-bit sample, its difference from a 16-bit baseline and a usual gain are exact in float32, so the
+    one division is the only rounding.
+
+    Args:
+        samples: Digital ``(leads, samples)``, never modified.
+        gain: Digital units per millivolt, ``(leads,)``.
+        baseline: Digital value of 0 mV, ``(leads,)``.
+        invalid: Digital value that becomes NaN.
+
+    Raises:
+        SignalError: if the samples are not real numbers.
+        NonFiniteSignal: if a valid sample becomes infinite.
+    """
+    if samples.dtype.kind not in "iuf":
+        raise SignalError(f"samples of type {samples.dtype} can't be an ECG", value=str(samples.dtype))
+    magnitude = np.abs(gain)
+    wide = samples.dtype.itemsize > 2 and samples.dtype.kind != "f"
+    if wide or not _SAFE_GAIN[0] < magnitude.min() <= magnitude.max() < _SAFE_GAIN[1]:
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore", under="ignore"):
+            signal = ((samples - baseline[:, None].astype(np.float64)) / gain[:, None]).astype(np.float32)
+        known_good = False
+    else:
+        signal = samples.astype(np.float32)
+        if baseline.any():
+            signal -= baseline[:, None].astype(np.float32)
+        signal /= gain[:, None].astype(np.float32)
+        known_good = samples.dtype.kind != "f"
+    if invalid is not None:
+        missing = samples == invalid
+        if missing.any():
+            signal[missing] = np.nan
+    if not known_good and np.isinf(signal).any():
+        lead = int(np.isinf(signal).any(axis=1).argmax())
+        raise NonFiniteSignal(f"row {lead} has infinite amplitudes (gain {gain[lead]:g} per mV)", value=lead)
+    return signal

@@ -1,0 +1,180 @@
+"""Direct decoding of WFDB format 16: the storage of nearly every clinical 12-lead data set.
+
+A format-16 file is little-endian int16, one frame after the other, optionally behind a fixed number of
+bytes (Challenge ``.mat`` files are format 16 behind a 24-byte MATLAB header). Decoding is one read, one
+view and one transposition; the checksum is a sum in 16-bit arithmetic, which wraps exactly as the
+format's definition asks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_hf.errors import ChecksumMismatch, HeaderError, RecordNotFound, SignalError, TruncatedSignal
+from ecg_hf.signal.paths import inside_root, read_file
+from ecg_hf.signal.record import Note
+from ecg_hf.signal.wfdb_header import SignalSpec, WfdbHeader
+
+__all__ = [
+    "INVALID_16",
+    "apply_skew",
+    "is_plain_format16",
+    "read_format16",
+    "signal_file_path",
+    "verify_checksums",
+]
+
+INVALID_16 = -32768
+
+
+def is_plain_format16(header: WfdbHeader) -> bool:
+    """Whether every signal is format 16 with one sample per frame."""
+    for signal in header.signals:
+        storage = signal.storage
+        if storage.format != 16 or storage.samples_per_frame != 1:
+            return False
+    return True
+
+
+def signal_file_path(
+    folder: str, file_name: str, header_path: str, root: str | os.PathLike[str] | None
+) -> str:
+    """Path of the signal file a header names, which is always beside the header.
+
+    Raises:
+        HeaderError: if the header names no file (``~`` is for layout segments only).
+        UnsafePath: if the file leads out of ``root``.
+    """
+    if file_name.startswith("~"):
+        raise HeaderError("a signal has no file", path=header_path)
+    path = os.path.join(folder, file_name)
+    return path if root is None else inside_root(path, root)
+
+
+def read_format16(
+    header: WfdbHeader,
+    header_path: str,
+    lead_names: Sequence[str],
+    *,
+    verify_checksum: bool = True,
+    root: str | os.PathLike[str] | None = None,
+    max_samples: int,
+) -> tuple[npt.NDArray[np.int16], list[Note]]:
+    """Samples ``(leads, samples)`` of a plain format-16 record, rows in header order.
+
+    Raises:
+        RecordNotFound: if a signal file is missing.
+        TruncatedSignal: if a file is shorter than the header says.
+        ChecksumMismatch: if a lead does not add up.
+        HeaderError: if the header contradicts its files.
+        SignalError: if the record is larger than ``max_samples`` values.
+    """
+    signals, folder = header.signals, os.path.dirname(header_path)
+    files: dict[str, list[int]] = {}
+    for row, signal in enumerate(signals):
+        files.setdefault(signal.file_name, []).append(row)
+
+    notes: list[Note] = []
+    blocks = []
+    for file_name, rows in files.items():
+        path = signal_file_path(folder, file_name, header_path, root)
+        offset = signals[rows[0]].storage.byte_offset
+        if any(signals[row].storage.byte_offset != offset for row in rows):
+            raise HeaderError(f"signals of {file_name} disagree about its byte offset", path=header_path)
+        blocks.append(_read_block(path, header.length, len(rows), offset, max_samples, notes))
+
+    if len(blocks) == 1:
+        samples = np.ascontiguousarray(blocks[0].T)
+    else:
+        length = blocks[0].shape[0]
+        if any(block.shape[0] != length for block in blocks):
+            raise HeaderError("signal files hold different numbers of samples", path=header_path)
+        samples = np.empty((len(signals), length), dtype=np.int16)
+        for rows, block in zip(files.values(), blocks, strict=True):
+            samples[rows] = block.T
+    if verify_checksum:
+        verify_checksums(samples, signals, lead_names, header_path)
+    notes.extend(apply_skew(samples, signals, lead_names, INVALID_16))
+    return samples, notes
+
+
+def _read_block(
+    path: str, length: int | None, width: int, offset: int, max_samples: int, notes: list[Note]
+) -> npt.NDArray[np.int16]:
+    """Frames ``(samples, leads)`` of one file, a read-only view of the bytes read."""
+    frame = 2 * width
+    # Never more is read than the header speaks of, never more than the file has.
+    wanted = offset + (max_samples * 2 if length is None else min(length * frame, max_samples * 2))
+    try:
+        content, size = read_file(path, max_bytes=wanted, folder=None, what="signal file")
+    except RecordNotFound as error:
+        raise RecordNotFound(f"record's {error.message}", path=path) from None
+    if length is None:
+        length, rest = divmod(size - offset, frame)
+        if length < 1 or rest:
+            raise TruncatedSignal(
+                f"signal file has {size} bytes, which is no whole number of {frame}-byte frames",
+                path=path,
+                value=size,
+            )
+    expected = offset + length * frame
+    if size < expected:
+        raise TruncatedSignal(
+            f"signal file has {size} bytes, its header announces {expected}", path=path, value=size
+        )
+    if length * width > max_samples:
+        raise SignalError(
+            f"record has {length * width} values, more than max_samples", path=path, value=length
+        )
+    if len(content) < expected:
+        raise TruncatedSignal("signal file shrank while it was read", path=path, value=len(content))
+    if size > expected:
+        detail = f"signal file has {size - expected} bytes more than its header announces"
+        notes.append(Note("trailing_bytes", detail))
+    block: npt.NDArray[np.int16] = np.frombuffer(content, "<i2", length * width, offset).reshape(
+        length, width
+    )
+    return block
+
+
+def verify_checksums(
+    samples: npt.NDArray[np.integer], signals: Sequence[SignalSpec], lead_names: Sequence[str], path: str
+) -> None:
+    """Compare each lead's 16-bit sum with the header's; leads without a checksum pass.
+
+    Raises:
+        ChecksumMismatch: naming the first lead that differs.
+    """
+    if samples.dtype == np.int16:
+        sums = np.add.reduce(samples, axis=1, dtype=np.int16).tolist()
+    else:
+        sums = np.add.reduce(samples, axis=1, dtype=np.int64).tolist()
+    for row, signal in enumerate(signals):
+        expected = signal.checksum
+        if expected is not None and (sums[row] - expected) & 0xFFFF:
+            raise ChecksumMismatch(
+                f"samples add up to {sums[row] & 0xFFFF}, the header says {expected & 0xFFFF}; "
+                "the file is damaged (verify_checksum=False reads it anyway)",
+                path=path,
+                lead=lead_names[row],
+                value=sums[row],
+            )
+
+
+def apply_skew(
+    samples: npt.NDArray[np.integer], signals: Sequence[SignalSpec], lead_names: Sequence[str], invalid: int
+) -> list[Note]:
+    """Shift skewed leads back in place; the samples this leaves open at the end become ``invalid``."""
+    notes = []
+    for row, signal in enumerate(signals):
+        skew = signal.storage.skew * signal.storage.samples_per_frame
+        if skew:
+            kept = max(samples.shape[1] - skew, 0)
+            samples[row, :kept] = samples[row, samples.shape[1] - kept :].copy()
+            samples[row, kept:] = invalid
+            notes.append(Note("skew_applied", f"lead shifted by {skew} samples", lead_names[row]))
+    return notes

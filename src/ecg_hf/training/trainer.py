@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import ProcessorMixin, Trainer
+from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ecg_hf.errors import ConfigurationError
@@ -292,9 +292,6 @@ class EcgPreTrainer(Trainer):
         if not self.args.should_save:
             return
         folder = Path(self.args.output_dir if output_dir is None else output_dir)
-        if isinstance(self.processing_class, ProcessorMixin):
-            # A processor keeps the extractor's settings in its own file; AutoFeatureExtractor wants them here.
-            self.processing_class.feature_extractor.save_pretrained(folder)
         # The library pickles the arguments. Nothing reads them back, and a model folder holds no pickles.
         (folder / "training_args.bin").unlink(missing_ok=True)
         (folder / "training_args.json").write_text(self.args.to_json_string() + "\n", encoding="utf-8")

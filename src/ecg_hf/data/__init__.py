@@ -1,0 +1,30 @@
+"""Datasets of ECGs: the ``Ecg`` column type, sources, building, labels, splits and batched reading."""
+
+from __future__ import annotations
+
+from ecg_hf.data.building import build_dataset, load_built
+from ecg_hf.data.decoding import BatchDecoder, DecodedBatch, decode_batch
+from ecg_hf.data.feature import Ecg, storage_features
+from ecg_hf.data.report import BuildReport
+from ecg_hf.data.schema import canonical_features
+from ecg_hf.data.sources import SourceInfo, get_source, list_sources
+from ecg_hf.data.splits import PatientLeak, assign_splits, check_patient_leak, parse_folds
+
+__all__ = [
+    "BatchDecoder",
+    "BuildReport",
+    "DecodedBatch",
+    "Ecg",
+    "PatientLeak",
+    "SourceInfo",
+    "assign_splits",
+    "build_dataset",
+    "canonical_features",
+    "check_patient_leak",
+    "decode_batch",
+    "get_source",
+    "list_sources",
+    "load_built",
+    "parse_folds",
+    "storage_features",
+]

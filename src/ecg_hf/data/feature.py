@@ -1,0 +1,289 @@
+"""The ``Ecg`` column type of a Hugging Face dataset: exact ADC samples in storage, millivolts on access."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from datasets import Features, List, Value
+from datasets.features.features import _FEATURE_TYPES, register_feature
+from datasets.table import array_cast
+
+from ecg_hf.errors import ConfigurationError, LeadError, SamplingRateError, SignalError
+from ecg_hf.signal.digital import DigitalRecord, to_millivolts
+from ecg_hf.signal.leads import arrange_leads, normalize_lead_names
+from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ, EcgRecord
+from ecg_hf.signal.resampling import resample
+
+__all__ = ["STORAGE_DTYPES", "STORAGE_TYPE", "Ecg", "encode_digital", "is_ecg_column", "storage_features"]
+
+STORAGE_DTYPES = {"int16": np.dtype("<i2"), "int32": np.dtype("<i4"), "float32": np.dtype("<f4")}
+"""Sample types a stored ECG may have, always little-endian."""
+
+STORAGE_TYPE = pa.struct(
+    {
+        "samples": pa.binary(),
+        "dtype": pa.string(),
+        "shape": pa.list_(pa.int32(), 2),
+        "gain": pa.list_(pa.float64()),
+        "baseline": pa.list_(pa.int32()),
+        "invalid": pa.int32(),
+        "sampling_rate": pa.float64(),
+        "lead_names": pa.list_(pa.string()),
+    }
+)
+"""Arrow type of the column. ``samples`` are the bytes of a C-contiguous ``(leads, samples)`` array."""
+
+
+@dataclass
+class Ecg:
+    """Dataset column holding one multi-lead ECG per row, in the manner of ``datasets.Audio``.
+
+    Storage is exact: the analogue-to-digital converter's integers with gain and baseline per lead, so nothing
+    is lost and a ten-second 12-lead record takes 24 kB at 100 Hz. Access decodes to millivolts::
+
+        ds = datasets.load_from_disk("ptbxl")
+        ds[0]["ecg"]        # {"signal": float32 (12, 1000) mV, "sampling_rate": 100.0, "lead_names": ("I", ...)}
+        ds = ds.cast_column("ecg", Ecg(sampling_rate=250, lead_names=["I", "II", "V1"]))
+        ds[0]["ecg"]["signal"].shape        # (3, 2500): resampled and reordered on access, storage untouched
+
+    The feature is registered with ``datasets`` by importing ``ecg_hf.data``; a process that has not done so
+    can't open a dataset folder whose features name ``Ecg``, but reads the Arrow shards written by
+    :func:`ecg_hf.data.build_dataset` as plain columns (``Dataset.from_file``), because these carry no
+    library metadata. :func:`storage_features` gives the plain type to cast to before publishing for others.
+
+    Training reads whole batches through :class:`ecg_hf.data.BatchDecoder`, not through this class.
+
+    Args:
+        sampling_rate: Hertz to resample to on access; ``None`` keeps each record's own.
+        lead_names: Leads to give, in this order (any accepted spelling); ``None`` keeps each record's own.
+            Missing limb leads are derived from two others where that is exact; a lead that is neither there
+            nor derivable is a row of NaN.
+        decode: ``False`` hands out the storage dictionary as it is.
+
+    Raises:
+        LeadError: if ``lead_names`` has empty or repeated names.
+        SamplingRateError: if ``sampling_rate`` is not positive and finite.
+    """
+
+    sampling_rate: float | None = None
+    lead_names: Sequence[str] | None = None
+    decode: bool = True
+    id: str | None = field(default=None, repr=False)
+    dtype: ClassVar[str] = "dict"
+    pa_type: ClassVar[pa.DataType] = STORAGE_TYPE
+    _type: str = field(default="Ecg", init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.sampling_rate is not None:
+            rate = float(self.sampling_rate)
+            if not 0.0 < rate <= MAX_SAMPLING_RATE_HZ:
+                raise SamplingRateError(f"sampling rate must be in (0, 100000] Hz, got {rate}", value=rate)
+            self.sampling_rate = rate
+        if self.lead_names is not None:
+            # A list, because this object is written to JSON and compared after reading it back.
+            self.lead_names = list(normalize_lead_names(self.lead_names))
+
+    def __call__(self) -> pa.DataType:
+        """Arrow type of the column (what ``datasets`` calls a feature for)."""
+        return self.pa_type
+
+    def encode_example(self, value: EcgRecord | DigitalRecord | Mapping[str, Any]) -> dict[str, Any]:
+        """Storage of one ECG.
+
+        Args:
+            value: A :class:`DigitalRecord` (stored as it is), an :class:`EcgRecord` or a dictionary with
+                ``signal`` (mV), ``sampling_rate`` and ``lead_names`` (stored as float32), or a dictionary that
+                is storage already.
+
+        Raises:
+            ConfigurationError: if ``value`` is none of these.
+        """
+        if isinstance(value, EcgRecord):
+            return _encode_signal(value)
+        if isinstance(value, Mapping):
+            if value.get("samples") is not None:
+                return _check_storage(value)
+            if "signal" in value:
+                missing = [key for key in ("sampling_rate", "lead_names") if value.get(key) is None]
+                if missing:
+                    raise ConfigurationError(
+                        f"an ECG dictionary needs {' and '.join(missing)} beside 'signal'"
+                    )
+                return _encode_signal(
+                    EcgRecord(
+                        signal=_as_array(value["signal"]),
+                        sampling_rate=value["sampling_rate"],
+                        lead_names=tuple(value["lead_names"]),
+                    )
+                )
+        elif isinstance(value, DigitalRecord):
+            return encode_digital(value)
+        raise ConfigurationError(
+            "an ECG must be an EcgRecord, a DigitalRecord or a dictionary with 'signal', 'sampling_rate' and "
+            f"'lead_names', got {type(value).__name__}"
+        )
+
+    def decode_example(
+        self, value: dict[str, Any], token_per_repo_id: dict[str, str | bool | None] | None = None
+    ) -> dict[str, Any]:
+        """Millivolts of one stored ECG.
+
+        Returns:
+            ``{"signal": float32 (leads, samples), "sampling_rate": float, "lead_names": tuple}``; NaN marks
+            samples the recorder declared invalid, and whole leads asked for but not there.
+        """
+        if not self.decode:
+            raise ConfigurationError("decoding is disabled for this column: use Ecg(decode=True)")
+        if "signal" in value:
+            return value
+        dtype = STORAGE_DTYPES[value["dtype"]]
+        samples = np.frombuffer(value["samples"], dtype).reshape(tuple(value["shape"]))
+        gain, baseline = np.array(value["gain"], np.float64), np.array(value["baseline"], np.int32)
+        signal = to_millivolts(samples, gain, baseline, value["invalid"])
+        rate, names = float(value["sampling_rate"]), tuple(value["lead_names"])
+        if self.lead_names is not None and tuple(self.lead_names) != names:
+            wanted = tuple(self.lead_names)
+            signal, present, _ = arrange_leads(signal, names, wanted)
+            signal[~present] = np.nan
+            names = wanted
+        if self.sampling_rate is not None and self.sampling_rate != rate:
+            signal = resample(signal, rate, self.sampling_rate)
+            rate = self.sampling_rate
+        return {"signal": signal, "sampling_rate": rate, "lead_names": names}
+
+    def flatten(self) -> dict[str, Any] | Ecg:
+        """The plain columns of the storage, when decoding is off (as ``datasets`` requires)."""
+        if self.decode:
+            raise ConfigurationError("an Ecg column that decodes can't be flattened: use Ecg(decode=False)")
+        return storage_features()
+
+    def cast_storage(self, storage: pa.Array) -> pa.StructArray:
+        """Cast another Arrow array to the storage type.
+
+        Accepts the storage struct with its fields in any order, and a struct of ``signal``, ``sampling_rate``,
+        ``lead_names`` as ``datasets`` infers it from plain Python values.
+        """
+        if pa.types.is_struct(storage.type):
+            names = {storage.type.field(i).name for i in range(storage.type.num_fields)}
+            if "signal" in names and "samples" not in names:
+                rows = [None if row is None else self.encode_example(row) for row in storage.to_pylist()]
+                return pa.array(rows, type=self.pa_type)
+            if "samples" in names:
+                columns = [
+                    storage.field(f.name) if f.name in names else pa.nulls(len(storage), f.type)
+                    for f in self.pa_type
+                ]
+                storage = pa.StructArray.from_arrays(
+                    columns, [f.name for f in self.pa_type], mask=storage.is_null()
+                )
+        return array_cast(storage, self.pa_type)
+
+
+def storage_features() -> dict[str, Any]:
+    """The plain ``datasets`` type of the column, for processes and viewers without this package.
+
+    ``dataset.cast_column("ecg", storage_features())`` makes a dataset that anyone can load;
+    ``dataset.cast_column("ecg", Ecg())`` brings the decoding back.
+    """
+    return {
+        "samples": Value("binary"),
+        "dtype": Value("string"),
+        "shape": List(Value("int32"), length=2),
+        "gain": List(Value("float64")),
+        "baseline": List(Value("int32")),
+        "invalid": Value("int32"),
+        "sampling_rate": Value("float64"),
+        "lead_names": List(Value("string")),
+    }
+
+
+def encode_digital(record: DigitalRecord) -> dict[str, Any]:
+    """Exact storage of a :class:`DigitalRecord`.
+
+    The "no sample" value is stored only where a sample really has it, so that a reader knows without looking
+    at the samples that there is nothing to replace by NaN.
+    """
+    samples = np.ascontiguousarray(record.samples)
+    stored = STORAGE_DTYPES.get(samples.dtype.newbyteorder("=").name)
+    if stored is None or samples.ndim != 2:
+        raise SignalError(
+            f"stored samples must be int16, int32 or float32 (leads, samples), got {samples.dtype} {samples.shape}",
+            path=record.record_id,
+        )
+    invalid = record.invalid
+    if invalid is not None and not (samples.dtype.kind == "i" and bool((samples == invalid).any())):
+        invalid = None
+    return {
+        "samples": samples.astype(stored, copy=False).tobytes(),
+        "dtype": stored.name,
+        "shape": list(samples.shape),
+        "gain": [float(g) for g in record.gain],
+        "baseline": [int(b) for b in record.baseline],
+        "invalid": invalid,
+        "sampling_rate": float(record.sampling_rate),
+        "lead_names": list(record.lead_names),
+    }
+
+
+def _encode_signal(record: EcgRecord) -> dict[str, Any]:
+    """Storage of a physical signal: float32 as it is, NaN included."""
+    leads = record.signal.shape[0]
+    return {
+        "samples": np.ascontiguousarray(record.signal, dtype=STORAGE_DTYPES["float32"]).tobytes(),
+        "dtype": "float32",
+        "shape": list(record.signal.shape),
+        "gain": [1.0] * leads,
+        "baseline": [0] * leads,
+        "invalid": None,
+        "sampling_rate": record.sampling_rate,
+        "lead_names": list(record.lead_names),
+    }
+
+
+def _as_array(signal: Any) -> npt.NDArray[Any]:
+    """An array of a signal given as an array, a tensor or nested lists (None for NaN, as Arrow has it)."""
+    if isinstance(signal, list):
+        return np.array(signal, dtype=np.float32)
+    return np.asarray(signal)
+
+
+def _check_storage(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The storage dictionary, refused where its parts contradict each other."""
+    missing = [f.name for f in STORAGE_TYPE if f.name not in value and f.name != "invalid"]
+    if missing:
+        raise ConfigurationError(f"a stored ECG lacks {', '.join(missing)}")
+    if value["dtype"] not in STORAGE_DTYPES:
+        raise SignalError(f"a stored ECG can't have samples of type {value['dtype']!r}", value=value["dtype"])
+    leads, samples = value["shape"]
+    expected = leads * samples * STORAGE_DTYPES[value["dtype"]].itemsize
+    if len(value["samples"]) != expected:
+        raise SignalError(
+            f"a stored ECG of shape ({leads}, {samples}) has {len(value['samples'])} bytes, not {expected}"
+        )
+    for key in ("gain", "baseline", "lead_names"):
+        if len(value[key]) != leads:
+            raise LeadError(f"a stored ECG has {len(value[key])} values of {key} for {leads} leads")
+    return {f.name: value.get(f.name) for f in STORAGE_TYPE}
+
+
+def is_ecg_column(features: Features, column: str) -> bool:
+    """Whether ``column`` holds stored ECGs, decoded or plain."""
+    if column not in features:
+        return False
+    feature = features[column]
+    return isinstance(feature, Ecg) or (
+        isinstance(feature, dict) and set(feature) >= {"samples", "shape", "dtype"}
+    )
+
+
+if _FEATURE_TYPES.get("Ecg") is not Ecg:
+    with warnings.catch_warnings():
+        # "register_feature is experimental": known, and nothing a user could act on.
+        warnings.filterwarnings("ignore", message=".*experimental", category=UserWarning)
+        register_feature(Ecg, "Ecg")

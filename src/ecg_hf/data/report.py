@@ -1,0 +1,182 @@
+"""The account of a build: what was read, kept, dropped, repaired, and how fast."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ecg_hf.errors import DatasetBuildError
+
+__all__ = ["REPORT_FILE", "BuildReport", "Tally"]
+
+REPORT_FILE = "build_report.json"
+
+EXAMPLES_PER_REASON = 20
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over some recordings; tallies of parts add up to the tally of the whole.
+
+    Attributes:
+        kept: Recordings written.
+        dropped: Recordings left out, by reason (an error class such as ``TruncatedSignal``, or a rule of the source).
+        examples: Names of some recordings left out, by reason.
+        notes: Recordings with a note, by its code (assumptions and repairs; a recording may have several).
+        repaired: Recordings with at least one note.
+        splits: Recordings kept per split.
+        labels: Recordings per label and split: ``{"AFIB": {"train": 12}}``.
+    """
+
+    kept: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    notes: Counter[str] = field(default_factory=Counter)
+    repaired: int = 0
+    splits: Counter[str] = field(default_factory=Counter)
+    labels: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def drop(self, record_id: str, reason: str) -> None:
+        """Count a recording left out."""
+        self.dropped[reason] += 1
+        examples = self.examples.setdefault(reason, [])
+        if len(examples) < EXAMPLES_PER_REASON:
+            examples.append(record_id)
+
+    def keep(self, split: str, labels: tuple[str, ...], notes: set[str]) -> None:
+        """Count a recording written."""
+        self.kept += 1
+        self.splits[split] += 1
+        self.notes.update(notes)
+        self.repaired += bool(notes)
+        for label in set(labels):
+            self.labels.setdefault(label, Counter())[split] += 1
+
+    def add(self, other: Tally) -> None:
+        """Add the counts of another part."""
+        self.kept += other.kept
+        self.repaired += other.repaired
+        self.dropped.update(other.dropped)
+        self.notes.update(other.notes)
+        self.splits.update(other.splits)
+        for reason, names in other.examples.items():
+            mine = self.examples.setdefault(reason, [])
+            mine.extend(names[: EXAMPLES_PER_REASON - len(mine)])
+        for label, counts in other.labels.items():
+            self.labels.setdefault(label, Counter()).update(counts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, keys sorted, the same for equal counts."""
+        return {
+            "kept": self.kept,
+            "dropped": dict(sorted(self.dropped.items())),
+            "examples": dict(sorted(self.examples.items())),
+            "notes": dict(sorted(self.notes.items())),
+            "repaired": self.repaired,
+            "splits": dict(sorted(self.splits.items())),
+            "labels": {label: dict(sorted(c.items())) for label, c in sorted(self.labels.items())},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Tally:
+        """The tally :meth:`to_dict` described."""
+        return cls(
+            kept=int(data["kept"]),
+            dropped=Counter(data["dropped"]),
+            examples={reason: list(names) for reason, names in data["examples"].items()},
+            notes=Counter(data["notes"]),
+            repaired=int(data["repaired"]),
+            splits=Counter(data["splits"]),
+            labels={label: Counter(counts) for label, counts in data["labels"].items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """Account of one finished build, kept as ``build_report.json`` beside the dataset.
+
+    Attributes:
+        source: Name of the source.
+        options: Options of the source, resolved.
+        output: The dataset folder, as given.
+        seen: Recordings the source lists.
+        kept: Recordings in the dataset.
+        dropped: Recordings left out, by reason; ``seen == kept + sum(dropped)``.
+        examples: Names of some recordings left out, by reason.
+        notes: Recordings with a note, by its code.
+        repaired: Recordings with at least one note.
+        splits: Recordings per split.
+        labels: Recordings per label and split.
+        patients: Distinct patients, 0 where the source does not tell.
+        patients_in_two_splits: Patients with recordings in more than one split.
+        shards: Arrow files written.
+        shards_reused: Of these, how many an earlier, interrupted run had finished.
+        bytes: Size of the Arrow files.
+        seconds: Duration of this run.
+        records_per_second: Recordings read in this run per second.
+        fingerprint: Identifies source, options and listing; equal fingerprints give equal bytes.
+        versions: Versions of the packages that wrote it.
+        reused: Whether the folder was found finished and left alone.
+    """
+
+    source: str
+    options: dict[str, Any]
+    output: str
+    seen: int
+    kept: int
+    dropped: dict[str, int]
+    examples: dict[str, list[str]]
+    notes: dict[str, int]
+    repaired: int
+    splits: dict[str, int]
+    labels: dict[str, dict[str, int]]
+    patients: int
+    patients_in_two_splits: int
+    shards: int
+    shards_reused: int
+    bytes: int
+    seconds: float
+    records_per_second: float
+    fingerprint: str
+    versions: dict[str, str]
+    reused: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        data = asdict(self)
+        del data["reused"]
+        return data
+
+    @classmethod
+    def load(cls, folder: str | Path) -> BuildReport:
+        """The report of a finished build.
+
+        Raises:
+            DatasetBuildError: if the folder has none, or it can't be understood.
+        """
+        path = Path(folder) / REPORT_FILE
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            known = {f.name for f in fields(cls)}
+            return cls(**{key: value for key, value in data.items() if key in known})
+        except FileNotFoundError:
+            raise DatasetBuildError(
+                "the folder holds no finished build (no build report)", path=folder
+            ) from None
+        except (OSError, ValueError, TypeError, AttributeError):
+            raise DatasetBuildError("the build report can't be read", path=path) from None
+
+    def summary(self) -> str:
+        """A few lines for a person."""
+        lines = [f"{self.source}: kept {self.kept:,} of {self.seen:,} records ({self.bytes / 1e6:,.1f} MB)"]
+        lines += [f"  dropped {count:,}: {reason}" for reason, count in self.dropped.items()]
+        lines += [f"  noted {count:,}: {code}" for code, count in self.notes.items()]
+        lines.append("  " + ", ".join(f"{split} {count:,}" for split, count in self.splits.items()))
+        if self.patients_in_two_splits:
+            lines.append(f"  {self.patients_in_two_splits:,} patients are in more than one split")
+        lines.append(f"  {self.seconds:.1f} s, {self.records_per_second:,.0f} records/s")
+        return "\n".join(lines)

@@ -1,0 +1,141 @@
+"""One shard of a build: read its records, write one Arrow file, and remember the count. Runs in worker processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from ecg_hf.data.report import Tally
+from ecg_hf.data.schema import Entry, SourceRow, rows_to_batch, shard_schema
+from ecg_hf.data.sources.base import Dropped, Source
+
+__all__ = [
+    "WORK_FOLDER",
+    "ShardJob",
+    "ShardResult",
+    "build_shard",
+    "load_result",
+    "set_source",
+    "write_atomically",
+]
+
+WORK_FOLDER = ".building"
+"""Folder inside an unfinished build that holds what a resumed run needs; removed when the build is finished."""
+
+BATCH_BYTES = 256 << 20
+"""Most sample bytes in one Arrow record batch, whose 32-bit offsets end at 2 GiB."""
+
+ORPHAN_CHECK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ShardJob:
+    """Work order of one shard: its number, the file to write, and its records in order."""
+
+    number: int
+    filename: str
+    folder: Path
+    entries: Sequence[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """A finished shard: its file's size and the account of its records."""
+
+    number: int
+    bytes: int
+    tally: Tally
+
+
+_source: Source | None = None
+
+
+def set_source(source: Source, watch_parent: int | None = None) -> None:
+    """Initialise a worker process: the source it reads, and the parent without which it must not go on."""
+    global _source
+    _source = source
+    if watch_parent is not None:
+        threading.Thread(target=_end_with_parent, args=(watch_parent,), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    # A killed parent can't stop its workers; they would wait for work forever and hold the build's lock.
+    while os.getppid() == parent:
+        time.sleep(ORPHAN_CHECK_S)
+    os._exit(1)
+
+
+def build_shard(job: ShardJob) -> ShardResult:
+    """Read the records of a shard and write its Arrow file and its account, each whole or not at all."""
+    if _source is None:
+        raise RuntimeError("set_source was not called in this process")
+    tally = Tally()
+    target = job.folder / job.filename
+    temporary = job.folder / WORK_FOLDER / f"{job.filename}.{os.getpid()}.tmp"
+    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, shard_schema()) as writer:
+        pending: list[SourceRow] = []
+        pending_bytes = 0
+        for item in _source.read_many(job.entries):
+            if isinstance(item, Dropped):
+                tally.drop(item.record_id, item.reason)
+                continue
+            tally.keep(item.entry.split, item.entry.labels, set(item.entry.notes))
+            pending.append(item)
+            pending_bytes += item.ecg.samples.nbytes
+            if pending_bytes >= BATCH_BYTES:
+                writer.write_batch(rows_to_batch(pending, _source.info.name))
+                pending, pending_bytes = [], 0
+        if pending:
+            writer.write_batch(rows_to_batch(pending, _source.info.name))
+    _flush(temporary)
+    size = temporary.stat().st_size
+    os.replace(temporary, target)
+    _flush(job.folder)
+    result = ShardResult(job.number, size, tally)
+    account = {"filename": job.filename, "bytes": size, "tally": tally.to_dict()}
+    write_atomically(_account_path(job), json.dumps(account, ensure_ascii=False))
+    return result
+
+
+def load_result(job: ShardJob) -> ShardResult | None:
+    """The account of a shard an earlier run finished, ``None`` if it did not."""
+    try:
+        account = json.loads(_account_path(job).read_text(encoding="utf-8"))
+        size = (job.folder / job.filename).stat().st_size
+        if account["filename"] != job.filename or account["bytes"] != size:
+            return None
+        return ShardResult(job.number, size, Tally.from_dict(account["tally"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Missing or damaged: the shard is simply built again.
+        return None
+
+
+def _account_path(job: ShardJob) -> Path:
+    return job.folder / WORK_FOLDER / f"{job.number:05d}.json"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file so that it is there whole or not at all, even after a power cut."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    _flush(temporary)
+    os.replace(temporary, path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Make a file (or a folder's list of names) reach the disk."""
+    if os.name != "posix" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

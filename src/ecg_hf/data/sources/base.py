@@ -1,0 +1,201 @@
+"""What a source of recordings must provide to be built into a dataset."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ecg_hf.data.report import Tally
+from ecg_hf.data.schema import Entry, SourceRow
+from ecg_hf.errors import ConfigurationError, DatasetBuildError, EcgError
+from ecg_hf.signal.digital import DigitalRecord
+from ecg_hf.signal.reading import read_digital
+
+__all__ = ["Dropped", "Plan", "PhysioNetProject", "Source", "SourceInfo", "is_plain_relative"]
+
+
+@dataclass(frozen=True, slots=True)
+class PhysioNetProject:
+    """Where a source is published on PhysioNet.
+
+    Attributes:
+        slug: Name of the project in its address.
+        version: Version this source was written for.
+        subsets: Named selections of files (patterns as in a shell), for downloads of a part.
+    """
+
+    slug: str
+    version: str
+    subsets: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """Description of a source, as listings and documentation show it.
+
+    Attributes:
+        name: Name to pass to :func:`ecg_hf.data.build_dataset`.
+        title: One line for a listing.
+        expects: What must be on disk.
+        labels: Vocabulary of the ``labels`` column.
+        drops: Which recordings are left out, and why.
+        licence: Licence of the data.
+        options: Option name -> one line.
+        physionet: Where it can be downloaded, if it can.
+        needs_data_dir: Whether recordings must be on disk.
+    """
+
+    name: str
+    title: str
+    expects: str
+    labels: str
+    drops: str
+    licence: str
+    options: dict[str, str]
+    physionet: PhysioNetProject | None = None
+    needs_data_dir: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A recording that was left out, and why."""
+
+    record_id: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """Recordings a source will read, in order.
+
+    Attributes:
+        entries: What to read.
+        tally: Recordings left out already, from the listing alone.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+
+class Source(ABC):
+    """A kind of dataset on disk.
+
+    A subclass says in :attr:`info` what it expects to find, what it leaves out and why; takes its options as
+    keyword arguments; lists recordings from tables (:meth:`plan`, once, in the main process) and reads them
+    (:meth:`read`, in worker processes). Instances hold paths and options only and travel by pickle.
+
+    Args:
+        data_dir: Folder with the files, ``None`` for sources that need none.
+
+    Raises:
+        DatasetBuildError: if ``data_dir`` is missing.
+    """
+
+    info: ClassVar[SourceInfo]
+
+    #: Leave out recordings whose valid samples all have one value.
+    drops_constant: ClassVar[bool] = False
+
+    def __init__(self, data_dir: Path | None) -> None:
+        if self.info.needs_data_dir:
+            if data_dir is None:
+                raise DatasetBuildError(
+                    f"source {self.info.name!r} needs the folder its files are in (data_dir)"
+                )
+            if not Path(data_dir).is_dir():
+                raise DatasetBuildError("no such folder", path=data_dir)
+        self._data_dir = None if data_dir is None else Path(data_dir)
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder with the files."""
+        if self._data_dir is None:
+            raise DatasetBuildError(f"source {self.info.name!r} has no data folder")
+        return self._data_dir
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """The options in force, plain data; part of the dataset's fingerprint."""
+
+    @abstractmethod
+    def plan(self) -> Plan:
+        """List the recordings.
+
+        Raises:
+            DatasetBuildError: if the folder does not hold what the source expects.
+        """
+
+    def read(self, entry: Entry) -> SourceRow | Dropped:
+        """Read one recording.
+
+        Raises:
+            EcgError: if it can't be read; the builder counts it as dropped.
+        """
+        return self.check(entry, self.read_samples(entry))
+
+    def read_many(self, entries: Sequence[Entry]) -> Iterator[SourceRow | Dropped]:
+        """Read recordings; one that can't be read becomes a :class:`Dropped` with the error's class as reason."""
+        for entry in entries:
+            try:
+                yield self.read(entry)
+            except EcgError as error:
+                yield Dropped(entry.record_id, type(error).__name__)
+            except OSError as error:
+                yield Dropped(entry.record_id, type(error).__name__)
+
+    def read_samples(self, entry: Entry) -> DigitalRecord:
+        """The samples of a WFDB record below the data folder, which its path can't leave."""
+        return read_digital(self.data_dir / entry.path, root=self.data_dir)
+
+    def check(self, entry: Entry, ecg: DigitalRecord) -> SourceRow | Dropped:
+        """Rules on the samples that every source shares."""
+        codes = tuple(note.code for note in ecg.notes)
+        if is_constant(ecg):
+            if self.drops_constant:
+                return Dropped(entry.record_id, "constant_signal")
+            codes = (*codes, "all_flat")
+        return SourceRow(replace(entry, notes=(*entry.notes, *codes)) if codes else entry, ecg)
+
+    @classmethod
+    def create(cls, data_dir: Path | None, options: dict[str, Any]) -> Source:
+        """An instance, with a clear error for options it does not have."""
+        known = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "data_dir")]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            raise ConfigurationError(
+                f"source {cls.info.name!r} has no option {', '.join(unknown)} (it has: {', '.join(known) or 'none'})",
+                value=unknown,
+            )
+        return cls(data_dir, **options)
+
+
+def is_constant(ecg: DigitalRecord) -> bool:
+    """Whether every lead is one value throughout (invalid samples aside)."""
+    samples = ecg.samples
+    if ecg.invalid is not None and bool((samples == ecg.invalid).any()):
+        samples = np.where(samples == ecg.invalid, np.nan, samples.astype(np.float64))
+    if samples.dtype.kind == "f":
+        spread = np.fmax.reduce(samples, axis=1) - np.fmin.reduce(samples, axis=1)
+        return not bool((spread > 0).any())
+    # A real recording differs within its first samples: look there before reading all of it.
+    if bool((samples[:, 1:17] != samples[:, :1]).any()):
+        return False
+    return not bool((samples != samples[:, :1]).any())
+
+
+def is_plain_relative(path: str) -> bool:
+    """Whether a path from a table is relative and does not climb; links are looked at when it is opened."""
+    parts = path.split("/")
+    return (
+        bool(path)
+        and "\\" not in path
+        and ":" not in path
+        and "\0" not in path
+        and not (path.startswith("/") or ".." in parts)
+    )

@@ -1,0 +1,239 @@
+"""Direct view of an Arrow column of stored ECGs: where each row's samples lie and how to scale them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ecg_hf.data.feature import STORAGE_DTYPES
+from ecg_hf.errors import SignalError
+from ecg_hf.signal.digital import to_millivolts
+from ecg_hf.signal.leads import normalize_lead_names
+
+__all__ = ["Layout", "StoredColumn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What rows must share to be decoded together."""
+
+    dtype: str
+    shape: tuple[int, int]
+    sampling_rate: float
+    lead_names: tuple[str, ...]
+
+
+class StoredColumn:
+    """Index over all rows of a stored ECG column; the samples themselves stay where they are.
+
+    Args:
+        column: Chunked array of the storage struct (see :data:`ecg_hf.data.feature.STORAGE_TYPE`).
+
+    Attributes:
+        layouts: Distinct layouts in the column.
+        layout_ids: int32 ``(rows,)``, index into ``layouts``.
+
+    Raises:
+        SignalError: if a row is null, or its bytes do not fit its shape.
+    """
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        chunks = [chunk for chunk in column.chunks if len(chunk)]
+        if any(chunk.null_count for chunk in chunks):
+            raise SignalError("the ECG column has rows without an ECG: filter them out first")
+        self.layouts: list[Layout] = []
+        self._buffers: list[memoryview] = []
+        known: dict[tuple[Any, ...], int] = {}
+        ids, owners, starts, sizes = [], [], [], []
+        calibrations, special = [], []
+        for chunk in chunks:
+            offsets, data = _binary_parts(chunk.field("samples"))
+            owners.append(np.full(len(chunk), len(self._buffers), np.int32))
+            self._buffers.append(data)
+            starts.append(offsets[:-1].astype(np.int64))
+            sizes.append(np.diff(offsets.astype(np.int64)))
+            ids.append(self._layout_ids(chunk, known))
+            calibrations.append(_calibration(chunk))
+            invalid = chunk.field("invalid")
+            special.append(invalid.is_valid().to_numpy(zero_copy_only=False))
+        self.layout_ids = _concatenate(ids, np.int32)
+        self._owner = _concatenate(owners, np.int32)
+        self._start = _concatenate(starts, np.int64)
+        self._has_invalid = _concatenate(special, np.bool_)
+        self._chunks = chunks
+        self._first_row = np.cumsum([0, *[len(chunk) for chunk in chunks]])
+        self._gain, self._baseline = _merge_calibrations(calibrations)
+        self._check_sizes(_concatenate(sizes, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.layout_ids)
+
+    def _layout_ids(self, chunk: pa.StructArray, known: dict[tuple[Any, ...], int]) -> npt.NDArray[np.int32]:
+        """Number the layouts of a chunk; one number is checked without touching rows one by one."""
+        names = _encode_names(chunk.field("lead_names"))
+        shape = chunk.field("shape")
+        table = np.column_stack(
+            [
+                np.asarray(chunk.field("dtype").dictionary_encode().indices),
+                shape.flatten().to_numpy().reshape(len(chunk), 2),
+                chunk.field("sampling_rate").to_numpy().view(np.int64),
+                names,
+            ]
+        )
+        unique: npt.NDArray[Any] = table[:1]
+        inverse: npt.NDArray[Any] = np.zeros(len(chunk), np.int64)
+        if not bool((table == table[0]).all()):
+            unique, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
+        else:
+            first = np.zeros(1, np.int64)
+        numbers = np.empty(len(unique), np.int32)
+        for position, row in enumerate(first.tolist()):
+            numbers[position] = self._number(chunk[row], known)
+        return numbers[inverse.reshape(-1)]
+
+    def _number(self, scalar: pa.StructScalar, known: dict[tuple[Any, ...], int]) -> int:
+        names = tuple(scalar["lead_names"].as_py())
+        leads, samples = scalar["shape"].as_py()
+        key = (scalar["dtype"].as_py(), leads, samples, scalar["sampling_rate"].as_py(), names)
+        if key not in known:
+            if key[0] not in STORAGE_DTYPES or len(names) != leads:
+                raise SignalError(
+                    f"a stored ECG of type {key[0]!r} with {leads} leads has {len(names)} lead names"
+                )
+            known[key] = len(self.layouts)
+            self.layouts.append(Layout(key[0], (leads, samples), float(key[3]), normalize_lead_names(names)))
+        return known[key]
+
+    def _check_sizes(self, sizes: npt.NDArray[np.int64]) -> None:
+        # Once for all rows here, so that the hot path may trust offsets and shapes.
+        expected = np.array(
+            [lay.shape[0] * lay.shape[1] * STORAGE_DTYPES[lay.dtype].itemsize for lay in self.layouts],
+            np.int64,
+        )
+        if len(sizes) and bool((sizes != expected[self.layout_ids]).any()):
+            row = int(np.flatnonzero(sizes != expected[self.layout_ids])[0])
+            raise SignalError(
+                f"row {row} holds {sizes[row]} bytes, its shape needs {expected[self.layout_ids[row]]}"
+            )
+
+    def read(
+        self, rows: npt.NDArray[np.int64], layout: Layout
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Millivolts of rows that share ``layout``.
+
+        Returns:
+            float32 ``(rows, leads, samples)`` with NaN for invalid samples, and bool ``(rows, leads)`` that is False
+            for leads without one valid sample (their row is zero).
+        """
+        leads, samples = layout.shape
+        dtype, count = STORAGE_DTYPES[layout.dtype], leads * samples
+        signal = np.empty((len(rows), leads, samples), np.float32)
+        lead_mask = np.ones((len(rows), leads), np.bool_)
+        if layout.dtype == "int16":
+            gain, baseline = self._calibration_of(rows, leads)
+            has_baseline = bool(baseline.any())
+            where = zip(self._owner[rows].tolist(), self._start[rows].tolist(), strict=True)
+            for i, (owner, start) in enumerate(where):
+                # Cast and scale row by row: the row is still in the processor's cache for the second pass.
+                target = signal[i]
+                target[...] = np.frombuffer(self._buffers[owner], dtype, count, start).reshape(leads, samples)
+                if has_baseline:
+                    target -= baseline[i % len(baseline)]
+                target /= gain[i % len(gain)]
+            suspects = np.flatnonzero(self._has_invalid[rows])
+        else:
+            for i, row in enumerate(rows.tolist()):
+                signal[i] = self._read_one(row, dtype, layout)
+            suspects = np.arange(len(rows))
+        for i in suspects.tolist():
+            row = int(rows[i])
+            if layout.dtype == "int16":
+                signal[i] = self._read_one(row, dtype, layout)
+            empty = np.isnan(signal[i]).all(axis=1)
+            lead_mask[i] = ~empty
+            signal[i, empty] = 0.0
+        return signal, lead_mask
+
+    def _calibration_of(
+        self, rows: npt.NDArray[np.int64], leads: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Gain and baseline ``(rows or 1, leads, 1)`` of rows."""
+        gain = self._gain if len(self._gain) == 1 else self._gain[rows]
+        baseline = self._baseline if len(self._baseline) == 1 else self._baseline[rows]
+        return gain[:, :leads, None], baseline[:, :leads, None]
+
+    def _read_one(self, row: int, dtype: np.dtype[Any], layout: Layout) -> npt.NDArray[np.float32]:
+        """One row with every care: sentinel values, wide integers, float storage."""
+        chunk = int(np.searchsorted(self._first_row, row, side="right")) - 1
+        scalar = self._chunks[chunk][row - int(self._first_row[chunk])]
+        count = layout.shape[0] * layout.shape[1]
+        samples = np.frombuffer(self._buffers[int(self._owner[row])], dtype, count, int(self._start[row]))
+        return to_millivolts(
+            samples.reshape(layout.shape),
+            np.array(scalar["gain"].as_py(), np.float64),
+            np.array(scalar["baseline"].as_py(), np.int32),
+            scalar["invalid"].as_py(),
+        )
+
+
+def _concatenate(parts: Sequence[npt.NDArray[Any]], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype)
+
+
+def _binary_parts(array: pa.Array) -> tuple[npt.NDArray[Any], memoryview]:
+    """Offsets ``(rows + 1,)`` and bytes of a (large) binary array, slices respected."""
+    if array.null_count:
+        raise SignalError("the ECG column has rows without samples: filter them out first")
+    wide = pa.types.is_large_binary(array.type)
+    _, offsets, data = array.buffers()
+    kind = np.dtype(np.int64 if wide else np.int32)
+    view = np.frombuffer(offsets, kind, len(array) + 1, array.offset * kind.itemsize)
+    return view, memoryview(data) if data is not None else memoryview(b"")
+
+
+def _encode_names(array: pa.Array) -> npt.NDArray[np.int64]:
+    """Lead names as integers ``(rows, most leads)``, -1 behind the last."""
+    lengths = array.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+    codes = np.asarray(array.flatten().dictionary_encode().indices, dtype=np.int64)
+    return _pad_lists(codes, lengths, -1)
+
+
+def _pad_lists(values: npt.NDArray[Any], lengths: npt.NDArray[np.int64], fill: float) -> npt.NDArray[Any]:
+    """Rectangular array of lists that may differ in length."""
+    width = int(lengths.max(initial=0))
+    if bool((lengths == width).all()):
+        return values.reshape(len(lengths), width)
+    padded = np.full((len(lengths), width), fill, values.dtype)
+    padded[np.arange(width) < lengths[:, None]] = values
+    return padded
+
+
+def _calibration(chunk: pa.StructArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Gain and baseline ``(rows, most leads)`` float32; one row where all rows agree."""
+    parts = []
+    for name, fill in (("gain", 1.0), ("baseline", 0.0)):
+        lists = chunk.field(name)
+        lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+        values = _pad_lists(lists.flatten().to_numpy(zero_copy_only=False), lengths, fill).astype(np.float32)
+        parts.append(values)
+    return parts[0], parts[1]
+
+
+def _merge_calibrations(
+    chunks: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    merged = []
+    for part, fill in ((0, 1.0), (1, 0.0)):
+        width = max((chunk[part].shape[1] for chunk in chunks), default=0)
+        rows = [
+            np.pad(c[part], ((0, 0), (0, width - c[part].shape[1])), constant_values=fill) for c in chunks
+        ]
+        values = _concatenate(rows, np.float32).reshape(-1, width)
+        # Most datasets have one calibration throughout: one row instead of one per record.
+        merged.append(values[:1] if len(values) and bool((values == values[0]).all()) else values)
+    return merged[0], merged[1]

@@ -13,7 +13,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ecg_hf.signal.filtering import highpass, lowpass, notch
 from ecg_hf.signal.leads import arrange_leads
+from ecg_hf.signal.resampling import resample
 
 __all__ = ["Array", "ArrayBackend", "NumpyBackend", "is_torch_tensor", "lead_weights", "select_backend"]
 
@@ -164,26 +166,18 @@ class NumpyBackend:
 
     def resample(self, array: Array, rate_in: float, rate_out: float, method: str) -> Array:
         """See :class:`ArrayBackend`."""
-        from ecg_hf.signal.resampling import resample
-
         return resample(array, rate_in, rate_out, method=method)  # type: ignore[arg-type]
 
     def highpass(self, array: Array, sampling_rate: float, cutoff_hz: float, order: int) -> Array:
         """See :class:`ArrayBackend`."""
-        from ecg_hf.signal.filtering import highpass
-
         return highpass(array, sampling_rate, cutoff_hz, order=order)
 
     def lowpass(self, array: Array, sampling_rate: float, cutoff_hz: float, order: int) -> Array:
         """See :class:`ArrayBackend`."""
-        from ecg_hf.signal.filtering import lowpass
-
         return lowpass(array, sampling_rate, cutoff_hz, order=order)
 
     def notch(self, array: Array, sampling_rate: float, frequency_hz: float) -> Array:
         """See :class:`ArrayBackend`."""
-        from ecg_hf.signal.filtering import notch
-
         return notch(array, sampling_rate, frequency_hz)
 
 

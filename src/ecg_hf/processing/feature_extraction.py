@@ -19,7 +19,9 @@ from ecg_hf.processing.inputs import EcgStack, Layout, checked_rate, parse_input
 from ecg_hf.processing.normalization import Normalization, normalize
 from ecg_hf.processing.report import ReportBuilder
 from ecg_hf.processing.windows import Crop, PaddingSide, crop_window, pad_window, window_mask
+from ecg_hf.signal.filtering import MAX_ORDER
 from ecg_hf.signal.leads import LIMB_LEADS, STANDARD_LEADS, normalize_lead_names
+from ecg_hf.signal.resampling import RESAMPLING_METHODS, resampled_length
 
 __all__ = ["EcgFeatureExtractor"]
 
@@ -382,7 +384,9 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
 
     def _resampled_length(self, stack: EcgStack) -> int:
         length: int = stack.signal.shape[-1]
-        return max(1, round(length * float(self.sampling_rate) / stack.sampling_rate))
+        if stack.sampling_rate == self.sampling_rate:
+            return length
+        return resampled_length(length, stack.sampling_rate, float(self.sampling_rate))
 
     def _resampled(
         self, signal: Array, stack: EcgStack, backend: ArrayBackend, report: ReportBuilder | None
@@ -393,13 +397,12 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
                 "(resample_on_mismatch=True converts it)",
                 value=stack.sampling_rate,
             )
-        if round(signal.shape[-1] * float(self.sampling_rate) / stack.sampling_rate) < 1:
-            raise SignalError(
-                f"{signal.shape[-1]} samples at {stack.sampling_rate:g} Hz are none at {self.sampling_rate:g} Hz"
-            )
         if report is not None:
             detail = f"{stack.sampling_rate:g} Hz to {self.sampling_rate:g} Hz"
             report.add(stack.positions, "resampled", detail)
+        if signal.shape[-1] == 1:
+            # No slope to continue and nothing to interpolate: hold the value.
+            return signal[..., backend.constant([0] * self._resampled_length(stack))]
         return backend.resample(signal, stack.sampling_rate, float(self.sampling_rate), self.resampling)
 
     def _filtered(self, signal: Array, backend: ArrayBackend) -> Array:
@@ -425,7 +428,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         checked_rate(self.sampling_rate)
         choices: dict[str, tuple[str, ...]] = {
             "normalization": get_args(Normalization),
-            "resampling": ("polyphase", "fft"),
+            "resampling": RESAMPLING_METHODS,
             "crop": get_args(Crop),
             "padding_side": get_args(PaddingSide),
             "nan_policy": get_args(NanPolicy),
@@ -443,8 +446,8 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
             cutoff = getattr(self, name)
             if cutoff is not None and not 0.0 < cutoff < nyquist:
                 raise ConfigurationError(f"{name} {cutoff} Hz is outside (0, {nyquist:g}) Hz", value=cutoff)
-        if self.filter_order < 1:
-            raise ConfigurationError("filter_order must be at least 1", value=self.filter_order)
+        if not 1 <= self.filter_order <= MAX_ORDER:
+            raise ConfigurationError(f"filter_order must be in 1..{MAX_ORDER}", value=self.filter_order)
         if self.clip is not None and not self.clip > 0:
             raise ConfigurationError("clip must be positive", value=self.clip)
         if not np.isfinite(self.padding_value):

@@ -1,3 +1,89 @@
-"""Self-supervised and multimodal ECG models for the Hugging Face ecosystem."""
+"""Self-supervised and multimodal ECG models for the Hugging Face ecosystem.
+
+``import ecg_hf`` registers every method with the library's Auto classes and pipelines, without importing torch or
+transformers itself: registration happens when the Auto classes are first imported. All public names are loaded on
+first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ecg_hf.registration import install_import_hooks
+
+if TYPE_CHECKING:
+    from ecg_hf.data import Ecg
+    from ecg_hf.errors import EcgError
+    from ecg_hf.models.auto import AutoModelForEcgClassification, AutoModelForZeroShotEcgClassification
+    from ecg_hf.models.cg_dmer.configuration_cg_dmer import CgDmerConfig
+    from ecg_hf.models.cg_dmer.feature_extraction_cg_dmer import CgDmerFeatureExtractor
+    from ecg_hf.models.cg_dmer.modeling_cg_dmer import (
+        CgDmerForEcgClassification,
+        CgDmerForPreTraining,
+        CgDmerModel,
+    )
+    from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
+    from ecg_hf.signal import EcgRecord, read_record
+    from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
+    from ecg_hf.training.cg_dmer import CgDmerTrainer
 
 __version__ = "0.1.0"
+
+_EXPORTS = {
+    "AutoModelForEcgClassification": "ecg_hf.models.auto",
+    "AutoModelForZeroShotEcgClassification": "ecg_hf.models.auto",
+    "Ecg": "ecg_hf.data",
+    "EcgError": "ecg_hf.errors",
+    "EcgFeatureExtractor": "ecg_hf.processing",
+    "EcgPreTrainer": "ecg_hf.training",
+    "EcgPreTrainingArguments": "ecg_hf.training",
+    "EcgProcessor": "ecg_hf.processing",
+    "EcgRecord": "ecg_hf.signal",
+    "read_record": "ecg_hf.signal",
+}
+
+__all__ = [
+    "AutoModelForEcgClassification",
+    "AutoModelForZeroShotEcgClassification",
+    "CgDmerConfig",
+    "CgDmerFeatureExtractor",
+    "CgDmerForEcgClassification",
+    "CgDmerForPreTraining",
+    "CgDmerModel",
+    "CgDmerTrainer",
+    "Ecg",
+    "EcgError",
+    "EcgFeatureExtractor",
+    "EcgPreTrainer",
+    "EcgPreTrainingArguments",
+    "EcgProcessor",
+    "EcgRecord",
+    "read_record",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_EXPORTS[name]), name) if name in _EXPORTS else _method_class(name)
+    globals()[name] = value
+    return value
+
+
+def _method_class(name: str) -> Any:
+    """A class of a registered method, such as ``CgDmerModel``: a new registry line exports its classes."""
+    from ecg_hf.models.registry import METHODS, ROLES
+
+    for spec in METHODS.values():
+        for role in ROLES:
+            if spec.class_name(role) == name:
+                return spec.load(role)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+install_import_hooks()

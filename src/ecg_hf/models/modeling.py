@@ -34,7 +34,12 @@ def attention_kernel(config: EcgConfig) -> AttentionKernel:
     """The kernel ``config`` names, looked up at each call so that ``set_attn_implementation`` takes effect."""
 
     def attend(
-        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         kernel = ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, eager_attention)
         result: tuple[Tensor, Tensor | None] = kernel(module, query, key, value, attention_mask, **kwargs)

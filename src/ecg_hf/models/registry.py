@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ecg_hf.errors import ConfigurationError
 
-__all__ = ["METHODS", "MethodSpec", "get_method"]
+__all__ = ["METHODS", "ROLES", "ClassRole", "MethodSpec", "get_method"]
 
 ClassRole = Literal["config", "feature_extractor", "model", "pretraining", "classification", "trainer"]
+
+ROLES: tuple[ClassRole, ...] = get_args(ClassRole)
 
 _SUFFIXES: dict[ClassRole, str] = {
     "config": "Config",

@@ -131,8 +131,8 @@ class CgDmerConfig(EcgConfig):
         hidden_dropout_prob: [2] Dropout.
         attention_probs_dropout_prob: [2] Dropout on attention weights.
         layer_norm_eps: Epsilon of layer norms.
-        temporal_positions: [3] Start of the temporal table: ``sincos`` or ``normal`` (0.02), which was seen to stay on
-            the predict-zero plateau.
+        temporal_positions: [3] Start of the temporal table: ``sincos`` or ``normal`` (0.02), which was seen to stay
+            on the predict-zero plateau.
         learn_temporal_positions: [3] Train the temporal table.
         mask_ratio: Share of masked patches; 0.75 [paper].
         mask_strategy: [4] ``per_lead`` (equal counts in each lead), ``joint`` or ``tube``.
@@ -259,22 +259,32 @@ class CgDmerConfig(EcgConfig):
 
     def _check(self) -> None:
         sizes = (self.tokenizer_channels, self.tokenizer_kernel_sizes, self.tokenizer_strides)
-        self.require(len({len(size) for size in sizes}) == 1, "tokenizer channels, kernels and strides differ in length")
-        self.require(all(c % self.tokenizer_groups == 0 for c in self.tokenizer_channels), "groups do not divide channels")
-        self.require(0 < self.patch_size, "patch_size must be positive", self.patch_size)
+        self.require(
+            len({len(size) for size in sizes}) == 1,
+            "tokenizer channels, kernels and strides differ in length",
+        )
+        self.require(
+            all(c % self.tokenizer_groups == 0 for c in self.tokenizer_channels),
+            "groups do not divide channels",
+        )
+        self.require(self.patch_size > 0, "patch_size must be positive", self.patch_size)
         self.require(
             self.num_samples > 0 and self.num_samples % self.patch_size == 0,
             f"num_samples {self.num_samples} is not a positive multiple of patch_size {self.patch_size}",
             self.num_samples,
         )
         self.require(self.hidden_size % self.num_attention_heads == 0, "heads do not divide hidden_size")
-        self.require(self.decoder_hidden_size % self.decoder_num_attention_heads == 0, "heads do not divide decoder width")
+        self.require(
+            self.decoder_hidden_size % self.decoder_num_attention_heads == 0,
+            "heads do not divide decoder width",
+        )
         self.require(0.0 <= self.mask_ratio < 1.0, "mask_ratio must be in [0, 1)", self.mask_ratio)
         self.require(0.0 < self.text_mask_probability < 1.0, "text_mask_probability must be in (0, 1)")
         self.require(self.temperature > 0.0, "temperature must be positive", self.temperature)
         self.require(self.siglip_scale > 0.0, "siglip_scale must be positive", self.siglip_scale)
         self.require(
-            self.ecg_reconstruction_weight == 0.0 or self.mask_ratio > 0.0, "reconstruction needs a mask_ratio above 0"
+            self.ecg_reconstruction_weight == 0.0 or self.mask_ratio > 0.0,
+            "reconstruction needs a mask_ratio above 0",
         )
 
     @property
@@ -307,5 +317,7 @@ class CgDmerConfig(EcgConfig):
         if size not in PRESETS:
             raise ConfigurationError(f"unknown size {size!r}; known: {', '.join(PRESETS)}", value=size)
         if variant not in VARIANTS:
-            raise ConfigurationError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}", value=variant)
+            raise ConfigurationError(
+                f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}", value=variant
+            )
         return cls(**{**PRESETS[size], **VARIANTS[variant], **overrides})

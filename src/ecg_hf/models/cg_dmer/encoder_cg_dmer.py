@@ -87,7 +87,8 @@ class CgDmerEcgEncoder(nn.Module):
         samples = input_values.shape[-1]
         if samples % config.patch_size or samples > config.num_samples:
             raise ConfigurationError(
-                f"{samples} samples are not a multiple of {config.patch_size} up to {config.num_samples}", value=samples
+                f"{samples} samples are not a multiple of {config.patch_size} up to {config.num_samples}",
+                value=samples,
             )
         patches = patchify(input_values, config.patch_size).flatten(1, 2)
         positions = self.positions(samples // config.patch_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ecg_hf.processing import EcgFeatureExtractor
+from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
 
 __all__ = ["CgDmerFeatureExtractor"]
 
@@ -18,5 +18,5 @@ class CgDmerFeatureExtractor(EcgFeatureExtractor):
     of its pretraining data; here leads are picked by name, so no order has to match.
     """
 
-    def __init__(self, normalization: str = "minmax_record", **kwargs: Any) -> None:
-        super().__init__(normalization=normalization, **kwargs)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"normalization": "minmax_record", **kwargs})

@@ -28,7 +28,12 @@ from ecg_hf.models.cg_dmer.text_cg_dmer import (
     pool_text,
     report_signature,
 )
-from ecg_hf.models.modeling import EcgForClassification, EcgForPreTraining, EcgPreTrainedModel, patch_token_mask
+from ecg_hf.models.modeling import (
+    EcgForClassification,
+    EcgForPreTraining,
+    EcgPreTrainedModel,
+    patch_token_mask,
+)
 from ecg_hf.models.outputs import EcgAlignmentOutput, EcgPreTrainingOutput
 from ecg_hf.nn.heads import MlpProjector
 from ecg_hf.nn.losses import (
@@ -81,7 +86,12 @@ class CgDmerModel(CgDmerPreTrainedModel):
         add_text_tower: Leave out the text tower and projections where only the ECG encoder is wanted.
     """
 
-    _keys_to_ignore_on_load_unexpected = [r"^ecg_decoder\.", r"^text_decoder\.", r"^.*_specific\.", r"^siglip_"]
+    _keys_to_ignore_on_load_unexpected = [
+        r"^ecg_decoder\.",
+        r"^text_decoder\.",
+        r"^.*_specific\.",
+        r"^siglip_",
+    ]
 
     def __init__(self, config: CgDmerConfig, add_text_tower: bool = True) -> None:
         super().__init__(config)
@@ -105,7 +115,7 @@ class CgDmerModel(CgDmerPreTrainedModel):
             layers = getattr(getattr(self.text_encoder, "encoder", None), "layer", None)
             if embeddings is None or layers is None:
                 raise ConfigurationError(
-                    f"freeze_text_layers needs a BERT-like text tower, not {type(self.text_encoder).__name__}; set it to 0"
+                    f"freeze_text_layers needs a BERT-like text tower, not {type(self.text_encoder).__name__}"
                 )
             embeddings.requires_grad_(False)
             for layer in layers[: self.config.freeze_text_layers]:
@@ -229,7 +239,9 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
         model = cls(config)
         pretrained = AutoModel.from_pretrained(text_model, use_safetensors=True, **kwargs)
         own = model.cg_dmer.text_encoder.state_dict()
-        model.cg_dmer.text_encoder.load_state_dict({k: v for k, v in pretrained.state_dict().items() if k in own})
+        model.cg_dmer.text_encoder.load_state_dict(
+            {k: v for k, v in pretrained.state_dict().items() if k in own}
+        )
         model.freeze_fixed_parameters()
         return model
 
@@ -304,8 +316,12 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
         mask = None
         if patch_noise is not None:
             num_patches = input_values.shape[-1] // config.patch_size
-            mask = mask_patches(patch_noise[..., :num_patches], float(config.mask_ratio), config.mask_strategy)
-        tokens, pooled = self.cg_dmer.ecg_encoder(input_values, token_mask, None if mask is None else mask.visible)
+            mask = mask_patches(
+                patch_noise[..., :num_patches], float(config.mask_ratio), config.mask_strategy
+            )
+        tokens, pooled = self.cg_dmer.ecg_encoder(
+            input_values, token_mask, None if mask is None else mask.visible
+        )
         ecg_pooled = pooled
         if mask is not None and config.contrastive_view == "full":
             ecg_pooled = self.cg_dmer.ecg_encoder(input_values, token_mask)[1]
@@ -315,7 +331,8 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
             choice = token_noise if choice_noise is None else choice_noise
             masked_text = mask_report(input_ids, attention_mask, token_noise, choice, config)
         text_outputs = self.cg_dmer.text_encoder(
-            input_ids=input_ids if masked_text is None else masked_text.input_ids, attention_mask=attention_mask
+            input_ids=input_ids if masked_text is None else masked_text.input_ids,
+            attention_mask=attention_mask,
         )
         text_pooled = pool_text(text_outputs, config.text_pooling)
 

@@ -15,8 +15,16 @@ from ecg_hf.nn.heads import MaskedTokenHead
 from ecg_hf.nn.losses import masked_token_loss
 from ecg_hf.nn.masks import TokenMask, mask_text_tokens
 from ecg_hf.nn.patching import gather_tokens
+from ecg_hf.nn.positions import sincos_positions
 
-__all__ = ["MaskedText", "MaskedWordDecoder", "build_text_tower", "mask_report", "pool_text", "report_signature"]
+__all__ = [
+    "MaskedText",
+    "MaskedWordDecoder",
+    "build_text_tower",
+    "mask_report",
+    "pool_text",
+    "report_signature",
+]
 
 _PRIME = 2_147_483_647
 
@@ -150,8 +158,10 @@ class MaskedWordDecoder(nn.Module):
             length = original_ids.shape[1]
             shifted = torch.cat([original_ids[:, :1], original_ids[:, :-1]], dim=1)
             causal = torch.ones(length, length, dtype=torch.bool, device=original_ids.device).triu(1)
+            words = embeddings(shifted)
+            words = words + sincos_positions(length, words.shape[-1]).to(words)
             hidden_states = self.decoder(
-                embeddings(shifted), hidden_states, tgt_mask=causal, memory_key_padding_mask=~attention_mask.bool()
+                words, hidden_states, tgt_mask=causal, memory_key_padding_mask=~attention_mask.bool()
             )
         if condition is not None:
             hidden_states = hidden_states + self.condition(condition).unsqueeze(1)

@@ -1,0 +1,44 @@
+"""One entry per method: what a micro model and a batch for it look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from ecg_hf.models.registry import METHODS, MethodSpec
+
+
+@dataclass
+class MicroCase:
+    """A method at its smallest size with a random batch."""
+
+    spec: MethodSpec
+    config: object
+    signal: dict[str, torch.Tensor]
+    text: dict[str, torch.Tensor]
+
+    @property
+    def batch(self) -> dict[str, torch.Tensor]:
+        return {**self.signal, **self.text}
+
+
+def make_case(name: str, batch_size: int = 4, **overrides: object) -> MicroCase:
+    spec = METHODS[name]
+    config = spec.load("config").preset(spec.sizes[0], **overrides)
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(batch_size, config.num_leads, config.num_samples, generator=generator)
+    text: dict[str, torch.Tensor] = {}
+    if spec.multimodal:
+        ids = torch.randint(104, config.text_config.vocab_size, (batch_size, 24), generator=generator)
+        mask = torch.ones_like(ids)
+        mask[0, 12:] = 0
+        text = {"input_ids": ids * mask, "attention_mask": mask}
+    return MicroCase(spec, config, {"input_values": values}, text)
+
+
+@pytest.fixture(params=sorted(METHODS))
+def case(request: pytest.FixtureRequest) -> MicroCase:
+    torch.manual_seed(0)
+    return make_case(request.param)

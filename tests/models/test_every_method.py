@@ -1,0 +1,260 @@
+"""What every registered method promises; a new registry line is covered without a new test."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining
+
+import ecg_hf
+from ecg_hf.errors import EcgError
+from ecg_hf.models.auto import AutoModelForEcgClassification, AutoModelForZeroShotEcgClassification
+from ecg_hf.models.registry import METHODS, ROLES, get_method
+
+from .conftest import MicroCase, make_case
+
+
+def pretraining_output(case: MicroCase, model: torch.nn.Module, seed: int = 0, **extra: torch.Tensor):
+    noise = model.draw_noise(case.batch, torch.Generator().manual_seed(seed))
+    return model(**case.batch, **noise, **extra)
+
+
+def test_names_are_exported(case: MicroCase):
+    for role in ROLES:
+        assert getattr(ecg_hf, case.spec.class_name(role)) is case.spec.load(role)
+        assert case.spec.class_name(role) in ecg_hf.__all__
+
+
+def test_unknown_method_lists_the_known():
+    with pytest.raises(EcgError, match="cg-dmer"):
+        get_method("no-such-model")
+
+
+def test_every_size_builds_a_config(case: MicroCase):
+    for size in case.spec.sizes:
+        config = case.spec.load("config").preset(size)
+        assert config.num_samples % config.patch_size == 0
+    with pytest.raises(EcgError, match="unknown size"):
+        case.spec.load("config").preset("gigantic")
+
+
+def test_signal_contract(case: MicroCase):
+    model = case.spec.load("model")(case.config).eval()
+    output = model(**case.signal)
+    batch = len(case.signal["input_values"])
+    assert output.last_hidden_state.shape[0] == batch
+    assert output.pooler_output.shape == (batch, case.config.hidden_size)
+    assert output.pooler_output.dtype == torch.float32
+
+
+def test_records_do_not_see_each_other(case: MicroCase):
+    model = case.spec.load("model")(case.config).eval()
+    together = model(**case.signal).pooler_output
+    alone = torch.cat([model(input_values=row[None]).pooler_output for row in case.signal["input_values"]])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_missing_lead_is_ignored(case: MicroCase):
+    """What stands in a masked row must not matter; an unmasked change must."""
+    model = case.spec.load("model")(case.config).eval()
+    values = case.signal["input_values"]
+    mask = torch.ones(values.shape[:2], dtype=torch.long)
+    mask[:, 3] = 0
+    changed = values.clone()
+    changed[:, 3] = 100.0
+    a = model(values, lead_mask=mask).pooler_output
+    torch.testing.assert_close(model(changed, lead_mask=mask).pooler_output, a)
+    assert (model(changed).pooler_output - model(values).pooler_output).abs().max() > 1e-4
+
+
+def test_pretraining_loss_is_the_weighted_sum_of_its_terms(case: MicroCase):
+    model = case.spec.load("pretraining")(case.config).eval()
+    output = pretraining_output(case, model)
+    total = sum(getattr(case.config, f"{name}_weight") * term for name, term in output.loss_terms.items())
+    torch.testing.assert_close(output.loss.detach(), total)
+    assert torch.isfinite(output.loss)
+
+
+def test_same_noise_same_loss(case: MicroCase):
+    model = case.spec.load("pretraining")(case.config).eval()
+    first, again, other = (pretraining_output(case, model, seed).loss for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_noise_is_drawn_for_as_many_rows_as_asked(case: MicroCase):
+    model = case.spec.load("pretraining")(case.config)
+    generator = torch.Generator().manual_seed(0)
+    noise = model.draw_noise(case.batch, generator, rows=11)
+    assert noise
+    assert all(len(value) == 11 for value in noise.values())
+
+
+def test_every_trainable_parameter_gets_a_gradient(case: MicroCase):
+    """DistributedDataParallel stops at the first parameter that does not."""
+    model = case.spec.load("pretraining")(case.config).train()
+    pretraining_output(case, model).loss.backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_training_reduces_the_loss(case: MicroCase):
+    torch.manual_seed(0)
+    model = case.spec.load("pretraining")(case.config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(30):
+        loss = pretraining_output(case, model).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_save_and_load_everything(case: MicroCase, tmp_path: Path):
+    model = case.spec.load("pretraining")(case.config).eval()
+    expected = pretraining_output(case, model).loss
+    model.save_pretrained(tmp_path)
+    assert {p.suffix for p in tmp_path.iterdir()} == {".json", ".safetensors"}
+    loaded, info = AutoModelForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert torch.equal(pretraining_output(case, loaded.eval()).loss, expected)
+    AutoConfig.from_pretrained(tmp_path).save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / "config.json").read_text() == (tmp_path / "config.json").read_text()
+
+
+def test_base_model_loads_from_the_pretraining_checkpoint(case: MicroCase, tmp_path: Path):
+    pretraining = case.spec.load("pretraining")(case.config).eval()
+    pretraining.save_pretrained(tmp_path)
+    loaded, info = AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"]
+    expected = pretraining.base_model(**case.signal).pooler_output
+    assert torch.equal(loaded.eval()(**case.signal).pooler_output, expected)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_classifier_loads_the_encoder_and_learns(case: MicroCase, tmp_path: Path, pooling: str):
+    case.spec.load("pretraining")(case.config).save_pretrained(tmp_path)
+    options = {"num_labels": 3, "classifier_pooling": pooling, "output_loading_info": True}
+    for auto in (AutoModelForEcgClassification, AutoModelForAudioClassification):
+        model, info = auto.from_pretrained(tmp_path, **options)
+        assert info["missing_keys"]
+        assert all(key.startswith("classifier") for key in info["missing_keys"])
+    labels = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.0, 0.0, float("nan")]])
+    output = model.train()(**case.signal, labels=labels)
+    assert output.logits.shape == (4, 3)
+    known = ~labels.isnan()
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(output.logits[known], labels[known])
+    torch.testing.assert_close(output.loss, expected)
+    output.loss.backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    single = model(**case.signal, labels=torch.tensor([0, 1, 2, 0]))
+    torch.testing.assert_close(
+        single.loss, torch.nn.functional.cross_entropy(single.logits, torch.tensor([0, 1, 2, 0]))
+    )
+
+
+def test_attention_implementations_agree(case: MicroCase):
+    model = case.spec.load("model")(case.config).eval()
+    mask = torch.ones(case.signal["input_values"].shape[:2], dtype=torch.long)
+    mask[1, 2:7] = 0
+    results = []
+    for implementation in ("sdpa", "eager"):
+        model.set_attn_implementation(implementation)
+        results.append(model(**case.signal, lead_mask=mask).pooler_output)
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_hidden_states_and_attentions_can_be_asked_for(case: MicroCase):
+    model = case.spec.load("model")(case.config).eval()
+    model.set_attn_implementation("eager")
+    output = model(**case.signal, output_hidden_states=True, output_attentions=True)
+    assert len(output.attentions) == case.config.num_hidden_layers
+    assert len(output.hidden_states) >= case.config.num_hidden_layers
+
+
+def test_gradient_checkpointing_changes_nothing(case: MicroCase):
+    torch.manual_seed(0)
+    model = case.spec.load("pretraining")(case.config).train()
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            assert model.is_gradient_checkpointing
+        model.zero_grad()
+        pretraining_output(case, model).loss.backward()
+        gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_bfloat16_stays_finite(case: MicroCase):
+    model = case.spec.load("pretraining")(case.config).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = pretraining_output(case, model)
+    output.loss.backward()
+    assert output.loss.dtype == torch.float32
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_exports(case: MicroCase):
+    model = case.spec.load("model")(case.config).eval()
+    exported = torch.export.export(model, args=(), kwargs=case.signal)
+    torch.testing.assert_close(
+        exported.module()(**case.signal).pooler_output,
+        model(**case.signal).pooler_output,
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+@pytest.mark.slow
+def test_compiles_to_one_graph(case: MicroCase):
+    model = case.spec.load("model")(case.config).eval()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(**case.signal).pooler_output, model(**case.signal).pooler_output)
+
+
+def test_wrong_shapes_are_typed_errors(case: MicroCase):
+    model = case.spec.load("model")(case.config).eval()
+    for shape in [
+        (2, 5, case.config.num_samples),
+        (12, case.config.num_samples),
+        (2, 12, 2 * case.config.num_samples),
+    ]:
+        with pytest.raises(EcgError):
+            model(torch.zeros(shape))
+
+
+def test_dual_encoders_align(case: MicroCase, tmp_path: Path):
+    if not case.spec.multimodal:
+        pytest.skip("not a multimodal method")
+    case.spec.load("pretraining")(case.config).save_pretrained(tmp_path)
+    model = AutoModelForZeroShotEcgClassification.from_pretrained(tmp_path).eval()
+    output = model(**case.batch)
+    ecg, text = model.get_ecg_features(**case.signal), model.get_text_features(**case.text)
+    assert torch.equal(output.ecg_embeds, ecg)
+    torch.testing.assert_close(ecg.norm(dim=1), torch.ones(len(ecg)))
+    torch.testing.assert_close(text.norm(dim=1), torch.ones(len(text)))
+    torch.testing.assert_close(output.logits_per_ecg, ecg @ text.T / case.config.temperature)
+
+
+def test_feature_extractor_feeds_the_model(case: MicroCase):
+    import numpy as np
+
+    config = case.config
+    extractor = case.spec.load("feature_extractor")(
+        sampling_rate=config.sampling_rate,
+        lead_names=config.lead_names,
+        duration_s=config.num_samples / config.sampling_rate,
+    )
+    signal = np.random.default_rng(0).normal(size=(12, 5000)).astype(np.float32)
+    names = ["I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6"]
+    features = extractor(signal, sampling_rate=500, lead_names=names, return_tensors="pt")
+    assert features["input_values"].shape == (1, config.num_leads, config.num_samples)
+    assert case.spec.load("model")(config).eval()(**features).pooler_output.isfinite().all()
+
+
+def test_registry_is_keyed_by_name():
+    assert all(name == spec.name for name, spec in METHODS.items())
+    assert make_case("cg-dmer").spec.title

@@ -1,0 +1,110 @@
+"""The floors of the house: who may import whom, and a few promises about importing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "ecg_hf"
+FLOORS = {
+    "errors": 0,
+    "signal": 1,
+    "nn": 1,
+    "processing": 2,
+    "data": 2,
+    "models": 3,
+    "training": 4,
+    "evaluation": 4,
+    "pipelines": 5,
+    "hub": 5,
+    "cli": 6,
+    "quickstart": 6,
+    "registration": 7,
+}
+# Neighbours on one floor that may see each other; everything else on a floor is apart.
+NEIGHBOURS = {("errors", "errors"), ("cli", "quickstart"), ("training", "evaluation")}
+FORBIDDEN = {"signal": {"torch", "transformers", "datasets"}, "nn": {"transformers", "datasets"}}
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
+    return found
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+MODULES = sorted(p for p in SOURCE.rglob("*.py") if part_of(p) != "__init__")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_point_downwards(path: Path):
+    part = part_of(path)
+    for name in imports_of(path):
+        top, *rest = name.split(".")
+        assert top not in FORBIDDEN.get(part, set()), f"{part} must not import {top}"
+        if top != "ecg_hf" or not rest or rest[0] not in FLOORS:
+            continue
+        target = rest[0]
+        allowed = target == part or FLOORS[target] < FLOORS[part] or (part, target) in NEIGHBOURS
+        assert allowed, f"{part} (floor {FLOORS[part]}) imports {target} (floor {FLOORS[target]})"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_files_stay_readable(path: Path):
+    assert len(path.read_text().splitlines()) <= 600
+    assert path.stem not in {"utils", "helpers", "misc"}
+
+
+def test_import_is_light():
+    code = "import ecg_hf, sys; print([m for m in ('torch', 'transformers', 'scipy') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_signal_reads_without_torch():
+    code = "from ecg_hf import read_record, EcgRecord; import sys; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
+PUBLIC = [
+    "import ecg_hf.models.cg_dmer.configuration_cg_dmer",
+    "import ecg_hf.models.cg_dmer.modeling_cg_dmer",
+    "import ecg_hf.models.auto",
+    "import ecg_hf.processing",
+    "import ecg_hf.pipelines",
+    "import ecg_hf.training",
+    "import ecg_hf.evaluation",
+    "from ecg_hf import CgDmerConfig",
+    "from ecg_hf import EcgProcessor",
+    "from ecg_hf import AutoModelForZeroShotEcgClassification",
+    "import torch, transformers; from transformers import AutoModel, pipeline; import ecg_hf",
+    "import ecg_hf; from transformers import pipeline",
+]
+REGISTERED = """
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
+import ecg_hf
+from ecg_hf import AutoModelForZeroShotEcgClassification as ZeroShot, CgDmerConfig, CgDmerModel
+assert AutoModel._model_mapping[CgDmerConfig] is CgDmerModel is ZeroShot._model_mapping[CgDmerConfig]
+assert 'zero-shot-ecg-classification' in PIPELINE_REGISTRY.get_supported_tasks()
+AutoConfig.for_model('cg-dmer')
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", PUBLIC)
+def test_whatever_is_imported_first_everything_is_registered(first: str):
+    """Registration happens inside imports, so every order of importing must work."""
+    result = subprocess.run([sys.executable, "-c", first + "\n" + REGISTERED], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -15,6 +15,7 @@ from ecg_hf.signal.synthetic.rhythms import BeatKind, Beats
 __all__ = ["draw_beats"]
 
 Float32Array = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
 
 _BEFORE_S, _AFTER_S = 1.5, 1.5  # room for beats that begin or end outside the recording
 _P_WINDOW_S = (-0.06, 0.24)
@@ -88,7 +89,8 @@ def draw_beats(plan: Plan, hearts: Hearts, beats: Beats, samples: int, rate: flo
         extra = 0.07 if complexes is hearts.premature else 0.0
         canvas.add(r, o, starts, _st_t(complexes, r, time, qt[chosen] + extra) * breath[chosen])
 
-    has_p = hearts.p.any(axis=(1, 2, 3))[rows] & ~premature
+    with_p: BoolArray = np.any(hearts.p, axis=(1, 2, 3))
+    has_p = with_p[rows] & ~premature
     r, o = rows[has_p], ordinals[has_p]
     starts, time = canvas.grid(times[has_p] - hearts.usual.peak[r] - hearts.pr[r], _P_WINDOW_S)
     which = (kinds[has_p] == BeatKind.ATRIAL_PREMATURE).astype(np.int64)
@@ -121,7 +123,8 @@ def _qrs(complexes: Complexes, rows: IntArray, time: Float32Array) -> Float32Arr
     center = _single(complexes.places[rows] * duration)[:, :, None]
     width = _single(complexes.widths[rows] * duration)[:, :, None]
     kernels = flat_top(time, center, width, width)
-    return np.matmul(_single(complexes.qrs[rows]), kernels)
+    leads: Float32Array = np.matmul(_single(complexes.qrs[rows]), kernels)
+    return leads
 
 
 def _st_t(complexes: Complexes, rows: IntArray, time: Float32Array, qt: FloatArray) -> Float32Array:
@@ -137,7 +140,8 @@ def _st_t(complexes: Complexes, rows: IntArray, time: Float32Array, qt: FloatArr
     right = _single(np.stack([0.45 * rise, fall], axis=1))[:, :, None]
     plateau = _single(np.stack([half, np.zeros_like(half)], axis=1))[:, :, None]
     kernels = flat_top(time, center, left, right, plateau)
-    return np.matmul(_single(complexes.st_t[rows]), kernels)
+    leads: Float32Array = np.matmul(_single(complexes.st_t[rows]), kernels)
+    return leads
 
 
 def _p_wave(hearts: Hearts, rows: IntArray, which: IntArray, time: Float32Array) -> Float32Array:
@@ -145,7 +149,8 @@ def _p_wave(hearts: Hearts, rows: IntArray, which: IntArray, time: Float32Array)
     center = _single(hearts.p_places[rows] * duration)[:, :, None]
     width = _single(np.broadcast_to(0.165 * duration, (len(rows), 2)).copy())[:, :, None]
     kernels = flat_top(time, center, width, width)
-    return np.matmul(_single(hearts.p[rows, which]), kernels)
+    leads: Float32Array = np.matmul(_single(hearts.p[rows, which]), kernels)
+    return leads
 
 
 def _spike(hearts: Hearts, rows: IntArray, time: Float32Array, rate: float) -> Float32Array:
@@ -156,4 +161,5 @@ def _spike(hearts: Hearts, rows: IntArray, time: Float32Array, rate: float) -> F
     )
     direction = np.asarray([0.7, 1.2, -0.5])
     gain = np.matmul(hearts.lead_field[rows], direction)
-    return _single(gain)[:, :, None] * shape
+    spike: Float32Array = _single(gain)[:, :, None] * shape
+    return spike

@@ -79,7 +79,7 @@ _SHAPES: dict[str, _Shape] = {
     "PACE": _Shape(
         (0.16, 0.34, 0.51, 0.68, 0.83),
         (0.080, 0.100, 0.110, 0.100, 0.070),
-        ((0.12, -0.16, -0.10), (0.34, -0.66, -0.46), (0.30, -0.84, -0.70), (0.22, -0.56, -0.52), (0.06, -0.14, -0.10)),
+        ((0.12, -0.16, -0.1), (0.34, -0.66, -0.46), (0.30, -0.84, -0.7), (0.22, -0.56, -0.52), (0.06, -0.14, -0.1)),
         (-0.07, 0.15, 0.13),
         (-0.16, 0.40, 0.34),
     ),
@@ -107,7 +107,7 @@ _TERRITORY_ST = {
 }
 _INFARCT_STEPS = {
     # finding: initial (Q) vector, damping of the other kernels' (x, y, z), what is lost, ST vector, T vector
-    "AMI": ((0.05, 0.00, -0.36), (1.0, 0.95, 1.0), (-0.08, 0.00, -0.28), (0.03, 0.00, 0.22), (0.06, 0.06, -0.30)),
+    "AMI": ((0.00, 0.00, -0.38), (1.0, 0.95, 1.0), (-0.08, 0.00, -0.28), (0.03, 0.00, 0.22), (0.06, 0.06, -0.30)),
     "IMI": ((-0.02, -0.46, 0.12), (1.0, 0.55, 1.0), (0.00, -0.05, 0.06), (-0.08, 0.21, -0.02), (0.22, -0.26, 0.16)),
     "LMI": ((-0.42, 0.06, 0.06), (0.62, 1.0, 1.0), (-0.10, 0.02, 0.00), (0.18, -0.07, 0.03), (-0.28, 0.16, 0.16)),
 }  # fmt: skip
@@ -203,7 +203,8 @@ def make_hearts(plan: Plan, heart_rate: FloatArray) -> Hearts:
 
 def _project(lead_field: FloatArray, vectors: FloatArray) -> FloatArray:
     """``(n, 8, k)`` lead amplitudes of ``(n, k, 3)`` vectors."""
-    return np.matmul(lead_field, np.ascontiguousarray(np.swapaxes(vectors, 1, 2)))
+    leads: FloatArray = np.matmul(lead_field, np.ascontiguousarray(np.swapaxes(vectors, 1, 2)))
+    return leads
 
 
 def _lead_fields(person: Draws, count: int) -> FloatArray:
@@ -328,7 +329,7 @@ def _repolarisation(plan: Plan, st: FloatArray, t: FloatArray) -> tuple[FloatArr
     direction = t_vectors / np.sqrt(np.square(t_vectors).sum(axis=1, keepdims=True))
     along = (t * direction).sum(axis=1, keepdims=True)
     t = np.where(inverted, 0.9 * (t - along * direction) + 0.62 * t_vectors * depth, t)
-    t = np.where(plan.has("ISC_")[:, None], 0.5 * (t - along * direction) + 0.35 * t_vectors * depth, t)
+    t = np.where(plan.has("ISC_")[:, None], 0.5 * (t - along * direction) + 0.45 * t_vectors * depth, t)
     t = np.where(plan.has("NDT")[:, None], 0.14 * t + np.asarray([-0.015, 0.0, 0.015]), t)
     left = (plan.has("LVH") & plan.strain)[:, None]
     st = np.where(left, np.asarray([-0.09, -0.03, 0.06]) * depth, st)
@@ -345,19 +346,22 @@ def _sample(complexes: Complexes, step: float = 0.002, stop: float = 0.2) -> Flo
     duration = complexes.duration[:, None, None]
     width = complexes.widths[:, :, None] * duration
     kernels = flat_top(time, complexes.places[:, :, None] * duration, width, width)
-    return np.matmul(complexes.qrs, kernels)
+    leads: FloatArray = np.matmul(complexes.qrs, kernels)
+    return leads
 
 
 def _peak_time(complexes: Complexes) -> FloatArray:
     power = np.square(_sample(complexes)).sum(axis=1)
-    return power.argmax(axis=1) * 0.002
+    peak: FloatArray = power.argmax(axis=1) * 0.002
+    return peak
 
 
 def _limb_peak_to_peak(wave: FloatArray) -> FloatArray:
     """``(n,)`` greatest peak-to-peak of the six limb leads of ``(n, 8, times)``."""
     one, two = wave[:, 0], wave[:, 1]
     limb = np.stack([one, two, two - one, 0.5 * (one + two), one - 0.5 * two, two - 0.5 * one], axis=1)
-    return np.ptp(limb, axis=2).max(axis=1)
+    height: FloatArray = np.ptp(limb, axis=2).max(axis=1)
+    return height
 
 
 def _calibrate(plan: Plan, usual: Complexes, record: Draws, person: Draws) -> tuple[FloatArray, FloatArray]:
@@ -452,4 +456,5 @@ def _frontal_axis(usual: Complexes) -> FloatArray:
     """Degrees from lead I towards the feet, by the net areas of I and aVF."""
     area = np.matmul(usual.widths[:, None, :], np.swapaxes(usual.qrs, 1, 2))[:, 0, :]
     down = (area[:, 1] - 0.5 * area[:, 0]) / 0.866
-    return np.degrees(np.arctan2(down, area[:, 0]))
+    axis: FloatArray = np.degrees(np.arctan2(down, area[:, 0]))
+    return axis

@@ -7,6 +7,7 @@ only what the record does not show.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,12 +27,31 @@ from ecg_hf.signal.synthetic.phrases import (
 __all__ = ["Measurements", "write_report"]
 
 _HEDGES = ("possible ", "probable ", "consider ", "cannot exclude ", "suspected ")
-_MAY_BE_HEDGED = {"AMI", "IMI", "LMI", "LVH", "RVH", "LAO/LAE"}
+# Only a phrase that begins with the diagnosis itself takes a hedge ("possible Q waves in I" would be absurd).
+_MAY_BE_HEDGED = (
+    "anterior ",
+    "inferior infarct",
+    "inferior wall",
+    "inferior my",
+    "inferior MI",
+    "lateral infarct",
+    "lateral wall",
+    "lateral my",
+    "lateral MI",
+    "left ventricular",
+    "right ventricular",
+    "left atrial",
+)
 _TERRITORY_OF = {"AMI": Territory.ANTERIOR, "IMI": Territory.INFERIOR, "LMI": Territory.LATERAL}
 _NORMAL = (
-    "normal ECG", "normal electrocardiogram", "within normal limits", "normal 12-lead ECG", "ECG within normal limits",
-    "normal tracing", "no abnormality detected, normal ECG",
-)  # fmt: skip
+    "normal ECG",
+    "normal electrocardiogram",
+    "within normal limits",
+    "normal 12-lead ECG",
+    "ECG within normal limits",
+    "normal tracing",
+    "no abnormality detected, normal ECG",
+)
 _MINOR = {"SBRAD", "SARRH", "PAC", "1AVB", "NDT", "SR"}
 _TOUCHES_ST = {
     "STD_",
@@ -76,14 +96,15 @@ class _Writer:
 
     def __init__(self, seed: int, record: int) -> None:
         self._random = generator(seed, Stream.REPORT, record)
-        self._numbers = iter(())  # type: ignore[var-annotated]
+        self._numbers: Iterator[float] = iter(())
 
     def number(self) -> float:
         """Next uniform number."""
-        for value in self._numbers:
-            return float(value)
-        self._numbers = iter(self._random.random(32).tolist())
-        return float(next(self._numbers))
+        value = next(self._numbers, None)
+        if value is None:
+            self._numbers = iter(self._random.random(32).tolist())
+            value = next(self._numbers)
+        return value
 
     def chance(self, probability: float) -> bool:
         return self.number() < probability
@@ -151,7 +172,7 @@ def _rhythm_and_findings(
         phrase = phrase.replace("{where}", words.pick(WHERE[territory]))
         if code == ventricle and plan.strain[row] and words.chance(0.5):
             phrase += words.pick((" with strain pattern", " with repolarization abnormality", " with strain"))
-        if code in _MAY_BE_HEDGED and not short and words.chance(0.3):
+        if phrase.startswith(_MAY_BE_HEDGED) and not short and words.chance(0.3):
             phrase = words.pick(_HEDGES) + phrase
         findings.append(phrase)
         if code == infarct and stage == Stage.ACUTE and "elevation" not in phrase and words.chance(0.6):
@@ -258,6 +279,8 @@ def _prose(
         )
     rest = list(findings)
     opening = words.pick(("", "", "The rhythm is ", "ECG shows ", "The tracing shows "))
+    if "is" in opening and "rhythm" in subject:
+        opening = "There is "
     first = opening + subject
     if rest and words.chance(0.4):
         first += " with " + rest.pop(0) if " with " not in subject else ", also " + rest.pop(0)

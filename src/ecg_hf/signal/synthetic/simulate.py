@@ -14,7 +14,7 @@ from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.record import EcgRecord
 from ecg_hf.signal.synthetic.beats import draw_beats
 from ecg_hf.signal.synthetic.dipole import electrodes_to_leads, twelve_leads
-from ecg_hf.signal.synthetic.draws import Draws, FloatArray
+from ecg_hf.signal.synthetic.draws import FloatArray
 from ecg_hf.signal.synthetic.findings import Plan, plan_records
 from ecg_hf.signal.synthetic.morphologies import Hearts, make_hearts
 from ecg_hf.signal.synthetic.noise import electrode_noise
@@ -243,10 +243,8 @@ def _facts(
     peaks: npt.NDArray[np.int64],
     rate: float,
 ) -> Measurements:
-    if len(peaks) > 1:
-        bpm = 60.0 * rate * (len(peaks) - 1) / float(peaks[-1] - peaks[0])
-    else:
-        bpm = float(pulse.rate[row])
+    intervals = len(peaks) - 1
+    bpm = 60.0 * rate * intervals / float(peaks[-1] - peaks[0]) if intervals > 0 else float(pulse.rate[row])
     has_p = bool(np.any(hearts.p[row, 0]))
     return measurements(
         bpm,

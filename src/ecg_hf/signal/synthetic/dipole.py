@@ -17,17 +17,17 @@ __all__ = ["INDEPENDENT_LEADS", "LEAD_FIELD", "electrodes_to_leads", "flat_top",
 INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 
 # Limb leads form Einthoven's equilateral triangle. Chest rows follow the course of the classical
-# vectorcardiographic transforms (Dower 1980), rounded.
+# vectorcardiographic transforms (Dower 1980), rounded, with gains that match the amplitudes of PTB-XL.
 LEAD_FIELD: FloatArray = np.asarray(
     [
         [1.00, 0.000, 0.00],
         [0.50, 0.866, 0.00],
-        [-0.50, 0.15, 0.90],
-        [0.05, 0.15, 1.35],
-        [0.85, 0.10, 1.20],
-        [1.20, 0.12, 0.60],
-        [1.10, 0.12, 0.08],
-        [0.85, 0.08, -0.22],
+        [-0.55, 0.16, 1.00],
+        [0.07, 0.21, 1.90],
+        [1.20, 0.14, 1.70],
+        [1.70, 0.17, 0.85],
+        [1.45, 0.16, 0.10],
+        [1.05, 0.10, -0.28],
     ]
 )
 

@@ -109,7 +109,7 @@ _INFARCT_STEPS = {
     # finding: initial (Q) vector, damping of the other kernels' (x, y, z), what is lost, ST vector, T vector
     "AMI": ((0.00, 0.00, -0.38), (1.0, 0.95, 1.0), (-0.08, 0.00, -0.28), (0.03, 0.00, 0.22), (0.06, 0.06, -0.30)),
     "IMI": ((-0.02, -0.46, 0.12), (1.0, 0.55, 1.0), (0.00, -0.05, 0.06), (-0.08, 0.21, -0.02), (0.22, -0.26, 0.16)),
-    "LMI": ((-0.42, 0.06, 0.06), (0.62, 1.0, 1.0), (-0.10, 0.02, 0.00), (0.18, -0.07, 0.03), (-0.28, 0.16, 0.16)),
+    "LMI": ((-0.36, 0.06, 0.06), (0.74, 0.95, 1.0), (-0.08, 0.02, 0.00), (0.18, -0.07, 0.03), (-0.28, 0.16, 0.16)),
 }  # fmt: skip
 
 
@@ -245,7 +245,7 @@ def _target_axis(plan: Plan) -> FloatArray:
     lean = plan.patient_draws.normal()
     axis = np.clip(62.0 - 0.55 * (plan.ages - 25.0) + 16.0 * lean, -22.0, 84.0)
     axis = np.where(plan.infarct, np.clip(axis, 0.0, 60.0), axis)
-    axis = np.where(plan.has("LMI"), np.clip(axis, 0.0, 45.0), axis)
+    axis = np.where(plan.has("LMI"), np.clip(axis, -5.0, 28.0), axis)
     axis = np.where(plan.has("CLBBB"), -8.0 + 14.0 * lean, axis)
     axis = np.where(plan.has("LVH"), np.clip(axis - 10.0, -25.0, 60.0), axis)
     axis = np.where(plan.has("LAFB"), -58.0 + 5.0 * lean, axis)
@@ -377,8 +377,8 @@ def _calibrate(plan: Plan, usual: Complexes, record: Draws, person: Draws) -> tu
 
     tall = (3.9 + 0.9 * record.uniform()) / np.maximum(sokolow, 0.3)
     scale = np.where(plan.has("LVH"), tall, scale)
-    broad = (1.15 + 0.45 * record.uniform()) / np.maximum(-wave[:, 2:4].min(axis=(1, 2)), 0.3)
-    scale = np.where(plan.has("CLBBB"), broad, scale)
+    broad = (1.5 + 0.8 * record.uniform()) / np.maximum(-wave[:, 2:4].min(axis=(1, 2)), 0.3)
+    scale = np.where(plan.has("CLBBB"), np.maximum(broad, 0.75 / limb), scale)
     right = (0.75 + 0.5 * record.uniform()) / np.maximum(wave[:, 2].max(axis=1), 0.2)
     scale = np.where(plan.has("RVH"), right, scale)
     low = (0.28 + 0.14 * record.uniform()) / limb

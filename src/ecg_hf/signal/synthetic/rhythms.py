@@ -79,8 +79,8 @@ def draw_pulse(plan: Plan) -> Pulse:
     rate = np.where(plan.has("AFIB"), 58.0 + 80.0 * u**1.3, rate)
     rate = np.where(plan.has("PACE"), 60.0 + 18.0 * u, rate)
 
-    youth = np.clip((75.0 - plan.ages) / 50.0, 0.1, 1.1)
-    swing = youth * (0.008 + 0.026 * draw.uniform())
+    youth = np.clip((90.0 - plan.ages) / 60.0, 0.3, 1.1)
+    swing = youth * (0.012 + 0.040 * draw.uniform())
     swing = np.where(plan.has("STACH"), 0.3 * swing, swing)
     swing = np.where(plan.has("SARRH"), 0.115 + 0.075 * draw.uniform(), swing)
     swing = np.where(plan.has("PACE"), 0.002, swing)

@@ -19,7 +19,7 @@ from typing import Any
 import datasets
 from datasets import Dataset
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ecg_hf.data.report import REPORT_FILE, BuildReport, Tally
 from ecg_hf.data.schema import canonical_features

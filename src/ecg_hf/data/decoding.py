@@ -42,7 +42,7 @@ class DecodedBatch:
 
     @property
     def sample_mask(self) -> npt.NDArray[np.bool_]:
-        """bool ``(batch, samples)``, False on padding."""
+        """False on padding, ``(batch, samples)``."""
         return np.arange(self.signal.shape[2]) < self.lengths[:, None]
 
     @property
@@ -55,8 +55,8 @@ class BatchDecoder:
     """Reads batches of ECGs out of a dataset, as fast as memory allows.
 
     What differs between rows but is not samples (gains, rates, lead names, positions) is read once, here;
-    a batch is then one cast per row from the memory-mapped file into the output. Indices are those of the dataset as given:
-    ``select``, ``shuffle`` and ``filter`` are respected. Conversions follow the column's feature
+    a batch is then one cast per row from the memory-mapped file into the output. Indices are those of the
+    dataset as given: ``select``, ``shuffle`` and ``filter`` are respected. Conversions follow the column's feature
     (``cast_column("ecg", Ecg(sampling_rate=250))``) unless given here.
 
     Safe to hand to data loader workers: it is small, and travels without the signals.

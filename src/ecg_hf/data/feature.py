@@ -22,7 +22,11 @@ from ecg_hf.signal.resampling import resample
 
 __all__ = ["STORAGE_DTYPES", "STORAGE_TYPE", "Ecg", "encode_digital", "is_ecg_column", "storage_features"]
 
-STORAGE_DTYPES = {"int16": np.dtype("<i2"), "int32": np.dtype("<i4"), "float32": np.dtype("<f4")}
+STORAGE_DTYPES: dict[str, np.dtype[Any]] = {
+    "int16": np.dtype("<i2"),
+    "int32": np.dtype("<i4"),
+    "float32": np.dtype("<f4"),
+}
 """Sample types a stored ECG may have, always little-endian."""
 
 STORAGE_TYPE = pa.struct(
@@ -223,8 +227,8 @@ def encode_digital(record: DigitalRecord) -> dict[str, Any]:
         "samples": samples.astype(stored, copy=False).tobytes(),
         "dtype": stored.name,
         "shape": list(samples.shape),
-        "gain": [float(g) for g in record.gain],
-        "baseline": [int(b) for b in record.baseline],
+        "gain": np.asarray(record.gain, np.float64).tolist(),
+        "baseline": np.asarray(record.baseline, np.int32).tolist(),
         "invalid": invalid,
         "sampling_rate": float(record.sampling_rate),
         "lead_names": list(record.lead_names),

@@ -126,7 +126,7 @@ def record_split(
     """
     held_out = np.zeros(n, dtype=bool)
     n_test = int(np.ceil(n * test_fraction))
-    held_out[np.random.RandomState(seed).permutation(n)[:n_test]] = True  # noqa: NPY002 (scikit-learn's generator)
+    held_out[np.random.RandomState(seed).permutation(n)[:n_test]] = True
     return held_out
 
 

@@ -17,7 +17,7 @@ from ecg_hf.errors import ConfigurationError, DatasetBuildError, EcgError
 from ecg_hf.signal.digital import DigitalRecord
 from ecg_hf.signal.reading import read_digital
 
-__all__ = ["Dropped", "Plan", "PhysioNetProject", "Source", "SourceInfo", "is_plain_relative"]
+__all__ = ["Dropped", "PhysioNetProject", "Plan", "Source", "SourceInfo", "is_plain_relative"]
 
 
 @dataclass(frozen=True, slots=True)

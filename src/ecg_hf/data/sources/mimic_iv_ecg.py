@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import pandas as pd
-
 from ecg_hf.data.schema import Entry
 from ecg_hf.data.sources.base import PhysioNetProject, Plan, Source, SourceInfo, is_plain_relative
 from ecg_hf.data.sources.tables import identifier, read_table
@@ -44,7 +42,7 @@ def assemble_report(reports: Sequence[object]) -> tuple[str, int]:
     text = ". ".join(line for line in reports if isinstance(line, str))
     text = text.replace("EKG", "ECG").replace("ekg", "ecg")
     for characters in _STRIP:
-        text = text.strip(characters)  # noqa: B005 (the protocol strips sets of characters)
+        text = text.strip(characters)
     text = text.lower()
     words = len(text.split())
     if words == 0:
@@ -160,12 +158,8 @@ class MimicIvEcg(Source):
         columns = [name for name in REPORT_COLUMNS if name in table.columns]
         if not columns:
             raise DatasetBuildError("the table has no column report_0", path=self.data_dir / MEASUREMENTS)
-        lines = (
-            table[columns]
-            .astype(object)
-            .where(pd.notna(table[columns]), None)
-            .itertuples(index=False, name=None)
-        )
+        # assemble_report takes anything but text, NaN included, for a missing line.
+        lines = table[columns].itertuples(index=False, name=None)
         studies = (identifier(study) for study in table["study_id"])
         return {study: assemble_report(row) for study, row in zip(studies, lines, strict=True) if study}
 

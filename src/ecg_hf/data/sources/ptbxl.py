@@ -127,9 +127,10 @@ class PtbXl(Source):
 
 
 def parse_scp_codes(cell: object) -> tuple[str, ...] | None:
-    """Codes of a ``scp_codes`` cell such as ``{'NORM': 100.0, 'SR': 0.0}``, in its order; ``None`` if it is no such cell.
+    """Codes of a ``scp_codes`` cell such as ``{'NORM': 100.0, 'SR': 0.0}``, in its order.
 
-    The cell is a Python literal, read as one and never executed. Likelihood 0 means "not stated", so every code counts.
+    The cell is a Python literal, read as one and never executed. Likelihood 0 means "not stated", so every code
+    counts. ``None`` for anything that is no such cell.
     """
     if not isinstance(cell, str):
         return None

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from ecg_hf.data.building import build_dataset, load_built
 from ecg_hf.data.decoding import BatchDecoder, DecodedBatch, decode_batch
+from ecg_hf.data.downloading import DownloadReport, download_source
 from ecg_hf.data.feature import Ecg, storage_features
+from ecg_hf.data.labels import LABEL_TASKS, label_matrix, label_names, scp_statements, unknown_codes
 from ecg_hf.data.report import BuildReport
 from ecg_hf.data.schema import canonical_features
 from ecg_hf.data.sources import SourceInfo, get_source, list_sources
 from ecg_hf.data.splits import PatientLeak, assign_splits, check_patient_leak, parse_folds
 
 __all__ = [
+    "LABEL_TASKS",
     "BatchDecoder",
     "BuildReport",
     "DecodedBatch",
+    "DownloadReport",
     "Ecg",
     "PatientLeak",
     "SourceInfo",
@@ -22,9 +26,14 @@ __all__ = [
     "canonical_features",
     "check_patient_leak",
     "decode_batch",
+    "download_source",
     "get_source",
+    "label_matrix",
+    "label_names",
     "list_sources",
     "load_built",
     "parse_folds",
+    "scp_statements",
     "storage_features",
+    "unknown_codes",
 ]

@@ -1,0 +1,278 @@
+"""Downloading published recordings from PhysioNet: resumable, checked against the published checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from http.client import HTTPException, HTTPMessage, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlsplit
+from urllib.request import Request, urlopen
+
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from ecg_hf.data.sources import SOURCES
+from ecg_hf.data.sources.base import is_plain_relative
+from ecg_hf.errors import ConfigurationError, DownloadError, UnsafePath
+
+__all__ = ["PHYSIONET", "DownloadReport", "download_source"]
+
+PHYSIONET = "https://physionet.org/files/"
+CHECKSUMS = "SHA256SUMS.txt"
+
+ATTEMPTS = 5
+BACKOFF_S = 1.0
+TIMEOUT_S = 60.0
+CHUNK_BYTES = 1 << 18
+MAX_LISTING_BYTES = 1 << 30
+
+_LINE = re.compile(r"^([0-9a-fA-F]{64})[ \t]+\*?(.+)$")
+_SLUG = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+# Answers that another attempt can't change.
+_FINAL = {400, 401, 403, 404, 405, 410, 451}
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadReport:
+    """Account of a download.
+
+    Attributes:
+        folder: Where the files are.
+        files: Files of the selection.
+        downloaded: Of these, fetched now.
+        already_there: Of these, found complete and correct.
+        bytes: Bytes received now.
+        seconds: Duration.
+    """
+
+    folder: str
+    files: int
+    downloaded: int
+    already_there: int
+    bytes: int
+    seconds: float
+
+
+def download_source(
+    name: str,
+    data_dir: str | Path,
+    *,
+    version: str | None = None,
+    base_url: str | None = None,
+    subset: str | Sequence[str] | None = None,
+    num_workers: int = 4,
+    progress: bool = True,
+) -> DownloadReport:
+    """Fetch a source from PhysioNet.
+
+    The published ``SHA256SUMS.txt`` says which files there are. Each file is received into ``<name>.part`` and
+    renamed once its checksum is right, so an interrupted download never leaves a file that looks whole; the next call
+    continues where it stopped and fetches nothing that is there already.
+
+    Args:
+        name: A source (``"ptbxl"``, ``"mimic_iv_ecg"``) or the slug of any open PhysioNet project, to be built as
+            ``"wfdb_folder"``.
+        data_dir: Folder to fill.
+        version: Version of the project; known for sources, needed for slugs.
+        base_url: Server to fetch from instead of PhysioNet: the folder that holds ``<slug>/<version>/``.
+        subset: Name of a selection the source knows (``"100"`` and ``"500"`` for PTB-XL) or shell patterns of
+            paths. Everything by default.
+        num_workers: Files fetched at a time.
+        progress: Show a progress bar on standard error.
+
+    Raises:
+        ConfigurationError: for a version or subset that is missing or unknown.
+        DownloadError: if a file can't be fetched, or does not match its published checksum.
+        UnsafePath: if the listing names a path outside the folder. Nothing is fetched then.
+    """
+    started = time.perf_counter()
+    slug, version, patterns = _resolve(name, version, subset)
+    root = f"{(base_url or PHYSIONET).rstrip('/')}/{slug}/{version}/"
+    if urlsplit(root).scheme not in ("http", "https"):
+        raise ConfigurationError(
+            f"base_url must begin with http:// or https://, got {base_url!r}", value=base_url
+        )
+    folder = Path(data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    listing = _fetch_listing(root, folder)
+    wanted = {path: digest for path, digest in listing.items() if _matches(path, patterns)}
+    if not wanted:
+        raise DownloadError(f"no file of {slug} {version} matches {', '.join(patterns)}")
+    received = there = total = 0
+    with (
+        tqdm(total=len(wanted), unit="file", desc=slug, disable=not progress) as bar,
+        ThreadPoolExecutor(max(1, num_workers)) as pool,
+    ):
+        futures = [pool.submit(_fetch, root, folder, path, digest) for path, digest in wanted.items()]
+        try:
+            for future in futures:
+                size = future.result()
+                received += size is not None
+                there += size is None
+                total += size or 0
+                bar.update()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return DownloadReport(
+        str(folder), len(wanted), received, there, total, round(time.perf_counter() - started, 3)
+    )
+
+
+def _resolve(
+    name: str, version: str | None, subset: str | Sequence[str] | None
+) -> tuple[str, str, tuple[str, ...]]:
+    """Slug, version and patterns of what was asked for."""
+    project = SOURCES[name].info.physionet if name in SOURCES else None
+    if name in SOURCES and project is None:
+        raise ConfigurationError(
+            f"source {name!r} is not one download; give the slug of a PhysioNet project", value=name
+        )
+    slug = name if project is None else project.slug
+    version = version or (None if project is None else project.version)
+    if version is None:
+        raise ConfigurationError(f"which version of {slug!r}? Pass version=", value=name)
+    for part in (slug, version):
+        if not _SLUG.match(part) or ".." in part:
+            raise ConfigurationError(f"{part!r} is no name of a PhysioNet project or version", value=part)
+    if subset is None:
+        return slug, version, ("*",)
+    if not isinstance(subset, str):
+        return slug, version, tuple(subset)
+    named = {} if project is None else project.subsets
+    if subset not in named:
+        raise ConfigurationError(
+            f"{name!r} has no subset {subset!r} (it has: {', '.join(named) or 'none'}); pass patterns as a list",
+            value=subset,
+        )
+    return slug, version, named[subset]
+
+
+def _matches(path: str, patterns: Sequence[str]) -> bool:
+    # A pattern without a slash is about files of the top folder; "*" alone is everything.
+    return any(
+        pattern == "*" or (("/" in pattern or "/" not in path) and fnmatchcase(path, pattern))
+        for pattern in patterns
+    )
+
+
+def _fetch_listing(root: str, folder: Path) -> dict[str, str]:
+    """Paths and checksums of the published files, every path checked before anything is fetched."""
+    # Always fetched anew: an old listing would make a new release look corrupt.
+    part = folder / f"{CHECKSUMS}.part"
+    part.unlink(missing_ok=True)
+    _retry(lambda: _receive(root + CHECKSUMS, part, CHECKSUMS), CHECKSUMS)
+    if part.stat().st_size > MAX_LISTING_BYTES:
+        raise DownloadError("the list of checksums is implausibly long", path=CHECKSUMS)
+    listing: dict[str, str] = {}
+    with part.open(encoding="utf-8", errors="strict") as file:
+        try:
+            for line in file:
+                if not line.strip():
+                    continue
+                match = _LINE.match(line.rstrip("\r\n"))
+                if match is None:
+                    raise DownloadError("the list of checksums has a line that is none", path=CHECKSUMS)
+                path = match[2].removeprefix("./")
+                if not is_plain_relative(path) or path.endswith(("/", ".part")):
+                    raise UnsafePath("the list of checksums names a path outside the folder", path=path)
+                listing[path] = match[1].lower()
+        except UnicodeDecodeError:
+            raise DownloadError("the list of checksums is not text", path=CHECKSUMS) from None
+    part.replace(folder / CHECKSUMS)
+    listing.pop(CHECKSUMS, None)
+    return listing
+
+
+def _fetch(root: str, folder: Path, path: str, digest: str) -> int | None:
+    """Make one file be there; bytes received, ``None`` if it was there already."""
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.parent.resolve().is_relative_to(folder.resolve()):
+        raise UnsafePath("a link leads out of the data folder", path=path)
+    if target.is_file() and _sha256(target) == digest:
+        return None
+    part = target.with_name(f"{target.name}.part")
+    received = _retry(lambda: _receive(root + quote(path), part, path), path)
+    if _sha256(part) != digest:
+        # The part may be a leftover of another release: once more from the start before giving up.
+        part.unlink()
+        received += _retry(lambda: _receive(root + quote(path), part, path), path)
+        if _sha256(part) != digest:
+            part.unlink()
+            raise DownloadError("the file does not match its published checksum; nothing was kept", path=path)
+    part.replace(target)
+    return received
+
+
+def _retry(attempt: Callable[[], int], path: str) -> int:
+    """Try until it works, waiting longer each time."""
+    reason = ""
+    for number in range(ATTEMPTS):
+        if number:
+            time.sleep(BACKOFF_S * 2 ** (number - 1))
+        try:
+            return attempt()
+        except HTTPError as error:
+            reason = f"HTTP status {error.code}"
+            if error.code in _FINAL:
+                break
+        except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
+            reason = type(error).__name__ if not isinstance(error, URLError) else str(error.reason)
+        except OSError as error:
+            raise DownloadError(f"the file can't be written ({type(error).__name__})", path=path) from None
+    raise DownloadError(f"the file can't be fetched ({reason})", path=path)
+
+
+def _receive(url: str, part: Path, path: str) -> int:
+    """Fetch what is missing of a file; bytes received.
+
+    Raises:
+        HTTPException: if the connection ended before the announced size was there.
+    """
+    have = part.stat().st_size if part.is_file() else 0
+    request = Request(url, headers={"User-Agent": "ecg-hf", "Accept-Encoding": "identity"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        response = urlopen(request, timeout=TIMEOUT_S)
+    except HTTPError as error:
+        if error.code == 416 and have:
+            # Nothing lies behind what is there: complete, or of another size altogether. The checksum tells.
+            return 0
+        raise
+    with response:
+        append = response.status == 206 and _starts_at(response.headers) == have
+        if have and response.status == 206 and not append:
+            raise DownloadError("the server sent another range than was asked for", path=path)
+        expected = response.headers.get("Content-Length")
+        received = _copy(response, part, "ab" if append else "wb")
+    if expected is not None and expected.isdigit() and received < int(expected):
+        raise HTTPException("connection ended early")
+    return received
+
+
+def _copy(response: HTTPResponse, part: Path, mode: str) -> int:
+    received = 0
+    with part.open(mode) as file:
+        while block := response.read(CHUNK_BYTES):
+            file.write(block)
+            received += len(block)
+    return received
+
+
+def _starts_at(headers: HTTPMessage) -> int | None:
+    match = re.match(r"bytes (\d+)-", headers.get("Content-Range", ""))
+    return int(match[1]) if match else None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

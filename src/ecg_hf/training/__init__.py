@@ -1,7 +1,26 @@
 """Pretraining and fine-tuning on top of ``transformers.Trainer``."""
 
+# The library's Auto classes come first, see ``ecg_hf.registration``.
+import transformers.models.auto.modeling_auto  # noqa: F401
+
 from ecg_hf.training.arguments import EcgPreTrainingArguments
+from ecg_hf.training.batches import BatchedEcgDataset
+from ecg_hf.training.collators import EcgCollator, EcgTextCollator
+from ecg_hf.training.recipe import Recipe, list_recipes, load_recipe
+from ecg_hf.training.run import PretrainResult, pretrain
 from ecg_hf.training.trainer import EcgPreTrainer
 from ecg_hf.training.training_log import read_training_log
 
-__all__ = ["EcgPreTrainer", "EcgPreTrainingArguments", "read_training_log"]
+__all__ = [
+    "BatchedEcgDataset",
+    "EcgCollator",
+    "EcgPreTrainer",
+    "EcgPreTrainingArguments",
+    "EcgTextCollator",
+    "PretrainResult",
+    "Recipe",
+    "list_recipes",
+    "load_recipe",
+    "pretrain",
+    "read_training_log",
+]

@@ -7,6 +7,7 @@ contrastive losses, a log of every loss term, and resuming from checkpoints that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+from transformers.utils import logging as library_logging
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.training.accumulation import ExactAccumulation
@@ -29,6 +31,18 @@ from ecg_hf.training.training_log import TrainingLog
 __all__ = ["EcgPreTrainer"]
 
 Batch = dict[str, Any]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's progress bars: one for each file of each checkpoint, across ours."""
+    enabled = library_logging.is_progress_bar_enabled()
+    library_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            library_logging.enable_progress_bar()
 
 
 @dataclass
@@ -288,7 +302,8 @@ class EcgPreTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        super()._save(output_dir, state_dict)
+        with _quiet():
+            super()._save(output_dir, state_dict)
         if not self.args.should_save:
             return
         folder = Path(self.args.output_dir if output_dir is None else output_dir)

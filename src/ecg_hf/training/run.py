@@ -1,0 +1,332 @@
+"""Pretraining in one call: a built dataset in, a model folder out."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import AutoTokenizer, TrainerCallback, set_seed
+
+from ecg_hf.data import BuildReport, load_built
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.models.registry import MethodSpec, get_method
+from ecg_hf.processing import EcgProcessor
+from ecg_hf.training.arguments import EcgPreTrainingArguments
+from ecg_hf.training.batches import BatchedEcgDataset
+from ecg_hf.training.checkpoints import newest_complete_checkpoint
+from ecg_hf.training.collators import EcgCollator, EcgTextCollator
+from ecg_hf.training.recipe import Recipe, load_recipe
+from ecg_hf.training.run_folder import claim_run_folder, write_json
+from ecg_hf.training.trainer import EcgPreTrainer
+from ecg_hf.training.vocabulary import make_tokenizer
+
+__all__ = ["PretrainResult", "pretrain", "split_rows"]
+
+logger = logging.getLogger(__name__)
+
+REPORT_FILE = "pretrain_report.json"
+
+# Training arguments a result depends on; batch sizes enter as their product.
+_DECISIVE = (
+    *("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "optim"),
+    *("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "num_train_epochs", "max_steps"),
+    *("seed", "data_seed", "bf16", "fp16", "exact_accumulation"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainResult:
+    """What a run did; ``pretrain_report.json`` in its folder holds the same.
+
+    Attributes:
+        output_dir: Folder with model, feature extractor, tokenizer and logs.
+        model: Name of the method.
+        parameters: Parameters of the model.
+        records: Records used, by split, and left out, by reason.
+        resumed_from: Step this call continued from, 0 for a fresh start.
+        steps: Optimiser steps of the whole run.
+        seconds: Duration of the training of this call.
+        records_per_second: Training records seen per second in this call.
+        peak_memory_bytes: Largest memory: of the accelerator, or of the process where there is none.
+        train: Last logged training values.
+        evaluation: Values on the validation split after training; empty if there is none.
+        device: Where it ran.
+        processes: How many did.
+        versions: Of the packages involved.
+    """
+
+    output_dir: str
+    model: str
+    parameters: int
+    records: dict[str, int]
+    resumed_from: int
+    steps: int
+    seconds: float
+    records_per_second: float
+    peak_memory_bytes: int
+    train: dict[str, float]
+    evaluation: dict[str, float]
+    device: str
+    processes: int
+    versions: dict[str, str]
+
+
+def pretrain(
+    model_name: str,
+    dataset_path: str | Path,
+    output_dir: str | Path,
+    *,
+    size: str | None = None,
+    recipe: str | Path | Recipe | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    text_model: str | None = None,
+    max_records: int | None = None,
+    cache_inputs: bool | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+    **training_options: Any,
+) -> PretrainResult:
+    """Pretrain a method on the training split of a built dataset.
+
+    Args:
+        model_name: Method, see ``ecg_hf.models.registry.METHODS``.
+        dataset_path: Folder made by :func:`ecg_hf.data.build_dataset`.
+        output_dir: Folder of the run.
+        size: Preset of the method; the recipe's, or the smallest, if not given.
+        recipe: Name or path of a recipe; arguments given here take precedence over it.
+        model_options: Fields of the method's configuration.
+        text_model: Folder or Hub name of a pretrained text tower with its tokenizer. If neither this nor the
+            recipe names one, a small tower is trained from scratch on a vocabulary made of the training reports.
+        max_records: Use only so many training records (the first ones).
+        cache_inputs: Keep all preprocessed signals in memory. None: if they take less than 2 GB.
+        resume: Continue the run in ``output_dir`` from its newest complete checkpoint; start it if there is none.
+        overwrite: Throw away a run found in ``output_dir``.
+        callbacks: More trainer callbacks.
+        training_options: Fields of :class:`EcgPreTrainingArguments`. On GPUs with bfloat16, ``bf16`` is on unless
+            a precision is chosen; with validation records, evaluation runs after every epoch unless told otherwise.
+
+    Raises:
+        EcgError: The dataset, the folder or the options can't be used; the message says why.
+    """
+    method = get_method(model_name)
+    recipe = load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
+    if recipe is not None and recipe.method != method.name:
+        raise ConfigurationError(
+            f"recipe {recipe.name} is for {recipe.method}, not {method.name}", value=recipe.name
+        )
+    defaults = Recipe("defaults", method.name, method.sizes[0]) if recipe is None else recipe
+    size = defaults.size if size is None else size
+    text_model = defaults.text_model if text_model is None else text_model
+
+    dataset = load_built(dataset_path)
+    train_rows, records = split_rows(dataset, "train", needs_report=method.multimodal)
+    validation_rows, _ = split_rows(dataset, "validation", needs_report=method.multimodal)
+    train_rows = train_rows if max_records is None else train_rows[:max_records]
+    records = {"train": len(train_rows), "validation": len(validation_rows), **records}
+    if not len(train_rows):
+        raise ConfigurationError("no training records to use", path=dataset_path)
+
+    arguments = _arguments(output_dir, {**defaults.training, **training_options}, len(validation_rows) > 0)
+    options = {**defaults.model, **(model_options or {})}
+    train_set = dataset.select(train_rows)
+    tokenizer, options = (
+        _tokenizer(method, size, options, text_model, train_set) if method.multimodal else (None, options)
+    )
+    config = method.load("config").preset(size, **options)
+    extractor = method.load("feature_extractor")(
+        sampling_rate=config.sampling_rate,
+        lead_names=config.lead_names,
+        duration_s=config.num_samples / config.sampling_rate,
+    )
+
+    folder = Path(output_dir)
+    if arguments.process_index == 0:
+        settings = {
+            "model": method.name,
+            "config": _settings_of_config(config),
+            "text_model": text_model,
+            "dataset": {"fingerprint": BuildReport.load(dataset_path).fingerprint, **records},
+            "training": _settings_of_training(arguments),
+        }
+        claim_run_folder(folder, settings, resume=resume, overwrite=overwrite)
+    checkpoint = newest_complete_checkpoint(folder) if resume else None
+
+    set_seed(arguments.seed)
+    model_class = method.load("pretraining")
+    model = model_class(config) if text_model is None else model_class.from_text_model(text_model, config)
+    reading: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "max_text_length": getattr(config, "max_text_length", 256),
+    }
+    bytes_needed = (
+        4 * (len(train_rows) + len(validation_rows)) * len(extractor.lead_names) * config.num_samples
+    )
+    if bytes_needed < 2e9 if cache_inputs is None else cache_inputs:
+        reading["cache_with"] = extractor
+    collator = EcgCollator(extractor)
+    if tokenizer is not None:
+        collator = EcgTextCollator(extractor, tokenizer, reading["max_text_length"])
+    trainer: EcgPreTrainer = method.load("trainer")(
+        model=model,
+        args=arguments,
+        data_collator=collator,
+        train_dataset=BatchedEcgDataset(train_set, **reading),
+        eval_dataset=BatchedEcgDataset(dataset.select(validation_rows), **reading)
+        if len(validation_rows)
+        else None,
+        processing_class=extractor if tokenizer is None else EcgProcessor(extractor, tokenizer),
+        callbacks=list(callbacks),
+    )
+
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=checkpoint is not None)
+    seconds = time.perf_counter() - started
+    train_log = [row for row in trainer.state.log_history if "loss" in row]
+    evaluation = _evaluation(trainer) if len(validation_rows) else {}
+    trainer.save_model()
+
+    resumed_from = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
+    seen = (trainer.state.global_step - resumed_from) * _records_per_step(arguments)
+    result = PretrainResult(
+        output_dir=str(output_dir),
+        model=method.name,
+        parameters=model.num_parameters(),
+        records=records,
+        resumed_from=resumed_from,
+        steps=trainer.state.global_step,
+        seconds=round(seconds, 3),
+        records_per_second=round(seen / seconds, 2),
+        peak_memory_bytes=_peak_memory(arguments.device),
+        train=dict(train_log[-1]) if train_log else {},
+        evaluation=evaluation,
+        device=_device_name(arguments.device),
+        processes=arguments.world_size,
+        versions=_versions(),
+    )
+    if trainer.is_world_process_zero():
+        write_json(folder / REPORT_FILE, asdict(result))
+    return result
+
+
+def split_rows(
+    dataset: Dataset, split: str, *, needs_report: bool = False
+) -> tuple[list[int], dict[str, int]]:
+    """Rows of a split that can be used, and how many were left out, by reason.
+
+    Args:
+        dataset: Canonical rows.
+        split: ``train``, ``validation`` or ``test``.
+        needs_report: Leave out rows without a report.
+    """
+    chosen = np.asarray(dataset["split"][:])
+    rows = np.flatnonzero(chosen == split)
+    left_out: dict[str, int] = {}
+    if needs_report:
+        reports = dataset["report"][:]
+        with_report = np.array([bool((reports[row] or "").strip()) for row in rows], dtype=bool)
+        if not with_report.all():
+            left_out["without_report"] = int((~with_report).sum())
+            logger.warning("%d %s records have no report and are left out", left_out["without_report"], split)
+        rows = rows[with_report]
+    return rows.tolist(), left_out
+
+
+def _evaluation(trainer: EcgPreTrainer) -> dict[str, float]:
+    """Values of the evaluation after the last step, run now unless the last epoch's is that one."""
+    for row in reversed(trainer.state.log_history):
+        if row["step"] == trainer.state.global_step and "eval_loss" in row:
+            return {name: value for name, value in row.items() if name.startswith("eval_")}
+    values: dict[str, float] = trainer.evaluate()
+    return values
+
+
+def _arguments(
+    output_dir: str | Path, options: dict[str, Any], has_validation: bool
+) -> EcgPreTrainingArguments:
+    precision = {"bf16", "fp16"} & set(options)
+    on_gpu = torch.cuda.is_available() and not options.get("use_cpu", False)
+    if not precision and on_gpu and torch.cuda.is_bf16_supported(including_emulation=False):
+        options["bf16"] = True
+    if has_validation:
+        options.setdefault("eval_strategy", "epoch")
+    elif options.get("eval_strategy", "no") != "no":
+        raise ConfigurationError(
+            "eval_strategy asks for evaluation, but the dataset has no validation records"
+        )
+    try:
+        return EcgPreTrainingArguments(output_dir=str(output_dir), **options)
+    except TypeError as error:
+        raise ConfigurationError(f"unknown training option: {error}") from None
+
+
+def _tokenizer(
+    method: MethodSpec, size: str, options: dict[str, Any], text_model: str | None, train_set: Dataset
+) -> tuple[Any, dict[str, Any]]:
+    """The tokenizer, and model options that agree with it."""
+    if text_model is not None:
+        tokenizer = AutoTokenizer.from_pretrained(text_model)
+    else:
+        preset = method.load("config").preset(size, **options)
+        tokenizer = make_tokenizer(
+            train_set["report"][:],
+            vocab_size=preset.text_config.vocab_size,
+            max_length=preset.max_text_length,
+        )
+        text_config = preset.text_config.to_diff_dict()
+        text_config.update(
+            model_type=preset.text_config.model_type,
+            vocab_size=len(tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        # Freezing layers that were never trained would freeze noise: the recipe's value is for a pretrained tower.
+        options = {**options, "text_config": text_config, "freeze_text_layers": 0}
+    special = sorted({tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id} - {None})
+    agreeing = {"text_mask_token_id": tokenizer.mask_token_id, "text_special_token_ids": special}
+    return tokenizer, {**agreeing, **options}
+
+
+def _records_per_step(arguments: EcgPreTrainingArguments) -> int:
+    return int(
+        arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+    )
+
+
+def _settings_of_config(config: Any) -> dict[str, Any]:
+    ignored = ("transformers_version", "_name_or_path", "architectures", "dtype")
+    return {key: value for key, value in config.to_dict().items() if key not in ignored}
+
+
+def _settings_of_training(arguments: EcgPreTrainingArguments) -> dict[str, Any]:
+    values = {name: getattr(arguments, name) for name in _DECISIVE}
+    values = {name: getattr(value, "value", value) for name, value in values.items()}
+    return {**values, "records_per_step": _records_per_step(arguments)}
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, kilobytes elsewhere
+
+
+def _device_name(device: torch.device) -> str:
+    return (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.processor() or device.type)
+    )
+
+
+def _versions() -> dict[str, str]:
+    packages = ("ecg-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -178,6 +178,9 @@ class Ecg:
             if "signal" in names and "samples" not in names:
                 rows = [None if row is None else self.encode_example(row) for row in storage.to_pylist()]
                 return pa.array(rows, type=self.pa_type)
+            if storage.null_count and storage.type != self.pa_type:
+                # Arrow's cast to a list of fixed length trips over missing rows.
+                return pa.array(storage.to_pylist(), type=self.pa_type)
             if "samples" in names:
                 columns = [
                     storage.field(f.name) if f.name in names else pa.nulls(len(storage), f.type)

@@ -12,7 +12,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.utils import logging
 
-from ecg_hf.errors import ConfigurationError, NonFiniteSignal, SamplingRateError, SignalError
+from ecg_hf.errors import ConfigurationError, LeadError, NonFiniteSignal, SamplingRateError, SignalError
 from ecg_hf.processing.backend import Array, ArrayBackend, NumpyBackend, select_backend
 from ecg_hf.processing.gaps import MAX_AMPLITUDE, NanPolicy, fill_gaps
 from ecg_hf.processing.inputs import EcgStack, Layout, checked_rate, parse_inputs, stack_inputs, tensor_device
@@ -194,7 +194,9 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         report = ReportBuilder(n_records) if return_report else None
 
         stacks = [
-            part for stack in stack_inputs(inputs, backend, report) for part in self._split(stack, backend)
+            part
+            for stack in stack_inputs(inputs, backend, report)
+            for part in self._split(stack, backend, report)
         ]
         n_samples = self.n_samples or max(self._resampled_length(stack) for stack in stacks)
         prepared = [self._prepare(stack, n_samples, backend, report) for stack in stacks]
@@ -233,21 +235,23 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         """All steps after unit conversion, for one stack; see the class docstring for their order."""
         n_records = len(stack.positions)
         signal = self._without_gaps(stack, backend, report)
-        low, high = backend.minimum(signal), backend.maximum(signal)
-        self._check_amplitude(high - low, stack, backend, report)
-        offset = backend.where(high > -low, high, -low)
-        varies = (high - low) > _FLAT * (1.0 + offset)
-
         signal, present, derived = backend.arrange(
             signal, stack.lead_names, self.lead_names, self.derive_leads
         )
+        low, high = backend.minimum(signal), backend.maximum(signal)
+        self._check_amplitude(backend.to_numpy(high - low)[:, present], stack, report)
+        flat = (high - low) <= _FLAT * (1.0 + backend.where(high > -low, high, -low))
+        is_flat = backend.to_numpy(flat) & present
+        self._report_leads(stack, present, derived, is_flat, report)
         lead_mask = np.tile(present, (n_records, 1))
-        self._report_leads(stack, present, derived, backend.to_numpy(varies), report)
         if self.mask_flat_leads:
-            lead_mask &= self._recorded_and_varying(stack, backend.to_numpy(varies))
+            lead_mask &= ~is_flat
 
         if stack.sampling_rate != self.sampling_rate:
-            signal = self._resampled(signal, stack, backend, report)
+            # The gains of a polyphase filter differ a little between phases. On a constant that leaves a ripple
+            # for normalisation to blow up, so constants go through as zeros.
+            level = backend.where(flat, low, low * 0)[..., None]
+            signal = self._resampled(signal - level, stack, backend, report) + level
         signal = self._filtered(signal, backend)
         if report is not None and signal.shape[-1] != n_samples:
             code = "cropped" if signal.shape[-1] > n_samples else "padded"
@@ -266,7 +270,9 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
             self._check_half_precision(signal, backend)
         return signal, lead_mask.astype(np.int64), np.tile(sample_mask, (n_records, 1))
 
-    def _split(self, stack: EcgStack, backend: ArrayBackend) -> Iterator[EcgStack]:
+    def _split(
+        self, stack: EcgStack, backend: ArrayBackend, report: ReportBuilder | None
+    ) -> Iterator[EcgStack]:
         """Split a stack by which leads hold no valid sample at all, and drop those leads.
 
         Dropped before leads are arranged, a dead limb lead can still be derived from two others.
@@ -274,12 +280,9 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         low, high = backend.minimum(stack.signal), backend.maximum(stack.signal)
         # NaN fails every comparison, so this is true only where all samples of a lead are usable.
         if bool(((low >= -MAX_AMPLITUDE) & (high <= MAX_AMPLITUDE)).all()):
-            yield stack
+            yield self._relevant_leads(stack, backend, report)
             return
         dead = backend.to_numpy((~(abs(stack.signal) <= MAX_AMPLITUDE)).all(axis=-1))
-        if not dead.any():
-            yield stack
-            return
         if self.nan_policy == "raise":
             self._refuse_unless_nan(stack, dead, backend)
         for pattern in np.unique(dead, axis=0):
@@ -289,17 +292,31 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
                     f"record {stack.positions[rows[0]]} of the batch has no valid sample in any lead",
                     value=int(stack.positions[rows[0]]),
                 )
-            kept = np.flatnonzero(~pattern)
-            yield replace(
-                stack,
-                signal=stack.signal[backend.constant(rows)][:, backend.constant(kept)],
-                lead_names=tuple(stack.lead_names[index] for index in kept),
-                positions=stack.positions[rows],
+            part = _select(stack, rows, np.flatnonzero(~pattern), backend)
+            yield self._relevant_leads(part, backend, report)
+
+    def _relevant_leads(
+        self, stack: EcgStack, backend: ArrayBackend, report: ReportBuilder | None
+    ) -> EcgStack:
+        """Only the leads that take part in the output, directly or as a source of another."""
+        relevant = [self._is_relevant(name, stack.lead_names) for name in stack.lead_names]
+        if all(relevant):
+            return stack
+        if not any(relevant):
+            raise LeadError(
+                f"record {stack.positions[0]} of the batch has no usable lead among {', '.join(self.lead_names)}",
+                value=stack.lead_names,
             )
+        if report is not None:
+            dropped = [name for name, keep in zip(stack.lead_names, relevant, strict=True) if not keep]
+            report.add(stack.positions, "leads_dropped", ", ".join(dropped))
+        rows = np.arange(len(stack.positions))
+        return _select(stack, rows, np.flatnonzero(relevant), backend)
 
     def _refuse_unless_nan(self, stack: EcgStack, dead: npt.NDArray[np.bool_], backend: ArrayBackend) -> None:
         all_nan = backend.to_numpy((stack.signal != stack.signal).all(axis=-1))
-        wrong = np.argwhere(dead & ~all_nan)
+        relevant = np.array([self._is_relevant(name, stack.lead_names) for name in stack.lead_names])
+        wrong = np.argwhere(dead & ~all_nan & relevant)
         if len(wrong):
             record, lead = wrong[0]
             raise NonFiniteSignal(
@@ -312,9 +329,8 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         invalid = ~(abs(signal) <= MAX_AMPLITUDE)
         if not bool(invalid.any()):
             return signal
-        relevant = np.array([self._is_relevant(name, stack.lead_names) for name in stack.lead_names])
-        counts = backend.to_numpy(invalid.sum(axis=-1)) * relevant
-        if self.nan_policy == "raise" and counts.any():
+        counts = backend.to_numpy(invalid.sum(axis=-1))
+        if self.nan_policy == "raise":
             record, lead = np.argwhere(counts)[0]
             raise NonFiniteSignal(
                 f"record {stack.positions[record]} of the batch has {counts[record, lead]} invalid samples",
@@ -329,23 +345,21 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         return fill_gaps(signal, invalid, self.nan_policy, backend)
 
     def _is_relevant(self, name: str, available: Sequence[str]) -> bool:
-        """Whether a lead of the input takes part in the output, directly or as a source of another."""
         if name in self.lead_names:
             return True
         wants_limb = any(lead in LIMB_LEADS and lead not in available for lead in self.lead_names)
         return self.derive_leads and name in LIMB_LEADS and wants_limb
 
     def _check_amplitude(
-        self, ranges: Array, stack: EcgStack, backend: ArrayBackend, report: ReportBuilder | None
+        self, ranges: npt.NDArray[np.float32], stack: EcgStack, report: ReportBuilder | None
     ) -> None:
-        typical = np.median(backend.to_numpy(ranges), axis=-1)
+        typical = np.median(ranges, axis=-1)
         odd = (typical > _PLAUSIBLE_MV[1]) | ((typical > _FLAT) & (typical < _PLAUSIBLE_MV[0]))
         if not odd.any():
             return
-        worst = float(typical[odd][0])
         logger.warning_once(
-            f"An ECG with a typical range of {worst:.3g} mV is not plausible: raw ADC values, or another unit? "
-            "Pass unit=, or divide by the gain first."
+            "An ECG whose leads typically range over less than 0.01 or more than 30 mV is not plausible: raw ADC "
+            "values, or another unit? Pass unit=, or divide by the gain first."
         )
         if report is not None:
             detail = "typical peak-to-peak range of the leads is outside 0.01 to 30 mV"
@@ -356,7 +370,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         stack: EcgStack,
         present: npt.NDArray[np.bool_],
         derived: Sequence[str],
-        varies: npt.NDArray[np.bool_],
+        is_flat: npt.NDArray[np.bool_],
         report: ReportBuilder | None,
     ) -> None:
         if report is None:
@@ -366,21 +380,9 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
                 report.add(stack.positions, "lead_missing", "zeros with lead_mask 0", name)
         for name in derived:
             report.add(stack.positions, "lead_derived", "exact combination of two limb leads", name)
-        dropped = [name for name in stack.lead_names if not self._is_relevant(name, stack.lead_names)]
-        if dropped:
-            report.add(stack.positions, "leads_dropped", ", ".join(dropped))
-        for index, name in enumerate(stack.lead_names):
-            flat = stack.positions[~varies[:, index]]
-            if name in self.lead_names and len(flat):
-                report.add(flat, "flat_lead", "no variation", name)
-
-    def _recorded_and_varying(self, stack: EcgStack, varies: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """``(records, output leads)``: False for output leads that were recorded without variation."""
-        keep = np.ones((len(stack.positions), len(self.lead_names)), dtype=bool)
-        for target, name in enumerate(self.lead_names):
-            if name in stack.lead_names:
-                keep[:, target] = varies[:, stack.lead_names.index(name)]
-        return keep
+        for index, name in enumerate(self.lead_names):
+            if is_flat[:, index].any():
+                report.add(stack.positions[is_flat[:, index]], "flat_lead", "no variation", name)
 
     def _resampled_length(self, stack: EcgStack) -> int:
         length: int = stack.signal.shape[-1]
@@ -452,6 +454,21 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
             raise ConfigurationError("clip must be positive", value=self.clip)
         if not np.isfinite(self.padding_value):
             raise ConfigurationError("padding_value must be finite", value=self.padding_value)
+
+
+def _select(
+    stack: EcgStack, rows: npt.NDArray[np.intp], leads: npt.NDArray[np.intp], backend: ArrayBackend
+) -> EcgStack:
+    """Some records and some leads of a stack."""
+    signal = stack.signal
+    if len(rows) < len(stack.positions):
+        signal = signal[backend.constant(rows)]
+    return replace(
+        stack,
+        signal=signal[:, backend.constant(leads)],
+        lead_names=tuple(stack.lead_names[index] for index in leads),
+        positions=stack.positions[rows],
+    )
 
 
 def _in_order(parts: Sequence[Array], stacks: Sequence[EcgStack], backend: ArrayBackend) -> Array:

@@ -75,5 +75,5 @@ def _largest(values: Array, present: Array, backend: ArrayBackend) -> Array:
     """Maximum over the present leads: ``(records, leads)`` to ``(records, 1, 1)``."""
     floor = values * 0 + float("-inf")
     best = backend.maximum(backend.where(present, values, floor))
-    best = backend.where(present.any(axis=-1), best, best * 0)
+    best = backend.where(present.any(axis=-1), best, backend.zeros((1,)))
     return best[..., None, None]

@@ -30,7 +30,7 @@ class ProcessingReport:
         counter: Counter[str] = Counter()
         for notes in self.notes:
             counter.update({note.code for note in notes})
-        return dict(counter.most_common())
+        return dict(sorted(counter.items(), key=lambda item: (-item[1], item[0])))
 
 
 class ReportBuilder:

@@ -39,7 +39,7 @@ _SHAPES: dict[str, _Shape] = {
         (0.075, 0.085, 0.085, 0.080, 0.070),
         ((-0.12, -0.03, 0.17), (0.34, 0.36, 0.12), (0.66, 0.46, -0.38), (0.00, -0.06, -0.44), (-0.10, -0.12, -0.15)),
         (0.015, 0.010, 0.020),
-        (0.24, 0.22, 0.17),
+        (0.22, 0.20, 0.135),
     ),
     "CLBBB": _Shape(
         (0.13, 0.32, 0.50, 0.67, 0.82),
@@ -186,6 +186,8 @@ def make_hearts(plan: Plan, heart_rate: FloatArray) -> Hearts:
     secondary = plan.has("CLBBB", "PACE") | (plan.has("LVH") & plan.strain)
     st_scale = np.where(secondary, np.clip(scale, 0.5, 1.6), 1.0)
     t_scale = np.where(secondary, np.clip(scale, 0.5, 1.6), np.clip(0.55 + 0.45 * scale, 0.35, 1.35))
+    low = plan.has("LVOLT")
+    st_scale, t_scale = np.where(low, 0.6 * st_scale, st_scale), np.where(low, 0.38, t_scale)
     usual.st_t = np.stack(
         [
             np.matmul(lead_field, (st * st_scale[:, None])[:, :, None])[:, :, 0],
@@ -430,7 +432,7 @@ def _atrial(plan: Plan, lead_field: FloatArray) -> tuple[FloatArray, FloatArray,
     left_atrium = np.where(
         left[:, None], np.asarray([0.105, 0.080, -0.150]) * np.ones((len(plan), 1)), left_atrium
     )
-    size = np.exp(0.15 * person.normal())[:, None, None]
+    size = (np.where(plan.has("LVOLT"), 0.7, 1.0) * np.exp(0.15 * person.normal()))[:, None, None]
     sinus = np.stack([right_atrium, left_atrium], axis=1) * size
     # An ectopic focus low in the atria, or in the left one.
     focus = np.stack(

@@ -309,8 +309,10 @@ def _shorthand(
     items = [rhythm, *findings, *remarks]
     if verdict:
         items.append(verdict)
-    text = words.pick(("; ", ", ", ". ", " / ")).join(items)
-    return text[:1].upper() + text[1:] + ("." if words.chance(0.5) else "")
+    separator = words.pick(("; ", ", ", ". ", " / "))
+    text = separator.join(item.removesuffix(".") if separator == ". " else item for item in items)
+    text = text.removesuffix(".") + ("." if words.chance(0.5) else "")
+    return text[:1].upper() + text[1:]
 
 
 def measurements(

@@ -142,7 +142,13 @@ class SyntheticBatch:
 
 
 def simulate(
-    n: int, *, seed: int = 0, sampling_rate: float = 500.0, duration_s: float = 10.0, first: int = 0
+    n: int,
+    *,
+    seed: int = 0,
+    sampling_rate: float = 500.0,
+    duration_s: float = 10.0,
+    first: int = 0,
+    noise: float = 1.0,
 ) -> SyntheticBatch:
     """Simulate ``n`` records of a 12-lead corpus from a moving cardiac dipole.
 
@@ -156,12 +162,13 @@ def simulate(
         sampling_rate: Hertz, at least 50.
         duration_s: Seconds, at least 5, so that every coded premature beat lies within the recording.
         first: Number of the first record.
+        noise: Factor on all disturbances; 0 shows the same hearts undisturbed.
 
     Returns:
         The records, with ``signal`` float32 ``(n, 12, samples)`` in mV, ``samples = round(duration * rate)``.
 
     Raises:
-        ConfigurationError: if ``n``, ``seed``, ``first`` or ``duration_s`` is out of range.
+        ConfigurationError: if ``n``, ``seed``, ``first``, ``duration_s`` or ``noise`` is out of range.
         SamplingRateError: if ``sampling_rate`` is below 50 Hz or not finite.
 
     Example:
@@ -176,6 +183,8 @@ def simulate(
         raise ConfigurationError(
             f"duration_s must be at least {_MIN_DURATION_S:g}, got {duration_s}", value=duration_s
         )
+    if not (math.isfinite(noise) and noise >= 0.0):
+        raise ConfigurationError(f"noise must be a finite factor not below 0, got {noise}", value=noise)
     if not (math.isfinite(sampling_rate) and sampling_rate >= _MIN_RATE_HZ):
         raise SamplingRateError(
             f"sampling_rate must be at least {_MIN_RATE_HZ:g} Hz, got {sampling_rate}", value=sampling_rate
@@ -195,11 +204,15 @@ def simulate(
     )
     for start in range(0, n, _CHUNK):
         stop = min(start + _CHUNK, n)
-        _simulate_chunk(batch, int(first) + start, slice(start, stop), int(seed), float(duration_s))
+        _simulate_chunk(
+            batch, int(first) + start, slice(start, stop), int(seed), float(duration_s), float(noise)
+        )
     return batch
 
 
-def _simulate_chunk(batch: SyntheticBatch, first: int, rows: slice, seed: int, duration_s: float) -> None:
+def _simulate_chunk(
+    batch: SyntheticBatch, first: int, rows: slice, seed: int, duration_s: float, noise: float
+) -> None:
     """Fill ``rows`` of ``batch`` with the records from number ``first`` on."""
     rate, samples = batch.sampling_rate, batch.signal.shape[2]
     plan = plan_records(seed, range(first, first + rows.stop - rows.start))
@@ -211,9 +224,9 @@ def _simulate_chunk(batch: SyntheticBatch, first: int, rows: slice, seed: int, d
     time = (np.arange(samples) / rate).astype(np.float32)
     atrial_rows, waves = atrial_waves(time, plan, pulse, beats, hearts.lead_field, plan.draws)
     leads[atrial_rows] += waves
-    leads += electrodes_to_leads(
-        electrode_noise(plan.records, plan.draws, seed, samples, rate, pulse.breathing_hz)
-    )
+    if noise > 0.0:
+        potentials = electrode_noise(plan.records, plan.draws, seed, samples, rate, pulse.breathing_hz)
+        leads += electrodes_to_leads(potentials * np.float32(noise))
     twelve_leads(leads, out=batch.signal[rows])
 
     batch.patient_ids += [f"synthetic-patient-{number:06d}" for number in plan.patients.tolist()]

@@ -1,0 +1,57 @@
+"""Recipes that come with the package, and files that are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.models.registry import get_method
+from ecg_hf.training import EcgPreTrainingArguments, list_recipes, load_recipe
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_makes_arguments_and_a_configuration(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    EcgPreTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **recipe.training)
+    get_method(recipe.method).load("config").preset(recipe.size, **recipe.model)
+
+
+def test_paper_values_of_cg_dmer() -> None:
+    recipe = load_recipe("cg_dmer")
+    assert recipe.training["learning_rate"] == 2e-4
+    assert recipe.training["weight_decay"] == 1e-5
+    assert recipe.training["num_train_epochs"] == 50
+    assert recipe.training["per_device_train_batch_size"] == 512
+    assert recipe.training["lr_scheduler_type"] == "cosine"
+    config = get_method("cg-dmer").load("config").preset(recipe.size, **recipe.model)
+    assert (config.mask_ratio, config.temperature, config.text_mask_probability) == (0.75, 0.07, 0.15)
+    assert (config.num_hidden_layers, config.num_patches) == (8, 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "a recipe is a mapping"),
+        ("method: cg-dmer\nlearning_rate: 1\n", "unknown entries learning_rate"),
+        ("method: nothing\n", "unknown model"),
+        ("method: cg-dmer\ntraining: {learning_rat: 1}\n", "unknown training settings learning_rat"),
+        ("method: cg-dmer\ntraining: {learning_rate: 2e-4}\n", "write a decimal point"),
+        ("method: cg-dmer\nmodel: {size: huge}\n", "no size 'huge'"),
+        ("method: [\n", "not a YAML file"),
+        ("method: !!python/object/apply:os.system ['true']\n", "not a YAML file"),
+    ],
+)
+def test_what_is_no_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=message):
+        load_recipe(path)
+
+
+def test_unknown_names_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="known: cg_dmer"):
+        load_recipe("cg-dmer-v2")
+    with pytest.raises(ConfigurationError, match="not found"):
+        load_recipe(tmp_path / "absent.yaml")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["embed_dataset", "read_embeddings", "write_embeddings"]
 
 Embeddings = npt.NDArray[np.float32]
+
+PROJECTED = "projected"
 
 # Records per part file: a kill costs at most this much work.
 PART_RECORDS = 4096
@@ -67,8 +69,8 @@ def embed_dataset(
             dictionaries.
         batch_size: Records per forward pass.
         device: Where to run; the model's own device by default.
-        features: Field of the model's output to keep: ``pooler_output`` for probes, ``ecg_embeds`` for the
-            projected features zero-shot compares with text.
+        features: What to keep: a field of the model's output, ``pooler_output`` for probes; or ``projected``, the
+            result of a dual encoder's ``get_ecg_features``, which zero-shot compares with text.
         column: Name of the ECG column.
         output: File to write (see :func:`write_embeddings`). Work in progress is kept beside it, so that the
             same call continues after a kill; a finished file of the same model, preprocessing and recordings
@@ -267,7 +269,10 @@ def _run(
     """Embeddings batch by batch; one thread prepares the next batch meanwhile."""
     import torch
 
-    accepted = _accepted_arguments(model)
+    function = getattr(model, "get_ecg_features", None) if features == PROJECTED else model
+    if function is None:
+        raise ConfigurationError(f"{type(model).__name__} is no dual encoder: it has no get_ecg_features")
+    accepted = _accepted_arguments(function if features == PROJECTED else model.forward)
     fetch = _fetcher(dataset, column)
     batches = [range(i, min(i + batch_size, len(dataset))) for i in range(start, len(dataset), batch_size)]
 
@@ -285,7 +290,8 @@ def _run(
             upcoming = pool.submit(prepare, batches[position + 1]) if more else None
             # Entered per batch: a generator must not leave its consumer in inference mode.
             with torch.inference_mode():
-                kept = _output(model(**inputs), features)
+                result = function(**inputs)
+                kept = result if features == PROJECTED else _output(result, features)
                 embeddings = kept.float().cpu().numpy()
             if embeddings.ndim != 2 or len(embeddings) != len(rows):
                 raise ConfigurationError(
@@ -303,9 +309,9 @@ def _output(result: Any, features: str) -> torch.Tensor:
     return tensor
 
 
-def _accepted_arguments(model: nn.Module) -> frozenset[str] | None:
-    """Names ``forward`` takes; None if it takes any."""
-    parameters = inspect.signature(model.forward).parameters.values()
+def _accepted_arguments(function: Callable[..., Any]) -> frozenset[str] | None:
+    """Names a model's function takes; None if it takes any."""
+    parameters = inspect.signature(function).parameters.values()
     named = frozenset(
         p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"
     )

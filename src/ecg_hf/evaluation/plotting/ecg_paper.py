@@ -1,0 +1,370 @@
+"""An ECG as a reader of paper strips knows it: 25 mm per second, 10 mm per millivolt, pink grid.
+
+Everything is drawn in millimetres on one axes that fills the figure, so printed at its own size the grid
+measures what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+
+from ecg_hf.errors import ConfigurationError, LeadError
+from ecg_hf.evaluation.plotting.style import INK, MUTED, figure_in_mm
+from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
+
+__all__ = ["PaperLayout", "plot_ecg"]
+
+PaperLayout = Literal["3x4", "rows"]
+Array = npt.NDArray[np.floating[Any]]
+
+PAPER = "#fffdfc"
+MINOR = "#f8e4e0"
+MAJOR = "#efc3bb"
+TRACE = "#1b1b1b"
+RECONSTRUCTED = "#147ddb"  # a brighter blue than the palette's: it has to stand out from black
+MASK_SHADE = RECONSTRUCTED
+
+MARGIN_MM = 6.0
+CALIBRATION_MM = 12.0  # room left of the traces for the calibration pulse
+HEADER_MM = 9.0
+FOOTER_MM = 9.0
+LABEL_MM = 4.0
+GRID_COLUMNS = 4
+GRID = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Strip:
+    """One lead's stretch of one row."""
+
+    lead: str
+    row: int
+    start: float  # seconds into the record
+    stop: float
+    left_mm: float  # from the left end of the row's traces
+
+
+def plot_ecg(
+    signal: npt.ArrayLike,
+    sampling_rate: float,
+    lead_names: Sequence[str],
+    *,
+    layout: PaperLayout = "3x4",
+    rhythm_lead: str | None = "II",
+    reconstruction: npt.ArrayLike | None = None,
+    patch_mask: npt.ArrayLike | None = None,
+    title: str = "",
+    duration_s: float = 10.0,
+    mm_per_second: float = 25.0,
+    mm_per_unit: float = 10.0,
+    unit: str = "mV",
+) -> Figure:
+    """Draw an ECG on millimetre paper, with a model's reconstruction over the patches it did not see.
+
+    Each lead is drawn around its median, so that an offset does not move it off its line. Rows are set as far
+    apart as their amplitudes need.
+
+    Args:
+        signal: ``(leads, samples)``; NaN leaves a gap.
+        sampling_rate: Hz.
+        lead_names: Names of the rows.
+        layout: ``"3x4"``: the usual print, a quarter of the duration per lead, and a rhythm strip below;
+            ``"rows"``: every lead over the whole duration.
+        rhythm_lead: Lead of the rhythm strip of ``"3x4"``; ``None`` for no strip.
+        reconstruction: ``(leads, samples)`` in the units of ``signal``; drawn at masked patches alone.
+        patch_mask: Booleans ``(leads, patches)``, true where the patch was hidden from the model. Patches are
+            equally long and the last one ends at or before the last sample.
+        title: Stands above the traces.
+        duration_s: Seconds shown at most.
+        mm_per_second: Paper speed.
+        mm_per_unit: Amplitude scale: millimetres per ``unit``.
+        unit: Unit of ``signal``, for the legend. Use another than mV, with a fitting scale, for normalised
+            signals.
+
+    Raises:
+        ConfigurationError: if shapes do not fit or an option is unknown.
+        LeadError: if names do not fit the rows.
+    """
+    values = np.asarray(signal, dtype=np.float64)
+    names = normalize_lead_names(lead_names)
+    if values.ndim != 2 or 0 in values.shape:
+        raise ConfigurationError(f"signal must be (leads, samples), got {values.shape}", value=values.shape)
+    if len(names) != len(values):
+        raise LeadError(f"{len(names)} lead names for {len(values)} rows", value=names)
+    if not sampling_rate > 0 or not mm_per_second > 0 or not mm_per_unit > 0:
+        raise ConfigurationError("sampling rate, paper speed and amplitude scale must be positive")
+    hidden, overlay = _overlay(values, reconstruction, patch_mask)
+    values = values - _finite_median(values)[:, None]
+    shown = min(duration_s, values.shape[1] / sampling_rate)
+    strips = _strips(names, layout, rhythm_lead, shown, mm_per_second)
+
+    extents = [_extent(values, overlay, names, strip, sampling_rate) * mm_per_unit for strip in strips]
+    baselines, height = _stack_rows(strips, extents)
+    width = 2 * MARGIN_MM + CALIBRATION_MM + shown * mm_per_second
+    figure = figure_in_mm(width, height)
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set(xlim=(0.0, width), ylim=(0.0, height))
+    axes.set_axis_off()
+    top, bottom = height - HEADER_MM, FOOTER_MM
+    _paper(axes, MARGIN_MM, width - MARGIN_MM, bottom, top)
+
+    origin = MARGIN_MM + CALIBRATION_MM
+    for row in sorted({strip.row for strip in strips}):
+        _calibration(axes, MARGIN_MM + 3.0, baselines[row], mm_per_unit)
+    for strip in strips:
+        base = baselines[strip.row]
+        if strip.left_mm > 0:
+            x = origin + strip.left_mm
+            axes.plot([x, x], [base - 3.0, base + 3.0], color=TRACE, linewidth=0.6)
+        if strip.lead in names:
+            index = names.index(strip.lead)
+            _trace(
+                axes,
+                values[index],
+                None if overlay is None else overlay[index],
+                None if hidden is None else hidden[index],
+                strip,
+                sampling_rate,
+                origin,
+                base,
+                mm_per_second,
+                mm_per_unit,
+                half_height=_half_height(strip, strips, baselines, top, bottom),
+            )
+        _label(
+            axes,
+            strip,
+            origin,
+            _label_height(strip, values, overlay, names, sampling_rate, base, mm_per_unit),
+            names,
+        )
+
+    scale = f"{mm_per_second:g} mm/s   {mm_per_unit:g} mm/{unit}   {sampling_rate:g} Hz"
+    axes.text(MARGIN_MM, 3.2, scale, fontsize=7.5, color=MUTED, va="baseline")
+    if title:
+        axes.text(MARGIN_MM, height - 6.2, title, fontsize=9.5, color=INK, va="baseline")
+    if hidden is not None:
+        share = (
+            f"{100 * hidden.mean():.0f} % of samples hidden from the model"
+            if hidden.any()
+            else "nothing hidden"
+        )
+        _legend(axes, width - MARGIN_MM, 3.2, share)
+    return figure
+
+
+def _overlay(
+    values: Array, reconstruction: npt.ArrayLike | None, patch_mask: npt.ArrayLike | None
+) -> tuple[npt.NDArray[np.bool_] | None, Array | None]:
+    """Hidden samples ``(leads, samples)``, and the reconstruction shifted like the signal, NaN elsewhere."""
+    if (reconstruction is None) != (patch_mask is None):
+        raise ConfigurationError("a reconstruction needs the patch mask it belongs to, and the reverse")
+    if reconstruction is None or patch_mask is None:
+        return None, None
+    rebuilt = np.asarray(reconstruction, dtype=np.float64)
+    mask = np.asarray(patch_mask, dtype=bool)
+    leads, samples = values.shape
+    if rebuilt.shape != values.shape:
+        raise ConfigurationError(
+            f"reconstruction {rebuilt.shape} must have the shape of the signal {values.shape}",
+            value=rebuilt.shape,
+        )
+    if mask.ndim != 2 or len(mask) != leads or not 0 < mask.shape[1] <= samples:
+        raise ConfigurationError(f"patch mask must be ({leads}, patches), got {mask.shape}", value=mask.shape)
+    hidden = np.zeros(values.shape, dtype=bool)
+    patch = samples // mask.shape[1]
+    covered = np.repeat(mask, patch, axis=1)
+    hidden[:, : covered.shape[1]] = covered
+    shifted = rebuilt - _finite_median(values)[:, None]
+    return hidden, np.where(hidden, shifted, np.nan)
+
+
+def _finite_median(values: Array) -> Array:
+    there = np.isfinite(values)
+    return np.array([np.median(row[ok]) if ok.any() else 0.0 for row, ok in zip(values, there, strict=True)])
+
+
+def _strips(
+    names: tuple[str, ...], layout: str, rhythm_lead: str | None, shown: float, mm_per_second: float
+) -> list[_Strip]:
+    if layout == "rows":
+        standard = [name for name in STANDARD_LEADS if name in names]
+        ordered = [*standard, *(name for name in names if name not in standard)]
+        return [_Strip(name, row, 0.0, shown, 0.0) for row, name in enumerate(ordered)]
+    if layout != "3x4":
+        raise ConfigurationError(f"layout must be '3x4' or 'rows', got {layout!r}", value=layout)
+    part = shown / GRID_COLUMNS
+    strips = [
+        _Strip(name, row, column * part, (column + 1) * part, column * part * mm_per_second)
+        for row, line in enumerate(GRID)
+        for column, name in enumerate(line)
+    ]
+    if rhythm_lead is not None:
+        (rhythm,) = normalize_lead_names([rhythm_lead])
+        strips.append(_Strip(rhythm, len(GRID), 0.0, shown, 0.0))
+    return strips
+
+
+def _samples(strip: _Strip, sampling_rate: float, n: int) -> slice:
+    return slice(round(strip.start * sampling_rate), min(n, round(strip.stop * sampling_rate) + 1))
+
+
+def _extent(
+    values: Array, overlay: Array | None, names: tuple[str, ...], strip: _Strip, sampling_rate: float
+) -> Array:
+    """Lowest and highest value drawn in a strip."""
+    if strip.lead not in names:
+        return np.zeros(2)
+    index = names.index(strip.lead)
+    part = _samples(strip, sampling_rate, values.shape[1])
+    drawn = [values[index, part], *([] if overlay is None else [overlay[index, part]])]
+    together = np.concatenate(drawn)
+    together = together[np.isfinite(together)]
+    if together.size == 0:
+        return np.zeros(2)
+    return np.array([together.min(), together.max()])
+
+
+def _stack_rows(strips: list[_Strip], extents: list[Array]) -> tuple[dict[int, float], float]:
+    """Baselines (mm from the bottom) and the figure's height."""
+    rows = sorted({strip.row for strip in strips})
+    # One wild lead must not blow the page up: beyond 30 mm it may run into its neighbour.
+    low = {r: max(-30.0, min(e[0] for s, e in zip(strips, extents, strict=True) if s.row == r)) for r in rows}
+    high = {r: min(30.0, max(e[1] for s, e in zip(strips, extents, strict=True) if s.row == r)) for r in rows}
+    # Down from the top: room for the calibration pulse and the lead label above the highest deflection.
+    depth = max(high[rows[0]], 10.0) + LABEL_MM + 3.0
+    depths = {rows[0]: depth}
+    for above, row in pairwise(rows):
+        needed = -low[above] + max(high[row], 0.0) + LABEL_MM + 1.0
+        depths[row] = depths[above] + max(needed, 15.0 if len(rows) > len(GRID) + 1 else 22.0)
+    total = depths[rows[-1]] - min(low[rows[-1]], -5.0) + 3.0
+    total = 5.0 * np.ceil(total / 5.0)
+    height = HEADER_MM + FOOTER_MM + total
+    # Baselines sit on major grid lines, as a technician would set them.
+    top = height - HEADER_MM
+    return {row: top - 5.0 * np.ceil(depths[row] / 5.0) for row in rows}, float(height + 5.0)
+
+
+def _half_height(
+    strip: _Strip, strips: list[_Strip], baselines: dict[int, float], top: float, bottom: float
+) -> tuple[float, float]:
+    """How far shading reaches below and above a row's baseline: to the middle between rows."""
+    base = baselines[strip.row]
+    above = [b for b in baselines.values() if b > base]
+    below = [b for b in baselines.values() if b < base]
+    up = (min(above) - base) / 2 if above else min(top - base, 30.0)
+    down = (base - max(below)) / 2 if below else min(base - bottom, 30.0)
+    return down - 0.5, up - 0.5
+
+
+def _paper(axes: Any, left: float, right: float, bottom: float, top: float) -> None:
+    axes.add_patch(
+        Rectangle((left, bottom), right - left, top - bottom, facecolor=PAPER, edgecolor="none", zorder=0)
+    )
+    for step, colour, width, zorder in ((1.0, MINOR, 0.35, 1), (5.0, MAJOR, 0.55, 2)):
+        xs = np.arange(left, right + 1e-6, step)
+        ys = np.arange(top, bottom - 1e-6, -step)
+        lines = [[(x, bottom), (x, top)] for x in xs] + [[(left, y), (right, y)] for y in ys]
+        axes.add_collection(LineCollection(lines, colors=colour, linewidths=width, zorder=zorder))
+
+
+def _calibration(axes: Any, left: float, base: float, mm_per_unit: float) -> None:
+    """The pulse of one unit and 5 mm that tells the scale."""
+    xs = [left, left + 1.5, left + 1.5, left + 6.5, left + 6.5, left + 8.0]
+    ys = [base, base, base + mm_per_unit, base + mm_per_unit, base, base]
+    axes.plot(xs, ys, color=TRACE, linewidth=0.8, solid_joinstyle="miter", zorder=4)
+
+
+def _trace(
+    axes: Any,
+    values: Array,
+    overlay: Array | None,
+    hidden: npt.NDArray[np.bool_] | None,
+    strip: _Strip,
+    sampling_rate: float,
+    origin: float,
+    base: float,
+    mm_per_second: float,
+    mm_per_unit: float,
+    half_height: tuple[float, float],
+) -> None:
+    part = _samples(strip, sampling_rate, len(values))
+    seconds = np.arange(part.start, part.stop) / sampling_rate - strip.start
+    x = origin + strip.left_mm + seconds * mm_per_second
+    axes.plot(
+        x, base + values[part] * mm_per_unit, color=TRACE, linewidth=0.75, solid_joinstyle="round", zorder=5
+    )
+    if overlay is None or hidden is None:
+        return
+    down, up = half_height
+    end = origin + strip.left_mm + (strip.stop - strip.start) * mm_per_second
+    per_sample = mm_per_second / sampling_rate
+    for first, last in _runs(hidden[part]):
+        left, right = x[first], min(x[last] + per_sample, end)
+        axes.add_patch(
+            Rectangle(
+                (left, base - down),
+                right - left,
+                down + up,
+                facecolor=MASK_SHADE,
+                alpha=0.09,
+                linewidth=0,
+                zorder=3,
+            )
+        )
+    axes.plot(
+        x, base + overlay[part] * mm_per_unit, color=RECONSTRUCTED, linewidth=1.15, alpha=0.95, zorder=6
+    )
+
+
+def _runs(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and last index of every run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
+    return [(int(a), int(b) - 1) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _label_height(
+    strip: _Strip,
+    values: Array,
+    overlay: Array | None,
+    names: tuple[str, ...],
+    sampling_rate: float,
+    base: float,
+    mm_per_unit: float,
+) -> float:
+    """Just above what is drawn where the label stands (its first 8 mm)."""
+    near = _Strip(strip.lead, strip.row, strip.start, min(strip.stop, strip.start + 0.35), strip.left_mm)
+    highest = float(_extent(values, overlay, names, near, sampling_rate)[1]) * mm_per_unit
+    return base + min(max(highest, 1.5), 30.0) + 1.2
+
+
+def _label(axes: Any, strip: _Strip, origin: float, height: float, names: tuple[str, ...]) -> None:
+    recorded = strip.lead in names
+    text = strip.lead if recorded else f"{strip.lead} not recorded"
+    axes.text(
+        origin + strip.left_mm + 1.0,
+        height,
+        text,
+        fontsize=8,
+        fontweight="bold" if recorded else "normal",
+        color=INK if recorded else MUTED,
+        va="baseline",
+        path_effects=[withStroke(linewidth=2.0, foreground=PAPER)],
+        zorder=7,
+    )
+
+
+def _legend(axes: Any, right: float, y: float, share: str) -> None:
+    axes.text(
+        right, y, f"reconstruction ({share})", fontsize=7.5, color=RECONSTRUCTED, ha="right", va="baseline"
+    )

@@ -1,0 +1,193 @@
+"""Results as a table of plain strings, and that table as Markdown or HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from ecg_hf.evaluation.results import PairedRow, ProbeRow, Results
+
+__all__ = [
+    "Table",
+    "class_table",
+    "format_difference",
+    "format_interval",
+    "format_percent",
+    "html_table",
+    "markdown_table",
+    "results_markdown",
+    "results_table",
+]
+
+UNDEFINED = "n/a"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        header: Column titles.
+        rows: Cells, one tuple per row.
+        numeric: Per column, whether it is right-aligned.
+        notes: Sentences to stand below.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+    notes: tuple[str, ...] = ()
+
+
+def format_interval(value: float | None, limits: Sequence[float | None]) -> str:
+    """``0.873 [0.861, 0.884]``."""
+    if value is None:
+        return UNDEFINED
+    low, high = limits
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def format_percent(fraction: float) -> str:
+    """``1 %``, ``0.5 %``."""
+    return f"{100 * fraction:.3g} %"
+
+
+def results_table(results: Results) -> Table:
+    """One line per encoder and label fraction, zero-shot last, with the paired difference beside the first.
+
+    The difference stands in the line of the encoder it credits.
+    """
+    paired = {(row["first"], row["fraction"], row.get("seed", 0)): row for row in results.get("paired", [])}
+    rows = []
+    for row in results["probe"]:
+        pair = paired.get((row["encoder"], row["fraction"], row.get("seed", 0)))
+        rows.append(
+            (
+                "linear probe",
+                row["encoder"],
+                format_percent(row["fraction"]),
+                f"{row['n_train']:,}",
+                f"{row['n_test']:,}",
+                _count_classes(row),
+                format_interval(row["macro_auroc"], row["ci95"]),
+                "" if pair is None else format_difference(pair),
+            )
+        )
+    zero_shot = results.get("zero_shot")
+    if zero_shot is not None:
+        n_test = zero_shot.get("n_test")
+        rows.append(
+            (
+                "zero-shot",
+                "pretrained",
+                "0 %",
+                "0",
+                "" if n_test is None else f"{n_test:,}",
+                _count_classes(zero_shot),
+                format_interval(zero_shot["macro_auroc"], zero_shot["ci95"]),
+                "",
+            )
+        )
+    header = (
+        "Protocol", "Encoder", "Labels", "n train", "n test", "Classes",
+        "Macro AUROC [95 % interval]", "Pretrained minus random [95 % interval]",
+    )  # fmt: skip
+    numeric = (False, False, True, True, True, True, True, True)
+    return Table(header, tuple(rows), numeric, tuple(_notes(results)))
+
+
+def _count_classes(row: object) -> str:
+    counts = row.get("positives") if isinstance(row, dict) else None
+    if not counts:
+        return ""
+    undefined = row.get("undefined", []) if isinstance(row, dict) else []
+    return f"{len(counts) - len(undefined)} of {len(counts)}"
+
+
+def format_difference(pair: PairedRow) -> str:
+    """``+0.031 [+0.012, +0.050]``."""
+    if pair["difference"] is None:
+        return UNDEFINED
+    low, high = pair["ci95"]
+    limits = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
+    return f"{pair['difference']:+.3f}{limits}"
+
+
+def _notes(results: Results) -> list[str]:
+    units = {row.get("resampled", "records") for row in results["probe"]}
+    notes = [
+        f"Intervals: percentile bootstrap over test {' and '.join(sorted(units))}; they cover the choice of test "
+        "set, not another pretraining run."
+    ]
+    left_out: dict[str, list[str]] = {}
+    for row in results["probe"]:
+        if row.get("undefined"):
+            left_out.setdefault(format_percent(row["fraction"]), []).extend(row["undefined"])
+    for fraction, names in left_out.items():
+        notes.append(f"Left out of the macro mean at {fraction}: {', '.join(dict.fromkeys(names))}.")
+    return notes
+
+
+def class_table(results: Results) -> Table:
+    """One line per class with its positives, and the AUROC of every probe and of zero-shot."""
+    columns: list[tuple[str, dict[str, str]]] = []
+    positives: dict[str, int] = {}
+    for row in results["probe"]:
+        positives = {**positives, **row["positives"]}
+        columns.append((_column_title(row), _by_class(row)))
+    zero_shot = results.get("zero_shot")
+    if zero_shot is not None and zero_shot.get("classes"):
+        positives = {**positives, **zero_shot.get("positives", {})}
+        columns.append(("zero-shot", _by_class(zero_shot)))
+    rows = tuple(
+        (name, f"{positives[name]:,}", *(cells.get(name, "") for _, cells in columns)) for name in positives
+    )
+    header = ("Class", "Test positives", *(title for title, _ in columns))
+    return Table(header, rows, (False, *(True for _ in header[1:])))
+
+
+def _column_title(row: ProbeRow) -> str:
+    return f"{row['encoder']}, {format_percent(row['fraction'])}"
+
+
+def _by_class(row: object) -> dict[str, str]:
+    classes = row.get("classes", []) if isinstance(row, dict) else []
+    return {one["name"]: format_interval(one["auroc"], one["ci95"]) for one in classes}
+
+
+def markdown_table(table: Table) -> str:
+    """The table in GitHub's Markdown, notes below."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    rule = "|" + "|".join("---:" if right else "---" for right in table.numeric) + "|"
+    lines = [line(table.header), rule, *(line(row) for row in table.rows)]
+    if table.notes:
+        lines += ["", *table.notes]
+    return "\n".join(lines) + "\n"
+
+
+def html_table(table: Table) -> str:
+    """The table as an HTML ``<table>``, every cell escaped; notes as a paragraph."""
+
+    def cells(tag: str, row: Sequence[str]) -> str:
+        return "".join(
+            f'<{tag} class="number">{escape(cell)}</{tag}>' if right else f"<{tag}>{escape(cell)}</{tag}>"
+            for cell, right in zip(row, table.numeric, strict=True)
+        )
+
+    body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in table.rows)
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
+    head = f"<thead><tr>{cells('th', table.header)}</tr></thead>"
+    return f"<table>\n{head}\n<tbody>\n{body}\n</tbody>\n</table>\n{notes}"
+
+
+def results_markdown(results: Results) -> str:
+    """Both tables of a results file, as Markdown."""
+    summary, classes = results_table(results), class_table(results)
+    parts = [f"### {results['dataset']}\n", markdown_table(summary)]
+    if classes.rows:
+        parts += ["#### Per class: AUROC [95 % interval]\n", markdown_table(classes)]
+    return "\n".join(parts)

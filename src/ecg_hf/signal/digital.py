@@ -80,23 +80,28 @@ def to_millivolts(
     """
     if samples.dtype.kind not in "iuf":
         raise SignalError(f"samples of type {samples.dtype} can't be an ECG", value=str(samples.dtype))
-    magnitude = np.abs(gain)
-    wide = samples.dtype.itemsize > 2 and samples.dtype.kind != "f"
-    if wide or not _SAFE_GAIN[0] < magnitude.min() <= magnitude.max() < _SAFE_GAIN[1]:
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore", under="ignore"):
+    missing = None
+    if invalid is not None and samples.min() == invalid:
+        missing = samples == invalid
+    if (samples.dtype.itemsize > 2 and samples.dtype.kind != "f") or not _is_plain_gain(gain):
+        with np.errstate(all="ignore"):
             signal = ((samples - baseline[:, None].astype(np.float64)) / gain[:, None]).astype(np.float32)
-        known_good = False
+        check = True
     else:
         signal = samples.astype(np.float32)
         if baseline.any():
             signal -= baseline[:, None].astype(np.float32)
         signal /= gain[:, None].astype(np.float32)
-        known_good = samples.dtype.kind != "f"
-    if invalid is not None:
-        missing = samples == invalid
-        if missing.any():
-            signal[missing] = np.nan
-    if not known_good and np.isinf(signal).any():
-        lead = int(np.isinf(signal).any(axis=1).argmax())
-        raise NonFiniteSignal(f"row {lead} has infinite amplitudes (gain {gain[lead]:g} per mV)", value=lead)
+        # A float source without a sentinel can hold anything; integers of 16 bits can't overflow here.
+        check = samples.dtype.kind == "f"
+    if missing is not None:
+        signal[missing] = np.nan
+    if check and np.isinf(signal).any():
+        row = int(np.isinf(signal).any(axis=1).argmax())
+        raise NonFiniteSignal(f"row {row} has infinite amplitudes (gain {gain[row]:g} per mV)", value=row)
     return signal
+
+
+def _is_plain_gain(gain: npt.NDArray[np.float64]) -> bool:
+    magnitude = np.abs(gain)
+    return bool(magnitude.min() > _SAFE_GAIN[0] and magnitude.max() < _SAFE_GAIN[1])

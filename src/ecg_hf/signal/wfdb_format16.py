@@ -88,7 +88,7 @@ def read_format16(
         blocks.append(_read_block(path, header.length, len(rows), offset, max_samples, notes))
 
     if len(blocks) == 1:
-        samples = np.ascontiguousarray(blocks[0].T)
+        samples = blocks[0].T.astype(np.int16, order="C")
     else:
         length = blocks[0].shape[0]
         if any(block.shape[0] != length for block in blocks):
@@ -142,17 +142,25 @@ def _read_block(
 
 
 def verify_checksums(
-    samples: npt.NDArray[np.integer], signals: Sequence[SignalSpec], lead_names: Sequence[str], path: str
+    samples: npt.NDArray[np.integer],
+    signals: Sequence[SignalSpec],
+    lead_names: Sequence[str],
+    path: str,
 ) -> None:
     """Compare each lead's 16-bit sum with the header's; leads without a checksum pass.
+
+    Args:
+        samples: Digital ``(leads, samples)``: integers.
+        signals: The signal line of each row.
+        lead_names: For the message.
+        path: For the message.
 
     Raises:
         ChecksumMismatch: naming the first lead that differs.
     """
-    if samples.dtype == np.int16:
-        sums = np.add.reduce(samples, axis=1, dtype=np.int16).tolist()
-    else:
-        sums = np.add.reduce(samples, axis=1, dtype=np.int64).tolist()
+    # 16-bit arithmetic wraps, which is what the definition of the checksum asks for.
+    wide = np.int16 if samples.dtype == np.int16 else np.int64
+    sums = np.add.reduce(samples, axis=1, dtype=wide).tolist()
     for row, signal in enumerate(signals):
         expected = signal.checksum
         if expected is not None and (sums[row] - expected) & 0xFFFF:
@@ -166,7 +174,10 @@ def verify_checksums(
 
 
 def apply_skew(
-    samples: npt.NDArray[np.integer], signals: Sequence[SignalSpec], lead_names: Sequence[str], invalid: int
+    samples: npt.NDArray[np.integer],
+    signals: Sequence[SignalSpec],
+    lead_names: Sequence[str],
+    invalid: int,
 ) -> list[Note]:
     """Shift skewed leads back in place; the samples this leaves open at the end become ``invalid``."""
     notes = []

@@ -38,7 +38,6 @@ _STORAGE = re.compile(r"(\d{1,4})(?:x(\d{1,6}))?(?::(\d{1,9}))?(?:\+(\d{1,12}))?
 _CALIBRATION = re.compile(
     r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(([+-]?\d{1,10})\))?(?:/([^\s/]\S{0,31}))?", re.ASCII
 )
-_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
 class Storage(NamedTuple):
@@ -208,22 +207,20 @@ def _parse_signal_line(number: int, line: str) -> SignalSpec:
     count = len(tokens)
     if count < 2:
         raise _Malformed(number, "a signal line needs a file name and a format")
-    if not _FILE_NAME.fullmatch(tokens[0]):
+    if not _is_file_name(tokens[0]):
         raise _Malformed(number, "the signal file's name is not a plain file name")
     storage = _parse_storage(tokens[1])
     if storage is None:
         raise _Malformed(number, "malformed storage format")
-    calibration: Calibration | None = Calibration(0.0, None, None)
-    if count > 2:
-        calibration = _parse_calibration(tokens[2])
-        if calibration is None:
-            raise _Malformed(number, "malformed gain, baseline or unit")
+    calibration = _parse_calibration(tokens[2] if count > 2 else "0")
+    if calibration is None:
+        raise _Malformed(number, "malformed gain, baseline or unit")
     if count > 3:
         _integer(number, tokens[3], "ADC resolution")
     return SignalSpec(
         tokens[0],
         storage,
-        calibration,  # type: ignore[arg-type]
+        calibration,
         _integer(number, tokens[4], "ADC zero") if count > 4 else 0,
         _integer(number, tokens[5], "initial value") if count > 5 else None,
         _integer(number, tokens[6], "checksum") if count > 6 else None,
@@ -239,12 +236,22 @@ def _parse_segment_line(number: int, line: str) -> Segment:
 
 
 def _integer(number: int, token: str, what: str) -> int:
-    if not _INTEGER.fullmatch(token):
+    try:
+        value = int(token)
+    except ValueError:
+        raise _Malformed(number, f"malformed {what}") from None
+    # int() also takes 1_000 and digits of other scripts.
+    if "_" in token or not token.isascii():
         raise _Malformed(number, f"malformed {what}")
-    return int(token)
+    return value
 
 
 # Gains and formats repeat over leads and records; parsing each distinct token once halves the time.
+@lru_cache(maxsize=4096)
+def _is_file_name(token: str) -> bool:
+    return _FILE_NAME.fullmatch(token) is not None
+
+
 @lru_cache(maxsize=4096)
 def _parse_storage(token: str) -> Storage | None:
     match = _STORAGE.fullmatch(token)

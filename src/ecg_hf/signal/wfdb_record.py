@@ -18,7 +18,7 @@ from ecg_hf.errors import (
     SamplingRateError,
     SignalError,
 )
-from ecg_hf.signal.digital import DigitalRecord, to_millivolts
+from ecg_hf.signal.digital import DigitalRecord, Samples, to_millivolts
 from ecg_hf.signal.leads import normalize_lead_names
 from ecg_hf.signal.paths import inside_root, read_file
 from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ, Note
@@ -75,11 +75,16 @@ def read_wfdb(
         raise
     notes += gain_notes
 
-    samples: npt.NDArray[np.int16] | npt.NDArray[np.int32]
+    samples: Samples
     if is_plain_format16(header):
         invalid = INVALID_16
         samples, read_notes = read_format16(
-            header, header_path, names, verify_checksum=verify_checksum, root=root, max_samples=max_samples
+            header,
+            header_path,
+            names,
+            verify_checksum=verify_checksum,
+            root=root,
+            max_samples=max_samples,
         )
     else:
         samples, invalid, per_frame, _, read_notes = read_through_wfdb(
@@ -172,9 +177,7 @@ def _calibrate(
     return gain_array, baseline_array, tuple(notes)
 
 
-def _missing_notes(
-    samples: npt.NDArray[np.int16] | npt.NDArray[np.int32], invalid: int, names: Sequence[str], path: str
-) -> list[Note]:
+def _missing_notes(samples: Samples, invalid: int, names: Sequence[str], path: str) -> list[Note]:
     """Notes on samples the device declared invalid.
 
     Raises:

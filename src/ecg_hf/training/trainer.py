@@ -1,48 +1,29 @@
 """The Trainer every pretraining method uses.
 
 A thin layer over ``transformers.Trainer``: noise that depends on the step alone, exact accumulation for
-contrastive losses, a log of every loss term, and resuming from checkpoints that are known to be whole.
+contrastive losses, and a log of every loss term.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
-from transformers.utils import logging as library_logging
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.training.accumulation import ExactAccumulation
 from ecg_hf.training.arguments import EcgPreTrainingArguments
-from ecg_hf.training.checkpoints import STATE_FILE, discard_incomplete_checkpoints, newest_complete_checkpoint
+from ecg_hf.training.base import Batch, EcgTrainer
 from ecg_hf.training.loss_terms import RunningMeans, reported_values
 from ecg_hf.training.noise import StepRows, draw_noise_rows
-from ecg_hf.training.training_log import TrainingLog
 
 __all__ = ["EcgPreTrainer"]
-
-Batch = dict[str, Any]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's progress bars: one for each file of each checkpoint, across ours."""
-    enabled = library_logging.is_progress_bar_enabled()
-    library_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            library_logging.enable_progress_bar()
 
 
 @dataclass
@@ -54,7 +35,7 @@ class _OptimizerStep:
     micro: int = -1
 
 
-class EcgPreTrainer(Trainer):
+class EcgPreTrainer(EcgTrainer):
     """Pretrains any model that follows :class:`ecg_hf.models.modeling.EcgForPreTraining`.
 
     Use it as a ``Trainer``: ``EcgPreTrainer(model, args, data_collator=..., train_dataset=...,
@@ -67,16 +48,11 @@ class EcgPreTrainer(Trainer):
     * **Exact accumulation**, see :mod:`ecg_hf.training.accumulation`.
     * **Logs.** Every loss term (``loss_<name>``) and metric of the model's output, as means since the last log
       over steps and processes; ``eval_loss_<name>`` in evaluation. Also in ``training_log.jsonl``.
-    * **Resuming.** ``train(resume_from_checkpoint=True)`` takes the newest complete checkpoint and removes
-      incomplete ones.
 
-    Methods override :meth:`parameter_groups` for learning rates of their own.
+    Methods override :meth:`~ecg_hf.training.base.EcgTrainer.parameter_groups` for learning rates of their own.
     """
 
     args: EcgPreTrainingArguments
-    # Losses are means over the micro-batch: the trainer divides by the number of micro-batches (read by
-    # transformers >= 5.23; before, ``accepts_loss_kwargs = False`` on the model says the same).
-    loss_is_scaled_for_ga = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -84,47 +60,12 @@ class EcgPreTrainer(Trainer):
             raise ConfigurationError(
                 f"{type(self).__name__} needs EcgPreTrainingArguments", value=type(self.args)
             )
-        if self.args.n_gpu > 1:
-            raise ConfigurationError(
-                "several GPUs in one process are not supported: start one process per GPU with torchrun",
-                value=self.args.n_gpu,
-            )
         self._step: _OptimizerStep | None = None
         self._accumulation: ExactAccumulation | None = None
         self._has_contrastive_loss = True  # until a first pass shows otherwise
         self._train_means = RunningMeans()
         self._eval_means = RunningMeans()
         self._eval_batch = -1
-        self.add_callback(TrainingLog())
-
-    # Optimiser -----------------------------------------------------------------------------------------------
-
-    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """Optimiser groups: weight decay on matrices, none on biases, norms and scalars. Override for more.
-
-        Args:
-            model: Model to train.
-        """
-        decaying = set(self.get_decay_parameter_names(model))
-        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                groups[name in decaying and parameter.ndim > 1].append(parameter)
-        return [
-            {"params": groups[True], "weight_decay": self.args.weight_decay},
-            {"params": groups[False], "weight_decay": 0.0},
-        ]
-
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """The optimiser of ``args.optim`` over :meth:`parameter_groups`."""
-        if getattr(self, "optimizer", None) is None:
-            target = self.model if model is None else model
-            kind, options = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
-                self.args, target
-            )
-            groups = [group for group in self.parameter_groups(target) if group["params"]]
-            self.optimizer: torch.optim.Optimizer = kind(groups, **options)
-        return self.optimizer
 
     # One optimiser step --------------------------------------------------------------------------------------
 
@@ -204,10 +145,6 @@ class EcgPreTrainer(Trainer):
         name = getattr(self.model, "main_input_name", "input_values")
         return len(inputs[name])
 
-    def floating_point_ops(self, inputs: Batch) -> int:
-        """Not counted: the library's formula takes each sample of the signal for a token."""
-        return 0
-
     # Evaluation ----------------------------------------------------------------------------------------------
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset[Any] | None = None) -> DataLoader[Any]:
@@ -258,14 +195,11 @@ class EcgPreTrainer(Trainer):
         """Log, adding the loss terms to training logs."""
         if "loss" in logs:
             logs.update(self._train_means.drain(self._sum_across_processes))
-        logs.pop("total_flos", None)  # always 0, see floating_point_ops
         super().log(logs, start_time)
 
     @property
     def _sum_across_processes(self) -> Callable[[Tensor], Tensor]:
         return partial(self.accelerator.reduce, reduction="sum")
-
-    # Checkpoints ---------------------------------------------------------------------------------------------
 
     def train(
         self,
@@ -273,40 +207,6 @@ class EcgPreTrainer(Trainer):
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
-        """Train; with ``resume_from_checkpoint=True``, from the newest complete checkpoint.
-
-        Raises:
-            ConfigurationError: There is no complete checkpoint to resume from.
-        """
+        """See :meth:`EcgTrainer.train`."""
         self._train_means.reset()
-        if isinstance(resume_from_checkpoint, bool) and resume_from_checkpoint:
-            if self.is_world_process_zero():
-                discard_incomplete_checkpoints(self.args.output_dir)
-            self.accelerator.wait_for_everyone()
-            newest = newest_complete_checkpoint(self.args.output_dir)
-            if newest is None:
-                raise ConfigurationError("no complete checkpoint to resume from", value=self.args.output_dir)
-            resume_from_checkpoint = str(newest)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        # Writing over a checkpoint left by an earlier run must not look complete half-way.
-        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save:
-            (folder / STATE_FILE).unlink(missing_ok=True)
-        super()._save_checkpoint(model, trial)
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        # Process 0 goes on to write the file that marks the checkpoint complete: not before all are here.
-        self.accelerator.wait_for_everyone()
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        with _quiet():
-            super()._save(output_dir, state_dict)
-        if not self.args.should_save:
-            return
-        folder = Path(self.args.output_dir if output_dir is None else output_dir)
-        # The library pickles the arguments. Nothing reads them back, and a model folder holds no pickles.
-        (folder / "training_args.bin").unlink(missing_ok=True)
-        (folder / "training_args.json").write_text(self.args.to_json_string() + "\n", encoding="utf-8")

@@ -1,0 +1,136 @@
+"""What pretraining and fine-tuning share: optimiser groups, logs, and checkpoints known to be whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+from transformers.trainer_utils import TrainOutput
+from transformers.utils import logging as library_logging
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.training.checkpoints import STATE_FILE, discard_incomplete_checkpoints, newest_complete_checkpoint
+from ecg_hf.training.training_log import TrainingLog
+
+__all__ = ["EcgTrainer"]
+
+Batch = dict[str, Any]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's progress bars: one for each file of each checkpoint, across ours."""
+    enabled = library_logging.is_progress_bar_enabled()
+    library_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            library_logging.enable_progress_bar()
+
+
+class EcgTrainer(Trainer):
+    """``transformers.Trainer`` with optimiser groups of its own, a log file, and safe resuming.
+
+    * :meth:`parameter_groups` is the one place that decides learning rates and weight decay.
+    * Every logged value also goes to ``training_log.jsonl``.
+    * ``train(resume_from_checkpoint=True)`` takes the newest complete checkpoint and removes incomplete ones.
+    * Model folders hold no pickles.
+    """
+
+    # Losses are means over the micro-batch: the trainer divides by the number of micro-batches (read by
+    # transformers >= 5.23; before, ``accepts_loss_kwargs = False`` on the model says the same).
+    loss_is_scaled_for_ga = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.args.n_gpu > 1:
+            raise ConfigurationError(
+                "several GPUs in one process are not supported: start one process per GPU with torchrun",
+                value=self.args.n_gpu,
+            )
+        self.add_callback(TrainingLog())
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Optimiser groups: weight decay on matrices, none on biases, norms and scalars. Override for more.
+
+        Args:
+            model: Model to train.
+        """
+        decaying = set(self.get_decay_parameter_names(model))
+        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                groups[name in decaying and parameter.ndim > 1].append(parameter)
+        return [
+            {"params": groups[True], "weight_decay": self.args.weight_decay},
+            {"params": groups[False], "weight_decay": 0.0},
+        ]
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimiser of ``args.optim`` over :meth:`parameter_groups`."""
+        if getattr(self, "optimizer", None) is None:
+            target = self.model if model is None else model
+            kind, options = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
+                self.args, target
+            )
+            groups = [group for group in self.parameter_groups(target) if group["params"]]
+            self.optimizer: torch.optim.Optimizer = kind(groups, **options)
+        return self.optimizer
+
+    def floating_point_ops(self, inputs: Batch) -> int:
+        """Not counted: the library's formula takes each sample of the signal for a token."""
+        return 0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, without the count of operations that is not kept."""
+        logs.pop("total_flos", None)
+        super().log(logs, start_time)
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train; with ``resume_from_checkpoint=True``, from the newest complete checkpoint.
+
+        Raises:
+            ConfigurationError: There is no complete checkpoint to resume from.
+        """
+        if isinstance(resume_from_checkpoint, bool) and resume_from_checkpoint:
+            if self.is_world_process_zero():
+                discard_incomplete_checkpoints(self.args.output_dir)
+            self.accelerator.wait_for_everyone()
+            newest = newest_complete_checkpoint(self.args.output_dir)
+            if newest is None:
+                raise ConfigurationError("no complete checkpoint to resume from", value=self.args.output_dir)
+            resume_from_checkpoint = str(newest)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        # Writing over a checkpoint left by an earlier run must not look complete half-way.
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            (folder / STATE_FILE).unlink(missing_ok=True)
+        super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # Process 0 goes on to write the file that marks the checkpoint complete: not before all are here.
+        self.accelerator.wait_for_everyone()
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        with _quiet():
+            super()._save(output_dir, state_dict)
+        if not self.args.should_save:
+            return
+        folder = Path(self.args.output_dir if output_dir is None else output_dir)
+        # The library pickles the arguments. Nothing reads them back, and a model folder holds no pickles.
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        (folder / "training_args.json").write_text(self.args.to_json_string() + "\n", encoding="utf-8")

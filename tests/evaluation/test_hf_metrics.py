@@ -1,0 +1,45 @@
+"""The ``evaluate`` wrappers, offline and instantiated directly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from ecg_hf.evaluation.bootstrap import bootstrap_auroc
+
+from .test_metrics import scored_set
+
+hf_metrics = pytest.importorskip("ecg_hf.evaluation.hf_metrics")
+
+
+def test_auroc_with_interval() -> None:
+    labels, scores = scored_set(150)
+    labels[:, 3] = False
+    names = list("abcdefghi")
+    result = hf_metrics.MacroAuroc().compute(
+        predictions=scores, references=labels.astype(int), class_names=names, n_resamples=100
+    )
+    kept = [k for k in range(9) if k != 3]
+    assert result["macro_auroc"] == pytest.approx(roc_auc_score(labels[:, kept], scores[:, kept]))
+    expected = bootstrap_auroc(labels, scores, n_resamples=100)
+    assert (result["ci_low"], result["ci_high"]) == (expected.macro.low, expected.macro.high)
+    assert result["undefined"] == ["d"]
+    assert result["positives"]["e"] == labels[:, 4].sum()
+
+
+def test_batches_add_up() -> None:
+    labels, scores = scored_set(60)
+    metric = hf_metrics.MacroAuprc()
+    for part in (slice(0, 40), slice(40, 60)):
+        metric.add_batch(predictions=scores[part], references=labels[part].astype(int))
+    result = metric.compute()
+    assert result["macro_auprc"] == pytest.approx(average_precision_score(labels, scores))
+    assert result["chance"]["class_0"] == pytest.approx(labels[:, 0].mean())
+
+
+def test_without_interval() -> None:
+    labels, scores = scored_set(60)
+    result = hf_metrics.MacroAuroc().compute(predictions=scores, references=labels.astype(int), n_resamples=0)
+    assert result["ci_low"] is None
+    assert np.isfinite(result["macro_auroc"])

@@ -1,0 +1,241 @@
+"""Figures: right proportions, nothing drawn outside or over something else, no pyplot state."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.patches import Rectangle
+
+from ecg_hf.errors import ConfigurationError, LeadError
+from ecg_hf.evaluation.plotting import (
+    categories_of,
+    embed_in_plane,
+    loss_series,
+    plot_ecg,
+    plot_embedding_map,
+    plot_losses,
+    plot_results,
+    png_bytes,
+    save_figure,
+)
+from ecg_hf.evaluation.plotting.ecg_paper import RECONSTRUCTED, TRACE
+from ecg_hf.signal.leads import STANDARD_LEADS
+
+from .test_results import example
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def ecg(leads: int = 12, rate: int = 100, seconds: float = 10.0) -> np.ndarray:
+    """Spikes of 1 mV once per second on a slow wave."""
+    t = np.arange(int(rate * seconds)) / rate
+    beat = np.exp(-((((t % 1.0) - 0.5) / 0.02) ** 2)) + 0.1 * np.sin(t)
+    return np.stack([beat * (1 + 0.1 * i) for i in range(leads)])
+
+
+def overlaps(figure: Any) -> list[tuple[str, str]]:
+    """Pairs of visible texts whose boxes intersect."""
+    renderer = figure.canvas.get_renderer()
+    texts = [t for t in figure.findobj(lambda a: a.__class__.__name__ == "Text") if t.get_text().strip()]
+    texts = [t for t in texts if t.get_visible()]
+    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts]
+    return [
+        (a, b)
+        for i, (a, first) in enumerate(boxes)
+        for b, second in boxes[i + 1 :]
+        if a != b
+        and first.x0 < second.x1
+        and second.x0 < first.x1
+        and first.y0 < second.y1
+        and second.y0 < first.y1
+    ]
+
+
+def lines_of(figure: Any, colour: str) -> list[np.ndarray]:
+    return [line.get_xydata() for line in figure.axes[0].lines if line.get_color() == colour]
+
+
+@pytest.mark.parametrize("layout", ["3x4", "rows"])
+def test_paper_is_in_millimetres(layout: Any) -> None:
+    figure = plot_ecg(ecg(), 100, STANDARD_LEADS, layout=layout)
+    axes = figure.axes[0]
+    width, height = figure.get_size_inches() * 25.4
+    assert axes.get_xlim() == pytest.approx((0, width))
+    assert axes.get_ylim() == pytest.approx((0, height))
+    assert axes.get_position().bounds == (0, 0, 1, 1)
+    assert png_bytes(figure, dpi=40).startswith(PNG)
+
+
+def test_speed_and_gain() -> None:
+    figure = plot_ecg(ecg(2), 100, ["I", "II"], layout="rows")
+    traces = [xy for xy in lines_of(figure, TRACE) if len(xy) > 100]
+    assert len(traces) == 2
+    x, y = traces[0].T
+    peaks = np.flatnonzero((y[1:-1] > y[:-2]) & (y[1:-1] >= y[2:]) & (y[1:-1] > np.median(y) + 5)) + 1
+    np.testing.assert_allclose(np.diff(x[peaks]), 25.0, atol=0.3)
+    assert y.max() - np.median(y) == pytest.approx(10.0, abs=2.0)
+    pulses = [xy for xy in lines_of(figure, TRACE) if len(xy) == 6]
+    assert len(pulses) == 2
+    for pulse in pulses:
+        assert np.ptp(pulse[:, 1]) == pytest.approx(10.0)
+        assert pulse[3, 0] - pulse[2, 0] == pytest.approx(5.0)
+
+
+def test_grid_of_leads_shows_each_in_its_quarter() -> None:
+    figure = plot_ecg(ecg(), 100, STANDARD_LEADS)
+    labels = [t.get_text() for t in figure.axes[0].texts]
+    for name in STANDARD_LEADS:
+        assert labels.count(name) == (2 if name == "II" else 1)
+    widths = sorted(round(float(np.ptp(xy[:, 0])), 1) for xy in lines_of(figure, TRACE) if len(xy) > 100)
+    assert widths == [62.5] * 12 + [249.8]
+    assert overlaps(figure) == []
+
+
+def test_missing_lead_is_said() -> None:
+    figure = plot_ecg(ecg(2), 100, ["I", "II"])
+    labels = [t.get_text() for t in figure.axes[0].texts]
+    assert "V1 not recorded" in labels
+    assert overlaps(figure) == []
+
+
+def test_reconstruction_is_drawn_at_masked_patches_alone() -> None:
+    signal = ecg(2)
+    mask = np.zeros((2, 20), bool)
+    mask[0, [2, 3, 10]] = True
+    figure = plot_ecg(signal, 100, ["I", "II"], layout="rows", reconstruction=signal + 0.2, patch_mask=mask)
+    drawn = lines_of(figure, RECONSTRUCTED)
+    finite = [xy[np.isfinite(xy[:, 1])] for xy in drawn]
+    first = next(xy for xy in finite if len(xy))
+    assert len(first) == 150
+    seconds = (first[:, 0] - 18.0) / 25.0
+    assert seconds.min() == pytest.approx(1.0)
+    assert ((seconds < 2.0) | (seconds >= 5.0)).all()
+    trace = next(xy for xy in lines_of(figure, TRACE) if len(xy) > 100)
+    shift = first[:, 1] - trace[np.isin(trace[:, 0], first[:, 0]), 1]
+    np.testing.assert_allclose(shift, 2.0)
+    shades = [p for p in figure.axes[0].patches if isinstance(p, Rectangle) and p.get_alpha()]
+    assert sorted(round(p.get_width(), 3) for p in shades) == [12.5, 25.0]
+    assert any("8 %" in t.get_text() for t in figure.axes[0].texts)
+
+
+def test_gaps_offsets_and_wild_leads_stay_on_the_page() -> None:
+    signal = ecg() + 5.0
+    signal[3, 100:300] = np.nan
+    signal[4] = np.nan
+    signal[5] *= 40
+    figure = plot_ecg(signal, 100, STANDARD_LEADS)
+    assert figure.get_size_inches()[1] * 25.4 < 300
+    assert png_bytes(figure, dpi=40).startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"lead_names": ["I"]}, LeadError),
+        ({"layout": "circle"}, ConfigurationError),
+        ({"reconstruction": ecg(2)}, ConfigurationError),
+        ({"reconstruction": ecg(2)[:, :50], "patch_mask": np.ones((2, 5))}, ConfigurationError),
+        ({"reconstruction": ecg(2), "patch_mask": np.ones((3, 5))}, ConfigurationError),
+        ({"sampling_rate": 0.0}, ConfigurationError),
+        ({"signal": np.zeros(5)}, ConfigurationError),
+    ],
+)
+def test_bad_ecg_requests(changes: dict[str, Any], error: type[Exception]) -> None:
+    options: dict[str, Any] = {"signal": ecg(2), "sampling_rate": 100.0, "lead_names": ["I", "II"], **changes}
+    with pytest.raises(error):
+        plot_ecg(**options)
+
+
+def log(steps: int = 60) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for step in range(1, steps + 1):
+        rows.append(
+            {"step": step, "kind": "training", "epoch": step / 10, "loss": 3 / step, "loss_text": 1 / step,
+             "masked_error_vs_zero": 0.9, "grad_norm": None, "learning_rate": 1e-3}
+        )  # fmt: skip
+        if step % 20 == 0:
+            rows.append({"step": step, "kind": "evaluation", "eval_loss": 3.5 / step, "eval_runtime": 2.0})
+    rows.append({"step": steps, "kind": "summary", "train_runtime": 9.0, "loss": 77.0})
+    return rows
+
+
+def test_every_term_has_a_curve() -> None:
+    series = loss_series(log())
+    assert list(series) == ["loss", "loss_text", "masked_error_vs_zero", "learning_rate"]
+    steps, values = series["loss"]["train"]
+    assert len(steps) == 60
+    assert values.max() == 3.0, "the summary's mean is no point of the curve"
+    np.testing.assert_array_equal(series["loss"]["evaluation"][0], [20, 40, 60])
+    figure = plot_losses(log(), title="A run")
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[:4] == ["loss", "loss text", "masked error vs zero", "learning rate"]
+    assert overlaps(figure) == []
+
+
+def test_short_logs_and_bad_names() -> None:
+    assert png_bytes(plot_losses([{"step": 1, "loss": 2.0}]), dpi=40).startswith(PNG)
+    with pytest.raises(ConfigurationError, match="never logged: other"):
+        plot_losses(log(), names=["other"])
+    with pytest.raises(ConfigurationError, match="no curve"):
+        plot_losses([])
+
+
+def test_results_figure() -> None:
+    figure = plot_results(example())  # type: ignore[arg-type]
+    texts = [t.get_text() for t in figure.axes[0].texts]
+    assert "0.800 [0.700, 0.900]" in texts
+    assert "n/a" in texts
+    assert overlaps(figure) == []
+    with pytest.raises(ConfigurationError):
+        plot_results({"dataset": "x", "probe": [], "zero_shot": None, "timings": {}})
+
+
+def test_categories() -> None:
+    assert categories_of([[1, 0], [0, 1], [1, 1], [0, 0]], ["a", "b"]) == ["a", "b", "several", "none"]
+
+
+def test_map_groups_what_is_grouped_and_says_how_many() -> None:
+    rng = np.random.default_rng(0)
+    kind = np.arange(120) % 3
+    x = rng.normal(size=(3, 8))[kind] * 6 + rng.normal(size=(120, 8))
+    plane = embed_in_plane(x)
+    np.testing.assert_array_equal(plane, embed_in_plane(x))
+    centres = np.stack([plane[kind == k].mean(axis=0) for k in range(3)])
+    nearest = np.linalg.norm(plane[:, None] - centres, axis=2).argmin(axis=1)
+    assert (nearest == kind).mean() > 0.95
+    figure = plot_embedding_map(x, [f"class {k}" for k in kind], max_points=60, title="Map")
+    texts = [t.get_text() for t in figure.findobj(lambda a: a.__class__.__name__ == "Text")]
+    assert any("60 of 120 records" in t for t in texts)
+    assert overlaps(figure) == []
+
+
+def test_map_of_many_categories_keeps_the_rest_grey() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4))
+    figure = plot_embedding_map(x, [f"c{i % 12}" for i in range(200)], coordinates=x[:, :2])
+    labels = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert len(labels) == 9
+    assert labels[-1].startswith("other")
+    assert overlaps(figure) == []
+
+
+@pytest.mark.parametrize("x", [np.zeros((3, 4)), np.full((10, 4), np.nan), np.zeros(5)])
+def test_map_of_nothing(x: np.ndarray) -> None:
+    with pytest.raises(ConfigurationError):
+        embed_in_plane(x)
+
+
+def test_same_figure_same_bytes(tmp_path: Path) -> None:
+    paths = [save_figure(plot_losses(log()), tmp_path / f"{i}.png", dpi=50) for i in range(2)]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0.png", "1.png"]
+
+
+def test_pyplot_is_never_imported() -> None:
+    code = "import sys, ecg_hf.evaluation.plotting; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

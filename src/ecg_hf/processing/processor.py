@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+# The Auto classes come first, see ecg_hf.registration.
+import transformers.models.auto.modeling_auto  # noqa: F401
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 

@@ -1,0 +1,71 @@
+"""``pipeline("ecg-classification")``: labels and scores from a classification model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ecg_hf.pipelines.base import EcgPipeline, accepted_inputs, check_choice, top_entries
+
+__all__ = ["EcgClassificationPipeline"]
+
+_FUNCTIONS = ("sigmoid", "softmax", "none")
+
+
+class EcgClassificationPipeline(EcgPipeline):
+    """Classify ECGs.
+
+    Accepts paths of recordings, ``EcgRecord``, mappings ``{"signal", "sampling_rate", "lead_names"}``, arrays
+    (with ``sampling_rate=`` and ``lead_names=``), and lists of them. Options, in the constructor or the call:
+
+    - ``top_k``: keep the best so many labels; all by default.
+    - ``function_to_apply``: ``"sigmoid"`` (default for multi-label models), ``"softmax"`` (default for
+      single-label ones) or ``"none"`` (default for regression).
+    - ``data_root``, ``sampling_rate``, ``lead_names``, ``unit``, ``layout``: see
+      :class:`~ecg_hf.pipelines.base.EcgPipeline`.
+
+    Returns, per record, a list of ``{"label", "score"}`` by falling score.
+
+    Example:
+        >>> classify = pipeline("ecg-classification", model="org/cg-dmer-ptbxl-super")
+        >>> classify("records500/00000/00001_hr", top_k=2)
+        [{'label': 'NORM', 'score': 0.91}, {'label': 'STTC', 'score': 0.06}]
+    """
+
+    def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        preprocess = self._input_parameters(options)
+        postprocess: dict[str, Any] = {}
+        for name in ("top_k", "function_to_apply"):
+            if name in options:
+                postprocess[name] = options.pop(name)
+        self._refuse_unknown(options)
+        if postprocess.get("function_to_apply") is not None:
+            check_choice("function_to_apply", postprocess["function_to_apply"], _FUNCTIONS)
+        return preprocess, {}, postprocess
+
+    def _forward(self, input_tensors: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
+        outputs = self.model(**accepted_inputs(self.model.forward, input_tensors))
+        return {"logits": outputs.logits.float()}
+
+    def postprocess(
+        self, model_outputs: dict[str, Tensor], top_k: int | None = None, function_to_apply: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Scores of one record."""
+        logits = model_outputs["logits"][0]
+        function = function_to_apply or self._default_function()
+        if function == "sigmoid":
+            logits = logits.sigmoid()
+        elif function == "softmax":
+            logits = logits.softmax(-1)
+        names = self.model.config.id2label
+        entries = [{"label": names[index], "score": score} for index, score in enumerate(logits.tolist())]
+        return top_entries(entries, top_k)
+
+    def _default_function(self) -> str:
+        config = self.model.config
+        if config.problem_type == "regression":
+            return "none"
+        if config.problem_type == "multi_label_classification" or config.num_labels == 1:
+            return "sigmoid"
+        return "softmax"

@@ -91,13 +91,14 @@ class ZeroShotRow(TypedDict):
 
 
 class Results(TypedDict):
-    """All of one evaluation."""
+    """All of one evaluation; ``timings`` in seconds, ``zero_shot`` for methods with text alone."""
 
     dataset: str
     probe: list[ProbeRow]
-    zero_shot: ZeroShotRow | None
     timings: dict[str, float]
+    zero_shot: NotRequired[ZeroShotRow | None]
     paired: NotRequired[list[PairedRow]]
+    synthetic: NotRequired[bool]
 
 
 def finite(value: float | None) -> float | None:

@@ -129,11 +129,20 @@ def _notes(results: Results) -> list[str]:
     return notes
 
 
-def class_table(results: Results) -> Table:
-    """One line per class with its positives, and the AUROC of every probe and of zero-shot."""
+def class_table(results: Results, *, largest_fraction_only: bool = False) -> Table:
+    """One line per class with its positives, and the AUROC of every probe and of zero-shot.
+
+    Args:
+        results: A results object.
+        largest_fraction_only: Keep the probes with the most labels, for a table that fits a page.
+    """
+    probes = results["probe"]
+    if largest_fraction_only:
+        largest = max((row["fraction"] for row in probes), default=1.0)
+        probes = [row for row in probes if row["fraction"] == largest]
     columns: list[tuple[str, dict[str, str]]] = []
     positives: dict[str, int] = {}
-    for row in results["probe"]:
+    for row in probes:
         positives = {**positives, **row["positives"]}
         columns.append((_column_title(row), _by_class(row)))
     zero_shot = results.get("zero_shot")

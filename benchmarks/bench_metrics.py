@@ -1,0 +1,100 @@
+"""Bootstrap intervals, metrics and probe against the obvious loop over scikit-learn.
+
+Ratios carry over to other machines, seconds do not. Run: python benchmarks/bench_metrics.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from ecg_hf.evaluation.bootstrap import bootstrap_auroc, paired_bootstrap
+from ecg_hf.evaluation.metrics import auprc, auroc
+from ecg_hf.evaluation.probe import DEFAULT_C_GRID, LinearProbe
+
+
+def best_of(function: Callable[[], object], repeats: int = 3) -> float:
+    """Shortest of several runs, in seconds."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def sklearn_bootstrap(labels: np.ndarray, scores: np.ndarray, resamples: int) -> np.ndarray:
+    """Macro AUROC of resamples, one sort per class and resample."""
+    rng = np.random.default_rng(0)
+    values = []
+    for _ in range(resamples):
+        rows = rng.integers(0, len(labels), len(labels))
+        defined = [k for k in range(labels.shape[1]) if 0 < labels[rows, k].sum() < len(rows)]
+        values.append(np.mean([roc_auc_score(labels[rows, k], scores[rows, k]) for k in defined]))
+    return np.array(values)
+
+
+def sklearn_probe(
+    x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, grid: list[float]
+) -> float:
+    """Best validation macro AUROC over ``grid``, one fit per class and C."""
+    quality = []
+    for c in grid:
+        models = [LogisticRegression(C=c, max_iter=2000).fit(x, y[:, k]) for k in range(y.shape[1])]
+        quality.append(roc_auc_score(y_val, np.stack([m.decision_function(x_val) for m in models], axis=1)))
+    return max(quality)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--records", type=int, default=2198)
+    parser.add_argument("--classes", type=int, default=71)
+    options = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    labels = rng.random((options.records, options.classes)) < np.geomspace(0.002, 0.5, options.classes)
+    labels[0] = True
+    scores = rng.normal(size=labels.shape) + labels
+    report: dict[str, float] = {}
+
+    report["bootstrap_1000_s"] = best_of(lambda: bootstrap_auroc(labels, scores))
+    loop = best_of(lambda: sklearn_bootstrap(labels, scores, 10), 1) * 100
+    report["bootstrap_1000_sklearn_loop_s"] = loop
+    report["bootstrap_ratio"] = loop / report["bootstrap_1000_s"]
+    report["paired_bootstrap_1000_s"] = best_of(lambda: paired_bootstrap(labels, scores, -scores))
+
+    ours = best_of(lambda: (auroc(labels, scores), auprc(labels, scores)))
+    theirs = best_of(
+        lambda: [
+            (roc_auc_score(labels[:, k], scores[:, k]), average_precision_score(labels[:, k], scores[:, k]))
+            for k in range(options.classes)
+        ]
+    )
+    report["auroc_and_auprc_ratio"] = theirs / ours
+
+    hidden = rng.normal(size=(6000, 40))
+    x = hidden @ rng.normal(size=(40, 256)) + 0.3 * rng.normal(size=(6000, 256))
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    y = hidden @ rng.normal(size=(40, 5)) + 3 * rng.normal(size=(6000, 5)) > 0
+    grid = list(DEFAULT_C_GRID)
+    report["probe_5000x256_s"] = best_of(lambda: LinearProbe().fit(x[:5000], y[:5000], x[5000:], y[5000:]), 2)
+    theirs = best_of(lambda: sklearn_probe(x[:5000], y[:5000], x[5000:], y[5000:], grid), 1)
+    report["probe_ratio"] = theirs / report["probe_5000x256_s"]
+
+    if options.json:
+        print(json.dumps(report))
+        return
+    for name, value in report.items():
+        print(f"{name:32s} {value:10.2f}{'x' if name.endswith('ratio') else ' s'}")
+
+
+if __name__ == "__main__":
+    main()

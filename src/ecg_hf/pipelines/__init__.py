@@ -1,5 +1,10 @@
 """Pipelines: from a recording to labelled scores in one call."""
 
+# The library's modules come first: importing them makes ``ecg_hf.registration`` ask for ours, which must not be
+# half-imported by then.
+import transformers.models.auto.modeling_auto
+import transformers.pipelines  # noqa: F401
+
 from ecg_hf.pipelines.ecg_classification import EcgClassificationPipeline
 from ecg_hf.pipelines.registration import TASKS, register_pipelines
 from ecg_hf.pipelines.zero_shot_ecg_classification import ZeroShotEcgClassificationPipeline

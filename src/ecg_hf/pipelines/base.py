@@ -6,8 +6,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-# The Auto classes come first, see ecg_hf.registration.
-import transformers.models.auto.modeling_auto  # noqa: F401
 from torch import Tensor
 from transformers.pipelines.base import Pipeline
 

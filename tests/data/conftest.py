@@ -60,7 +60,8 @@ def ptbxl_folder(tmp_path: Path, write_record: WriteRecord) -> Path:
         write_record(root, name, seed=i)
         fold = (i % 20) % 10 + 1
         lines.append(
-            f"{i},{i % 20}.0,{30 + i}.0,{i % 2},sinus rhythm nr {i},\"{{'NORM': 100.0, 'SR': 0.0}}\",{fold},{name},x/{i}"
+            f"{i},{i % 20}.0,{30 + i}.0,{i % 2},sinus rhythm nr {i},"
+            f"\"{{'NORM': 100.0, 'SR': 0.0}}\",{fold},{name},x/{i}"
         )
     (root / "ptbxl_database.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return root

@@ -134,7 +134,9 @@ def test_a_killed_build_continues_to_the_same_bytes(
 ):
     build(ptbxl_folder, tmp_path / "whole")
     out = tmp_path / "killed"
-    done = subprocess.run([sys.executable, "-c", KILLED, str(ptbxl_folder), str(out), str(shard), how], check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(ptbxl_folder), str(out), str(shard), how], check=False
+    )
     assert done.returncode == -signal.SIGKILL
     with pytest.raises(FileNotFoundError):
         datasets.load_from_disk(str(out))
@@ -143,7 +145,10 @@ def test_a_killed_build_continues_to_the_same_bytes(
     report = build(ptbxl_folder, out)
     assert report.shards_reused == finished
     assert dataset_bytes(out) == dataset_bytes(tmp_path / "whole")
-    assert {**report.to_dict(), **_volatile()} == {**BuildReport.load(tmp_path / "whole").to_dict(), **_volatile()}
+    assert {**report.to_dict(), **_volatile()} == {
+        **BuildReport.load(tmp_path / "whole").to_dict(),
+        **_volatile(),
+    }
 
 
 def _volatile() -> dict[str, object]:
@@ -193,9 +198,17 @@ def test_an_unfinished_build_of_something_else_is_refused(ptbxl_folder: Path, tm
     subprocess.run([sys.executable, "-c", KILLED, str(ptbxl_folder), str(out), "2", "clean"], check=False)
     with pytest.raises(DatasetBuildError, match="unfinished build of other"):
         build(ptbxl_folder, out, train_folds="1-7")
+    assert len(list(out.glob("data-*.arrow"))) == 2
     report = build(ptbxl_folder, out, train_folds="1-7", overwrite=True)
     assert report.shards_reused == 0
     assert report.dropped == {"fold_not_selected": 3}
+
+
+def test_a_build_that_never_got_anywhere_is_no_obstacle(ptbxl_folder: Path, tmp_path: Path):
+    out = tmp_path / "killed"
+    subprocess.run([sys.executable, "-c", KILLED, str(ptbxl_folder), str(out), "0", "clean"], check=False)
+    assert (out / ".building" / "plan.json").is_file()
+    assert build(ptbxl_folder, out, train_folds="1-7").kept == 27
 
 
 def test_two_builds_of_one_folder(ptbxl_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -220,7 +233,12 @@ def test_unreadable_records_are_counted_not_fatal(ptbxl_folder: Path, tmp_path: 
     data[100] ^= 1
     (records / "00006_lr.dat").write_bytes(data)
     report = build(ptbxl_folder, tmp_path / "out", num_proc=2)
-    assert report.dropped == {"ChecksumMismatch": 1, "HeaderError": 1, "RecordNotFound": 1, "TruncatedSignal": 1}
+    assert report.dropped == {
+        "ChecksumMismatch": 1,
+        "HeaderError": 1,
+        "RecordNotFound": 1,
+        "TruncatedSignal": 1,
+    }
     assert report.examples["TruncatedSignal"] == ["3"]
     assert report.seen == report.kept + sum(report.dropped.values()) == 30
     assert load_built(tmp_path / "out")["record_id"][:4] == ["1", "2", "7", "8"]
@@ -231,8 +249,7 @@ def test_nothing_readable_is_an_error(ptbxl_folder: Path, tmp_path: Path):
         path.write_bytes(b"")
     with pytest.raises(DatasetBuildError, match="not one record"):
         build(ptbxl_folder, tmp_path / "out")
-    with pytest.raises(FileNotFoundError):
-        datasets.load_from_disk(str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
     for path in (ptbxl_folder / "records100" / "00000").glob("*.hea"):
         path.unlink()
     with pytest.raises(DatasetBuildError, match="30 file_not_there"):
@@ -283,11 +300,15 @@ def test_arrow_shards_are_plain_for_strangers(ptbxl_folder: Path, tmp_path: Path
         "assert not any(m.startswith('ecg_hf') for m in sys.modules); print(d[0]['ecg']['lead_names'][3])"
     )
     shard = tmp_path / "out" / "data-00000-of-00004.arrow"
-    done = subprocess.run([sys.executable, "-c", script, str(shard)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(shard)], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "aVR"
 
 
-def test_progress_goes_to_standard_error(ptbxl_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_progress_goes_to_standard_error(
+    ptbxl_folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
     build(ptbxl_folder, tmp_path / "out", progress=True)
     out, err = capfd.readouterr()
     assert out == ""

@@ -33,7 +33,12 @@ def record(
         values[dead_lead] = -32768
     invalid = -32768 if gap is not None or dead_lead is not None else None
     return DigitalRecord(
-        values, np.full(len(leads), gain), np.full(len(leads), baseline, np.int32), rate, leads, invalid=invalid
+        values,
+        np.full(len(leads), gain),
+        np.full(len(leads), baseline, np.int32),
+        rate,
+        leads,
+        invalid=invalid,
     )
 
 

@@ -261,5 +261,7 @@ def test_what_can_not_be_asked_for(tmp_path: Path, name: str, options: dict):
 
 def test_any_open_project_by_slug(server: Server, tmp_path: Path):
     server.files = {k.replace("/ptb-xl/1.0.3/", "/ludb/1.0.1/"): v for k, v in server.files.items()}
-    report = download_source("ludb", tmp_path, version="1.0.1", base_url=server.url, progress=False, num_workers=1)
+    report = download_source(
+        "ludb", tmp_path, version="1.0.1", base_url=server.url, progress=False, num_workers=1
+    )
     assert report.downloaded == 6

@@ -96,16 +96,26 @@ def build_dataset(
     reader = create_source(source, None if data_dir is None else Path(data_dir), source_options)
     folder = Path(output)
     _refuse_foreign(folder)
+    started = time.perf_counter()
+    # Before anything is written: a folder without its tables leaves no trace in the output.
+    plan = reader.plan()
+    if not plan.entries:
+        raise DatasetBuildError(f"nothing to read: {_count(plan.tally)}", path=data_dir)
     (folder / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
     with _exclusive(folder):
-        return _build(reader, folder, num_proc, records_per_shard, progress, overwrite)
+        return _build(reader, plan, folder, num_proc, records_per_shard, progress, overwrite, started)
 
 
 def _build(
-    source: Source, folder: Path, num_proc: int, records_per_shard: int, progress: bool, overwrite: bool
+    source: Source,
+    plan: Plan,
+    folder: Path,
+    num_proc: int,
+    records_per_shard: int,
+    progress: bool,
+    overwrite: bool,
+    started: float,
 ) -> BuildReport:
-    started = time.perf_counter()
-    plan = source.plan()
     fingerprint = _fingerprint(source, plan, records_per_shard)
     if overwrite:
         _clear(folder)
@@ -118,9 +128,6 @@ def _build(
             )
         shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
         return BuildReport(**{**report.to_dict(), "reused": True})
-    if not plan.entries:
-        _abandon(folder)
-        raise DatasetBuildError(f"nothing to read: {_count(plan.tally)}", path=source._data_dir)
     _check_plan(folder, source, fingerprint)
     jobs = _jobs(folder, plan, records_per_shard)
     done = {job.number: result for job in jobs if (result := load_result(job)) is not None}
@@ -144,6 +151,9 @@ def _build(
     for number in sorted(done):
         tally.add(done[number].tally)
     if not tally.kept:
+        # Finished shards would keep the verdict alive after the files were repaired.
+        _clear(folder)
+        _abandon(folder)
         raise DatasetBuildError(f"not one record could be read: {_count(tally)}", path=source._data_dir)
     _write_info(folder, source, jobs, fingerprint)
     seconds = time.perf_counter() - started
@@ -252,12 +262,13 @@ def _check_plan(folder: Path, source: Source, fingerprint: str) -> None:
             begun = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
         except (OSError, ValueError, KeyError, TypeError):
             begun = None
-        if begun != fingerprint:
+        if begun == fingerprint:
+            return
+        if any(folder.glob("data-*.arrow")):
             raise DatasetBuildError(
                 "the folder holds an unfinished build of other data or options; pass overwrite=True to start anew",
                 path=folder,
             )
-        return
     plan = {"fingerprint": fingerprint, "source": source.info.name, "options": source.options()}
     write_atomically(path, json.dumps(plan, indent=2))
 

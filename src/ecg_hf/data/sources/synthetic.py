@@ -77,6 +77,8 @@ class Synthetic(Source):
         self.records, self.seed = int(records), int(seed)
         self.sampling_rate, self.duration_s = float(sampling_rate), float(duration_s)
         self.folds = FoldSelection(train_folds, validation_folds, test_folds)
+        # Refuses impossible numbers here, before a build begins.
+        simulate(1, seed=self.seed, sampling_rate=self.sampling_rate, duration_s=self.duration_s)
 
     def options(self) -> dict[str, Any]:
         """The options in force."""

@@ -48,8 +48,13 @@ class DigitalRecord:
         Raises:
             NonFiniteSignal: if gain or baseline turn a valid sample into an infinite amplitude.
         """
+        try:
+            signal = to_millivolts(self.samples, self.gain, self.baseline, self.invalid)
+        except NonFiniteSignal as error:
+            error.lead = self.lead_names[error.value] if isinstance(error.value, int) else None
+            raise
         return EcgRecord(
-            signal=to_millivolts(self.samples, self.gain, self.baseline, self.invalid),
+            signal=signal,
             sampling_rate=self.sampling_rate,
             lead_names=self.lead_names,
             record_id=self.record_id,
@@ -98,7 +103,7 @@ def to_millivolts(
         signal[missing] = np.nan
     if check and np.isinf(signal).any():
         row = int(np.isinf(signal).any(axis=1).argmax())
-        raise NonFiniteSignal(f"row {row} has infinite amplitudes (gain {gain[row]:g} per mV)", value=row)
+        raise NonFiniteSignal(f"amplitudes in row {row} are infinite (gain {gain[row]:g} per mV)", value=row)
     return signal
 
 

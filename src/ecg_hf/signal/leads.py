@@ -95,8 +95,8 @@ def derivation_weights(wanted: str, available: Sequence[str]) -> dict[str, float
     pair = limb[:2]
     basis = np.array([_IN_TERMS_OF_I_AND_II[name] for name in pair])
     weights = np.linalg.solve(basis.T, np.array(_IN_TERMS_OF_I_AND_II[wanted]))
-    # The exact weights are multiples of 1/2 or of 1/3; rounding takes the solver's last-bit noise away.
-    return {name: round(float(w) * 6.0) / 6.0 for name, w in zip(pair, weights, strict=True)}
+    # All exact weights are multiples of 1/12; rounding takes the solver's last-bit noise away.
+    return {name: round(float(w) * 12.0) / 12.0 for name, w in zip(pair, weights, strict=True)}
 
 
 @lru_cache(maxsize=1024)

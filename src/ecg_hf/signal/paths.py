@@ -64,7 +64,6 @@ def read_file(
     path: str,
     *,
     max_bytes: int,
-    folder: str | None = None,
     what: str = "file",
     root: str | os.PathLike[str] | None = None,
 ) -> tuple[bytes, int]:
@@ -73,12 +72,11 @@ def read_file(
     Args:
         path: Local path.
         max_bytes: Most bytes to read.
-        folder: Folder that a symbolic link at ``path`` may not leave when no ``root`` is given.
         what: Word for the file in error messages.
-        root: Folder that nothing may leave.
+        root: Folder that a symbolic link at ``path`` may not leave; its own folder when None.
 
     Raises:
-        UnsafePath: if ``path`` is a link that leaves ``root`` (or ``folder``).
+        UnsafePath: if ``path`` is a link that leaves that folder.
         RecordNotFound: if there is no such regular file or it can't be read.
     """
     try:

@@ -12,7 +12,9 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy.signal import find_peaks
 
+from ecg_hf.signal.gaps import bridge_gaps
 from ecg_hf.signal.leads import LIMB_LEADS, normalize_lead_names
 from ecg_hf.signal.record import Note
 
@@ -31,6 +33,10 @@ SPARSE_STEP_S = 0.02
 #: rounding nor noise explains (exchanged leads deviate by about the size of the steps).
 LIMB_TOLERANCE_MV = 0.02
 LIMB_TOLERANCE_RELATIVE = 0.5
+
+MIN_HEART_RATE_BPM = 20.0
+MAX_HEART_RATE_BPM = 300.0
+MIN_RHYTHM_S = 3.0
 
 _LIMB_EQUATIONS = {
     "I + III = II": {"I": 1.0, "III": 1.0, "II": -1.0},
@@ -210,9 +216,34 @@ def _limb_notes(sparse: Rows, names: tuple[str, ...]) -> list[Note]:
 def _heart_rate_notes(signal: Rows, sampling_rate: float, names: tuple[str, ...]) -> list[Note]:
     from ecg_hf.signal.heartbeats import detect_r_peaks_in_leads, heart_rate_bpm
 
-    if signal.shape[1] < 3.0 * sampling_rate:
+    if signal.shape[1] < MIN_RHYTHM_S * sampling_rate:
         return []
-    rate = heart_rate_bpm(detect_r_peaks_in_leads(signal, sampling_rate, names), sampling_rate)
-    if rate is None or 20.0 <= rate <= 300.0:
+    rate = _rapid_rate(signal, sampling_rate)
+    if rate is None:
+        rate = heart_rate_bpm(detect_r_peaks_in_leads(signal, sampling_rate, names), sampling_rate)
+    if rate is None or MIN_HEART_RATE_BPM <= rate <= MAX_HEART_RATE_BPM:
         return []
     return [Note("heart_rate_implausible", f"{rate:.0f} beats per minute; is the sampling rate right?")]
+
+
+def _rapid_rate(signal: Rows, sampling_rate: float) -> float | None:
+    """Rate of a regular train of sharp deflections if it is faster than any heart, else None.
+
+    XQRS can't see this: its refractory period of 200 ms makes it skip every other such beat.
+    """
+    filled, _ = bridge_gaps(signal)
+    energy = np.square(np.diff(filled, axis=1)).sum(axis=0, dtype=np.float64)
+    width = max(1, round(0.04 * sampling_rate))
+    smooth = np.convolve(energy, np.full(width, 1.0 / width), mode="same")
+    if not smooth.max() > 0.0:
+        return None
+    peaks, _ = find_peaks(
+        smooth, height=0.4 * np.percentile(smooth, 99), distance=max(1, round(0.06 * sampling_rate))
+    )
+    if peaks.size < 8:
+        return None
+    intervals = np.diff(peaks)
+    middle = float(np.median(intervals))
+    regular = np.mean(np.abs(intervals - middle) <= 0.15 * middle)
+    rate = 60.0 * sampling_rate / middle
+    return rate if rate > MAX_HEART_RATE_BPM and regular > 0.8 else None

@@ -63,9 +63,12 @@ def read_record(
         >>> record.signal.shape, record.sampling_rate, record.lead_names[:4]  # doctest: +SKIP
         ((12, 5000), 500.0, ('I', 'II', 'III', 'aVR'))
     """
-    record = _read(
-        path, sampling_rate, lead_names, unit, layout, verify_checksum, root, max_samples
-    ).to_record()
+    digital = _read(path, sampling_rate, lead_names, unit, layout, verify_checksum, root, max_samples)
+    try:
+        record = digital.to_record()
+    except EcgError as error:
+        error.path = os.fspath(path)
+        raise
     quality = check_quality(record.signal, record.sampling_rate, record.lead_names, thorough=thorough)
     return record.with_notes(*quality) if quality else record
 

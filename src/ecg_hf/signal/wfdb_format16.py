@@ -85,7 +85,7 @@ def read_format16(
         offset = signals[rows[0]].storage.byte_offset
         if any(signals[row].storage.byte_offset != offset for row in rows):
             raise HeaderError(f"signals of {file_name} disagree about its byte offset", path=header_path)
-        blocks.append(_read_block(path, header.length, len(rows), offset, max_samples, notes))
+        blocks.append(_read_block(path, header.length, len(rows), offset, max_samples, notes, root))
 
     if len(blocks) == 1:
         samples = blocks[0].T.astype(np.int16, order="C")
@@ -103,14 +103,20 @@ def read_format16(
 
 
 def _read_block(
-    path: str, length: int | None, width: int, offset: int, max_samples: int, notes: list[Note]
+    path: str,
+    length: int | None,
+    width: int,
+    offset: int,
+    max_samples: int,
+    notes: list[Note],
+    root: str | os.PathLike[str] | None,
 ) -> npt.NDArray[np.int16]:
     """Frames ``(samples, leads)`` of one file, a read-only view of the bytes read."""
     frame = 2 * width
     # Never more is read than the header speaks of, never more than the file has.
     wanted = offset + (max_samples * 2 if length is None else min(length * frame, max_samples * 2))
     try:
-        content, size = read_file(path, max_bytes=wanted, folder=None, what="signal file")
+        content, size = read_file(path, max_bytes=wanted, what="signal file", root=root)
     except RecordNotFound as error:
         raise RecordNotFound(f"record's {error.message}", path=path) from None
     if length is None:

@@ -133,7 +133,7 @@ def _check_files(
             if storage.samples_per_frame < 1:
                 raise HeaderError("a signal has no samples per frame", path=header_path)
         path = signal_file_path(folder, file_name, header_path, root)
-        _, size = read_file(path, max_bytes=0, what="record's signal file")
+        _, size = read_file(path, max_bytes=0, what="record's signal file", root=root)
         width = sum(storage.samples_per_frame for storage in storages)
         values = (header.length or 0) * width
         if form in _FLAC:
@@ -181,8 +181,10 @@ def _decode(header: WfdbHeader, header_path: str) -> list[npt.NDArray[np.integer
         if not agrees:
             # The checks above were made on our reading of the header; wfdb must not act on another one.
             raise HeaderError("header is read differently by wfdb", path=header_path)
-        record = wfdb.rdrecord(stem, physical=False, smooth_frames=False, ignore_skew=True)
-        return [np.asarray(values) for values in record.e_d_signal]
+        # Frame by frame unless a frame holds one sample per lead: wfdb 4.3 fails on format 61 otherwise.
+        single = all(signal.storage.samples_per_frame == 1 for signal in header.signals)
+        record = wfdb.rdrecord(stem, physical=False, smooth_frames=single, ignore_skew=True)
+        return [np.asarray(values) for values in (record.d_signal.T if single else record.e_d_signal)]
     except EcgError:
         raise
     except ImportError as error:

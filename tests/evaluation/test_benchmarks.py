@@ -158,6 +158,7 @@ def test_class_never_seen_is_left_out_and_said() -> None:
     assert one["positives"] > 0
     others = [c["auroc"] for c in row["classes"] if c["name"] != "CLBBB"]
     assert row["macro_auroc"] == pytest.approx(np.mean(others))
+    assert row["macro_auroc_unlearnt_at_chance"] == pytest.approx(np.mean([*others, 0.5]))
 
 
 def test_fraction_too_small_gives_a_row_without_a_score() -> None:

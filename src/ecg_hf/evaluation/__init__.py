@@ -4,6 +4,15 @@ Figures live in :mod:`ecg_hf.evaluation.plotting` and the ``evaluate`` wrappers 
 :mod:`ecg_hf.evaluation.hf_metrics`; both are imported on their own because of what they pull in.
 """
 
+from ecg_hf.evaluation.benchmarks import (
+    BENCHMARKS,
+    Benchmark,
+    BenchmarkData,
+    ProbeReport,
+    get_benchmark,
+    list_benchmarks,
+    run_probe_benchmark,
+)
 from ecg_hf.evaluation.bootstrap import (
     BootstrapResult,
     Interval,
@@ -15,8 +24,15 @@ from ecg_hf.evaluation.embedding import embed_dataset, read_embeddings, write_em
 from ecg_hf.evaluation.fractions import LabelledSubset, merl_subset, nested_subsets
 from ecg_hf.evaluation.metrics import ClassScore, MacroScore, auprc, auroc, score_classes
 from ecg_hf.evaluation.probe import LinearProbe
+from ecg_hf.evaluation.prompts import load_prompts, prompts_for
+from ecg_hf.evaluation.results import Results, read_results, write_results, zero_shot_row
+from ecg_hf.evaluation.tables import results_markdown
+from ecg_hf.evaluation.zero_shot import ZeroShotResult, cosine_scores, encode_prompts, evaluate_zero_shot
 
 __all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "BenchmarkData",
     "BootstrapResult",
     "ClassScore",
     "Interval",
@@ -24,14 +40,29 @@ __all__ = [
     "LinearProbe",
     "MacroScore",
     "PairedResult",
+    "ProbeReport",
+    "Results",
+    "ZeroShotResult",
     "auprc",
     "auroc",
     "bootstrap_auroc",
+    "cosine_scores",
     "embed_dataset",
+    "encode_prompts",
+    "evaluate_zero_shot",
+    "get_benchmark",
+    "list_benchmarks",
+    "load_prompts",
     "merl_subset",
     "nested_subsets",
     "paired_bootstrap",
+    "prompts_for",
     "read_embeddings",
+    "read_results",
+    "results_markdown",
+    "run_probe_benchmark",
     "score_classes",
     "write_embeddings",
+    "write_results",
+    "zero_shot_row",
 ]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.bootstrap import DEFAULT_RESAMPLES, Interval, bootstrap_auroc, paired_bootstrap
 from ecg_hf.evaluation.fractions import DEFAULT_FRACTIONS, LabelledSubset, nested_subsets
-from ecg_hf.evaluation.metrics import BoolArray, FloatArray, score_classes
+from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc, score_classes
 from ecg_hf.evaluation.probe import DEFAULT_C_GRID, LinearProbe
 from ecg_hf.evaluation.results import PairedRow, ProbeRow, class_rows, finite
 
@@ -423,6 +423,9 @@ def _probe_row(
     interval = bootstrap_auroc(
         truth, predicted, groups=patients, include=include, n_resamples=n_resamples, seed=seed
     )
+    # What a constant output scores, wherever the test set defines a score at all.
+    areas = auroc(truth, np.where(include, predicted, 0.0))
+    at_chance = float(np.nanmean(areas)) if np.isfinite(areas).any() else None
     train_positives = dict(zip(data.class_names, (int(p) for p in subset.positives), strict=True))
     return ProbeRow(
         encoder="",
@@ -432,6 +435,7 @@ def _probe_row(
         n_train=subset.n,
         n_test=score.n,
         positives=score.positives,
+        macro_auroc_unlearnt_at_chance=at_chance,
         macro_auprc=score.macro_auprc,
         c=probe.c,
         c_at_edge=probe.c_at_edge,

@@ -41,7 +41,12 @@ class ClassRow(TypedDict):
 
 
 class ProbeRow(TypedDict):
-    """One linear probe: an encoder at a label fraction."""
+    """One linear probe: an encoder at a label fraction.
+
+    ``macro_auroc`` is the mean over the classes that could be learnt and scored (all but ``undefined``).
+    ``macro_auroc_unlearnt_at_chance`` also counts the classes that had no training positive, at 0.5: the figure
+    to set beside published ones, which score a constant output that way.
+    """
 
     encoder: str
     fraction: float
@@ -52,6 +57,7 @@ class ProbeRow(TypedDict):
     positives: dict[str, int]
     benchmark: NotRequired[str]
     seed: NotRequired[int]
+    macro_auroc_unlearnt_at_chance: NotRequired[float | None]
     macro_auprc: NotRequired[float | None]
     n_validation: NotRequired[int]
     c: NotRequired[float]

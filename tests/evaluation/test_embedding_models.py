@@ -1,0 +1,67 @@
+"""Every registered method embeds a real dataset through its own feature extractor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from ecg_hf.data.feature import Ecg
+from ecg_hf.evaluation.embedding import embed_dataset
+from ecg_hf.models.registry import METHODS
+from ecg_hf.signal.record import EcgRecord
+from ecg_hf.signal.synthetic import simulate
+
+
+@pytest.fixture(params=sorted(METHODS))
+def parts(request: pytest.FixtureRequest) -> tuple[Any, Any, Any]:
+    """Micro model, its feature extractor, seven synthetic records; one of them lacks a lead."""
+    spec = METHODS[request.param]
+    config = spec.load("config").preset(spec.sizes[0])
+    torch.manual_seed(0)
+    model = spec.load("model")(config)
+    extractor = spec.load("feature_extractor")(
+        sampling_rate=config.sampling_rate, lead_names=config.lead_names,
+        duration_s=config.num_samples / config.sampling_rate,
+    )  # fmt: skip
+    batch = simulate(7, sampling_rate=100.0)
+    names = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+    rows = [EcgRecord(signal, 100.0, names) for signal in batch.signal]
+    rows[2] = EcgRecord(rows[2].signal[:-1], 100.0, names[:-1])
+    table = datasets.Dataset.from_dict({"ecg": rows}, features=datasets.Features({"ecg": Ecg()}))
+    return model, extractor, table
+
+
+def test_rows_equal_one_record_at_a_time(parts: tuple[Any, Any, Any], tmp_path: Path) -> None:
+    model, extractor, table = parts
+    result = embed_dataset(model, extractor, table, batch_size=3, cache_dir=tmp_path, progress=False)
+    model.eval()
+    for i, row in enumerate(result):
+        inputs = extractor(table[i]["ecg"], return_tensors="pt")
+        with torch.no_grad():
+            alone = model(**inputs).pooler_output[0].numpy()
+        np.testing.assert_allclose(row, alone, rtol=1e-4, atol=2e-5)
+    assert np.abs(result[0] - result[1]).max() > 1e-4, "different records have different embeddings"
+    again = embed_dataset(model, extractor, table, cache_dir=tmp_path, progress=False)
+    np.testing.assert_array_equal(again, result)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_projected_features_are_the_dual_encoders(parts: tuple[Any, Any, Any]) -> None:
+    model, extractor, table = parts
+    if not hasattr(model, "get_ecg_features"):
+        from ecg_hf.errors import ConfigurationError
+
+        with pytest.raises(ConfigurationError, match="dual encoder"):
+            embed_dataset(model, extractor, table, features="projected", progress=False)
+        return
+    result = embed_dataset(model, extractor, table, features="projected", progress=False)
+    np.testing.assert_allclose(np.linalg.norm(result, axis=1), 1.0, atol=1e-5)
+    model.eval()
+    inputs = extractor([table[i]["ecg"] for i in range(7)], return_tensors="pt")
+    with torch.no_grad():
+        np.testing.assert_allclose(result, model.get_ecg_features(**inputs).numpy(), atol=1e-5)

@@ -1,4 +1,5 @@
-"""Registers all methods with ``transformers``, each kind of class at the moment its Auto class is first imported.
+"""Registers all methods with ``transformers``, each kind of class at the moment its Auto class is first imported,
+and the ``Ecg`` column with ``datasets``.
 
 Hooks import our submodules, never names from our packages: a package that is being imported may be what asked for
 the Auto class. For the same reason ``models``, ``processing`` and ``pipelines`` import the library's module first.
@@ -52,7 +53,12 @@ def _register_pipelines(pipelines: ModuleType) -> None:
     register_pipelines()
 
 
+def _register_ecg_column(features: ModuleType) -> None:
+    import ecg_hf.data.feature  # noqa: F401  (registers itself)
+
+
 _HOOKS = {
+    "datasets.features.features": _register_ecg_column,
     "transformers.models.auto.configuration_auto": _register_configs,
     "transformers.models.auto.modeling_auto": _register_models,
     "transformers.models.auto.feature_extraction_auto": _register_feature_extractors,

@@ -1,0 +1,1 @@
+"""The ``ecg-hf`` command."""

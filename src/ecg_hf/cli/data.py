@@ -1,0 +1,105 @@
+"""``ecg-hf data``: download, build and check datasets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ecg_hf.cli.output import print_json
+from ecg_hf.errors import ConfigurationError
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Download recordings, build datasets from them, check what was built.", no_args_is_help=True)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the account as JSON.")]
+
+
+def parse_options(options: list[str]) -> dict[str, Any]:
+    """``["rate=500", "split=record"]`` to ``{"rate": 500, "split": "record"}``; values are JSON where they can be.
+
+    Raises:
+        ConfigurationError: if an option has no ``=``.
+    """
+    parsed: dict[str, Any] = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not equals or not name:
+            raise ConfigurationError(f"options are NAME=VALUE, got {option!r}", value=option)
+        try:
+            parsed[name.replace("-", "_")] = json.loads(value)
+        except json.JSONDecodeError:
+            parsed[name.replace("-", "_")] = value
+    return parsed
+
+
+@app.command("build")
+def build_command(
+    source: Annotated[str, typer.Argument(help="A source, see 'ecg-hf list datasets'.")],
+    output: Annotated[Path, typer.Option(help="Folder to build; loads with datasets.load_from_disk.")],
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the source's files.")] = None,
+    num_proc: Annotated[int, typer.Option(min=1, help="Processes reading records.")] = 1,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="Option of the source, NAME=VALUE; may be repeated.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace another or an older build.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Build a dataset from recordings. A killed build continues where it stopped."""
+    from ecg_hf.data import build_dataset
+
+    options = parse_options(option or [])
+    report = build_dataset(source, data_dir, output, num_proc=num_proc, overwrite=overwrite, **options)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        typer.echo(report.summary())
+
+
+@app.command("download")
+def download_command(
+    source: Annotated[str, typer.Argument(help="A source, see 'ecg-hf list datasets'.")],
+    data_dir: Annotated[Path, typer.Option(help="Folder to download into.")],
+    base_url: Annotated[str | None, typer.Option(help="Where to download from, instead of PhysioNet.")] = None,
+    num_workers: Annotated[int, typer.Option(min=1, help="Parallel transfers.")] = 4,
+    as_json: JsonFlag = False,
+) -> None:
+    """Download a source from PhysioNet, verified against its SHA256SUMS. A killed download continues."""
+    from dataclasses import asdict
+
+    from ecg_hf.data.downloading import download_source
+
+    report = download_source(source, data_dir, base_url=base_url, num_workers=num_workers)
+    if as_json:
+        print_json(asdict(report))
+    else:
+        typer.echo(str(report))
+
+
+@app.command("check")
+def check_command(
+    dataset: Annotated[Path, typer.Argument(help="A built dataset.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Check a built dataset: splits, patients in more than one split, what the build dropped."""
+    from dataclasses import asdict
+
+    from ecg_hf.data import check_patient_leak, load_built
+    from ecg_hf.data.report import BuildReport
+
+    built = load_built(dataset)
+    leak = check_patient_leak(built, strict=False)
+    report = BuildReport.load(dataset)
+    if as_json:
+        print_json({"records": len(built), "patient_leak": asdict(leak), "build": report.to_dict()})
+    else:
+        typer.echo(report.summary())
+        typer.echo(
+            f"{leak.distinct_patients} patients; in more than one split: {leak.patients} patients, {leak.records} "
+            f"recordings; without a patient identifier: {leak.unknown_patients} recordings"
+        )
+    if leak.patients:
+        raise typer.Exit(1)

@@ -1,0 +1,74 @@
+"""``ecg-hf list``: what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from ecg_hf.cli.output import print_json, print_table
+
+__all__ = ["list_command"]
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    models = "models"
+    datasets = "datasets"
+    benchmarks = "benchmarks"
+
+
+def _models() -> list[dict[str, Any]]:
+    from ecg_hf.models.registry import METHODS
+
+    return [
+        {
+            "name": spec.name,
+            "title": spec.title,
+            "paper": f"arXiv:{spec.paper}",
+            "official_code": spec.official_code,
+            "status": spec.status,
+            "multimodal": spec.multimodal,
+            "sizes": list(spec.sizes),
+        }
+        for spec in METHODS.values()
+    ]
+
+
+def _datasets() -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    from ecg_hf.data import list_sources
+
+    return [asdict(info) for info in list_sources()]
+
+
+def _benchmarks() -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    from ecg_hf.evaluation.benchmarks import BENCHMARKS
+
+    return [asdict(benchmark) for benchmark in BENCHMARKS.values()]
+
+
+_LISTS: dict[Kind, tuple[Callable[[], list[dict[str, Any]]], tuple[str, ...]]] = {
+    Kind.models: (_models, ("name", "paper", "title")),
+    Kind.datasets: (_datasets, ("name", "title")),
+    Kind.benchmarks: (_benchmarks, ("name", "description")),
+}
+
+
+def list_command(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Everything known, as a JSON array.")] = False,
+) -> None:
+    """List models, data sources or benchmarks."""
+    collect, columns = _LISTS[kind]
+    rows = collect()
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, columns)

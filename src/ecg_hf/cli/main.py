@@ -1,0 +1,72 @@
+"""Entry point of ``ecg-hf``: the list of commands, and errors as one line with exit code 2."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ecg_hf.cli import data, embed, listing, predict, pretrain, quickstart
+from ecg_hf.errors import EcgError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="ecg-hf",
+    help="Self-supervised and multimodal ECG models: data, pretraining, embeddings, zero-shot answers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data.app, name="data")
+app.command("list")(listing.list_command)
+app.command("quickstart")(quickstart.quickstart_command)
+app.command("pretrain", context_settings=pretrain.PASS_THROUGH)(pretrain.pretrain_command)
+app.command("embed")(embed.embed_command)
+app.command("predict")(predict.predict_command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import ecg_hf
+
+        typer.echo(f"ecg-hf {ecg_hf.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line.
+
+    Exit codes: 0 done, 1 interrupted or a fault of this package (with its traceback), 2 something the caller can
+    change, said in one line.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except EcgError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        # Disk full, read-only output, no permission: the caller's to change, but no EcgError.
+        place = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"error: {place}{error.strerror or error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""``ecg-hf pretrain``: pretrain a registered method on a built dataset."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from ecg_hf.cli.output import print_json, quiet_libraries
+from ecg_hf.errors import ConfigurationError
+
+__all__ = ["PASS_THROUGH", "parse_overrides", "pretrain_command"]
+
+PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def parse_overrides(arguments: list[str], model: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sort ``--kebab-name value`` pairs into training arguments and fields of the model's configuration.
+
+    Args:
+        arguments: What the command line had beyond its own options.
+        model: Name of the method, for the fields of its configuration.
+
+    Returns:
+        Training arguments and configuration fields, only those that were given.
+
+    Raises:
+        ConfigurationError: if an option is neither, lacks its value, or has one that does not parse.
+    """
+    import json
+
+    from transformers import HfArgumentParser
+
+    from ecg_hf.models.registry import get_method
+    from ecg_hf.training import EcgPreTrainingArguments
+
+    class Parser(HfArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise ConfigurationError(message)
+
+    parser = Parser(EcgPreTrainingArguments, add_help=False, allow_abbrev=False)
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+        action.required = False
+    namespace, rest = parser.parse_known_args(arguments)
+    config_fields = {field.name for field in dataclasses.fields(get_method(model).load("config"))}
+    overrides: dict[str, Any] = {}
+    remaining = iter(rest)
+    for option in remaining:
+        flag, equals, value = option.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if not flag.startswith("--") or name not in config_fields:
+            raise ConfigurationError(f"no such option: {option}", value=option)
+        if not equals:
+            value = next(remaining, "")
+            if not value or value.startswith("--"):
+                raise ConfigurationError(f"{flag} needs a value", value=option)
+        try:
+            overrides[name] = json.loads(value)
+        except json.JSONDecodeError:
+            overrides[name] = {"True": True, "False": False}.get(value, value)
+    return vars(namespace), overrides
+
+
+def pretrain_command(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(help="A method, see 'ecg-hf list models'.")],
+    dataset: Annotated[Path, typer.Option(help="Built dataset; its 'train' rows train, 'validation' rows evaluate.")],
+    output: Annotated[Path, typer.Option(help="Folder for checkpoints and the final model.")],
+    size: Annotated[str, typer.Option(help="Preset, see 'ecg-hf list models --json'.")] = "tiny",
+    max_steps: Annotated[int, typer.Option(help="Optimiser steps; -1 trains for --num-train-epochs.")] = -1,
+    recipe: Annotated[str | None, typer.Option(help="'paper', or a YAML file of training arguments.")] = None,
+    variant: Annotated[str | None, typer.Option(help="An ablation variant of the method, if it has any.")] = None,
+    text_model: Annotated[
+        str | None, typer.Option(help="Pretrained BERT-like text tower; by default a small one from scratch.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest complete checkpoint.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
+) -> None:
+    """Pretrain. Any training argument and any field of the model's configuration is an option too.
+
+    Examples: --learning-rate 1e-3 --per-device-train-batch-size 128 --bf16 --patch-size 25 --mask-ratio 0.5.
+    Several processes: torchrun --nproc_per_node N -m ecg_hf.cli pretrain ...
+    """
+    training, overrides = parse_overrides(context.args, model)
+    quiet_libraries()
+    from ecg_hf.training.run import pretrain
+
+    if max_steps != -1:
+        training["max_steps"] = max_steps
+    result = pretrain(
+        model,
+        size,
+        dataset,
+        output,
+        resume=resume,
+        recipe=recipe,
+        variant=variant,
+        text_model=text_model,
+        config_overrides=overrides,
+        **training,
+    )
+    if not result.is_main_process:
+        return
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        typer.echo(result.summary())

@@ -1,0 +1,1 @@
+"""The whole road in one call: recordings to a pretrained, evaluated, documented and reloaded model."""

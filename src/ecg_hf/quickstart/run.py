@@ -1,0 +1,283 @@
+"""The stages of the quickstart, in order, each continuing where an interrupted run stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from datasets import Dataset
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining, AutoTokenizer, set_seed
+
+import ecg_hf.models.auto  # noqa: F401  (registers the methods)
+from ecg_hf.data import build_dataset, load_built
+from ecg_hf.data.sources import get_source
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation import embed_dataset
+from ecg_hf.evaluation.benchmarks import BenchmarkData, ProbeReport, get_benchmark, run_probe_benchmark
+from ecg_hf.evaluation.prompts import prompts_for
+from ecg_hf.evaluation.results import Results, write_results, zero_shot_row
+from ecg_hf.evaluation.zero_shot import ZeroShotResult, encode_prompts, evaluate_zero_shot
+from ecg_hf.hub import CardContext, write_model_card
+from ecg_hf.models.registry import MethodSpec, get_method
+from ecg_hf.processing import EcgProcessor
+from ecg_hf.quickstart.pictures import draw_pictures
+from ecg_hf.quickstart.reload import reload_in_clean_process
+from ecg_hf.training.recipe import load_recipe
+from ecg_hf.training.run import PretrainResult, pretrain
+from ecg_hf.training.run_folder import write_json
+
+__all__ = ["CORPORA", "Corpus", "run_quickstart"]
+
+Say = Callable[[str], None]
+RELOADED_RECORDS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """A data source as the quickstart uses it.
+
+    Attributes:
+        source: Name of the source.
+        benchmark: What is probed.
+        title: For a reader.
+        synthetic: Whether the recordings are simulated.
+        options: Options of the source.
+    """
+
+    source: str
+    benchmark: str
+    title: str
+    synthetic: bool
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+CORPORA = {
+    "synthetic": Corpus(
+        "synthetic",
+        "synthetic-findings",
+        "synthetic ECGs (simulated signals and reports)",
+        synthetic=True,
+        options={"records": 3000, "sampling_rate": 100},
+    ),
+    "ptbxl": Corpus(
+        "ptbxl", "ptbxl-super", "PTB-XL 1.0.3 at 100 Hz", synthetic=False, options={"rate": 100}
+    ),
+}
+
+
+def run_quickstart(
+    output: str | Path,
+    *,
+    dataset: str = "synthetic",
+    data_dir: str | Path | None = None,
+    model: str = "cg-dmer",
+    max_steps: int | None = None,
+    num_proc: int = 2,
+    seed: int = 0,
+    source_options: dict[str, Any] | None = None,
+    say: Say = print,
+) -> Results:
+    """Do everything once, on the embedded synthetic corpus or on PTB-XL.
+
+    Builds the dataset, pretrains with the method's small-machine recipe, embeds every record once with the pretrained
+    and with an untrained encoder, probes both at 1, 10 and 100 % of the labels, asks zero-shot questions, writes the
+    model with its card, loads it again in a clean process, and draws the report. An interrupted run continues.
+
+    Args:
+        output: Folder for ``data/``, ``pretraining/``, ``model/``, ``figures/``, ``results.json``, ``report.html``.
+        dataset: A key of :data:`CORPORA`.
+        data_dir: Where PTB-XL lies.
+        model: Name of a method.
+        max_steps: Pretraining steps; the recipe's epochs if not given.
+        num_proc: Processes reading records.
+        seed: Seed of weights, order, masks, label subsets and resamples.
+        source_options: Options of the source beyond the corpus' own, such as ``records``.
+        say: Receives one line per stage.
+
+    Returns:
+        The content of ``results.json``.
+
+    Raises:
+        EcgError: if the data or the options can't be used.
+    """
+    if dataset not in CORPORA:
+        raise ConfigurationError(f"unknown dataset {dataset!r}; known: {', '.join(CORPORA)}", value=dataset)
+    corpus, spec, folder = CORPORA[dataset], get_method(model), Path(output)
+    timings: dict[str, float] = {}
+    stage = _stages(say, timings)
+
+    with stage("data", f"building {corpus.title}"):
+        options = {**corpus.options, **(source_options or {})}
+        report = build_dataset(corpus.source, data_dir, folder / "data", num_proc=num_proc, **options)
+        say(report.summary())
+    records = load_built(folder / "data")
+    benchmark = get_benchmark(corpus.benchmark)
+    labels = BenchmarkData.from_dataset(benchmark, records)
+
+    with stage("pretrain", f"pretraining {spec.name}"):
+        recipe = load_recipe(f"{spec.module}_cpu")
+        steps = {} if max_steps is None else {"max_steps": max_steps}
+        trained = pretrain(
+            spec.name, folder / "data", folder / "pretraining", recipe=recipe, resume=True, seed=seed, **steps
+        )
+    model_folder = _publish(folder / "pretraining", folder / "model")
+    encoder = AutoModel.from_pretrained(model_folder).eval()
+    extractor = AutoFeatureExtractor.from_pretrained(model_folder)
+    set_seed(seed)
+    untrained = AutoModel.from_config(encoder.config).eval()
+
+    with stage("embed", f"embedding {len(records)} records once, with the pretrained and an untrained encoder"):
+        embeddings = {
+            name: embed_dataset(one, extractor, records, output=folder / f"embeddings_{name}.safetensors", overwrite=True)
+            for name, one in (("pretrained", encoder), ("random", untrained))
+        }
+    with stage("probe", "linear probes at 1, 10 and 100 % of the labels"):
+        probe = run_probe_benchmark(benchmark, embeddings, labels, seed=seed)
+    zero_shot = None
+    if spec.multimodal:
+        with stage("zero_shot", "zero-shot answers"):
+            zero_shot = _zero_shot(encoder, extractor, model_folder, records, labels, probe, seed)
+
+    results = _results(corpus, probe, zero_shot, timings)
+    with stage("card", "writing the model card"):
+        _write_card(spec, corpus, model_folder, extractor, trained, results)
+    with stage("reload", "loading the model in a clean process"):
+        rows = labels.rows("test")[:RELOADED_RECORDS].tolist()
+        expected = embed_dataset(
+            AutoModel.from_pretrained(model_folder), extractor, records.select(rows), batch_size=len(rows), progress=False
+        )
+        reloaded = reload_in_clean_process(
+            model_folder, folder / "data", rows, expected, folder, threads=torch.get_num_threads()
+        )
+        say(f"  {reloaded['model_class']} again: {len(rows)} embeddings, largest difference 0.0")
+    with stage("report", "drawing the report"):
+        pretraining_model = AutoModelForPreTraining.from_pretrained(model_folder)
+        processor = EcgProcessor.from_pretrained(model_folder) if spec.multimodal else extractor
+        draw_pictures(
+            folder, corpus, pretraining_model, processor, records, labels, embeddings, results, reloaded, seed=seed
+        )
+    write_results(folder / "results.json", results)
+    for line in _summary(results):
+        say(line)
+    return results
+
+
+def _stages(say: Say, timings: dict[str, float]) -> Callable[[str, str], Any]:
+    @contextmanager
+    def stage(name: str, description: str) -> Iterator[None]:
+        say(f"[{name}] {description}")
+        started = time.perf_counter()
+        yield
+        timings[name] = round(time.perf_counter() - started, 2)
+
+    return stage
+
+
+def _publish(run: Path, target: Path) -> Path:
+    """Copy what makes a model from the run's folder: no checkpoints, no logs, no arguments."""
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    private = {"run.json", "pretrain_report.json", "training_args.json", "training_log.jsonl"}
+    for file in sorted(run.iterdir()):
+        if file.is_file() and file.name not in private and not file.name.startswith("."):
+            shutil.copy2(file, partial / file.name)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)
+    return target
+
+
+def _zero_shot(
+    encoder: Any,
+    extractor: Any,
+    model_folder: Path,
+    records: Dataset,
+    labels: BenchmarkData,
+    probe: ProbeReport,
+    seed: int,
+) -> ZeroShotResult:
+    prompts = prompts_for(labels.class_names)
+    texts = encode_prompts(
+        encoder, AutoTokenizer.from_pretrained(model_folder), prompts, max_length=encoder.config.max_text_length
+    )
+    rows = probe.test_rows
+    features = embed_dataset(encoder, extractor, records.select(rows), features="projected", progress=False)
+    patients = None if labels.patient_ids is None else [labels.patient_ids[row] for row in rows]
+    return evaluate_zero_shot(
+        labels.labels[rows], features, texts, labels.class_names, prompts=prompts, patient_ids=patients, seed=seed
+    )
+
+
+def _results(
+    corpus: Corpus, probe: ProbeReport, zero_shot: ZeroShotResult | None, timings: dict[str, float]
+) -> Results:
+    results: Results = {
+        "dataset": corpus.source,
+        "synthetic": corpus.synthetic,
+        "probe": probe.rows,
+        "paired": probe.paired,
+        "timings": timings,
+    }
+    if zero_shot is not None:
+        results["zero_shot"] = zero_shot_row(zero_shot, benchmark=corpus.benchmark)
+    return results
+
+
+def _write_card(
+    spec: MethodSpec, corpus: Corpus, folder: Path, extractor: Any, trained: PretrainResult, results: Results
+) -> None:
+    model = AutoModelForPreTraining.from_pretrained(folder)
+    training = {
+        "records": f"{trained.records['train']} of {corpus.title}",
+        "optimiser steps": str(trained.steps),
+        "duration": f"{trained.seconds:.0f} s on {trained.processes} x {trained.device}",
+        "versions": ", ".join(f"{name} {number}" for name, number in trained.versions.items()),
+    }
+    context = CardContext(
+        model_name=f"{spec.name} quickstart ({corpus.source})",
+        dataset=corpus.source,
+        data_licence=get_source(corpus.source).info.licence,
+        training=training,
+        results=dict(results),
+        synthetic=corpus.synthetic,
+    )
+    write_model_card(folder, model, extractor, context)
+    write_json(folder.parent / "training.json", training)
+
+
+def _summary(results: Results) -> list[str]:
+    lines = []
+    for row in results["probe"]:
+        low, high = row["ci95"]
+        lines.append(
+            f"  {row['encoder']:>10}  {row['fraction']:>5.0%} of labels ({row['n_train']} records): "
+            f"macro AUROC {_number(row['macro_auroc'])} [{_number(low)}, {_number(high)}]"
+        )
+    zero_shot = results.get("zero_shot")
+    if zero_shot:
+        low, high = zero_shot["ci95"]
+        lines.append(f"  zero-shot: macro AUROC {_number(zero_shot['macro_auroc'])} [{_number(low)}, {_number(high)}]")
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def class_of_record(labels: npt.NDArray[np.bool_], class_names: tuple[str, ...]) -> list[str]:
+    """One name per record for colouring a map: its only class, or ``several`` or ``none``."""
+    counts = labels.sum(axis=1)
+    first = labels.argmax(axis=1)
+    return [
+        class_names[index] if count == 1 else ("several" if count else "none")
+        for index, count in zip(first, counts, strict=True)
+    ]

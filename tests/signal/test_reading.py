@@ -286,7 +286,7 @@ TOKENS.extend([b"\n", b"\n"])
 SIGNAL = b"\0" * 200
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     header=st.one_of(
         st.binary(max_size=300),

@@ -215,17 +215,30 @@ def _parse_signal_line(number: int, line: str) -> SignalSpec:
     calibration = _parse_calibration(tokens[2] if count > 2 else "0")
     if calibration is None:
         raise _Malformed(number, "malformed gain, baseline or unit")
-    if count > 3:
-        _integer(number, tokens[3], "ADC resolution")
+    integers = _integers(number, tokens[3:7])
     return SignalSpec(
         tokens[0],
         storage,
         calibration,
-        _integer(number, tokens[4], "ADC zero") if count > 4 else 0,
-        _integer(number, tokens[5], "initial value") if count > 5 else None,
-        _integer(number, tokens[6], "checksum") if count > 6 else None,
+        integers[1] if count > 4 else 0,
+        integers[2] if count > 5 else None,
+        integers[3] if count > 6 else None,
         tokens[8] if count > 8 else None,
     )
+
+
+_INTEGER_FIELDS = ("ADC resolution", "ADC zero", "initial value", "checksum")
+
+
+def _integers(number: int, tokens: list[str]) -> list[int]:
+    # The usual line has only plain integers here; one check for all of them is enough to see that.
+    together = "".join(tokens)
+    if together.isascii() and "_" not in together:
+        try:
+            return [int(token) for token in tokens]
+        except ValueError:
+            pass
+    return [_integer(number, token, what) for token, what in zip(tokens, _INTEGER_FIELDS, strict=False)]
 
 
 def _parse_segment_line(number: int, line: str) -> Segment:

@@ -53,12 +53,12 @@ def _register_pipelines(pipelines: ModuleType) -> None:
     register_pipelines()
 
 
-def _register_ecg_column(features: ModuleType) -> None:
+def _register_ecg_column(datasets: ModuleType) -> None:
     import ecg_hf.data.feature  # noqa: F401  (registers itself)
 
 
 _HOOKS = {
-    "datasets.features.features": _register_ecg_column,
+    "datasets": _register_ecg_column,
     "transformers.models.auto.configuration_auto": _register_configs,
     "transformers.models.auto.modeling_auto": _register_models,
     "transformers.models.auto.feature_extraction_auto": _register_feature_extractors,

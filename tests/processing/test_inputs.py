@@ -166,3 +166,14 @@ def test_inputs_are_never_changed(as_list: bool) -> None:
     extractor([signal, signal] if as_list else signal, **OPTIONS)
     extractor(EcgRecord(signal, 100, STANDARD_LEADS))
     np.testing.assert_array_equal(signal, before)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "record"])
+def test_output_shares_no_memory_with_the_input(kind: str) -> None:
+    signal = SIGNAL[0].copy()
+    ecg: Any = EcgRecord(signal, 100, STANDARD_LEADS) if kind == "record" else signal[None]
+    if kind == "torch":
+        ecg = pytest.importorskip("torch").from_numpy(ecg)
+    out = EcgFeatureExtractor(sampling_rate=100)(ecg, **OPTIONS)["input_values"]
+    out[:] = 7.0
+    np.testing.assert_array_equal(signal, SIGNAL[0])

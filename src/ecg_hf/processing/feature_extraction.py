@@ -234,11 +234,15 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
     ) -> tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """All steps after unit conversion, for one stack; see the class docstring for their order."""
         n_records = len(stack.positions)
-        signal = self._without_gaps(stack, backend, report)
+        recorded = stack.signal if stack.extremes else self._without_gaps(stack, backend, report)
         signal, present, derived = backend.arrange(
-            signal, stack.lead_names, self.lead_names, self.derive_leads
+            recorded, stack.lead_names, self.lead_names, self.derive_leads
         )
-        low, high = backend.minimum(signal), backend.maximum(signal)
+        # Passes over the samples are what this function's time goes into: extremes are taken once.
+        low, high = (signal is recorded and stack.extremes) or (
+            backend.minimum(signal),
+            backend.maximum(signal),
+        )
         self._check_amplitude(backend.to_numpy(high - low)[:, present], stack, report)
         flat = (high - low) <= _FLAT * (1.0 + backend.where(high > -low, high, -low))
         is_flat = backend.to_numpy(flat) & present
@@ -247,6 +251,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         if self.mask_flat_leads:
             lead_mask &= ~is_flat
 
+        arranged = signal
         if stack.sampling_rate != self.sampling_rate:
             # The gains of a polyphase filter differ a little between phases. On a constant that leaves a ripple
             # for normalisation to blow up, so constants go through as zeros.
@@ -258,16 +263,15 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
             report.add(stack.positions, code, f"{signal.shape[-1]} to {n_samples} samples")
         signal = crop_window(signal, n_samples, self.crop)
         sample_mask = window_mask(signal.shape[-1], n_samples, self.padding_side)
-
-        used = backend.constant(lead_mask)
         if self.pad_before_normalization:
             signal = pad_window(signal, n_samples, self.padding_side, self.padding_value, backend)
-        signal = normalize(signal, self.normalization, used, backend)
+        extremes = (low, high) if signal is arranged else None
+        if self.normalization == "none" and self.clip is None:
+            self._check_half_precision(signal, extremes, backend)
+        signal = normalize(signal, self.normalization, lead_mask, backend, extremes)
         signal = pad_window(signal, n_samples, self.padding_side, self.padding_value, backend)
         if self.clip is not None:
             signal = signal.clip(-self.clip, self.clip)
-        elif self.normalization == "none":
-            self._check_half_precision(signal, backend)
         return signal, lead_mask.astype(np.int64), np.tile(sample_mask, (n_records, 1))
 
     def _split(
@@ -280,7 +284,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         low, high = backend.minimum(stack.signal), backend.maximum(stack.signal)
         # NaN fails every comparison, so this is true only where all samples of a lead are usable.
         if bool(((low >= -MAX_AMPLITUDE) & (high <= MAX_AMPLITUDE)).all()):
-            yield self._relevant_leads(stack, backend, report)
+            yield self._relevant_leads(replace(stack, extremes=(low, high)), backend, report)
             return
         dead = backend.to_numpy((~(abs(stack.signal) <= MAX_AMPLITUDE)).all(axis=-1))
         if self.nan_policy == "raise":
@@ -417,8 +421,11 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
             signal = backend.notch(signal, rate, self.notch_hz)
         return signal
 
-    def _check_half_precision(self, signal: Array, backend: ArrayBackend) -> None:
-        largest = float(abs(signal).max())
+    def _check_half_precision(
+        self, signal: Array, extremes: tuple[Array, Array] | None, backend: ArrayBackend
+    ) -> None:
+        low, high = extremes or (backend.minimum(signal), backend.maximum(signal))
+        largest = max(float(high.max()), -float(low.min()))
         if largest > _MAX_HALF:
             raise SignalError(
                 f"amplitudes up to {largest:.3g} mV are no ECG; convert raw values to millivolts or choose a "
@@ -459,13 +466,15 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
 def _select(
     stack: EcgStack, rows: npt.NDArray[np.intp], leads: npt.NDArray[np.intp], backend: ArrayBackend
 ) -> EcgStack:
-    """Some records and some leads of a stack."""
+    """Some records and some leads of a stack; extremes are known of whole stacks only."""
     signal = stack.signal
     if len(rows) < len(stack.positions):
         signal = signal[backend.constant(rows)]
+    columns = backend.constant(leads)
     return replace(
         stack,
-        signal=signal[:, backend.constant(leads)],
+        signal=signal[:, columns],
+        extremes=stack.extremes and (stack.extremes[0][:, columns], stack.extremes[1][:, columns]),
         lead_names=tuple(stack.lead_names[index] for index in leads),
         positions=stack.positions[rows],
     )

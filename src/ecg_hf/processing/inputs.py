@@ -55,16 +55,18 @@ class EcgStack:
     """Records that agree in leads, rate and length, as one array.
 
     Attributes:
-        signal: float32 ``(records, leads, samples)`` in millivolts, owned by the stack.
+        signal: float32 ``(records, leads, samples)`` in millivolts; possibly the caller's own memory.
         lead_names: Canonical names of the rows.
         sampling_rate: Hertz.
         positions: int64 ``(records,)``: places of the records in the caller's batch.
+        extremes: Minimum and maximum of each lead ``(records, leads)``, known only if all samples are valid.
     """
 
     signal: Array
     lead_names: tuple[str, ...]
     sampling_rate: float
     positions: npt.NDArray[np.int64]
+    extremes: tuple[Array, Array] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def stack_inputs(
     """Group checked inputs by leads, rate, unit and length, and convert each group to one float32 array."""
     first = inputs[0]
     if first.signal.ndim == 3:
-        whole = _scaled(backend.float32(first.signal), first.scale)
+        whole = _scaled(backend.as_float32(first.signal), first.scale)
         positions = np.arange(len(whole))
         _report_assumptions(report, first, positions)
         return [EcgStack(whole, first.lead_names, first.sampling_rate, positions)]

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 from ecg_hf.processing.backend import Array, ArrayBackend
 
 __all__ = ["MINMAX_EPSILON", "NORMALIZATIONS", "Normalization", "normalize"]
@@ -24,7 +27,13 @@ MINMAX_EPSILON = 1e-8
 _MIN_DEVIATION = 1e-6
 
 
-def normalize(signal: Array, kind: Normalization, present: Array, backend: ArrayBackend) -> Array:
+def normalize(
+    signal: Array,
+    kind: Normalization,
+    present: npt.NDArray[np.bool_],
+    backend: ArrayBackend,
+    extremes: tuple[Array, Array] | None = None,
+) -> Array:
     """Normalise windows.
 
     Args:
@@ -34,46 +43,49 @@ def normalize(signal: Array, kind: Normalization, present: Array, backend: Array
             ``(x - min) / (max - min + 1e-8)`` over the record (MERL).
         present: bool ``(records, leads)``: leads that take part; the others come back as zeros.
         backend: Array library in use.
+        extremes: Minimum and maximum of each lead ``(records, leads)``, if they are known already.
 
     Returns:
-        float32, same shape.
+        float32, same shape, sharing no memory with ``signal``.
     """
-    kept = present[..., None]
-    if kind == "zscore_lead":
-        signal = _standardize(signal, backend.mean64(signal)[..., None], None, backend)
-    elif kind == "zscore_record":
-        lead_means = backend.mean64(signal)
-        signal = _standardize(signal, _over_leads(lead_means, present, backend), present, backend)
+    mask = None if present.all() else backend.constant(present)
+    if kind == "none":
+        normalized = backend.float32(signal)
     elif kind == "minmax_record":
-        lowest, highest = backend.minimum(signal), backend.maximum(signal)
+        low, high = extremes or (backend.minimum(signal), backend.maximum(signal))
         # A lead that is absent must set neither end of the range, whatever its row holds.
-        low = -_largest(-lowest, present, backend)
-        high = _largest(highest, present, backend)
-        signal = (signal - low) / (high - low + MINMAX_EPSILON)
-    return backend.where(kept, signal, backend.zeros((1,)))
+        lowest, highest = -_largest(-low, mask, backend), _largest(high, mask, backend)
+        normalized = signal - lowest
+        normalized /= highest - lowest + MINMAX_EPSILON
+    else:
+        per_lead = kind == "zscore_lead"
+        mean = backend.mean64(signal)
+        mean = mean[..., None] if per_lead else _over_leads(mean, mask, backend)
+        normalized = signal - backend.float32(mean)
+        variance = backend.mean_square64(normalized)
+        variance = variance[..., None] if per_lead else _over_leads(variance, mask, backend)
+        deviation = variance**0.5
+        varies = deviation > _MIN_DEVIATION * (1.0 + abs(mean))
+        normalized *= backend.float32(varies / backend.where(varies, deviation, deviation * 0 + 1))
+    if mask is None:
+        return normalized
+    return backend.where(mask[..., None], normalized, backend.zeros((1,)))
 
 
-def _standardize(signal: Array, mean: Array, present: Array | None, backend: ArrayBackend) -> Array:
-    centered = signal - backend.float32(mean)
-    variance = backend.mean_square64(centered)
-    variance = variance[..., None] if present is None else _over_leads(variance, present, backend)
-    deviation = variance**0.5
-    varies = deviation > _MIN_DEVIATION * (1.0 + abs(mean))
-    safe = backend.where(varies, deviation, deviation * 0 + 1)
-    return backend.where(varies, centered / backend.float32(safe), backend.zeros((1,)))
-
-
-def _over_leads(values: Array, present: Array, backend: ArrayBackend) -> Array:
+def _over_leads(values: Array, mask: Array | None, backend: ArrayBackend) -> Array:
     """Mean over the present leads: ``(records, leads)`` to ``(records, 1, 1)``."""
-    used = backend.where(present, values, values * 0)
-    count = present.sum(axis=-1)
+    if mask is None:
+        return (values.sum(axis=-1) / values.shape[-1])[..., None, None]
+    used = backend.where(mask, values, values * 0)
+    count = mask.sum(axis=-1)
     count = backend.where(count > 0, count, count * 0 + 1)
     return (used.sum(axis=-1) / count)[..., None, None]
 
 
-def _largest(values: Array, present: Array, backend: ArrayBackend) -> Array:
+def _largest(values: Array, mask: Array | None, backend: ArrayBackend) -> Array:
     """Maximum over the present leads: ``(records, leads)`` to ``(records, 1, 1)``."""
-    floor = values * 0 + float("-inf")
-    best = backend.maximum(backend.where(present, values, floor))
-    best = backend.where(present.any(axis=-1), best, backend.zeros((1,)))
+    if mask is None:
+        return backend.maximum(values)[..., None, None]
+    best = backend.maximum(backend.where(mask, values, values * 0 + float("-inf")))
+    best = backend.where(mask.any(axis=-1), best, backend.zeros((1,)))
     return best[..., None, None]

@@ -61,6 +61,12 @@ class TorchBackend:
             return torch.from_numpy(self._host.float32(array)).to(self.device)
         return array.to(self.device, torch.float32, copy=True).contiguous()
 
+    def as_float32(self, array: Array) -> Array:
+        """See :class:`ArrayBackend`."""
+        return (
+            array.to(self.device, torch.float32) if isinstance(array, torch.Tensor) else self.float32(array)
+        )
+
     def constant(self, values: npt.ArrayLike) -> Array:
         """See :class:`ArrayBackend`."""
         return torch.from_numpy(np.array(values)).to(self.device)

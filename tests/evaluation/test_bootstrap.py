@@ -134,9 +134,9 @@ def test_a_full_benchmark_takes_seconds() -> None:
     rng = np.random.default_rng(0)
     labels = rng.random((2198, 71)) < np.geomspace(0.002, 0.5, 71)
     scores = rng.normal(size=labels.shape)
-    start = time.perf_counter()
+    start = time.process_time()
     bootstrap_auroc(labels, scores, n_resamples=1000)
-    assert time.perf_counter() - start < 5.0
+    assert time.process_time() - start < 5.0
 
 
 def coverage(repeats: int, n: int, records_per_patient: int) -> float:

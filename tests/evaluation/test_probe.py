@@ -125,7 +125,7 @@ def test_unfitted_probe_refuses() -> None:
 @pytest.mark.slow
 def test_ptbxl_sized_probe_takes_seconds() -> None:
     x, y = correlated(17_084, 768, 5)
-    start = time.perf_counter()
+    start = time.process_time()
     for n in (170, 1708, 17_084):
         LinearProbe().fit(x[:n].astype(np.float32), y[:n], x[:2000], y[:2000])
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30

@@ -108,5 +108,5 @@ def to_millivolts(
 
 
 def _is_plain_gain(gain: npt.NDArray[np.float64]) -> bool:
-    magnitude = np.abs(gain)
-    return bool(magnitude.min() > _SAFE_GAIN[0] and magnitude.max() < _SAFE_GAIN[1])
+    smallest, largest = _SAFE_GAIN
+    return all(smallest < abs(value) < largest for value in gain.tolist())

@@ -116,13 +116,20 @@ Rows = npt.NDArray[np.floating]
 
 def _statistics(signal: Rows, sparse: Rows) -> tuple[list[float], list[float], list[float]]:
     """Minimum, maximum and approximate mean of each lead's valid samples; NaN for leads without any."""
-    lows, highs, means = signal.min(axis=1), signal.max(axis=1), sparse.mean(axis=1)
-    if np.isnan(lows).any():
-        lows, highs = np.fmin.reduce(signal, axis=1), np.fmax.reduce(signal, axis=1)
-        valid = ~np.isnan(signal)
-        count = valid.sum(axis=1)
-        means = np.where(valid, signal, 0.0).sum(axis=1, dtype=np.float64) / np.maximum(count, 1)
-    return lows.tolist(), highs.tolist(), means.tolist()
+    # ufunc.reduce, not ndarray.min and .mean: their Python wrappers cost as much as the work itself.
+    lows: list[float] = np.minimum.reduce(signal, axis=1).tolist()
+    if not any(low != low for low in lows):
+        highs = np.maximum.reduce(signal, axis=1).tolist()
+        means = [total / sparse.shape[1] for total in np.add.reduce(sparse, axis=1).tolist()]
+        return lows, highs, means
+    return _statistics_of_valid(signal)
+
+
+def _statistics_of_valid(signal: Rows) -> tuple[list[float], list[float], list[float]]:
+    valid = ~np.isnan(signal)
+    total = np.where(valid, signal, 0.0).sum(axis=1, dtype=np.float64)
+    means = total / np.maximum(valid.sum(axis=1), 1)
+    return np.fmin.reduce(signal, axis=1).tolist(), np.fmax.reduce(signal, axis=1).tolist(), means.tolist()
 
 
 def _too_large_notes(lead: Rows, sampling_rate: float, name: str) -> list[Note]:
@@ -142,9 +149,18 @@ def _clipping_notes(
     signal: Rows, sparse: Rows, stride: int, names: Sequence[str], extremes: Sequence[tuple[int, float, str]]
 ) -> list[Note]:
     """Leads that stay at exactly their extreme value, far from the mean, for 20 ms or more."""
-    notes = []
+    notes: list[Note] = []
+    if not extremes:
+        return notes
     shortest = max(MIN_PLATEAU_SAMPLES, stride)
+    # fmax and fmin pass over NaN; most leads drop out here, their extreme not being among the sparse samples.
+    reached = {
+        "highest": np.fmax.reduce(sparse, axis=1).tolist(),
+        "lowest": np.fmin.reduce(sparse, axis=1).tolist(),
+    }
     for row, value, word in extremes:
+        if reached[word][row] != value:
+            continue
         hits = np.flatnonzero(sparse[row] == value)
         # Most hits are the tips of single beats; a plateau goes on beside them.
         lead = signal[row]

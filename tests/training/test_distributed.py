@@ -13,13 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ecg_hf.training import read_training_log
+
 pytestmark = pytest.mark.slow
 
 
-def run(
-    folder: Path, processes: int, **options: Any
-) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
-    script = str(Path(__file__).with_name("run_toy.py"))
+def launch(processes: int, script: str, *arguments: str) -> None:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
@@ -29,14 +28,20 @@ def run(
     if processes > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     finished = subprocess.run(
-        [*launcher, script, str(folder), json.dumps({"max_steps": 6, **options})],
+        [*launcher, str(Path(__file__).with_name(script)), *arguments],
         env=environment,
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
-    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert finished.returncode == 0, finished.stderr[:4000]
+
+
+def run(
+    folder: Path, processes: int, **options: Any
+) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+    launch(processes, "run_toy.py", str(folder), json.dumps({"max_steps": 6, **options}))
     return json.loads((folder / "losses.json").read_text()), load_file(folder / "weights.safetensors")
 
 
@@ -69,3 +74,34 @@ def test_two_processes_resume_to_the_same_bits(tmp_path: Path) -> None:
     resumed, resumed_weights = run(tmp_path / "run", 2, resume=True, **options)
     assert all(torch.equal(weights[name], resumed_weights[name]) for name in weights)
     assert whole[3:] == resumed[3:]
+
+
+def test_cg_dmer_on_two_processes_equals_one(built_path: Path, tmp_path: Path) -> None:
+    common = {
+        "size": "micro",
+        "max_steps": 3,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "eval_strategy": "steps",
+        "eval_steps": 3,
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
+    one = {**common, "per_device_train_batch_size": 16, "per_device_eval_batch_size": 8}
+    two = {
+        **common,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "per_device_eval_batch_size": 4,
+    }
+    launch(1, "run_pretrain.py", str(built_path), str(tmp_path / "one"), json.dumps(one))
+    launch(2, "run_pretrain.py", str(built_path), str(tmp_path / "two"), json.dumps(two))
+    rows = [read_training_log(tmp_path / name) for name in ("one", "two")]
+    trained = [[row for row in log if row["kind"] == "training"] for log in rows]
+    assert len(trained[0]) == 3
+    for expected, found in zip(*trained, strict=True):
+        for name in expected:
+            if name.startswith("loss"):
+                assert found[name] == pytest.approx(expected[name], rel=1e-4), name
+    reports = [json.loads((tmp_path / name / "pretrain_report.json").read_text()) for name in ("one", "two")]
+    assert [report["processes"] for report in reports] == [1, 2]

@@ -6,6 +6,7 @@ import transformers.models.auto.modeling_auto  # noqa: F401
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 from ecg_hf.training.batches import BatchedEcgDataset
 from ecg_hf.training.collators import EcgCollator, EcgTextCollator
+from ecg_hf.training.finetuning import EcgFineTuningArguments, FineTuneResult, finetune
 from ecg_hf.training.recipe import Recipe, list_recipes, load_recipe
 from ecg_hf.training.run import PretrainResult, pretrain
 from ecg_hf.training.trainer import EcgPreTrainer
@@ -14,11 +15,14 @@ from ecg_hf.training.training_log import read_training_log
 __all__ = [
     "BatchedEcgDataset",
     "EcgCollator",
+    "EcgFineTuningArguments",
     "EcgPreTrainer",
     "EcgPreTrainingArguments",
     "EcgTextCollator",
+    "FineTuneResult",
     "PretrainResult",
     "Recipe",
+    "finetune",
     "list_recipes",
     "load_recipe",
     "pretrain",

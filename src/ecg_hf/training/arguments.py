@@ -26,9 +26,8 @@ class EcgPreTrainingArguments(TrainingArguments):
         labels, evaluation must not look for any. ``dataloader_drop_last=True``: a smaller last batch has fewer
         negatives (evaluation keeps every record). ``logging_nan_inf_filter=False``: the filter waits for the
         device in every step, and hides a loss that became NaN. ``ddp_find_unused_parameters=False``: no
-        pretraining model here leaves parameters unused. ``report_to="none"``: the run's own
-        ``training_log.jsonl`` is always written. ``data_seed``: equal to ``seed`` unless given, so that the order
-        of records does not depend on what was drawn before.
+        pretraining model here leaves parameters unused. ``data_seed``: equal to ``seed`` unless given, so that the
+        order of records does not depend on what was drawn before.
     """
 
     learning_rate: float = field(default=2e-4, metadata={"help": "Peak learning rate."})
@@ -49,7 +48,6 @@ class EcgPreTrainingArguments(TrainingArguments):
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "Search for unused parameters in each step of distributed training."}
     )
-    report_to: str | list[str] | None = field(default="none", metadata={"help": "Integrations to report to."})
     exact_accumulation: bool = field(
         default=True,
         metadata={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,12 @@ def _quiet() -> Iterator[None]:
             library_logging.enable_progress_bar()
 
 
+def _leave_process_group() -> None:
+    # A process that exits with its group open is now and then aborted by gloo after all its work is done.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 class EcgTrainer(Trainer):
     """``transformers.Trainer`` with optimiser groups of its own, a log file, and safe resuming.
 
@@ -55,6 +62,8 @@ class EcgTrainer(Trainer):
                 value=self.args.n_gpu,
             )
         self.add_callback(TrainingLog())
+        if self.args.world_size > 1:
+            atexit.register(_leave_process_group)
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Optimiser groups: weight decay on matrices, none on biases, norms and scalars. Override for more.

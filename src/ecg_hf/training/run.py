@@ -217,6 +217,7 @@ def pretrain(
     )
     if trainer.is_world_process_zero():
         write_json(folder / REPORT_FILE, asdict(result))
+    trainer.accelerator.wait_for_everyone()
     return result
 
 

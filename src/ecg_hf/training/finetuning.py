@@ -1,0 +1,280 @@
+"""Fine-tuning a pretrained encoder on the labels of a built dataset."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from datasets import Dataset
+from sklearn.metrics import roc_auc_score
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    EarlyStoppingCallback,
+    EvalPrediction,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from ecg_hf.data import load_built
+from ecg_hf.data.labels import label_matrix, label_names
+from ecg_hf.errors import ConfigurationError, ModelFolderError
+from ecg_hf.models.registry import get_method
+from ecg_hf.training.base import EcgTrainer
+from ecg_hf.training.batches import BatchedEcgDataset
+from ecg_hf.training.checkpoints import newest_complete_checkpoint
+from ecg_hf.training.collators import EcgCollator
+from ecg_hf.training.layer_decay import layerwise_groups
+from ecg_hf.training.run_folder import write_json
+
+__all__ = ["EcgFineTuningArguments", "EcgFineTuningTrainer", "FineTuneResult", "finetune", "macro_auroc"]
+
+REPORT_FILE = "finetune_report.json"
+
+
+@dataclass
+class EcgFineTuningArguments(TrainingArguments):
+    """``TrainingArguments`` for multi-label fine-tuning: keep the epoch with the best validation macro AUROC.
+
+    Args:
+        layer_decay: Factor on the learning rate for each layer away from the head; 1 trains all alike.
+        early_stopping_patience: Evaluations without a better macro AUROC before training stops; 0 never stops.
+    """
+
+    learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate, of the head."})
+    weight_decay: float = field(default=0.05, metadata={"help": "Weight decay of AdamW, matrices only."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up: steps, or below 1 a share of all."})
+    num_train_epochs: float = field(default=30.0, metadata={"help": "Epochs at most."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save."})
+    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep beside the best."})
+    load_best_model_at_end: bool = field(
+        default=True, metadata={"help": "End with the best epoch's weights."}
+    )
+    metric_for_best_model: str | None = field(default="macro_auroc", metadata={"help": "What is best."})
+    greater_is_better: bool | None = field(default=True, metadata={"help": "Whether more of it is better."})
+    label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "Targets."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Keep False: batches are ready-made."}
+    )
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide losses that are not finite."})
+    layer_decay: float = field(default=0.75, metadata={"help": "Learning-rate factor per layer, 1 for none."})
+    early_stopping_patience: int = field(default=10, metadata={"help": "Evaluations to wait, 0 for ever."})
+
+    def __post_init__(self) -> None:
+        """Check values."""
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise ConfigurationError("layer_decay must be in (0, 1]", value=self.layer_decay)
+        super().__post_init__()
+        if self.device.type == "cpu":
+            self.dataloader_pin_memory = False
+
+
+class EcgFineTuningTrainer(EcgTrainer):
+    """Fine-tunes a classification model with layer-wise learning rates."""
+
+    args: EcgFineTuningArguments
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """One group per layer and kind of parameter."""
+        decaying = set(self.get_decay_parameter_names(model))
+        return layerwise_groups(
+            model, self.args.learning_rate, self.args.layer_decay, self.args.weight_decay, decaying
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuneResult:
+    """What fine-tuning did; ``finetune_report.json`` holds the same.
+
+    Attributes:
+        output_dir: Folder with the model and its feature extractor.
+        task: Label group.
+        labels: Names of the labels, in the order of the logits.
+        fraction: Share of the labelled training records used.
+        records: Labelled records, by split.
+        positives: Positive records per label in the test split.
+        best_step: Optimiser step of the weights kept.
+        validation: Values of those weights on the validation split.
+        test: Values on the test split; empty if there is none.
+        seconds: Duration of the training.
+    """
+
+    output_dir: str
+    task: str
+    labels: tuple[str, ...]
+    fraction: float
+    records: dict[str, int]
+    positives: dict[str, int]
+    best_step: int
+    validation: dict[str, float]
+    test: dict[str, float]
+    seconds: float
+
+
+def macro_auroc(labels: npt.NDArray[Any], scores: npt.NDArray[Any]) -> tuple[float, int]:
+    """Mean area under the ROC curve over the labels that have positives and negatives, and how many have.
+
+    Args:
+        labels: 0/1 ``(records, labels)``.
+        scores: Same shape.
+    """
+    defined = [column for column in range(labels.shape[1]) if 0 < labels[:, column].sum() < len(labels)]
+    if not defined:
+        return float("nan"), 0
+    return float(np.mean([roc_auc_score(labels[:, column], scores[:, column]) for column in defined])), len(
+        defined
+    )
+
+
+def _metrics(prediction: EvalPrediction) -> dict[str, float]:
+    logits = (
+        prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    )
+    score, labels = macro_auroc(np.asarray(prediction.label_ids), np.asarray(logits))
+    return {"macro_auroc": score, "labels_scored": labels}
+
+
+def finetune(
+    model_path: str | Path,
+    dataset_path: str | Path,
+    output_dir: str | Path,
+    *,
+    task: str = "super",
+    fraction: float = 1.0,
+    from_scratch: bool = False,
+    model_options: Mapping[str, Any] | None = None,
+    cache_inputs: bool = False,
+    resume: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+    arguments: EcgFineTuningArguments | None = None,
+    **training_options: Any,
+) -> FineTuneResult:
+    """Fine-tune all weights for a multi-label task; the epoch is chosen on validation, the test split scored once.
+
+    Args:
+        model_path: Folder or Hub name of a pretrained model of this package.
+        dataset_path: Folder made by :func:`ecg_hf.data.build_dataset`, labelled with SCP codes.
+        output_dir: Where the classifier goes.
+        task: Label group, see :func:`ecg_hf.data.labels.label_names`. Records without a label of it are left out.
+        fraction: Share of the labelled training records to use, drawn with the seed; smaller ones are contained
+            in larger ones.
+        from_scratch: Take only the configuration and start from random weights: the baseline.
+        model_options: Fields of the configuration, such as ``classifier_pooling``.
+        cache_inputs: Keep preprocessed signals in memory.
+        resume: Continue from the newest complete checkpoint in ``output_dir``; start if there is none.
+        callbacks: More trainer callbacks.
+        arguments: All training arguments, in place of ``training_options``; ``output_dir`` still counts.
+        training_options: Fields of :class:`EcgFineTuningArguments`.
+
+    Raises:
+        EcgError: Model, dataset or options can't be used; the message says why.
+    """
+    if not 0.0 < fraction <= 1.0:
+        raise ConfigurationError("fraction must be in (0, 1]", value=fraction)
+    names = label_names(task)
+    if Path(model_path).is_dir() and not (Path(model_path) / "config.json").is_file():
+        raise ModelFolderError("no config.json in this folder", path=model_path)
+    arguments = _arguments(arguments, output_dir, training_options)
+
+    dataset = load_built(dataset_path)
+    splits = {split: _labelled(dataset, split, task) for split in ("train", "validation", "test")}
+    rows, targets = splits["train"]
+    order = np.random.RandomState(arguments.seed).permutation(len(rows))
+    chosen = np.sort(order[: max(1, round(fraction * len(rows)))])
+    splits["train"] = rows[chosen], targets[chosen]
+    for split in ("train", "validation"):
+        if not len(splits[split][0]):
+            raise ConfigurationError(f"no {split} records with a label of {task!r}", path=dataset_path)
+    if macro_auroc(splits["validation"][1], splits["validation"][1])[1] == 0:
+        raise ConfigurationError(f"no label of {task!r} occurs in the validation split", path=dataset_path)
+
+    set_seed(arguments.seed)
+    config = AutoConfig.from_pretrained(model_path)
+    config.update(
+        {
+            **(model_options or {}),
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: index for index, name in enumerate(names)},
+            "problem_type": "multi_label_classification",
+        }
+    )
+    model_class = get_method(config.model_type).load("classification")
+    model = model_class(config) if from_scratch else model_class.from_pretrained(model_path, config=config)
+    extractor = AutoFeatureExtractor.from_pretrained(model_path)
+    sets = {
+        split: BatchedEcgDataset(
+            dataset.select(rows), labels=targets, cache_with=extractor if cache_inputs else None
+        )
+        for split, (rows, targets) in splits.items()
+        if len(rows)
+    }
+    stopping = arguments.early_stopping_patience
+    trainer = EcgFineTuningTrainer(
+        model=model,
+        args=arguments,
+        data_collator=EcgCollator(extractor),
+        train_dataset=sets["train"],
+        eval_dataset=sets["validation"],
+        processing_class=extractor,
+        compute_metrics=_metrics,
+        callbacks=[*([EarlyStoppingCallback(stopping)] if stopping else []), *callbacks],
+    )
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=resume and newest_complete_checkpoint(output_dir) is not None)
+    seconds = time.perf_counter() - started
+    result = FineTuneResult(
+        output_dir=str(output_dir),
+        task=task,
+        labels=names,
+        fraction=fraction,
+        records={split: len(rows) for split, (rows, _) in splits.items()},
+        positives=dict(zip(names, splits["test"][1].sum(0).astype(int).tolist(), strict=True)),
+        best_step=trainer.state.best_global_step or trainer.state.global_step,
+        validation=trainer.evaluate(),
+        test=_score(trainer, sets["test"]) if "test" in sets else {},
+        seconds=round(seconds, 3),
+    )
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        write_json(Path(output_dir) / REPORT_FILE, asdict(result))
+    return result
+
+
+def _score(trainer: EcgFineTuningTrainer, dataset: BatchedEcgDataset) -> dict[str, float]:
+    # predict, not evaluate: callbacks that choose the best epoch must not see the test split.
+    return dict(trainer.predict(dataset, metric_key_prefix="test").metrics)
+
+
+def _arguments(
+    arguments: EcgFineTuningArguments | None, output_dir: str | Path, options: dict[str, Any]
+) -> EcgFineTuningArguments:
+    if arguments is not None:
+        if options:
+            raise ConfigurationError(
+                f"pass arguments or single options, not both ({', '.join(sorted(options))})"
+            )
+        arguments.output_dir = str(output_dir)
+        return arguments
+    try:
+        return EcgFineTuningArguments(output_dir=str(output_dir), **options)
+    except TypeError as error:
+        raise ConfigurationError(f"unknown training option: {error}") from None
+
+
+def _labelled(
+    dataset: Dataset, split: str, task: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Rows of a split that have a label of the task, and their targets."""
+    rows = np.flatnonzero(np.asarray(dataset["split"][:]) == split)
+    codes = dataset["labels"][:]
+    matrix, has_label = label_matrix([codes[row] for row in rows], task)
+    return rows[has_label], matrix[has_label].astype(np.float32)

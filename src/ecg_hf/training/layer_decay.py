@@ -1,0 +1,58 @@
+"""Smaller learning rates for the layers nearer to the signal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+__all__ = ["layer_depths", "layerwise_groups"]
+
+
+def layer_depths(model: nn.Module) -> dict[str, int]:
+    """Depth of every parameter: 0 before the first layer, i for layer i, one more than the layers behind them.
+
+    The layers are the model's longest ``ModuleList``; what is defined before it (patch tokeniser, positions) is at
+    depth 0, what is defined after it (final norm, head) behind the last layer.
+    """
+    lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    if not lists:
+        return dict.fromkeys((name for name, _ in model.named_parameters()), 0)
+    prefix, layers = max(lists, key=lambda item: len(item[1]))
+    depths, behind = {}, False
+    for name, _ in model.named_parameters():
+        if name.startswith(f"{prefix}."):
+            behind = True
+            depths[name] = 1 + int(name[len(prefix) + 1 :].split(".", 1)[0])
+        else:
+            depths[name] = len(layers) + 1 if behind else 0
+    return depths
+
+
+def layerwise_groups(
+    model: nn.Module, learning_rate: float, decay: float, weight_decay: float, decaying: set[str]
+) -> list[dict[str, Any]]:
+    """Optimiser groups with the learning rate multiplied by ``decay`` for each layer away from the head.
+
+    Args:
+        model: Model to train.
+        learning_rate: Rate of the head.
+        decay: Factor per layer, in (0, 1].
+        weight_decay: Of the parameters in ``decaying``.
+        decaying: Names of the parameters with weight decay.
+    """
+    depths = layer_depths(model)
+    deepest = max(depths.values())
+    groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            key = depths[name], name in decaying and parameter.ndim > 1
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": learning_rate * decay ** (deepest - depth),
+            "weight_decay": weight_decay if decays else 0.0,
+        }
+        for (depth, decays), parameters in groups.items()
+    ]

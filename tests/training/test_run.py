@@ -9,11 +9,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer, TrainerCallback
+from transformers import (
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    TrainerCallback,
+)
 
 from ecg_hf.data import build_dataset
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.training import pretrain, read_training_log
+from ecg_hf.training.vocabulary import make_tokenizer
 
 RUN: dict[str, Any] = {
     "size": "micro",
@@ -90,6 +98,42 @@ def test_accumulation_on_the_real_model_equals_one_batch(built_path: Path, tmp_p
     for name, value in whole.train.items():
         if name.startswith("loss"):
             assert split.train[name] == pytest.approx(value, rel=1e-4), name
+
+
+def test_checkpointed_layers_draw_the_same_dropout(built_path: Path, tmp_path: Path) -> None:
+    options = {
+        **RUN,
+        "per_device_train_batch_size": 8,
+        "gradient_accumulation_steps": 2,
+        "model_options": {"hidden_dropout_prob": 0.2},
+    }
+    plain = pretrain("cg-dmer", built_path, tmp_path / "plain", **options)
+    spared = pretrain("cg-dmer", built_path, tmp_path / "spared", gradient_checkpointing=True, **options)
+    assert spared.train["loss"] == pytest.approx(plain.train["loss"], rel=1e-6)
+    assert spared.train["grad_norm"] == pytest.approx(plain.train["grad_norm"], rel=1e-4)
+
+
+def test_pretrained_text_tower_brings_its_tokenizer(built_path: Path, tmp_path: Path) -> None:
+    tower = tmp_path / "tower"
+    tokenizer = make_tokenizer(["sinus rhythm normal ecg", "normal sinus rhythm"], max_length=64)
+    tokenizer.save_pretrained(tower)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    BertModel(config).save_pretrained(tower)
+    options = {**RUN, "max_steps": 1, "learning_rate": 0.0, "model_options": {"freeze_text_layers": 1}}
+    pretrain("cg-dmer", built_path, tmp_path / "run", text_model=str(tower), **options)
+    model = AutoModel.from_pretrained(tmp_path / "run")
+    assert model.config.freeze_text_layers == 1
+    assert model.config.text_special_token_ids == [0, 2, 3]
+    theirs = load_file(tower / "model.safetensors")
+    ours = model.text_encoder.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "run")) == len(tokenizer)
 
 
 def test_options_that_do_not_exist_are_refused(built_path: Path, tmp_path: Path) -> None:

@@ -38,10 +38,7 @@ def read_training_log(path: Path | str) -> list[dict[str, Any]]:
 
 
 class TrainingLog(TrainerCallback):
-    """Writes the log, and on resume drops what the resumed run is going to log again.
-
-    One row per step and kind: a later one replaces nothing on disk but is not written twice.
-    """
+    """Writes the log, one row per step and kind; on resume drops what the resumed run is going to log again."""
 
     def __init__(self) -> None:
         self._written: set[tuple[int, str]] = set()

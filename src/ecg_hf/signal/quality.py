@@ -182,22 +182,19 @@ def _longest_run(mask: npt.NDArray[np.bool_]) -> int:
     return int((edges[1::2] - edges[::2]).max()) if edges.size else 0
 
 
-Equation = tuple[str, tuple[tuple[int, float], ...]]
-
-
 @lru_cache(maxsize=256)
-def _limb_plan(names: tuple[str, ...]) -> tuple[slice | list[int], list[Equation]]:
-    """Rows of the limb leads, and the equations that can be checked as (row among them, weight) pairs."""
+def _limb_plan(names: tuple[str, ...]) -> tuple[slice | list[int], list[str], npt.NDArray[np.float32]]:
+    """Rows of the limb leads, the equations that can be checked, and each one's weights' outer product."""
     rows = [row for row, name in enumerate(names) if name in LIMB_LEADS]
     have = [names[row] for row in rows]
-    equations = [
-        (text, tuple((have.index(name), weight) for name, weight in terms.items()))
-        for text, terms in _LIMB_EQUATIONS.items()
-        if terms.keys() <= set(have)
-    ]
-    if rows and rows == list(range(rows[0], rows[-1] + 1)):
-        return slice(rows[0], rows[-1] + 1), equations
-    return rows, equations
+    equations = [text for text, terms in _LIMB_EQUATIONS.items() if terms.keys() <= set(have)]
+    if not equations:
+        return rows, [], np.zeros((0, 0), dtype=np.float32)
+    weights = np.array([[_LIMB_EQUATIONS[text].get(name, 0.0) for name in have] for text in equations])
+    squares = (weights[:, :, None] * weights[:, None, :]).reshape(len(equations), -1).astype(np.float32)
+    if rows == list(range(rows[0], rows[-1] + 1)):
+        return slice(rows[0], rows[-1] + 1), equations, squares
+    return rows, equations, squares
 
 
 def _limb_notes(sparse: Rows, names: tuple[str, ...]) -> list[Note]:
@@ -206,27 +203,31 @@ def _limb_notes(sparse: Rows, names: tuple[str, ...]) -> list[Note]:
     Looks at the steps between samples 20 ms apart: they hold the QRS complexes, which the equations are
     about, and not the slow electrode drift, which recorders filter differently in each lead.
     """
-    rows, equations = _limb_plan(names)
+    rows, equations, weights = _limb_plan(names)
     if not equations or sparse.shape[1] < 2:
         return []
     limb = sparse[rows]
     steps = limb[:, 1:] - limb[:, :-1]
     # All mean squares, of leads and of their sums, follow from the products of the leads with each other.
-    products = (steps @ steps.T).tolist()
-    if not all(products[i][i] == products[i][i] for i in range(len(products))):
+    products = steps @ steps.T
+    powers = products.diagonal().tolist()
+    if sum(powers) != sum(powers):
         steps = steps[:, ~np.isnan(steps).any(axis=0)]
-        products = (steps @ steps.T).tolist()
+        products = steps @ steps.T
+        powers = products.diagonal().tolist()
     count = max(1, steps.shape[1])
-    typical = math.sqrt(max(products[i][i] for i in range(len(products))) / count)
-    limit = max(LIMB_TOLERANCE_MV, LIMB_TOLERANCE_RELATIVE * typical)
-    notes = []
-    for text, terms in equations:
-        square = sum(wi * wj * products[i][j] for i, wi in terms for j, wj in terms)
-        if square > limit * limit * count:
-            off = math.sqrt(square / count)
-            detail = f"{text} is off by {off:.2g} mV per {SPARSE_STEP_S * 1000:g} ms (RMS)"
-            notes.append(Note("limb_leads_inconsistent", detail))
-    return notes
+    limit = max(LIMB_TOLERANCE_MV, LIMB_TOLERANCE_RELATIVE * math.sqrt(max(powers) / count))
+    deviations = (weights @ products.reshape(-1)).tolist()
+    if max(deviations) <= limit * limit * count:
+        return []
+    return [
+        Note(
+            "limb_leads_inconsistent",
+            f"{text} is off by {math.sqrt(square / count):.2g} mV per {SPARSE_STEP_S * 1000:g} ms (RMS)",
+        )
+        for text, square in zip(equations, deviations, strict=True)
+        if square > limit * limit * count
+    ]
 
 
 def _heart_rate_notes(signal: Rows, sampling_rate: float, names: tuple[str, ...]) -> list[Note]:

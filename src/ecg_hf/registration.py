@@ -1,45 +1,60 @@
-"""Registers all methods with ``transformers``, each kind of class at the moment its Auto class is first imported,
-and the ``Ecg`` column with ``datasets``.
+"""Registers all methods with ``transformers``, each kind of class as soon as both it and its Auto class are imported.
 
-Hooks import our submodules, never names from our packages: a package that is being imported may be what asked for
-the Auto class. For the same reason ``models``, ``processing`` and ``pipelines`` import the library's module first.
+An Auto class that is imported loads our classes; a module of ours that is imported registers its classes when its
+import is finished. Either may be what imports the other, so neither ever looks into a half-imported module: a module
+of ours that is being imported when its Auto class arrives is left to its own hook.
 """
 
 from __future__ import annotations
 
+import sys
+from functools import partial
+from importlib import import_module
 from types import ModuleType
 
 import wrapt
 
+from ecg_hf.models.registry import METHODS, ClassRole, MethodSpec
+
 __all__ = ["install_import_hooks"]
 
+_AUTO = "transformers.models.auto."
+_AUTO_MODULES: dict[ClassRole, str] = {
+    "config": _AUTO + "configuration_auto",
+    "model": _AUTO + "modeling_auto",
+    "feature_extractor": _AUTO + "feature_extraction_auto",
+}
 
-def _register_configs(auto: ModuleType) -> None:
-    from ecg_hf.models.registry import METHODS
 
-    for spec in METHODS.values():
-        auto.AutoConfig.register(spec.name, spec.load("config"), exist_ok=True)
-
-
-def _register_models(auto: ModuleType) -> None:
-    from ecg_hf.models.registry import METHODS
-
-    for spec in METHODS.values():
-        config = spec.load("config")
+def _register(role: ClassRole, spec: MethodSpec, _: ModuleType) -> None:
+    """A module of ours is complete: register its classes."""
+    auto = import_module(_AUTO_MODULES[role])
+    config = spec.load("config")
+    if role == "config":
+        auto.AutoConfig.register(spec.name, config, exist_ok=True)
+    elif role == "feature_extractor":
+        auto.AutoFeatureExtractor.register(config, spec.load(role), exist_ok=True)
+    else:
         auto.AutoModel.register(config, spec.load("model"), exist_ok=True)
         auto.AutoModelForPreTraining.register(config, spec.load("pretraining"), exist_ok=True)
         auto.AutoModelForAudioClassification.register(config, spec.load("classification"), exist_ok=True)
 
 
-def _register_feature_extractors(auto: ModuleType) -> None:
-    from ecg_hf.models.registry import METHODS
-
+def _load(role: ClassRole, _: ModuleType) -> None:
+    """An Auto class is there: load our modules of its kind, except those whose import is what asked for it."""
     for spec in METHODS.values():
-        auto.AutoFeatureExtractor.register(spec.load("config"), spec.load("feature_extractor"), exist_ok=True)
+        if spec.module_name(role) not in sys.modules:
+            import_module(spec.module_name(role))
+
+
+def _register_base_feature_extractor(auto: ModuleType) -> None:
+    from ecg_hf.models.configuration import EcgConfig
+    from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
+
+    auto.AutoFeatureExtractor.register(EcgConfig, EcgFeatureExtractor, exist_ok=True)
 
 
 def _register_processors(auto: ModuleType) -> None:
-    from ecg_hf.models.registry import METHODS
     from ecg_hf.processing.processor import EcgProcessor
 
     for spec in METHODS.values():
@@ -57,17 +72,16 @@ def _register_ecg_column(datasets: ModuleType) -> None:
     import ecg_hf.data.feature  # noqa: F401  (registers itself)
 
 
-_HOOKS = {
-    "datasets": _register_ecg_column,
-    "transformers.models.auto.configuration_auto": _register_configs,
-    "transformers.models.auto.modeling_auto": _register_models,
-    "transformers.models.auto.feature_extraction_auto": _register_feature_extractors,
-    "transformers.models.auto.processing_auto": _register_processors,
-    "transformers.pipelines": _register_pipelines,
-}
-
-
 def install_import_hooks() -> None:
     """Register with what is imported already, and with the rest as soon as it is."""
-    for module_name, hook in _HOOKS.items():
+    for role, auto_module in _AUTO_MODULES.items():
+        for spec in METHODS.values():
+            wrapt.register_post_import_hook(partial(_register, role, spec), spec.module_name(role))
+        wrapt.register_post_import_hook(partial(_load, role), auto_module)
+    for module_name, hook in {
+        _AUTO + "feature_extraction_auto": _register_base_feature_extractor,
+        _AUTO + "processing_auto": _register_processors,
+        "transformers.pipelines": _register_pipelines,
+        "datasets": _register_ecg_column,
+    }.items():
         wrapt.register_post_import_hook(hook, module_name)

@@ -19,6 +19,7 @@ from ecg_hf.nn.gather import PoolEmbeddings, gather_across_processes
 from ecg_hf.nn.heads import AttentionQueryPool, MaskedTokenHead
 from ecg_hf.nn.losses import classification_loss
 from ecg_hf.nn.patching import patchify
+from ecg_hf.nn.tokenizers import ConvPatchTokenizer
 from ecg_hf.nn.transformer import TransformerBlock
 
 __all__ = [
@@ -97,6 +98,12 @@ class EcgPreTrainedModel(PreTrainedModel):
             init.normal_(module.query, std=float(self.config.initializer_range))
         elif isinstance(module, MaskedTokenHead):
             init.zeros_(module.bias)
+        elif isinstance(module, ConvPatchTokenizer):
+            # 0.02 leaves these narrow layers all but linear and every record with nearly the same embedding (cosine
+            # 0.9996 between records), from which a contrastive loss takes thousands of steps to escape.
+            for layer in module.modules():
+                if isinstance(layer, nn.Conv1d | nn.Linear):
+                    init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)
 
     def freeze_fixed_parameters(self) -> None:
         """Freeze what the method never trains (a teacher, lower text layers). Nothing by default.

@@ -13,7 +13,9 @@ from ecg_hf.errors import ConfigurationError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Download recordings, build datasets from them, check what was built.", no_args_is_help=True)
+app = typer.Typer(
+    help="Download recordings, build datasets from them, check what was built.", no_args_is_help=True
+)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the account as JSON.")]
 
@@ -43,7 +45,8 @@ def build_command(
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the source's files.")] = None,
     num_proc: Annotated[int, typer.Option(min=1, help="Processes reading records.")] = 1,
     option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", help="Option of the source, NAME=VALUE; may be repeated.")
+        list[str] | None,
+        typer.Option("--option", "-o", help="Option of the source, NAME=VALUE; may be repeated."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace another or an older build.")] = False,
     as_json: JsonFlag = False,
@@ -63,7 +66,9 @@ def build_command(
 def download_command(
     source: Annotated[str, typer.Argument(help="A source, see 'ecg-hf list datasets'.")],
     data_dir: Annotated[Path, typer.Option(help="Folder to download into.")],
-    base_url: Annotated[str | None, typer.Option(help="Where to download from, instead of PhysioNet.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Where to download from, instead of PhysioNet.")
+    ] = None,
     num_workers: Annotated[int, typer.Option(min=1, help="Parallel transfers.")] = 4,
     as_json: JsonFlag = False,
 ) -> None:

@@ -32,7 +32,13 @@ def embed_command(
     built = load_built(dataset)
     encoder, extractor = load_model(model, device=device)
     embeddings = embed_dataset(
-        encoder, extractor, built, batch_size=batch_size, features=features, output=output, overwrite=overwrite
+        encoder,
+        extractor,
+        built,
+        batch_size=batch_size,
+        features=features,
+        output=output,
+        overwrite=overwrite,
     )
     if as_json:
         print_json({"records": embeddings.shape[0], "dim": embeddings.shape[1], "output": str(output)})

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ecg_hf.cli.output import quiet_libraries
-from ecg_hf.errors import ModelFolderError
+from ecg_hf.errors import EcgError, ModelFolderError
 
-__all__ = ["load_model", "resolve_device"]
-
-Task = Literal["embed", "zero-shot", "classify"]
+__all__ = ["load_model", "load_pipeline", "resolve_device"]
 
 
 def resolve_device(device: str | None) -> str:
@@ -30,6 +30,22 @@ def resolve_device(device: str | None) -> str:
     return device
 
 
+@contextmanager
+def _one_line_errors(name_or_path: str) -> Iterator[None]:
+    """Turn what the library raises for a broken or absent model into one line."""
+    from safetensors import SafetensorError
+
+    if Path(name_or_path).exists() and not (Path(name_or_path) / "config.json").is_file():
+        raise ModelFolderError("no config.json here, so this is no model folder", path=name_or_path)
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        if isinstance(error, EcgError):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelFolderError(f"can't load a model: {reason}", path=name_or_path) from error
+
+
 def load_model(name_or_path: str, *, device: str | None = None) -> tuple[Any, Any]:
     """The base model and feature extractor of a folder or Hub repository, in evaluation mode.
 
@@ -37,22 +53,35 @@ def load_model(name_or_path: str, *, device: str | None = None) -> tuple[Any, An
         ModelFolderError: if there is no such model or its files can't be loaded.
     """
     quiet_libraries()
-    import ecg_hf  # noqa: F401  (registers the Auto classes)
-    from safetensors import SafetensorError
     from transformers import AutoFeatureExtractor, AutoModel
 
     target = resolve_device(device)
-    if Path(name_or_path).exists() and not (Path(name_or_path) / "config.json").is_file():
-        raise ModelFolderError("no config.json here, so this is no model folder", path=name_or_path)
-    try:
+    with _one_line_errors(name_or_path):
         model, info = AutoModel.from_pretrained(name_or_path, output_loading_info=True, use_safetensors=True)
         extractor = AutoFeatureExtractor.from_pretrained(name_or_path)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelFolderError(f"can't load a model: {reason}", path=name_or_path) from error
     if info["missing_keys"] or info["mismatched_keys"]:
         missing = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
         raise ModelFolderError(
             f"{len(missing)} weights are missing or of the wrong shape, first {missing[0]}", path=name_or_path
         )
     return model.to(target).eval(), extractor
+
+
+def load_pipeline(task: str, name_or_path: str, *, device: str | None = None) -> Any:
+    """A pipeline of this package for a folder or Hub repository.
+
+    Raises:
+        ModelFolderError: if there is no such model, its files can't be loaded, or it has no head for the task.
+    """
+    quiet_libraries()
+    from transformers import AutoConfig, pipeline
+
+    target = resolve_device(device)
+    with _one_line_errors(name_or_path):
+        if task == "ecg-classification":
+            architectures = AutoConfig.from_pretrained(name_or_path).architectures or []
+            if not any("Classification" in name for name in architectures):
+                raise ModelFolderError(
+                    "this model has no classifier: give --labels for zero-shot", path=name_or_path
+                )
+        return pipeline(task, model=name_or_path, device=target)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ecg_hf.cli.output import print_json, print_table, quiet_libraries
+from ecg_hf.cli.output import print_json, print_table
 from ecg_hf.errors import ConfigurationError, ModelFolderError
 
 __all__ = ["predict_command"]
@@ -21,10 +21,14 @@ def predict_command(
         typer.Option(help="Comma-separated names or prompts for a zero-shot answer; none for a classifier."),
     ] = None,
     template: Annotated[str, typer.Option(help="Prompt made of each label, '{}' stands for it.")] = "{}",
-    softmax: Annotated[bool, typer.Option(help="Scores that add up to 1 over the labels, not cosines.")] = False,
+    softmax: Annotated[
+        bool, typer.Option(help="Scores that add up to 1 over the labels, not cosines.")
+    ] = False,
     top_k: Annotated[int | None, typer.Option(min=1, help="Only the best labels.")] = None,
     device: Annotated[str | None, typer.Option(help="Device; by default a GPU if there is one.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array, one object per recording.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON array, one object per recording.")
+    ] = False,
 ) -> None:
     """Score recordings: zero-shot for --labels, or with a fine-tuned classifier's own classes."""
     candidates = None
@@ -51,20 +55,20 @@ def _predict(
     top_k: int | None,
     device: str | None,
 ) -> list[list[dict[str, Any]]]:
-    from ecg_hf.cli.loading import resolve_device
-    from ecg_hf.pipelines.loading import load_pipeline
+    from ecg_hf.cli.loading import load_pipeline
     from ecg_hf.signal import read_record
 
     # Read first: a missing file should not wait for a model to load.
     signals = [read_record(record) for record in records]
-    quiet_libraries()
     task = "ecg-classification" if candidates is None else "zero-shot-ecg-classification"
-    pipe = load_pipeline(task, model, device=resolve_device(device))
+    pipe = load_pipeline(task, model, device=device)
     options: dict[str, Any] = {"top_k": top_k}
     if candidates is not None:
         options |= {"candidate_labels": candidates, "hypothesis_template": template}
         options["function_to_apply"] = "softmax" if softmax else "none"
     elif softmax:
-        raise ModelFolderError("--softmax belongs to --labels; a classifier applies its own function", path=model)
+        raise ModelFolderError(
+            "--softmax belongs to --labels; a classifier applies its own function", path=model
+        )
     results: list[list[dict[str, Any]]] = pipe(signals, **options)
     return results

@@ -68,16 +68,31 @@ def parse_overrides(arguments: list[str], model: str) -> tuple[dict[str, Any], d
 def pretrain_command(
     context: typer.Context,
     model: Annotated[str, typer.Option(help="A method, see 'ecg-hf list models'.")],
-    dataset: Annotated[Path, typer.Option(help="Built dataset; its 'train' rows train, 'validation' rows evaluate.")],
+    dataset: Annotated[
+        Path, typer.Option(help="Built dataset; its 'train' rows train, 'validation' rows evaluate.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder for checkpoints and the final model.")],
-    size: Annotated[str, typer.Option(help="Preset, see 'ecg-hf list models --json'.")] = "tiny",
-    max_steps: Annotated[int, typer.Option(help="Optimiser steps; -1 trains for --num-train-epochs.")] = -1,
-    recipe: Annotated[str | None, typer.Option(help="'paper', or a YAML file of training arguments.")] = None,
-    variant: Annotated[str | None, typer.Option(help="An ablation variant of the method, if it has any.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Preset; the recipe's or the smallest if not given.")
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps; else --num-train-epochs counts.")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe of the package, or a YAML file.")] = None,
+    variant: Annotated[str | None, typer.Option(help="An ablation of the method, if it has any.")] = None,
     text_model: Annotated[
         str | None, typer.Option(help="Pretrained BERT-like text tower; by default a small one from scratch.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest complete checkpoint.")] = False,
+    normalization: Annotated[
+        str | None, typer.Option(help="How signals are normalised, instead of the method's own way.")
+    ] = None,
+    max_records: Annotated[int | None, typer.Option(min=1, help="Use only so many training records.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the newest complete checkpoint.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Throw away a run found in the output.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
 ) -> None:
     """Pretrain. Any training argument and any field of the model's configuration is an option too.
@@ -85,27 +100,31 @@ def pretrain_command(
     Examples: --learning-rate 1e-3 --per-device-train-batch-size 128 --bf16 --patch-size 25 --mask-ratio 0.5.
     Several processes: torchrun --nproc_per_node N -m ecg_hf.cli pretrain ...
     """
-    training, overrides = parse_overrides(context.args, model)
+    training, options = parse_overrides(context.args, model)
     quiet_libraries()
     from ecg_hf.training.run import pretrain
 
-    if max_steps != -1:
+    if max_steps is not None:
         training["max_steps"] = max_steps
+    if variant is not None:
+        options["variant"] = variant
     result = pretrain(
         model,
-        size,
         dataset,
         output,
-        resume=resume,
+        size=size,
         recipe=recipe,
-        variant=variant,
+        model_options=options,
+        extractor_options={} if normalization is None else {"normalization": normalization},
         text_model=text_model,
-        config_overrides=overrides,
+        max_records=max_records,
+        resume=resume,
+        overwrite=overwrite,
         **training,
     )
-    if not result.is_main_process:
+    if not result.main_process:
         return
     if as_json:
-        print_json(result.to_dict())
+        print_json(dataclasses.asdict(result))
     else:
         typer.echo(result.summary())

@@ -22,7 +22,9 @@ class Corpus(StrEnum):
 
 def quickstart_command(
     output: Annotated[Path, typer.Option(help="Folder for everything the run makes.")],
-    dataset: Annotated[Corpus, typer.Option(help="Recordings: embedded synthetic ones, or PTB-XL.")] = Corpus.synthetic,
+    dataset: Annotated[
+        Corpus, typer.Option(help="Recordings: embedded synthetic ones, or PTB-XL.")
+    ] = Corpus.synthetic,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the unpacked PTB-XL.")] = None,
     model: Annotated[str, typer.Option(help="A method, see 'ecg-hf list models'.")] = "cg-dmer",
     max_steps: Annotated[int | None, typer.Option(min=1, help="Pretraining steps.")] = None,

@@ -61,7 +61,7 @@ def write_model_card(folder: str | Path, model: Any, feature_extractor: Any, con
     spec = get_method(model.config.model_type)
     source, text = _card_source(spec)
     config = model.config
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     template = environment.from_string(_resource("model_card.md.jinja"))
     content = template.render(
         card_data=_front_matter(spec, source, context).to_yaml(),
@@ -77,7 +77,8 @@ def write_model_card(folder: str | Path, model: Any, feature_extractor: Any, con
         duration=f"{config.num_samples / config.sampling_rate:g}",
         normalization=f"normalisation `{feature_extractor.normalization}`",
         method_text=text,
-        training_text="\n".join(f"- {name}: {value}" for name, value in context.training.items()) or "Not recorded.",
+        training_text="\n".join(f"- {name}: {value}" for name, value in context.training.items())
+        or "Not recorded.",
         results_text=_results_text(context.results),
         resampled=_resampled_unit(context.results),
         licence=spec.licence,

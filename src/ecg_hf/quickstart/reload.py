@@ -80,7 +80,9 @@ def reload_in_clean_process(
     difference = float(np.abs(read_embeddings(output) - expected).max())
     if difference != 0.0:
         raise ModelFolderError(
-            f"a clean process gets other embeddings, by up to {difference:.3g}", path=model_folder, value=difference
+            f"a clean process gets other embeddings, by up to {difference:.3g}",
+            path=model_folder,
+            value=difference,
         )
     model_class, extractor_class = result.stdout.split()[-2:]
     return {

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from datasets import Dataset
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining, AutoTokenizer, set_seed
@@ -29,7 +27,7 @@ from ecg_hf.evaluation.zero_shot import ZeroShotResult, encode_prompts, evaluate
 from ecg_hf.hub import CardContext, write_model_card
 from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.processing import EcgProcessor
-from ecg_hf.quickstart.pictures import draw_pictures
+from ecg_hf.quickstart.pictures import Pictured, draw_report
 from ecg_hf.quickstart.reload import reload_in_clean_process
 from ecg_hf.training.recipe import load_recipe
 from ecg_hf.training.run import PretrainResult, pretrain
@@ -68,9 +66,7 @@ CORPORA = {
         synthetic=True,
         options={"records": 3000, "sampling_rate": 100},
     ),
-    "ptbxl": Corpus(
-        "ptbxl", "ptbxl-super", "PTB-XL 1.0.3 at 100 Hz", synthetic=False, options={"rate": 100}
-    ),
+    "ptbxl": Corpus("ptbxl", "ptbxl-super", "PTB-XL 1.0.3 at 100 Hz", synthetic=False, options={"rate": 100}),
 }
 
 
@@ -125,7 +121,7 @@ def run_quickstart(
 
     with stage("pretrain", f"pretraining {spec.name}"):
         recipe = load_recipe(f"{spec.module}_cpu")
-        steps = {} if max_steps is None else {"max_steps": max_steps}
+        steps: dict[str, Any] = {} if max_steps is None else {"max_steps": max_steps}
         trained = pretrain(
             spec.name, folder / "data", folder / "pretraining", recipe=recipe, resume=True, seed=seed, **steps
         )
@@ -135,9 +131,13 @@ def run_quickstart(
     set_seed(seed)
     untrained = AutoModel.from_config(encoder.config).eval()
 
-    with stage("embed", f"embedding {len(records)} records once, with the pretrained and an untrained encoder"):
+    with stage(
+        "embed", f"embedding {len(records)} records once, with the pretrained and an untrained encoder"
+    ):
         embeddings = {
-            name: embed_dataset(one, extractor, records, output=folder / f"embeddings_{name}.safetensors", overwrite=True)
+            name: embed_dataset(
+                one, extractor, records, output=folder / f"embeddings_{name}.safetensors", overwrite=True
+            )
             for name, one in (("pretrained", encoder), ("random", untrained))
         }
     with stage("probe", "linear probes at 1, 10 and 100 % of the labels"):
@@ -153,18 +153,40 @@ def run_quickstart(
     with stage("reload", "loading the model in a clean process"):
         rows = labels.rows("test")[:RELOADED_RECORDS].tolist()
         expected = embed_dataset(
-            AutoModel.from_pretrained(model_folder), extractor, records.select(rows), batch_size=len(rows), progress=False
+            AutoModel.from_pretrained(model_folder),
+            extractor,
+            records.select(rows),
+            batch_size=len(rows),
+            progress=False,
         )
         reloaded = reload_in_clean_process(
             model_folder, folder / "data", rows, expected, folder, threads=torch.get_num_threads()
         )
-        say(f"  {reloaded['model_class']} again: {len(rows)} embeddings, largest difference 0.0")
-    with stage("report", "drawing the report"):
-        pretraining_model = AutoModelForPreTraining.from_pretrained(model_folder)
-        processor = EcgProcessor.from_pretrained(model_folder) if spec.multimodal else extractor
-        draw_pictures(
-            folder, corpus, pretraining_model, processor, records, labels, embeddings, results, reloaded, seed=seed
+        say(
+            f"  {reloaded['model_class']}: {len(rows)} embeddings, largest difference {reloaded['max_difference']}"
         )
+    write_results(folder / "results.json", results)
+    with stage("report", "drawing the report"):
+        facts = {
+            "model": f"{spec.title}, {trained.parameters:,} parameters",
+            "records": ", ".join(
+                f"{name} {len(labels.rows(name)):,}" for name in ("train", "validation", "test")
+            ),
+            "pretraining": f"{trained.steps:,} steps in {trained.seconds:.0f} s on {trained.device}",
+            "reloaded": f"in a clean process by the Auto classes, {len(rows)} embeddings equal bit for bit",
+        }
+        shown = Pictured(
+            model=AutoModelForPreTraining.from_pretrained(model_folder),
+            processor=EcgProcessor.from_pretrained(model_folder) if spec.multimodal else extractor,
+            records=records,
+            labels=labels,
+            embeddings=embeddings["pretrained"],
+            results=results,
+            facts=facts,
+            synthetic=corpus.synthetic,
+            title=corpus.title,
+        )
+        draw_report(folder, shown, seed=seed)
     write_results(folder / "results.json", results)
     for line in _summary(results):
         say(line)
@@ -207,13 +229,22 @@ def _zero_shot(
 ) -> ZeroShotResult:
     prompts = prompts_for(labels.class_names)
     texts = encode_prompts(
-        encoder, AutoTokenizer.from_pretrained(model_folder), prompts, max_length=encoder.config.max_text_length
+        encoder,
+        AutoTokenizer.from_pretrained(model_folder),
+        prompts,
+        max_length=encoder.config.max_text_length,
     )
     rows = probe.test_rows
     features = embed_dataset(encoder, extractor, records.select(rows), features="projected", progress=False)
     patients = None if labels.patient_ids is None else [labels.patient_ids[row] for row in rows]
     return evaluate_zero_shot(
-        labels.labels[rows], features, texts, labels.class_names, prompts=prompts, patient_ids=patients, seed=seed
+        labels.labels[rows],
+        features,
+        texts,
+        labels.class_names,
+        prompts=prompts,
+        patient_ids=patients,
+        seed=seed,
     )
 
 
@@ -265,19 +296,11 @@ def _summary(results: Results) -> list[str]:
     zero_shot = results.get("zero_shot")
     if zero_shot:
         low, high = zero_shot["ci95"]
-        lines.append(f"  zero-shot: macro AUROC {_number(zero_shot['macro_auroc'])} [{_number(low)}, {_number(high)}]")
+        lines.append(
+            f"  zero-shot: macro AUROC {_number(zero_shot['macro_auroc'])} [{_number(low)}, {_number(high)}]"
+        )
     return lines
 
 
 def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
-
-
-def class_of_record(labels: npt.NDArray[np.bool_], class_names: tuple[str, ...]) -> list[str]:
-    """One name per record for colouring a map: its only class, or ``several`` or ``none``."""
-    counts = labels.sum(axis=1)
-    first = labels.argmax(axis=1)
-    return [
-        class_names[index] if count == 1 else ("several" if count else "none")
-        for index, count in zip(first, counts, strict=True)
-    ]

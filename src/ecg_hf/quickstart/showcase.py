@@ -105,4 +105,5 @@ def _undo_normalization(
     spread = values.std(axis=1, keepdims=True)
     slope = np.divide(signal.std(axis=1, keepdims=True), spread, out=np.ones_like(spread), where=spread > 0)
     offset = signal.mean(axis=1, keepdims=True) - slope * values.mean(axis=1, keepdims=True)
-    return (slope * filled + offset).astype(np.float32)
+    restored: npt.NDArray[np.float32] = (slope * filled + offset).astype(np.float32)
+    return restored

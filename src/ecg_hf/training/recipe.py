@@ -29,6 +29,7 @@ class Recipe:
         size: Preset of the method's configuration.
         model: Further fields of the configuration.
         training: Fields of :class:`EcgPreTrainingArguments`.
+        feature_extractor: Fields of the method's feature extractor.
         text_model: Pretrained text tower, or None to train one from the corpus' reports.
     """
 
@@ -37,6 +38,7 @@ class Recipe:
     size: str
     model: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    feature_extractor: dict[str, Any] = field(default_factory=dict)
     text_model: str | None = None
 
 
@@ -76,7 +78,7 @@ def load_recipe(name: str | Path) -> Recipe:
 def _checked(path: Path, content: object) -> Recipe:
     if not isinstance(content, Mapping):
         raise ConfigurationError("a recipe is a mapping with method, model and training", path=path)
-    unknown = sorted(set(content) - {"method", "model", "training", "text_model"})
+    unknown = sorted(set(content) - {"method", "model", "training", "feature_extractor", "text_model"})
     if unknown:
         raise ConfigurationError(f"unknown entries {', '.join(map(str, unknown))}", path=path, value=unknown)
     method = get_method(str(content.get("method")))
@@ -96,7 +98,8 @@ def _checked(path: Path, content: object) -> Recipe:
         raise ConfigurationError(
             f"{text[0]}: {training[text[0]]!r} is text in YAML; write a decimal point as in 2.0e-4", path=path
         )
-    return Recipe(path.stem, method.name, size, model, training, content.get("text_model"))
+    extractor = dict(content.get("feature_extractor") or {})
+    return Recipe(path.stem, method.name, size, model, training, extractor, content.get("text_model"))
 
 
 def _is_number(value: str) -> bool:

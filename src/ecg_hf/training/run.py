@@ -64,6 +64,7 @@ class PretrainResult:
         device: Where it ran.
         processes: How many did.
         versions: Of the packages involved.
+        main_process: Whether this process is the one to speak for all.
     """
 
     output_dir: str
@@ -80,6 +81,18 @@ class PretrainResult:
     device: str
     processes: int
     versions: dict[str, str]
+    main_process: bool = True
+
+    def summary(self) -> str:
+        """Two lines for a reader."""
+        values = {key: value for key, value in {**self.train, **self.evaluation}.items() if "loss" in key}
+        losses = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+        resumed = f" (resumed at {self.resumed_from})" if self.resumed_from else ""
+        return (
+            f"{self.model}, {self.parameters:,} parameters: {self.steps} steps{resumed} on {self.records['train']:,} "
+            f"records in {self.seconds:.0f} s, {self.records_per_second:.0f} records/s; model in {self.output_dir}\n"
+            f"{losses}"
+        )
 
 
 def pretrain(
@@ -90,6 +103,7 @@ def pretrain(
     size: str | None = None,
     recipe: str | Path | Recipe | None = None,
     model_options: Mapping[str, Any] | None = None,
+    extractor_options: Mapping[str, Any] | None = None,
     text_model: str | None = None,
     max_records: int | None = None,
     cache_inputs: bool | None = None,
@@ -107,6 +121,7 @@ def pretrain(
         size: Preset of the method; the recipe's, or the smallest, if not given.
         recipe: Name or path of a recipe; arguments given here take precedence over it.
         model_options: Fields of the method's configuration.
+        extractor_options: Fields of its feature extractor; rate, leads and duration follow from the configuration.
         text_model: Folder or Hub name of a pretrained text tower with its tokenizer. If neither this nor the
             recipe names one, a small tower is trained from scratch on a vocabulary made of the training reports.
         max_records: Use only so many training records (the first ones).
@@ -146,9 +161,13 @@ def pretrain(
     )
     config = method.load("config").preset(size, **options)
     extractor = method.load("feature_extractor")(
-        sampling_rate=config.sampling_rate,
-        lead_names=config.lead_names,
-        duration_s=config.num_samples / config.sampling_rate,
+        **{
+            **defaults.feature_extractor,
+            **(extractor_options or {}),
+            "sampling_rate": config.sampling_rate,
+            "lead_names": config.lead_names,
+            "duration_s": config.num_samples / config.sampling_rate,
+        }
     )
 
     folder = Path(output_dir)
@@ -156,6 +175,7 @@ def pretrain(
         settings = {
             "model": method.name,
             "config": _settings_of_config(config),
+            "feature_extractor": extractor.to_dict(),
             "text_model": text_model,
             "dataset": {"fingerprint": BuildReport.load(dataset_path).fingerprint, **records},
             "training": _settings_of_training(arguments),
@@ -214,6 +234,7 @@ def pretrain(
         device=_device_name(arguments.device),
         processes=arguments.world_size,
         versions=_versions(),
+        main_process=trainer.is_world_process_zero(),
     )
     if trainer.is_world_process_zero():
         write_json(folder / REPORT_FILE, asdict(result))

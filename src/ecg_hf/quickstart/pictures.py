@@ -99,8 +99,8 @@ def draw_report(folder: Path, shown: Pictured, *, seed: int = 0) -> Path:
             "The same record with what the model made of its hidden patches",
             signal,
             f"{share:.0%} of the patches were hidden. Squared error over them is {example.masked_error_vs_zero:.3f} "
-            "of that of predicting zero (1 means nothing learned). A standardised patch is shown at its true mean and "
-            "spread: the shape is the model's, the level is not.",
+            "of that of predicting zero (1 means nothing learned). A standardised patch is shown at its true mean "
+            "and spread: the shape is the model's, the level is not.",
         ),
         (
             "losses",

@@ -42,6 +42,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "sampling_rate": 100,
         "num_samples": 1000,
         "patch_size": 50,
+        "initializer_range": 0.1,
+        "lead_embedding_std": 0.5,
         "tokenizer_channels": [8, 16],
         "tokenizer_kernel_sizes": [7, 5],
         "tokenizer_strides": [4, 4],
@@ -64,6 +66,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "max_position_embeddings": 64,
             "hidden_dropout_prob": 0.0,
             "attention_probs_dropout_prob": 0.0,
+            "initializer_range": 0.1,
         },
     },
     "tiny": {
@@ -71,6 +74,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 8,
         "num_attention_heads": 3,
         "intermediate_size": 768,
+        "initializer_range": 0.04,
+        "lead_embedding_std": 0.5,
         "decoder_hidden_size": 128,
         "decoder_num_layers": 2,
         "decoder_intermediate_size": 512,
@@ -84,12 +89,15 @@ PRESETS: dict[str, dict[str, Any]] = {
             "num_attention_heads": 3,
             "intermediate_size": 768,
             "max_position_embeddings": 128,
+            "initializer_range": 0.04,
         },
     },
     "small": {
         "hidden_size": 384,
         "num_attention_heads": 6,
         "intermediate_size": 1536,
+        "initializer_range": 0.028,
+        "lead_embedding_std": 0.5,
         "freeze_text_layers": 0,
         "max_text_length": 128,
         "text_config": {
@@ -100,12 +108,14 @@ PRESETS: dict[str, dict[str, Any]] = {
             "num_attention_heads": 6,
             "intermediate_size": 1536,
             "max_position_embeddings": 128,
+            "initializer_range": 0.028,
         },
     },
     "base": {},
 }
-"""Named sizes. ``base`` is the paper's depth at an inferred width, its text tower shaped as MedCPT; the smaller ones
-come with a small BERT for a vocabulary trained from the corpus' own reports. ``micro`` is for tests."""
+"""Named sizes. ``base`` is the paper's depth at an inferred width, its text tower shaped as MedCPT. The smaller ones come
+with a small BERT for a vocabulary made from the corpus' own reports, and start with weights that keep the gain which
+0.02 has at a width of 768 (0.02 * sqrt(768 / width)). ``micro`` is for tests."""
 
 
 @strict
@@ -134,6 +144,8 @@ class CgDmerConfig(EcgConfig):
         temporal_positions: [3] Start of the temporal table: ``sincos`` or ``normal`` (0.02), which was seen to stay
             on the predict-zero plateau.
         learn_temporal_positions: [3] Train the temporal table.
+        lead_embedding_std: [3] Standard deviation the lead table starts with. Sine-cosine rows have 0.7 per element,
+            beside which leads that differ by 0.02 take long to be told apart; the small presets start higher.
         mask_ratio: Share of masked patches; 0.75 [paper].
         mask_strategy: [4] ``per_lead`` (equal counts in each lead), ``joint`` or ``tube``.
         decoder_hidden_size: [5] Width of the ECG decoder.
@@ -199,6 +211,7 @@ class CgDmerConfig(EcgConfig):
     layer_norm_eps: float = 1e-5
     temporal_positions: Literal["sincos", "normal"] = "sincos"
     learn_temporal_positions: bool = True
+    lead_embedding_std: float | int = 0.02
 
     mask_ratio: float | int = 0.75
     mask_strategy: Literal["per_lead", "joint", "tube"] = "per_lead"

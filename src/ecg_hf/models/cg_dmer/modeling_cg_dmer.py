@@ -63,7 +63,7 @@ class CgDmerPreTrainedModel(EcgPreTrainedModel):
         super()._init_weights(module)
         std = float(self.config.initializer_range)
         if isinstance(module, LeadTimePositions):
-            init.normal_(module.spatial, std=std)
+            init.normal_(module.spatial, std=float(self.config.lead_embedding_std))
             if self.config.temporal_positions == "sincos":
                 init.copy_(module.temporal, sincos_positions(*module.temporal.shape))
             else:

@@ -131,13 +131,14 @@ def _eval_results(context: CardContext) -> list[EvalResult]:
         found.append(
             EvalResult(
                 task_type="ecg-classification",
-                task_name=share,
+                task_name="ECG classification",
                 dataset_type=context.dataset,
                 dataset_name=context.dataset,
                 dataset_config=row.get("benchmark", context.dataset),
                 dataset_split="test",
                 metric_type="roc_auc",
-                metric_name="macro AUROC",
+                # The library files all metrics of a task and dataset under one entry, so the name tells them apart.
+                metric_name=f"macro AUROC, {share}",
                 metric_value=round(row["macro_auroc"], 4),
                 metric_args={"ci95": [None if x is None else round(x, 4) for x in row["ci95"]]},
             )

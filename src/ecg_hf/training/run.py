@@ -19,7 +19,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, TrainerCallback, set_seed
 
 from ecg_hf.data import BuildReport, load_built
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.processing import EcgProcessor
 from ecg_hf.training.arguments import EcgPreTrainingArguments
@@ -281,6 +281,8 @@ def _arguments(
     on_gpu = torch.cuda.is_available() and not options.get("use_cpu", False)
     if not precision and on_gpu and torch.cuda.is_bf16_supported(including_emulation=False):
         options["bf16"] = True
+    if not torch.accelerator.is_available():
+        options.setdefault("use_cpu", True)  # said outright, or the library refuses bfloat16
     if has_validation:
         options.setdefault("eval_strategy", "epoch")
     elif options.get("eval_strategy", "no") != "no":
@@ -291,6 +293,10 @@ def _arguments(
         return EcgPreTrainingArguments(output_dir=str(output_dir), **options)
     except TypeError as error:
         raise ConfigurationError(f"unknown training option: {error}") from None
+    except ValueError as error:
+        if isinstance(error, EcgError):
+            raise
+        raise ConfigurationError(f"training options do not fit: {error}") from None
 
 
 def _tokenizer(

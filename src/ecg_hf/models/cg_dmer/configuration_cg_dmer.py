@@ -113,9 +113,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "base": {},
 }
-"""Named sizes. ``base`` is the paper's depth at an inferred width, its text tower shaped as MedCPT. The smaller ones come
-with a small BERT for a vocabulary made from the corpus' own reports, and start with weights that keep the gain which
-0.02 has at a width of 768 (0.02 * sqrt(768 / width)). ``micro`` is for tests."""
+"""Named sizes. ``base`` has the paper's depth at an inferred width and a text tower shaped as MedCPT. The others
+have a small BERT for a vocabulary made from the corpus' own reports, and start with weights that keep the gain
+which 0.02 has at a width of 768 (0.02 * sqrt(768 / width)). ``micro`` is for tests."""
 
 
 @strict

@@ -165,6 +165,12 @@ def test_cache_is_keyed_by_weights_preprocessing_and_data(tmp_path: Path) -> Non
     assert len(list(tmp_path.iterdir())) == 5
 
 
+def test_a_folder_is_no_output_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="folder"):
+        embed_dataset(TinyEncoder(), TinyExtractor(), records(3), output=tmp_path, progress=False)
+    assert not tmp_path.with_name(f"{tmp_path.name}.parts").exists()
+
+
 def test_output_of_something_else_is_refused(tmp_path: Path) -> None:
     output, rows = tmp_path / "e.safetensors", records(6)
     embed_dataset(TinyEncoder(), TinyExtractor(), rows, output=output, progress=False)

@@ -108,6 +108,8 @@ def embed_dataset(
         path = (
             Path(output) if output is not None else Path(cache_dir or ".") / f"{metadata['key']}.safetensors"
         )
+        if path.is_dir():
+            raise ConfigurationError("the output is a folder, not a file", path=path)
         if path.is_file():
             found, stored = _read(path)
             if stored.get("key") == metadata["key"] and len(found) == n:

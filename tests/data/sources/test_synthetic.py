@@ -56,6 +56,9 @@ def test_wrong_options():
         {"duration_s": 1},
         {"sampling_rate": 0},
         {"seed": -1},
+        {"records": "many"},
+        {"records": True},
+        {"seed": None},
     ):
         with pytest.raises(EcgError):
             SOURCES["synthetic"].create(None, options)

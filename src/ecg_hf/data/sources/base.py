@@ -6,6 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -172,6 +173,12 @@ class Source(ABC):
                 f"source {cls.info.name!r} has no option {', '.join(unknown)} (it has: {', '.join(known) or 'none'})",
                 value=unknown,
             )
+        defaults = inspect.signature(cls.__init__).parameters
+        for name, value in options.items():
+            default = defaults[name].default
+            # Options come from command lines, where anything can stand in the place of a number.
+            if isinstance(default, int | float) and (isinstance(value, bool) or not isinstance(value, Real)):
+                raise ConfigurationError(f"option {name} must be a number, got {value!r}", value=value)
         return cls(data_dir, **options)
 
 

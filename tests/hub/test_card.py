@@ -1,0 +1,127 @@
+"""Model cards: metadata the Hub understands, figures with their intervals, and plain words about synthetic data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.hub import CardContext, write_model_card
+from ecg_hf.models.registry import METHODS
+
+
+def row(encoder: str, fraction: float, value: float | None, ci95: list[float | None]) -> dict[str, Any]:
+    return {
+        "encoder": encoder,
+        "fraction": fraction,
+        "macro_auroc": value,
+        "ci95": ci95,
+        "n_train": 100,
+        "n_test": 50,
+        "positives": {"NORM": 20, "MI": 12},
+        "resampled": "patients",
+        "benchmark": "ptbxl-super",
+    }
+
+
+RESULTS: dict[str, Any] = {
+    "dataset": "ptbxl",
+    "probe": [
+        row("pretrained", 0.01, None, [None, None]),
+        row("pretrained", 0.1, 0.75126, [0.70, 0.80]),
+        row("pretrained", 1.0, 0.8, [0.76, 0.84]),
+        row("random", 1.0, 0.6789, [0.61, 0.71]),
+    ],
+    "zero_shot": {"macro_auroc": 0.61, "ci95": [0.55, 0.67], "benchmark": "ptbxl-super"},
+    "timings": {},
+}
+
+
+@pytest.fixture(params=METHODS)
+def parts(request: pytest.FixtureRequest) -> tuple[str, Any, Any]:
+    """Name, micro model and feature extractor of a method."""
+    spec = METHODS[request.param]
+    torch.manual_seed(0)
+    model = spec.load("pretraining")(spec.load("config").preset(spec.sizes[0]))
+    return spec.name, model, spec.load("feature_extractor")()
+
+
+def write(folder: Path, parts: tuple[str, Any, Any], **context: Any) -> ModelCard:
+    given = {"model_name": "a model", "dataset": "ptbxl", "data_licence": "CC BY 4.0", **context}
+    path = write_model_card(folder, parts[1], parts[2], CardContext(**given))
+    assert path == folder / "README.md"
+    return ModelCard.load(path)
+
+
+def test_metadata_can_be_read_back(parts: tuple[str, Any, Any], tmp_path: Path) -> None:
+    card = write(tmp_path, parts, results=RESULTS, training={"optimiser steps": "17"})
+    assert card.data.license == METHODS[parts[0]].licence
+    assert card.data.library_name == "transformers"
+    assert "ecg" in card.data.tags
+    assert card.data.model_name == "a model"
+    assert "optimiser steps: 17" in card.text
+    assert "CC BY 4.0" in card.text
+    assert METHODS[parts[0]].paper in card.text
+    assert "Not a medical device" in card.text
+    # Nothing half-written is left beside it.
+    assert [file.name for file in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_model_index_holds_our_encoder_with_intervals(parts: tuple[str, Any, Any], tmp_path: Path) -> None:
+    card = write(tmp_path, parts, results=RESULTS)
+    found = {
+        result.metric_name: (result.metric_value, result.metric_args["ci95"])
+        for result in card.data.eval_results
+    }
+    assert found == {
+        "macro AUROC, linear probe, 10% of labels": (0.7513, [0.7, 0.8]),
+        "macro AUROC, linear probe, 100% of labels": (0.8, [0.76, 0.84]),
+        "macro AUROC, zero-shot": (0.61, [0.55, 0.67]),
+    }
+    assert {result.dataset_config for result in card.data.eval_results} == {"ptbxl-super"}
+    # The untrained encoder is no result of the model, but the table beside must show it.
+    assert "0.679" in card.text
+    assert "over test patients" in card.text
+
+
+def test_synthetic_data_are_called_synthetic(parts: tuple[str, Any, Any], tmp_path: Path) -> None:
+    card = write(tmp_path, parts, synthetic=True, results=RESULTS)
+    assert "synthetic-data" in card.data.tags
+    assert "Trained and evaluated on synthetic ECGs" in card.text
+    real = write(tmp_path, parts, synthetic=False)
+    assert "synthetic-data" not in real.data.tags
+    assert "synthetic" not in real.text.lower()
+
+
+def test_no_results_says_none(parts: tuple[str, Any, Any], tmp_path: Path) -> None:
+    card = write(tmp_path, parts)
+    assert card.data.eval_results is None
+    results = card.text.partition("## Results")[2].partition("##")[0]
+    assert results.strip().startswith("None yet.")
+
+
+def test_no_gaps_are_left_in_the_text(parts: tuple[str, Any, Any], tmp_path: Path) -> None:
+    content = write(tmp_path, parts, results=RESULTS).content
+    for trace in ("{{", "}}", "{%", "None,", "Undefined"):
+        assert trace not in content
+    assert "@" in content.partition("```bibtex")[2]
+
+
+def test_example_in_the_card_is_python(parts: tuple[str, Any, Any], tmp_path: Path) -> None:
+    code = write(tmp_path, parts, repo="me/my-model").text.partition("```python\n")[2].partition("```")[0]
+    compile(code, "card", "exec")
+    assert "me/my-model" in code
+
+
+def test_model_of_no_method(parts: tuple[str, Any, Any], tmp_path: Path) -> None:
+    class Stranger:
+        class config:
+            model_type = "stranger"
+
+    with pytest.raises(ConfigurationError, match="stranger"):
+        write(tmp_path, ("stranger", Stranger(), parts[2]))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,193 @@
+"""Whatever a user gets wrong: one clear line on standard error, exit code 2, no traceback, nothing left behind."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import PRETRAIN, Cli, Outcome
+
+
+def assert_one_line(outcome: Outcome, *words: str) -> None:
+    assert outcome.returncode == 2, outcome.stderr
+    assert outcome.stdout == ""
+    lines = outcome.stderr.splitlines()
+    assert len(lines) == 1, outcome.stderr
+    assert lines[0].startswith("error: ")
+    for word in words:
+        assert word in lines[0]
+
+
+def test_in_a_process_of_its_own(process: Cli, tmp_path: Path) -> None:
+    outcome = process("pretrain", "--model", "nope", "--dataset", tmp_path, "--output", tmp_path / "out")
+    assert_one_line(outcome, "nope", "cg-dmer")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("data", "build", "nope"), ("nope", "synthetic")),
+        (("data", "build", "ptbxl"), ("data_dir",)),
+        (("data", "build", "ptbxl", "--data-dir", "{empty}"), ("ptbxl_database.csv",)),
+        (("data", "build", "ptbxl", "--data-dir", "{missing}"), ("missing",)),
+        (("data", "build", "synthetic", "-o", "recrods=3"), ("recrods", "records")),
+        (("data", "build", "synthetic", "-o", "records=many"), ("many",)),
+        (("data", "build", "synthetic", "-o", "records"), ("NAME=VALUE",)),
+        (("data", "build", "synthetic", "--num-proc", "0"), ("num-proc",)),
+    ],
+)
+def test_impossible_builds(
+    arguments: tuple[str, ...], words: tuple[str, ...], cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"empty": tmp_path / "empty", "missing": tmp_path / "missing"}
+    outcome = cli(*(argument.format(**places) for argument in arguments), "--output", tmp_path / "out")
+    assert_one_line(outcome, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_folder_that_holds_something_else(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("chapter one")
+    outcome = cli("data", "build", "synthetic", "--output", tmp_path, "-o", "records=2", "--overwrite")
+    assert_one_line(outcome, str(tmp_path), "something else")
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--model", "nope"), ("nope", "cg-dmer")),
+        (("--size", "huge"), ("huge", "micro")),
+        (("--variant", "nope"), ("nope", "full")),
+        (("--recipe", "nope"), ("nope", "cg_dmer_cpu")),
+        (("--recipe", "nope.yaml"), ("nope.yaml",)),
+        (("--normalization", "nope"), ("nope", "zscore_lead")),
+        (("--frobnicate", "3"), ("--frobnicate",)),
+        (("--learning-rate", "fast"), ("learning-rate", "fast")),
+        (("--lr-scheduler-type", "nope"), ("nope",)),
+        (("--max-steps", "many"), ("max-steps",)),
+        (("--mask-ratio", "3"), ("mask_ratio",)),
+        (("--mask-ratio", "high"), ("mask_ratio",)),
+        (("--mask-strategy", "nope"), ("nope",)),
+        (("--hidden-size",), ("hidden-size", "needs a value")),
+    ],
+)
+def test_impossible_pretraining(
+    options: tuple[str, ...], words: tuple[str, ...], dataset: Path, cli: Cli, tmp_path: Path
+) -> None:
+    outcome = cli(*PRETRAIN, "--dataset", dataset, "--output", tmp_path / "out", *options)
+    assert_one_line(outcome, *words)
+    # What failed before its first step must not be in the way of the corrected command.
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_pretraining_without_a_dataset(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli(*PRETRAIN, "--dataset", tmp_path / "nothing", "--output", tmp_path / "out")
+    assert_one_line(outcome, "nothing", "no such dataset folder")
+    (tmp_path / "empty").mkdir()
+    outcome = cli(*PRETRAIN, "--dataset", tmp_path / "empty", "--output", tmp_path / "out")
+    assert_one_line(outcome, "empty", "no dataset")
+
+
+@pytest.mark.slow
+def test_a_run_is_not_overwritten_by_accident(pretrained: Path, dataset: Path, cli: Cli) -> None:
+    outcome = cli(*PRETRAIN, "--dataset", dataset, "--output", pretrained)
+    assert_one_line(outcome, str(pretrained), "holds a run already")
+
+
+def test_no_model_folder(dataset: Path, record: Path, cli: Cli, tmp_path: Path) -> None:
+    output = tmp_path / "embeddings.safetensors"
+    outcome = cli("embed", "--model", dataset, "--dataset", dataset, "--output", output)
+    assert_one_line(outcome, "no model folder")
+    (tmp_path / "config.json").write_text("{")
+    outcome = cli("embed", "--model", tmp_path, "--dataset", dataset, "--output", output)
+    assert_one_line(outcome, str(tmp_path))
+    outcome = cli("predict", "--model", "nobody/nothing", record, "--labels", "normal ECG")
+    assert_one_line(outcome, "nobody/nothing")
+    assert not output.exists()
+
+
+@pytest.mark.slow
+def test_damaged_weights(pretrained: Path, record: Path, cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(pretrained, folder, ignore=shutil.ignore_patterns("checkpoint-*"))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    assert_one_line(cli("predict", "--model", folder, record, "--labels", "normal ECG"), str(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--features", "nope"), ("nope",)),
+        (("--device", "nope"), ("nope",)),
+        (("--batch-size", "0"), ("batch-size",)),
+        (("--batchsize", "3"), ("--batchsize",)),
+    ],
+)
+def test_impossible_embedding(
+    options: tuple[str, ...],
+    words: tuple[str, ...],
+    pretrained: Path,
+    dataset: Path,
+    cli: Cli,
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "embeddings.safetensors"
+    outcome = cli("embed", "--model", pretrained, "--dataset", dataset, "--output", output, *options)
+    assert_one_line(outcome, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_embeddings_do_not_replace_a_folder(
+    pretrained: Path, dataset: Path, cli: Cli, tmp_path: Path
+) -> None:
+    outcome = cli("embed", "--model", pretrained, "--dataset", dataset, "--output", tmp_path)
+    assert_one_line(outcome, str(tmp_path), "folder")
+
+
+def test_missing_record(cli: Cli, tmp_path: Path) -> None:
+    """The record is looked at first: no model needs to load for this answer."""
+    missing = tmp_path / "nothing"
+    assert_one_line(cli("predict", "--model", tmp_path, missing, "--labels", "normal ECG"), str(missing))
+
+
+def test_truncated_and_altered_records(record: Path, cli: Cli, tmp_path: Path) -> None:
+    for suffix in (".hea", ".dat"):
+        shutil.copy(record.with_suffix(suffix), tmp_path)
+    signal = tmp_path / "one.dat"
+    samples = bytearray(signal.read_bytes())
+    signal.write_bytes(samples[:-1000])
+    command = ("predict", "--model", tmp_path, tmp_path / "one", "--labels", "normal ECG")
+    assert_one_line(cli(*command), "one")
+    samples[700] ^= 1
+    signal.write_bytes(samples)
+    assert_one_line(cli(*command), "one", "checksum")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("list", "nope"), ("nope", "models")),
+        (("nope",), ("nope",)),
+        (("list", "models", "--nope"), ("--nope",)),
+        (("predict", "--labels", "a", "record"), ("--model",)),
+        (("predict", "--model", "m", "record", "--labels", " , "), ("label",)),
+        (("quickstart", "--output", "out", "--dataset", "nope"), ("nope", "ptbxl")),
+    ],
+)
+def test_impossible_commands(arguments: tuple[str, ...], words: tuple[str, ...], cli: Cli) -> None:
+    assert_one_line(cli(*arguments), *words)
+
+
+@pytest.mark.slow
+def test_no_classifier_and_bad_labels(pretrained: Path, record: Path, cli: Cli) -> None:
+    command = ("predict", "--model", pretrained, record, "--device", "cpu")
+    assert_one_line(cli(*command), "no classifier", "--labels")
+    assert_one_line(cli(*command, "--softmax"), "--labels")
+    assert_one_line(cli(*command, "--labels", "a,a"), "twice")
+    assert_one_line(cli(*command, "--labels", "a", "--template", "none"), "{}")

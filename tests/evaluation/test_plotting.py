@@ -205,6 +205,8 @@ def test_results_figure() -> None:
 
 def test_categories() -> None:
     assert categories_of([[1, 0], [0, 1], [1, 1], [0, 0]], ["a", "b"]) == ["a", "b", "several", "none"]
+    labels = [[1, 0], [1, 0], [1, 1], [0, 0]]
+    assert categories_of(labels, ["a", "b"], several=False) == ["a", "a", "b", "none"]  # the rarer of two
 
 
 def test_map_groups_what_is_grouped_and_says_how_many() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from ecg_hf.cli import data, embed, listing, predict, pretrain, quickstart
 from ecg_hf.errors import EcgError
@@ -54,7 +55,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        app(args=None if arguments is None else list(arguments))
+        # Not standalone: usage errors come here too, to be one line like all others. Help is no error.
+        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        if code:
+            sys.exit(code)
+    except TyperException as error:
+        if (
+            type(error).__name__ == "NoArgsIsHelpError"
+        ):  # private in typer; its message is the help, printed already
+            sys.exit(2)
+        typer.echo(f"error: {' '.join(error.format_message().split())}", err=True)
+        sys.exit(2)
+    except typer.Abort:
+        typer.echo("interrupted", err=True)
+        sys.exit(1)
     except EcgError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -108,20 +110,23 @@ def pretrain_command(
         training["max_steps"] = max_steps
     if variant is not None:
         options["variant"] = variant
-    result = pretrain(
-        model,
-        dataset,
-        output,
-        size=size,
-        recipe=recipe,
-        model_options=options,
-        extractor_options={} if normalization is None else {"normalization": normalization},
-        text_model=text_model,
-        max_records=max_records,
-        resume=resume,
-        overwrite=overwrite,
-        **training,
-    )
+    # The trainer prints its log lines on standard output, which belongs to the answer.
+    training.setdefault("disable_tqdm", False)
+    with contextlib.redirect_stdout(sys.stderr):
+        result = pretrain(
+            model,
+            dataset,
+            output,
+            size=size,
+            recipe=recipe,
+            model_options=options,
+            extractor_options={} if normalization is None else {"normalization": normalization},
+            text_model=text_model,
+            max_records=max_records,
+            resume=resume,
+            overwrite=overwrite,
+            **training,
+        )
     if not result.main_process:
         return
     if as_json:

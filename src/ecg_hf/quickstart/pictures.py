@@ -86,7 +86,7 @@ def draw_report(folder: Path, shown: Pictured, *, seed: int = 0) -> Path:
     )
     rows = read_training_log(folder / "pretraining" / "training_log.jsonl")
     points = shown.labels.split != ""
-    names = categories_of(shown.labels.labels[points], shown.labels.class_names)
+    names = categories_of(shown.labels.labels[points], shown.labels.class_names, several=False)
     drawn: list[tuple[str, str, Figure, str]] = [
         (
             "ecg",
@@ -120,7 +120,8 @@ def draw_report(folder: Path, shown: Pictured, *, seed: int = 0) -> Path:
             "tsne",
             "Embeddings",
             plot_embedding_map(shown.embeddings[points], names, title=shown.title, seed=seed),  # type: ignore[index]
-            "t-SNE of the pretrained encoder's embeddings, by label. Distances between clusters mean little.",
+            "t-SNE of the pretrained encoder's embeddings; a record with several labels is named after the rarest. "
+            "Distances between clusters mean little.",
         ),
     ]
     pages = []

@@ -64,7 +64,7 @@ CORPORA = {
         "synthetic-findings",
         "synthetic ECGs (simulated signals and reports)",
         synthetic=True,
-        options={"records": 3000, "sampling_rate": 100},
+        options={"records": 2400, "sampling_rate": 100},
     ),
     "ptbxl": Corpus("ptbxl", "ptbxl-super", "PTB-XL 1.0.3 at 100 Hz", synthetic=False, options={"rate": 100}),
 }

@@ -23,17 +23,23 @@ PCA_COMPONENTS = 50
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "h")
 
 
-def categories_of(labels: npt.ArrayLike, names: Sequence[str]) -> list[str]:
+def categories_of(labels: npt.ArrayLike, names: Sequence[str], *, several: bool = True) -> list[str]:
     """One category per record of a multi-label matrix: its only label, ``several`` or ``none``.
 
     Args:
         labels: 0/1 ``(records, classes)``.
         names: Names of the classes.
+        several: Whether a record with several labels is ``several``; if not, it is named after the rarest of them,
+            the one that says most about it.
     """
     matrix = np.asarray(labels, dtype=bool)
     counts = matrix.sum(axis=1)
-    first = matrix.argmax(axis=1)
-    return [names[i] if n == 1 else SEVERAL if n else NONE for i, n in zip(first, counts, strict=True)]
+    rarity = np.argsort(np.argsort(matrix.sum(axis=0)))
+    rarest = np.where(matrix, rarity, len(names)).argmin(axis=1)
+    return [
+        NONE if n == 0 else SEVERAL if n > 1 and several else names[i]
+        for i, n in zip(rarest, counts, strict=True)
+    ]
 
 
 def embed_in_plane(

@@ -1,10 +1,9 @@
 """Configuration of CG-DMER, with every silence of the paper as a field."""
 
-from __future__ import annotations
-
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -316,7 +315,7 @@ class CgDmerConfig(EcgConfig):
         return self.text_reconstruction_weight > 0.0
 
     @classmethod
-    def preset(cls, size: str, *, variant: str = "full", **overrides: Any) -> CgDmerConfig:
+    def preset(cls, size: str, *, variant: str = "full", **overrides: Any) -> Self:
         """A named size, optionally as one of the ablation variants.
 
         Args:
@@ -333,4 +332,7 @@ class CgDmerConfig(EcgConfig):
             raise ConfigurationError(
                 f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}", value=variant
             )
-        return cls(**{**PRESETS[size], **VARIANTS[variant], **overrides})
+        try:
+            return cls(**{**PRESETS[size], **VARIANTS[variant], **overrides})
+        except StrictDataclassError as error:
+            raise ConfigurationError(f"{cls.__name__}: {' '.join(str(error).split())}") from None

@@ -1,0 +1,98 @@
+"""The quickstart end to end on a small synthetic corpus, and again over its own leftovers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import AutoModel, AutoModelForPreTraining
+
+from ecg_hf.errors import ConfigurationError, ModelFolderError
+from ecg_hf.evaluation import read_embeddings
+from ecg_hf.evaluation.results import read_results
+from ecg_hf.processing import EcgProcessor
+from ecg_hf.quickstart.reload import reload_in_clean_process
+from ecg_hf.quickstart.run import run_quickstart
+from ecg_hf.quickstart.showcase import reconstruct_record
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    folder = tmp_path_factory.mktemp("quickstart")
+    said: list[str] = []
+    run_quickstart(folder, max_steps=3, num_proc=1, source_options={"records": 300}, say=said.append)
+    return folder, said
+
+
+@pytest.mark.slow
+def test_everything_is_there(finished):
+    folder, said = finished
+    results = read_results(folder / "results.json")
+    assert results["dataset"] == "synthetic"
+    rows = {(row["encoder"], row["fraction"]) for row in results["probe"]}
+    assert rows == {(encoder, share) for encoder in ("pretrained", "random") for share in (0.01, 0.1, 1.0)}
+    assert results["zero_shot"]["positives"]
+    assert {"data", "pretrain", "embed", "probe", "zero_shot", "reload"} <= set(results["timings"])
+    for row in results["probe"]:
+        assert row["n_test"] >= max(row["positives"].values())
+    page = (folder / "report.html").read_text()
+    assert "simulat" in page.lower()
+    assert {p.name for p in (folder / "figures").iterdir()} >= {
+        "ecg.png",
+        "losses.png",
+        "results.png",
+        "tsne.png",
+    }
+    card = (folder / "model" / "README.md").read_text()
+    assert "synthetic" in card.lower()
+    assert not any(path.suffix in (".bin", ".pt", ".pth") for path in (folder / "model").iterdir())
+    assert any("largest difference 0.0" in line for line in said)
+
+
+@pytest.mark.slow
+def test_a_second_run_continues_instead_of_starting_again(finished):
+    folder, _ = finished
+    before = (folder / "model" / "model.safetensors").read_bytes()
+    probes = read_results(folder / "results.json")["probe"]
+    run_quickstart(folder, max_steps=3, num_proc=1, source_options={"records": 300}, say=lambda line: None)
+    assert (folder / "model" / "model.safetensors").read_bytes() == before
+    assert json.dumps(read_results(folder / "results.json")["probe"]) == json.dumps(probes)
+
+
+@pytest.mark.slow
+def test_a_damaged_model_does_not_pass_the_reload(finished, tmp_path):
+    folder, _ = finished
+    expected = read_embeddings(folder / "embeddings_pretrained.safetensors")[:2]
+    with pytest.raises(ModelFolderError, match="other embeddings"):
+        reload_in_clean_process(folder / "model", folder / "data", [0, 1], expected + 1e-6, tmp_path)
+
+
+@pytest.mark.slow
+def test_reconstruction_is_in_millivolts(finished):
+    from ecg_hf.data import load_built
+
+    folder, _ = finished
+    row = load_built(folder / "data")[0]
+    model = AutoModelForPreTraining.from_pretrained(folder / "model")
+    shown = reconstruct_record(model, EcgProcessor.from_pretrained(folder / "model"), row)
+    np.testing.assert_allclose(shown.signal_mv, row["ecg"]["signal"], atol=1e-6)
+    visible = np.repeat(~shown.hidden, model.config.patch_size, axis=1)
+    np.testing.assert_allclose(shown.reconstruction_mv[visible], shown.signal_mv[visible], atol=1e-4)
+    assert shown.hidden.mean() == pytest.approx(model.config.mask_ratio, abs=0.01)
+
+
+@pytest.mark.slow
+def test_the_untrained_encoder_is_another_one(finished):
+    folder, _ = finished
+    pretrained, random = (
+        read_embeddings(folder / f"embeddings_{name}.safetensors") for name in ("pretrained", "random")
+    )
+    assert pretrained.shape == random.shape
+    assert not np.allclose(pretrained, random)
+    assert pretrained.shape[1] == AutoModel.from_pretrained(folder / "model").config.hidden_size
+
+
+def test_unknown_data_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="unknown dataset"):
+        run_quickstart(tmp_path / "out", dataset="nothing", say=lambda line: None)
+    assert not (tmp_path / "out").exists()

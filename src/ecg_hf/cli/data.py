@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,6 +56,9 @@ def build_command(
     from ecg_hf.data import build_dataset
 
     options = parse_options(option or [])
+    reserved = sorted(set(inspect.signature(build_dataset).parameters) & set(options))
+    if reserved:
+        raise ConfigurationError(f"{reserved[0]} is no option of a source", value=reserved)
     report = build_dataset(source, data_dir, output, num_proc=num_proc, overwrite=overwrite, **options)
     if as_json:
         print_json(report.to_dict())

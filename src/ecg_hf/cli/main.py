@@ -60,9 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if code:
             sys.exit(code)
     except TyperException as error:
-        if (
-            type(error).__name__ == "NoArgsIsHelpError"
-        ):  # private in typer; its message is the help, printed already
+        if type(error).__name__ == "NoArgsIsHelpError":  # private in typer; the help is printed already
             sys.exit(2)
         typer.echo(f"error: {' '.join(error.format_message().split())}", err=True)
         sys.exit(2)

@@ -28,7 +28,9 @@ def print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) ->
 def quiet_libraries() -> None:
     """Keep the libraries' own progress bars and load reports out of a command's output."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()

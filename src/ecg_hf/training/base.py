@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer
+from transformers import Trainer, TrainerState
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging as library_logging
 
@@ -119,8 +119,18 @@ class EcgTrainer(Trainer):
             newest = newest_complete_checkpoint(self.args.output_dir)
             if newest is None:
                 raise ConfigurationError("no complete checkpoint to resume from", value=self.args.output_dir)
+            state = TrainerState.load_from_json(str(newest / STATE_FILE))
+            if state.global_step >= state.max_steps:
+                return self._restore_finished(newest, state)
             resume_from_checkpoint = str(newest)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def _restore_finished(self, checkpoint: Path, state: TrainerState) -> TrainOutput:
+        """Leave a finished run as it ended: the library's loop looks at ``max_steps`` after a step, one too late."""
+        self.state = state
+        best = state.best_model_checkpoint if self.args.load_best_model_at_end else None
+        self._load_from_checkpoint(best or str(checkpoint))
+        return TrainOutput(state.global_step, 0.0, {})
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # Writing over a checkpoint left by an earlier run must not look complete half-way.

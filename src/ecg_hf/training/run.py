@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, TrainerCallback, TrainerState, set_seed
+from transformers import AutoTokenizer, TrainerCallback, set_seed
 
 from ecg_hf.data import BuildReport, load_built
 from ecg_hf.errors import ConfigurationError, EcgError
@@ -211,15 +211,7 @@ def pretrain(
     )
 
     started = time.perf_counter()
-    finished = (
-        None if checkpoint is None else TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-    )
-    if finished is not None and finished.global_step >= finished.max_steps:
-        # The library's loop looks at max_steps after a step: it would train one more.
-        trainer._load_from_checkpoint(str(checkpoint))
-        trainer.state = finished
-    else:
-        trainer.train(resume_from_checkpoint=checkpoint is not None)
+    trainer.train(resume_from_checkpoint=checkpoint is not None)
     seconds = time.perf_counter() - started
     train_log = [row for row in trainer.state.log_history if "loss" in row]
     evaluation = _evaluation(trainer) if len(validation_rows) else {}

@@ -99,8 +99,8 @@ class EcgPreTrainedModel(PreTrainedModel):
         elif isinstance(module, MaskedTokenHead):
             init.zeros_(module.bias)
         elif isinstance(module, ConvPatchTokenizer):
-            # 0.02 leaves these narrow layers all but linear and every record with nearly the same embedding (cosine
-            # 0.9996 between records), from which a contrastive loss takes thousands of steps to escape.
+            # With 0.02 these narrow layers are all but linear and untrained embeddings of PTB-XL records have a mean
+            # cosine of 0.996 (0.9996 after min-max); with fan-in scale and wider blocks it is 0.94 (0.994).
             for layer in module.modules():
                 if isinstance(layer, nn.Conv1d | nn.Linear):
                     init.normal_(layer.weight, std=layer.weight[0].numel() ** -0.5)

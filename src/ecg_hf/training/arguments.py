@@ -18,7 +18,7 @@ class EcgPreTrainingArguments(TrainingArguments):
     Args:
         exact_accumulation: With ``gradient_accumulation_steps=G``, let contrastive losses see all G
             micro-batches, so that losses and gradients equal one batch of G times the size. Costs one extra
-            forward pass without gradient (about a third more time per step). Nothing changes for G = 1 or for
+            forward pass without gradient. Nothing changes for G = 1 or for
             models without contrastive embeddings.
 
     Defaults that differ from ``TrainingArguments``, and why:

@@ -1,0 +1,1 @@
+"""Views: augmentations of whole batches of ECGs, pure functions of tensors and noise."""

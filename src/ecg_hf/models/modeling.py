@@ -120,6 +120,23 @@ class EcgPreTrainedModel(PreTrainedModel):
         model.freeze_fixed_parameters()
         return loaded
 
+    def token_mask(
+        self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
+    ) -> Tensor | None:
+        """Which tokens of ``last_hidden_state`` hold signal, or None if all do.
+
+        By default tokens are the patches of each lead in turn; models that lay them out differently override this.
+
+        Args:
+            input_values: float ``(batch, leads, samples)``.
+            lead_mask: ``(batch, leads)``: 0 for leads that are missing.
+            sample_mask: ``(batch, samples)``: 0 for padding.
+
+        Returns:
+            bool ``(batch, tokens)`` or None.
+        """
+        return patch_token_mask(input_values, self.config.patch_size, lead_mask, sample_mask)
+
     def check_input_values(self, input_values: Tensor) -> None:
         """Raise a typed error unless ``input_values`` fits the configuration (shapes only, no device sync)."""
         if input_values.ndim != 3 or input_values.shape[1] != self.config.num_leads:
@@ -151,6 +168,17 @@ class EcgForPreTraining(EcgPreTrainedModel):
             rows: First dimension of each tensor; the batch's own if not given.
         """
         return {}
+
+    def after_optimizer_step(self, step: int, total_steps: int) -> None:
+        """Follow an optimiser step, such as by moving a teacher. Nothing by default.
+
+        Called by the trainer on every process after the weights have changed. It depends on its arguments and the
+        weights alone, so that a resumed run does what an uninterrupted one does.
+
+        Args:
+            step: Index of the step just taken, from 0.
+            total_steps: Steps of the whole run.
+        """
 
 
 class EcgForClassification(EcgPreTrainedModel):
@@ -184,12 +212,12 @@ class EcgForClassification(EcgPreTrainedModel):
             sample_mask: ``(batch, samples)``, 0 for padding.
             labels: See :func:`ecg_hf.nn.losses.classification_loss`; the kind is ``config.problem_type``, by
                 default multi-label for floating labels and single-label for integers.
-            kwargs: ``output_hidden_states``, ``output_attentions``.
+            kwargs: Passed to the encoder: its own extra tensors, ``output_hidden_states``, ``output_attentions``.
         """
         outputs: EcgModelOutput = self.base_model(input_values, lead_mask, sample_mask, **kwargs)
         assert outputs.last_hidden_state is not None
         if self.config.classifier_pooling == "attention":
-            mask = patch_token_mask(input_values, self.config.patch_size, lead_mask, sample_mask)
+            mask = self.base_model.token_mask(input_values, lead_mask, sample_mask)
             pooled = self.classifier_pool(outputs.last_hidden_state, mask)
         else:
             pooled = outputs.pooler_output

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ecg_hf.errors import ConfigurationError
@@ -35,6 +36,17 @@ class _OptimizerStep:
     micro: int = -1
 
 
+class _AfterOptimizerStep(TrainerCallback):
+    """Tells the model that the optimiser has moved its weights: teachers follow here."""
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        model = kwargs["model"]
+        if hasattr(model, "after_optimizer_step"):
+            model.after_optimizer_step(state.global_step, state.max_steps)
+
+
 class EcgPreTrainer(EcgTrainer):
     """Pretrains any model that follows :class:`ecg_hf.models.modeling.EcgForPreTraining`.
 
@@ -46,6 +58,7 @@ class EcgPreTrainer(EcgTrainer):
       spread over processes and micro-batches, and a resumed run continues bit for bit. Evaluation seeds by
       batch index, so that its losses are comparable over time.
     * **Exact accumulation**, see :mod:`ecg_hf.training.accumulation`.
+    * **Teachers.** ``model.after_optimizer_step(step, total_steps)`` is called once the weights have moved.
     * **Logs.** Every loss term (``loss_<name>``) and metric of the model's output, as means since the last log
       over steps and processes; ``eval_loss_<name>`` in evaluation. Also in ``training_log.jsonl``.
 
@@ -60,6 +73,7 @@ class EcgPreTrainer(EcgTrainer):
             raise ConfigurationError(
                 f"{type(self).__name__} needs EcgPreTrainingArguments", value=type(self.args)
             )
+        self.add_callback(_AfterOptimizerStep())
         self._step: _OptimizerStep | None = None
         self._accumulation: ExactAccumulation | None = None
         self._has_contrastive_loss = True  # until a first pass shows otherwise

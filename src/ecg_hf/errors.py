@@ -13,6 +13,7 @@ __all__ = [
     "AmbiguousLayoutError",
     "ChecksumMismatch",
     "ConfigurationError",
+    "ConversionError",
     "DatasetBuildError",
     "DownloadError",
     "EcgError",
@@ -136,3 +137,7 @@ class ModelFolderError(EcgError):
 
 class ConfigurationError(EcgError):
     """Options or configuration values that can't work, alone or together."""
+
+
+class ConversionError(EcgError):
+    """An official checkpoint is not what its method's authors publish, or leaves something open."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 from ecg_hf.errors import ConfigurationError
@@ -38,6 +39,7 @@ class MethodSpec:
         multimodal: Whether it has a text tower.
         sizes: Names of its presets, smallest first.
         licence: Licence of weights trained with this package's code from scratch.
+        official_weights: Licence of the authors' weights; None where there are none to convert.
     """
 
     name: str
@@ -49,6 +51,7 @@ class MethodSpec:
     multimodal: bool
     sizes: tuple[str, ...]
     licence: str = "apache-2.0"
+    official_weights: str | None = None
 
     @property
     def module(self) -> str:
@@ -69,6 +72,35 @@ class MethodSpec:
     def load(self, role: ClassRole) -> Any:
         """Import and return the class in a role."""
         return getattr(import_module(self.module_name(role)), self.class_name(role))
+
+    def load_converter(self) -> ModuleType:
+        """Import and return the module that converts the authors' weights: it has ``convert_official``.
+
+        Raises:
+            ConfigurationError: if there are none to convert.
+        """
+        if self.official_weights is None:
+            known = ", ".join(name for name, spec in METHODS.items() if spec.official_weights)
+            raise ConfigurationError(
+                f"{self.name} has no official weights to convert; methods that have: {known}", value=self.name
+            )
+        return import_module(f"ecg_hf.models.{self.module}.conversion_{self.module}")
+
+    def feature_extractor_for(self, config: Any, **options: Any) -> Any:
+        """A feature extractor whose rate, leads and duration are those of ``config``.
+
+        Args:
+            config: Configuration of this method.
+            options: Other fields of the feature extractor.
+        """
+        return self.load("feature_extractor")(
+            **{
+                **options,
+                "sampling_rate": config.sampling_rate,
+                "lead_names": config.lead_names,
+                "duration_s": config.num_samples / config.sampling_rate,
+            }
+        )
 
 
 METHODS: dict[str, MethodSpec] = {

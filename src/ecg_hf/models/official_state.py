@@ -1,0 +1,126 @@
+"""The account a converter keeps of the authors' tensors: every one is taken, known to be needless, or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ecg_hf.errors import ConversionError
+from ecg_hf.models.configuration import EcgConfig
+from ecg_hf.models.registry import ClassRole
+
+__all__ = ["Converted", "OfficialState"]
+
+_SHOWN = 6  # keys of one kind named in a message
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Converted:
+    """What a converter makes of an official checkpoint.
+
+    Attributes:
+        config: Configuration, inferred from the tensors' shapes and the options.
+        state_dict: Weights under the names of the class in ``role``.
+        role: ``model``, ``pretraining`` or ``classification``.
+        notes: What a user of the result should know, such as parts the checkpoint did not have.
+    """
+
+    config: EcgConfig
+    state_dict: dict[str, Tensor]
+    role: ClassRole
+    notes: tuple[str, ...] = ()
+
+
+class OfficialState:
+    """Official tensors by key, with a record of what was asked for.
+
+    Problems are collected instead of raised one by one: :meth:`take` returns zeros where it found nothing that fits,
+    and :meth:`finish` lists everything that is missing, mis-shaped or left over.
+
+    Args:
+        tensors: The checkpoint, flat.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = dict(tensors)
+        self._seen: set[str] = set()
+        self._missing: list[str] = []
+        self._misshaped: list[str] = []
+
+    def keys(self) -> Iterable[str]:
+        """All keys of the checkpoint."""
+        return self._tensors.keys()
+
+    def has(self, prefix: str) -> bool:
+        """Whether a key is, or starts with, ``prefix``."""
+        return any(key.startswith(prefix) for key in self._tensors)
+
+    def count(self, pattern: str) -> int:
+        """Number of consecutive ``i`` from 0 for which ``pattern.format(i)`` starts some key."""
+        number = 0
+        while self.has(pattern.format(number)):
+            number += 1
+        return number
+
+    def shape(self, key: str) -> tuple[int, ...] | None:
+        """Shape of a tensor, or None if there is none of that name. Does not count as taking it."""
+        return tuple(self._tensors[key].shape) if key in self._tensors else None
+
+    def require_shape(self, key: str, dims: int) -> tuple[int, ...]:
+        """Shape of a tensor that sizes are read from.
+
+        Raises:
+            ConversionError: if it is absent or has another number of dimensions: without it nothing else can be said.
+        """
+        shape = self.shape(key)
+        if shape is None or len(shape) != dims:
+            found = "is missing" if shape is None else f"has shape {shape}"
+            raise ConversionError(
+                f"not a checkpoint of this method: {key} {found}; keys begin with {self._first_keys()}",
+                value=key,
+            )
+        return shape
+
+    def take(self, key: str, *shape: int) -> Tensor:
+        """A tensor of the expected shape, in float32 where it is floating."""
+        self._seen.add(key)
+        found = self._tensors.get(key)
+        if found is None:
+            self._missing.append(key)
+        elif tuple(found.shape) != shape:
+            self._misshaped.append(f"{key} is {tuple(found.shape)}, not {shape}")
+        else:
+            return found.float() if found.is_floating_point() else found
+        return torch.zeros(shape)
+
+    def ignore(self, key: str) -> None:
+        """A key that is known and not needed; it may be absent."""
+        self._seen.add(key)
+
+    def finish(self) -> None:
+        """Close the account.
+
+        Raises:
+            ConversionError: Keys are missing, mis-shaped or unexpected; all are counted, the first few of each named.
+        """
+        unexpected = sorted(self._tensors.keys() - self._seen)
+        problems = [
+            f"{len(keys)} {kind}: {'; '.join(keys[:_SHOWN])}{' ...' if len(keys) > _SHOWN else ''}"
+            for kind, keys in (
+                ("missing", self._missing),
+                ("mis-shaped", self._misshaped),
+                ("unexpected", unexpected),
+            )
+            if keys
+        ]
+        if problems:
+            raise ConversionError(
+                f"keys do not fit this method: {' | '.join(problems)}",
+                value={"missing": self._missing, "mis-shaped": self._misshaped, "unexpected": unexpected},
+            )
+
+    def _first_keys(self) -> str:
+        return ", ".join(list(self._tensors)[:3]) or "nothing"

@@ -4,6 +4,7 @@ from ecg_hf.nn.losses.classification import classification_loss
 from ecg_hf.nn.losses.contrastive import info_nce_loss, siglip_loss
 from ecg_hf.nn.losses.disentanglement import orthogonality_loss
 from ecg_hf.nn.losses.masked_tokens import masked_token_loss
+from ecg_hf.nn.losses.nt_xent import nt_xent_loss
 from ecg_hf.nn.losses.reconstruction import normalize_patches, reconstruction_loss
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "info_nce_loss",
     "masked_token_loss",
     "normalize_patches",
+    "nt_xent_loss",
     "orthogonality_loss",
     "reconstruction_loss",
     "siglip_loss",

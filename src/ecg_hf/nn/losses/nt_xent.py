@@ -1,0 +1,43 @@
+"""Contrast of two views of the same records."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ecg_hf.nn.precision import full_precision
+
+__all__ = ["nt_xent_loss"]
+
+
+def nt_xent_loss(
+    first: Tensor, second: Tensor, *, temperature: float | Tensor, groups: Tensor | None = None
+) -> Tensor:
+    """NT-Xent (SimCLR): each of the ``2 * rows`` vectors finds its partner among all others.
+
+    Unlike :func:`~ecg_hf.nn.losses.info_nce_loss`, which compares one set with the other, vectors of the same view
+    are negatives too. With unrelated vectors of high dimension it starts near ``ln(2 * rows - 1)``.
+
+    Args:
+        first: float ``(..., rows, dim)``; leading dimensions are independent pools.
+        second: float ``(..., rows, dim)``; row i belongs to row i of ``first``.
+        temperature: Divides the cosine similarities.
+        groups: int64 ``(rows,)``: records of one group (one patient) are no negatives of each other. A negative
+            number stands for a group of its own.
+
+    Returns:
+        Mean over the ``2 * rows`` anchors, ``(...)``; in float32 for half-precision inputs.
+    """
+    rows = first.shape[-2]
+    vectors = F.normalize(full_precision(torch.cat([first, second], dim=-2)), dim=-1)
+    logits = vectors @ vectors.transpose(-1, -2) / temperature
+    index = torch.arange(2 * rows, device=logits.device)
+    # Row i's partner is i + rows, and the other way round: the two off-diagonals of distance ``rows``.
+    positive = torch.cat([logits.diagonal(rows, -2, -1), logits.diagonal(-rows, -2, -1)], dim=-1)
+    removed = index[:, None] == index[None, :]
+    if groups is not None:
+        group = torch.cat([groups, groups])
+        same = (group[:, None] == group[None, :]) & (group[:, None] >= 0)
+        removed = removed | (same & (index[:, None] % rows != index[None, :] % rows))
+    return (logits.masked_fill(removed, -torch.inf).logsumexp(-1) - positive).mean(-1)

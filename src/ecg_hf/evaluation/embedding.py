@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,10 @@ __all__ = ["embed_dataset", "read_embeddings", "write_embeddings"]
 
 Embeddings = npt.NDArray[np.float32]
 
+Encoded = TypeVar("Encoded", bound=Sized)
+
 PROJECTED = "projected"
+OTHER_CONTENT = "file holds embeddings of another model, preprocessing or dataset (overwrite to replace it)"
 
 # Records per part file: a kill costs at most this much work.
 PART_RECORDS = 4096
@@ -97,38 +100,27 @@ def embed_dataset(
     path: Path | None = None
     metadata: dict[str, str] = {}
     if output is not None or cache_dir is not None:
-        metadata = {
-            "model": fingerprint_model(model),
-            "preprocessing": fingerprint_preprocessing(feature_extractor),
-            "data": fingerprint_dataset(dataset, column),
-            "features": features,
-            "records": str(n),
-        }
-        metadata["key"] = _key(metadata)
-        path = (
-            Path(output) if output is not None else Path(cache_dir or ".") / f"{metadata['key']}.safetensors"
-        )
-        if path.is_dir():
-            raise ConfigurationError("the output is a folder, not a file", path=path)
+        metadata = content_metadata(model, feature_extractor, dataset, column, features=features)
+        path = content_path(output, cache_dir, metadata["key"])
         if path.is_file():
             found, stored = _read(path)
             if stored.get("key") == metadata["key"] and len(found) == n:
                 return found
             if not overwrite and output is not None:
-                raise ConfigurationError(
-                    "file holds embeddings of another model, preprocessing or dataset (overwrite to replace it)",
-                    path=path,
-                )
+                raise ConfigurationError(OTHER_CONTENT, path=path)
 
     parts = _Parts(path, metadata.get("key", ""), n)
     rows = parts.resume()
     done = sum(len(part) for part in rows)
     pending: list[Embeddings] = []
     with (
-        _evaluating(model, device) as target,
+        evaluating(model, device) as target,
         tqdm(total=n, initial=done, desc="embedding", unit="record", disable=not progress) as bar,
     ):
-        for embeddings in _run(model, feature_extractor, dataset, column, features, batch_size, target, done):
+        read = _reader(model, features)
+        for embeddings in encode_batches(
+            read, feature_extractor, dataset, column=column, batch_size=batch_size, device=target, start=done
+        ):
             _check_finite(embeddings, done, dataset)
             pending.append(embeddings)
             done += len(embeddings)
@@ -190,9 +182,37 @@ def _read(path: Path) -> tuple[Embeddings, dict[str, str]]:
         raise ConfigurationError("not a readable file of embeddings", path=path) from error
 
 
-def _key(parts: Mapping[str, str]) -> str:
-    text = "\n".join(f"{name}={value}" for name, value in sorted(parts.items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:40]
+def content_metadata(
+    model: nn.Module,
+    feature_extractor: Any,
+    dataset: Dataset | Sequence[Any],
+    column: str,
+    **settings: object,
+) -> dict[str, str]:
+    """What features depend on: digests of model, preprocessing and recordings, ``settings``, and their ``key``."""
+    metadata = {
+        "model": fingerprint_model(model),
+        "preprocessing": fingerprint_preprocessing(feature_extractor),
+        "data": fingerprint_dataset(dataset, column),
+        "records": str(len(dataset)),
+        **{name: str(value) for name, value in settings.items()},
+    }
+    text = "\n".join(f"{name}={value}" for name, value in sorted(metadata.items()))
+    return {**metadata, "key": hashlib.sha256(text.encode()).hexdigest()[:40]}
+
+
+def content_path(
+    output: str | os.PathLike[str] | None, cache_dir: str | os.PathLike[str] | None, key: str
+) -> Path:
+    """The file asked for, or the one named by ``key`` in the cache folder.
+
+    Raises:
+        ConfigurationError: if it is a folder.
+    """
+    path = Path(output) if output is not None else Path(cache_dir or ".") / f"{key}.safetensors"
+    if path.is_dir():
+        raise ConfigurationError("the output is a folder, not a file", path=path)
+    return path
 
 
 class _Parts:
@@ -238,7 +258,7 @@ class _Parts:
 
 
 @contextmanager
-def _evaluating(model: nn.Module, device: str | torch.device | None) -> Iterator[torch.device]:
+def evaluating(model: nn.Module, device: str | torch.device | None) -> Iterator[torch.device]:
     """Evaluation mode on ``device``, both undone afterwards."""
     import torch
 
@@ -258,30 +278,28 @@ def _evaluating(model: nn.Module, device: str | torch.device | None) -> Iterator
             module.training = training[name]
 
 
-def _run(
-    model: nn.Module,
+def encode_batches(
+    read: Callable[[dict[str, torch.Tensor]], Encoded],
     feature_extractor: Any,
     dataset: Dataset | Sequence[Any],
+    *,
     column: str,
-    features: str,
     batch_size: int,
     device: torch.device,
-    start: int,
-) -> Iterator[Embeddings]:
-    """Embeddings batch by batch; one thread prepares the next batch meanwhile."""
+    start: int = 0,
+) -> Iterator[Encoded]:
+    """``read`` of every batch in order, from record ``start`` on; one thread prepares the next batch meanwhile.
+
+    ``read`` gets the feature extractor's tensors on ``device`` and runs in inference mode.
+    """
     import torch
 
-    function = getattr(model, "get_ecg_features", None) if features == PROJECTED else model
-    if function is None:
-        raise ConfigurationError(f"{type(model).__name__} is no dual encoder: it has no get_ecg_features")
-    accepted = _accepted_arguments(function if features == PROJECTED else model.forward)
     fetch = _fetcher(dataset, column)
     batches = [range(i, min(i + batch_size, len(dataset))) for i in range(start, len(dataset), batch_size)]
 
     def prepare(rows: range) -> dict[str, torch.Tensor]:
         inputs = feature_extractor(**fetch(rows), return_tensors="pt")
-        tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
-        return {name: value for name, value in tensors.items() if accepted is None or name in accepted}
+        return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         upcoming = pool.submit(prepare, batches[0]) if batches else None
@@ -292,18 +310,41 @@ def _run(
             upcoming = pool.submit(prepare, batches[position + 1]) if more else None
             # Entered per batch: a generator must not leave its consumer in inference mode.
             with torch.inference_mode():
-                result = function(**inputs)
-                kept = result if features == PROJECTED else _output(result, features)
-                embeddings = kept.float().cpu().numpy()
-            if embeddings.ndim != 2 or len(embeddings) != len(rows):
+                encoded = read(inputs)
+            if len(encoded) != len(rows):
                 raise ConfigurationError(
-                    f"model gave {features} of shape {embeddings.shape} for {len(rows)} records",
-                    value=embeddings.shape,
+                    f"the model gave {len(encoded)} rows for {len(rows)} records", value=len(encoded)
                 )
-            yield embeddings
+            yield encoded
 
 
-def _output(result: Any, features: str) -> torch.Tensor:
+def _reader(model: nn.Module, features: str) -> Callable[[dict[str, torch.Tensor]], Embeddings]:
+    """What :func:`embed_dataset` keeps of a batch: one vector per record."""
+    function = getattr(model, "get_ecg_features", None) if features == PROJECTED else model
+    if function is None:
+        raise ConfigurationError(f"{type(model).__name__} is no dual encoder: it has no get_ecg_features")
+    names = accepted_arguments(function if features == PROJECTED else model.forward)
+
+    def read(inputs: dict[str, torch.Tensor]) -> Embeddings:
+        result = function(**accepted(inputs, names))
+        kept = result if features == PROJECTED else output_field(result, features)
+        embeddings: Embeddings = kept.float().cpu().numpy()
+        if embeddings.ndim != 2:
+            raise ConfigurationError(
+                f"model gave {features} of shape {embeddings.shape}, one vector per record is wanted",
+                value=embeddings.shape,
+            )
+        return embeddings
+
+    return read
+
+
+def output_field(result: Any, features: str) -> torch.Tensor:
+    """The field ``features`` of a model's output.
+
+    Raises:
+        ConfigurationError: if it has none.
+    """
     value = result.get(features) if isinstance(result, Mapping) else getattr(result, features, None)
     if value is None:
         raise ConfigurationError(f"the model's output has no {features!r}", value=features)
@@ -311,13 +352,18 @@ def _output(result: Any, features: str) -> torch.Tensor:
     return tensor
 
 
-def _accepted_arguments(function: Callable[..., Any]) -> frozenset[str] | None:
+def accepted_arguments(function: Callable[..., Any]) -> frozenset[str] | None:
     """Names a model's function takes; None if it takes any."""
     parameters = inspect.signature(function).parameters.values()
     named = frozenset(
         p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"
     )
     return named or None
+
+
+def accepted(inputs: Mapping[str, torch.Tensor], names: frozenset[str] | None) -> dict[str, torch.Tensor]:
+    """Those of ``inputs`` a function with these arguments takes."""
+    return {name: value for name, value in inputs.items() if names is None or name in names}
 
 
 def _fetcher(dataset: Dataset | Sequence[Any], column: str) -> Any:

@@ -216,3 +216,34 @@ def test_bytes_that_do_not_fit_the_shape_are_found_at_opening():
     broken = datasets.Dataset.from_list([{"ecg": s} for s in stored])
     with pytest.raises(SignalError, match="row 1"):
         BatchDecoder(broken)
+
+
+def with_peaks(peaks: list[list[int] | None], rates: list[float]) -> datasets.Dataset:
+    features = datasets.Features({"ecg": Ecg(), "r_peaks": datasets.List(datasets.Value("int32"))})
+    rows = [
+        {"ecg": record(i, rate=rate), "r_peaks": p}
+        for i, (p, rate) in enumerate(zip(peaks, rates, strict=True))
+    ]
+    pieces = [datasets.Dataset.from_list(rows[i : i + 2], features=features) for i in range(0, len(rows), 2)]
+    return datasets.concatenate_datasets(pieces)
+
+
+def test_known_r_peaks_come_with_their_rows() -> None:
+    dataset = with_peaks([[3, 50], [], [7], None, [1, 2, 119]], [100.0] * 5)
+    peaks = decode_batch(dataset, [4, 1, 3, 0]).r_peaks
+    assert [p.tolist() for p in peaks] == [[1, 2, 119], [], [], [3, 50]]
+    assert all(p.dtype == np.int64 for p in peaks)
+    shuffled = dataset.select([2, 0])
+    decoder = pickle.loads(pickle.dumps(BatchDecoder(shuffled)))
+    assert [p.tolist() for p in decoder([1, 0]).r_peaks] == [[3, 50], [7]]
+
+
+def test_known_r_peaks_follow_each_rows_rate() -> None:
+    dataset = with_peaks([[10, 40], [10, 40]], [100.0, 50.0])
+    peaks = decode_batch(dataset, sampling_rate=200).r_peaks
+    assert [p.tolist() for p in peaks] == [[20, 80], [40, 160]]
+
+
+def test_datasets_without_any_r_peak_say_so() -> None:
+    assert decode_batch(with_peaks([[], None], [100.0, 100.0])).r_peaks is None
+    assert decode_batch(dataset_of([record(0)])).r_peaks is None

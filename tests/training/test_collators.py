@@ -56,6 +56,25 @@ def test_cached_signals_equal_decoded_ones(built: Dataset, extractor: EcgFeature
     torch.testing.assert_close(rounded, fresh["input_values"], rtol=1e-3, atol=1e-3)
 
 
+class PeakExtractor(EcgFeatureExtractor):
+    wants_r_peaks = True
+
+
+def test_known_r_peaks_reach_the_model_on_every_path(built: Dataset) -> None:
+    extractor = PeakExtractor(sampling_rate=50)
+    collate = EcgCollator(extractor)
+    fast = collate(BatchedEcgDataset(built).__getitems__(INDICES))["r_peaks"]
+    for row, index in zip(fast, INDICES, strict=True):
+        ecg, known = built[index]["ecg"], np.asarray(built[index]["r_peaks"])
+        expected = np.unique(np.rint(known * 50 / ecg["sampling_rate"]).astype(int))
+        expected = expected[expected < 500]
+        assert row[row >= 0].tolist() == expected.tolist()
+        assert expected.size > 3
+    assert torch.equal(collate([built[index] for index in INDICES])["r_peaks"], fast)
+    cached = BatchedEcgDataset(built, cache_with=extractor)
+    assert torch.equal(collate(cached.__getitems__(INDICES))["r_peaks"], fast)
+
+
 def decoded(signal: np.ndarray, lead_mask: np.ndarray, lengths: list[int]) -> DecodedBatch:
     return DecodedBatch(signal, lead_mask, np.asarray(lengths), 50.0, STANDARD_LEADS)
 

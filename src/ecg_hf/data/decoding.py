@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from ecg_hf.data.feature import Ecg, is_ecg_column
 from ecg_hf.data.storage import Layout, StoredColumn
+from ecg_hf.data.stored_peaks import StoredPeaks
 from ecg_hf.errors import ConfigurationError, SamplingRateError
 from ecg_hf.signal.leads import STANDARD_LEADS, arrange_leads, normalize_lead_names
 from ecg_hf.signal.resampling import resample
@@ -32,6 +33,8 @@ class DecodedBatch:
         lengths: int64 ``(batch,)``, samples of each record before padding.
         sampling_rate: Hertz, one for the batch.
         lead_names: Names of the lead axis.
+        r_peaks: Known R peaks of each record, int64 samples of ``signal``, empty where none are stored; None where
+            no row of the dataset has any.
     """
 
     signal: npt.NDArray[np.float32]
@@ -39,6 +42,7 @@ class DecodedBatch:
     lengths: npt.NDArray[np.int64]
     sampling_rate: float
     lead_names: tuple[str, ...]
+    r_peaks: list[npt.NDArray[np.int64]] | None = None
 
     @property
     def sample_mask(self) -> npt.NDArray[np.bool_]:
@@ -107,9 +111,10 @@ class BatchDecoder:
         self._stored = StoredColumn(self.dataset.data.table.column(self.column))
         indices = self.dataset._indices
         self._rows = None if indices is None else indices.column(0).to_numpy().astype(np.int64)
+        self._peaks = StoredPeaks.of(self.dataset)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_stored", "_rows", "_texts")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_stored", "_rows", "_peaks", "_texts")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -159,8 +164,13 @@ class BatchDecoder:
         layout_ids = self._stored.layout_ids[rows]
         if bool((layout_ids == layout_ids[0]).all()):
             layout = self._stored.layouts[int(layout_ids[0])]
-            return self._convert(layout, *self._stored.read(rows, layout))
-        return self._decode_mixed(rows, layout_ids)
+            batch = self._convert(layout, *self._stored.read(rows, layout))
+        else:
+            batch = self._decode_mixed(rows, layout_ids)
+        if self._peaks is None:
+            return batch
+        rates = np.array([layout.sampling_rate for layout in self._stored.layouts])[layout_ids]
+        return replace(batch, r_peaks=self._peaks.read(rows, batch.sampling_rate / rates))
 
     def _empty(self) -> DecodedBatch:
         layouts = self._stored.layouts

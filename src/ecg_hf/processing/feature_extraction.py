@@ -17,8 +17,22 @@ from ecg_hf.processing.backend import Array, ArrayBackend, NumpyBackend, select_
 from ecg_hf.processing.gaps import MAX_AMPLITUDE, NanPolicy, fill_gaps
 from ecg_hf.processing.inputs import EcgStack, Layout, checked_rate, parse_inputs, stack_inputs, tensor_device
 from ecg_hf.processing.normalization import Normalization, normalize
+from ecg_hf.processing.r_peaks import (
+    KnownPeaks,
+    checked_known_peaks,
+    max_peaks_in,
+    move_r_peaks,
+    r_peak_table,
+)
 from ecg_hf.processing.report import ReportBuilder
-from ecg_hf.processing.windows import Crop, PaddingSide, crop_window, pad_window, window_mask
+from ecg_hf.processing.windows import (
+    Crop,
+    PaddingSide,
+    crop_start,
+    crop_window,
+    pad_window,
+    window_mask,
+)
 from ecg_hf.signal.filtering import MAX_ORDER
 from ecg_hf.signal.leads import LIMB_LEADS, STANDARD_LEADS, normalize_lead_names
 from ecg_hf.signal.resampling import RESAMPLING_METHODS, resampled_length
@@ -76,6 +90,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
     Attributes:
         model_input_names: ``input_values`` float32 ``(batch, leads, samples)`` and ``lead_mask`` int64
             ``(batch, leads)``.
+        wants_r_peaks: Whether the output has ``r_peaks`` too; set by subclasses whose models use them.
 
     Example:
         >>> extractor = EcgFeatureExtractor(sampling_rate=100, normalization="zscore_lead")
@@ -85,6 +100,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
     """
 
     model_input_names: ClassVar[list[str]] = ["input_values", "lead_mask"]
+    wants_r_peaks: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -155,6 +171,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         layout: Layout | None = None,
         return_sample_mask: bool | None = None,
         return_report: bool = False,
+        r_peaks: KnownPeaks | None = None,
     ) -> BatchFeature:
         """Prepare one ECG or a batch.
 
@@ -170,11 +187,15 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
             layout: ``"leads_first"`` or ``"samples_first"``; by default decided by the number of leads.
             return_sample_mask: Override the extractor's setting.
             return_report: Add a :class:`~ecg_hf.processing.report.ProcessingReport` under ``"report"``.
+            r_peaks: Sample indices of each record's R peaks at the rate it comes in, ``None`` or nothing for a
+                record in which they are to be detected. Used if the extractor ``wants_r_peaks``.
 
         Returns:
             ``input_values`` float32 ``(batch, leads, samples)``; ``lead_mask`` int64 ``(batch, leads)``, 0 for
             leads that were neither recorded nor derivable; ``sample_mask`` int64 ``(batch, samples)``, 0 for
-            padding, see the extractor's ``return_sample_mask``; if asked for, ``report``.
+            padding, see the extractor's ``return_sample_mask``; if the extractor ``wants_r_peaks``, ``r_peaks``
+            int64 ``(batch, 4 per second)``, ascending samples of ``input_values``, then -1; if asked for,
+            ``report``.
 
         Raises:
             EcgError: a subclass naming what is wrong with the input.
@@ -199,7 +220,8 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
             for part in self._split(stack, backend, report)
         ]
         n_samples = self.n_samples or max(self._resampled_length(stack) for stack in stacks)
-        prepared = [self._prepare(stack, n_samples, backend, report) for stack in stacks]
+        known = checked_known_peaks(r_peaks, n_records) if self.wants_r_peaks else None
+        prepared = [self._prepare(stack, n_samples, backend, report, known) for stack in stacks]
 
         features: dict[str, Any] = {
             "input_values": _in_order([p[0] for p in prepared], stacks, backend),
@@ -210,6 +232,10 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         sample_mask = _in_order([p[2] for p in prepared], stacks, NumpyBackend())
         if return_sample_mask or (return_sample_mask is None and not sample_mask.all()):
             features["sample_mask"] = backend.constant(sample_mask)
+        if known is not None:
+            features["r_peaks"] = backend.constant(
+                _in_order([p[3] for p in prepared], stacks, NumpyBackend())
+            )
         features.update(self.extra_features(features))
         if str(getattr(return_tensors, "value", return_tensors)) == "np":
             features = {key: backend.to_numpy(value) for key, value in features.items()}
@@ -222,7 +248,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         """More model inputs computed from the finished ones; for subclasses.
 
         Args:
-            features: ``input_values``, ``lead_mask`` and possibly ``sample_mask``, numpy or torch.
+            features: ``input_values``, ``lead_mask`` and possibly ``sample_mask`` and ``r_peaks``, numpy or torch.
 
         Returns:
             Arrays whose first axis is the batch.
@@ -230,8 +256,13 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         return {}
 
     def _prepare(
-        self, stack: EcgStack, n_samples: int, backend: ArrayBackend, report: ReportBuilder | None
-    ) -> tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        self,
+        stack: EcgStack,
+        n_samples: int,
+        backend: ArrayBackend,
+        report: ReportBuilder | None,
+        known: list[npt.NDArray[np.int64]] | None,
+    ) -> tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """All steps after unit conversion, for one stack; see the class docstring for their order."""
         n_records = len(stack.positions)
         recorded = stack.signal if stack.extremes else self._without_gaps(stack, backend, report)
@@ -261,7 +292,9 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         if report is not None and signal.shape[-1] != n_samples:
             code = "cropped" if signal.shape[-1] > n_samples else "padded"
             report.add(stack.positions, code, f"{signal.shape[-1]} to {n_samples} samples")
+        start = crop_start(signal.shape[-1], n_samples, self.crop)
         signal = crop_window(signal, n_samples, self.crop)
+        peaks = self._r_peaks(signal, start, n_samples, stack, known, backend)
         sample_mask = window_mask(signal.shape[-1], n_samples, self.padding_side)
         if self.pad_before_normalization:
             signal = pad_window(signal, n_samples, self.padding_side, self.padding_value, backend)
@@ -272,7 +305,28 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         signal = pad_window(signal, n_samples, self.padding_side, self.padding_value, backend)
         if self.clip is not None:
             signal = signal.clip(-self.clip, self.clip)
-        return signal, lead_mask.astype(np.int64), np.tile(sample_mask, (n_records, 1))
+        return signal, lead_mask.astype(np.int64), np.tile(sample_mask, (n_records, 1)), peaks
+
+    def _r_peaks(
+        self,
+        signal: Array,
+        start: int,
+        n_samples: int,
+        stack: EcgStack,
+        known: list[npt.NDArray[np.int64]] | None,
+        backend: ArrayBackend,
+    ) -> npt.NDArray[np.int64]:
+        """Table of R peaks in samples of the output, of one stack as it is before normalisation and padding."""
+        rate = float(self.sampling_rate)
+        if known is None:
+            return np.zeros((len(stack.positions), 0), np.int64)
+        own = [
+            move_r_peaks(known[position], stack.sampling_rate, rate, start) for position in stack.positions
+        ]
+        width = max_peaks_in(n_samples, rate)
+        table = r_peak_table(backend.to_numpy(signal), rate, self.lead_names, max_peaks=width, known=own)
+        before = max(n_samples - signal.shape[-1], 0) if self.padding_side == "left" else 0
+        return np.where(table >= 0, table + before, table)
 
     def _split(
         self, stack: EcgStack, backend: ArrayBackend, report: ReportBuilder | None

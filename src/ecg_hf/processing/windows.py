@@ -9,18 +9,23 @@ import numpy.typing as npt
 
 from ecg_hf.processing.backend import Array, ArrayBackend
 
-__all__ = ["Crop", "PaddingSide", "crop_window", "pad_window", "window_mask"]
+__all__ = ["Crop", "PaddingSide", "crop_start", "crop_window", "pad_window", "window_mask"]
 
 Crop = Literal["start", "center"]
 PaddingSide = Literal["right", "left"]
 
 
+def crop_start(length: int, n_samples: int, crop: Crop) -> int:
+    """First sample that :func:`crop_window` keeps of ``length``."""
+    surplus = max(length - n_samples, 0)
+    return 0 if crop == "start" else surplus // 2
+
+
 def crop_window(signal: Array, n_samples: int, crop: Crop) -> Array:
     """At most ``n_samples`` samples of ``(..., samples)``, from the start or the middle. A view."""
-    surplus = signal.shape[-1] - n_samples
-    if surplus <= 0:
+    if signal.shape[-1] <= n_samples:
         return signal
-    offset = 0 if crop == "start" else surplus // 2
+    offset = crop_start(signal.shape[-1], n_samples, crop)
     return signal[..., offset : offset + n_samples]
 
 

@@ -49,6 +49,7 @@ def extract_features(
         lead_names=decoded.lead_names,
         layout="leads_first",
         return_tensors="pt",
+        r_peaks=decoded.r_peaks,
     )
     return _without_full_masks(dict(features)) if drop_full_masks else dict(features)
 
@@ -64,7 +65,9 @@ class EcgCollator:
         feature_extractor: The model's feature extractor.
 
     Takes an :class:`~ecg_hf.training.batches.EcgBatch` (fast) or a list of canonical rows, decoded by the
-    ``Ecg`` feature; a ``labels`` entry of the rows is not for pretraining and is left out.
+    ``Ecg`` feature; a ``labels`` entry of the rows is not for pretraining and is left out. Known R peaks go to the
+    feature extractor; those of a list of rows must be at the rate the rows' ``ecg`` has, which a column cast to
+    another rate does not see to (an ``EcgBatch`` does).
     """
 
     def __init__(self, feature_extractor: EcgFeatureExtractor) -> None:
@@ -74,7 +77,8 @@ class EcgCollator:
         """Model inputs of one batch."""
         if isinstance(rows, Sequence):
             ecgs = [row["ecg"] for row in rows]
-            features = dict(self.feature_extractor(ecgs, return_tensors="pt"))
+            peaks = [row.get("r_peaks") for row in rows]
+            features = dict(self.feature_extractor(ecgs, return_tensors="pt", r_peaks=peaks))
         elif rows.decoded is None:
             features = dict(rows.features)
         else:

@@ -128,15 +128,15 @@ def test_the_model_is_told_after_each_optimizer_step(tmp_path: Path, accumulatio
     told: list[tuple[int, int, float]] = []
 
     def follow(step: int, total_steps: int) -> None:
-        told.append((step, total_steps, float(trainer.model.ecg[0].weight.sum())))
+        told.append((step, total_steps, float(trainer.model.ecg[0].weight.detach().sum())))
 
     trainer = toy_trainer(
         tmp_path, max_steps=3, per_device_train_batch_size=4, gradient_accumulation_steps=accumulation
     )
-    start = float(trainer.model.ecg[0].weight.sum())
+    start = float(trainer.model.ecg[0].weight.detach().sum())
     trainer.model.after_optimizer_step = follow
     trainer.train()
     assert [(step, total) for step, total, _ in told] == [(0, 3), (1, 3), (2, 3)]
     weights = [start, *(weight for _, _, weight in told)]
     assert len(set(weights)) == 4
-    assert weights[-1] == float(trainer.model.ecg[0].weight.sum())
+    assert weights[-1] == float(trainer.model.ecg[0].weight.detach().sum())

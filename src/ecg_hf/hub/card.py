@@ -30,6 +30,7 @@ class CardContext:
         results: Content of a ``results.json``.
         repo: Where the model will be found; a placeholder if it is not on the Hub yet.
         synthetic: Whether the data are simulated.
+        weights_licence: Licence of the weights; the method's own for weights trained with this package if not given.
         extra: Further front matter.
     """
 
@@ -40,6 +41,7 @@ class CardContext:
     results: dict[str, Any] = field(default_factory=dict)
     repo: str = "path/to/this/folder"
     synthetic: bool = False
+    weights_licence: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -81,7 +83,7 @@ def write_model_card(folder: str | Path, model: Any, feature_extractor: Any, con
         or "Not recorded.",
         results_text=_results_text(context.results),
         resampled=_resampled_unit(context.results),
-        licence=spec.licence,
+        licence=context.weights_licence or spec.licence,
         data_licence=context.data_licence,
         citation=str(source.get("citation", "")).strip(),
     )
@@ -110,7 +112,7 @@ def _card_source(spec: MethodSpec) -> tuple[dict[str, Any], str]:
 def _front_matter(spec: MethodSpec, source: dict[str, Any], context: CardContext) -> ModelCardData:
     data = ModelCardData(
         model_name=context.model_name,
-        license=spec.licence,
+        license=context.weights_licence or spec.licence,
         library_name=source.get("library_name", "transformers"),
         tags=list(source.get("tags", [])) + (["synthetic-data"] if context.synthetic else []),
         eval_results=_eval_results(context) or None,

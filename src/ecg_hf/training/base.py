@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +10,15 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerState
 from transformers.trainer_utils import TrainOutput
-from transformers.utils import logging as library_logging
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.models.quiet import without_progress_bars
 from ecg_hf.training.checkpoints import STATE_FILE, discard_incomplete_checkpoints, newest_complete_checkpoint
 from ecg_hf.training.training_log import TrainingLog
 
 __all__ = ["EcgTrainer"]
 
 Batch = dict[str, Any]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's progress bars: one for each file of each checkpoint, across ours."""
-    enabled = library_logging.is_progress_bar_enabled()
-    library_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            library_logging.enable_progress_bar()
 
 
 def _leave_process_group() -> None:
@@ -145,7 +131,7 @@ class EcgTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        with _quiet():
+        with without_progress_bars():
             super()._save(output_dir, state_dict)
         if not self.args.should_save:
             return

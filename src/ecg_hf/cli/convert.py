@@ -1,0 +1,60 @@
+"""``ecg-hf convert``: official checkpoints to model folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ecg_hf.cli.output import print_json, quiet_libraries
+from ecg_hf.errors import ConfigurationError
+
+__all__ = ["PASS_THROUGH", "convert_command"]
+
+PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def _conversion_options(arguments: Sequence[str], model: str) -> dict[str, int]:
+    """``--num-attention-heads 16`` and what else the method's converter may have to be told: whole numbers."""
+    from ecg_hf.hub.converting import converter_options
+
+    known = converter_options(model)
+    options: dict[str, int] = {}
+    remaining = iter(arguments)
+    for argument in remaining:
+        flag, equals, value = argument.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if not flag.startswith("--") or name not in known:
+            offered = ", ".join("--" + option.replace("_", "-") for option in known) or "none"
+            raise ConfigurationError(f"no such option: {argument}; {model} has: {offered}", value=argument)
+        value = value if equals else next(remaining, "")
+        if not value.isdecimal():
+            raise ConfigurationError(f"{flag} needs a whole number, got {value!r}", value=value)
+        options[name] = int(value)
+    return options
+
+
+def convert_command(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="Method, see 'ecg-hf list models'.")],
+    source: Annotated[Path, typer.Argument(help="The authors' file: safetensors, or written by torch.save.")],
+    target: Annotated[Path, typer.Argument(help="Model folder to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
+) -> None:
+    """Convert the authors' weights; tensors only are read, code in the file is never run.
+
+    What shapes can't tell is asked for, such as --num-attention-heads 16.
+    """
+    options = _conversion_options(context.args, model)
+    quiet_libraries()
+    from ecg_hf.hub.converting import convert_checkpoint
+
+    report = convert_checkpoint(model, source, target, overwrite=overwrite, **options)
+    if as_json:
+        print_json(asdict(report))
+    else:
+        typer.echo(report.summary())

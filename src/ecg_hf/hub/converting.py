@@ -1,0 +1,182 @@
+"""From an official checkpoint to a complete model folder."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ecg_hf.errors import ConfigurationError, ConversionError
+from ecg_hf.hub.card import CardContext, write_model_card
+from ecg_hf.hub.official_checkpoint import OfficialCheckpoint, read_official_checkpoint
+from ecg_hf.models.official_state import Converted, OfficialState
+from ecg_hf.models.quiet import without_progress_bars
+from ecg_hf.models.registry import MethodSpec, get_method
+
+__all__ = ["ConversionReport", "convert_checkpoint", "converter_options"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionReport:
+    """What a conversion did.
+
+    Attributes:
+        model: Name of the method.
+        model_class: Class of the converted weights.
+        output_dir: The model folder.
+        parameters: Parameters of the model.
+        tensors: Official tensors read.
+        facts: Counters found beside them.
+        ignored: Entries of the checkpoint that are no weights.
+        notes: What a user should know, such as parts the checkpoint did not have.
+        sha256: Of the official file.
+    """
+
+    model: str
+    model_class: str
+    output_dir: str
+    parameters: int
+    tensors: int
+    facts: dict[str, Any]
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...]
+    sha256: str
+
+    def summary(self) -> str:
+        """A few lines for a reader."""
+        lines = [
+            f"{self.model_class} with {self.parameters:,} parameters from {self.tensors} official tensors, "
+            f"in {self.output_dir}"
+        ]
+        if self.ignored:
+            lines.append(f"not weights, left out: {', '.join(self.ignored)}")
+        return "\n".join([*lines, *self.notes])
+
+
+def converter_options(method: str) -> tuple[str, ...]:
+    """Names of what a method's converter may have to be told, such as ``num_attention_heads``."""
+    parameters = inspect.signature(get_method(method).load_converter().convert_official).parameters
+    return tuple(name for name, value in parameters.items() if value.kind is value.KEYWORD_ONLY)
+
+
+def convert_checkpoint(
+    method: str, source: str | Path, target: str | Path, *, overwrite: bool = False, **options: Any
+) -> ConversionReport:
+    """Convert the authors' weights on the user's machine; they are never redistributed.
+
+    Writes configuration, safetensors, preprocessor configuration and a card that names origin and licence, and loads
+    the folder again before it takes its place.
+
+    Args:
+        method: Name in the registry.
+        source: The official file.
+        target: Folder to write.
+        overwrite: Replace a folder that is there.
+        options: See :func:`converter_options`.
+
+    Raises:
+        EcgError: The method has no official weights, the file can't be read safely, its keys or shapes do not fit, or
+            something that shapes can't tell was not given.
+    """
+    spec = get_method(method)
+    converter = spec.load_converter()
+    known = converter_options(method)
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ConfigurationError(
+            f"{method} has no conversion option {unknown[0]}; it has: {', '.join(known) or 'none'}",
+            value=unknown[0],
+        )
+    target = Path(target)
+    if target.exists() and not overwrite:
+        raise ConfigurationError("exists already: overwrite it or choose another folder", path=target)
+    checkpoint = read_official_checkpoint(source, getattr(converter, "ALLOWED_GLOBALS", ()))
+    state = OfficialState(checkpoint.tensors)
+    try:
+        converted: Converted = converter.convert_official(state, **options)
+        state.finish()
+    except ConversionError as error:
+        raise ConversionError(error.message, path=source, value=error.value) from None
+    _check_finite(converted, source)
+
+    model = spec.load(converted.role)(converted.config)
+    model.load_state_dict(converted.state_dict)
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _write_folder(spec, model, converted, checkpoint, Path(source).name, partial)
+        _check_reloads(spec, converted, partial)
+        if overwrite:
+            shutil.rmtree(target, ignore_errors=True)
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return ConversionReport(
+        model=method,
+        model_class=type(model).__name__,
+        output_dir=str(target),
+        parameters=model.num_parameters(),
+        tensors=len(checkpoint.tensors),
+        facts=checkpoint.facts,
+        ignored=checkpoint.ignored,
+        notes=converted.notes,
+        sha256=checkpoint.sha256,
+    )
+
+
+def _check_finite(converted: Converted, source: str | Path) -> None:
+    broken = [
+        key
+        for key, value in converted.state_dict.items()
+        if value.is_floating_point() and not torch.isfinite(value).all()
+    ]
+    if broken:
+        raise ConversionError(
+            f"{len(broken)} tensors are not finite, the first is {broken[0]}", path=source, value=broken
+        )
+
+
+def _write_folder(
+    spec: MethodSpec,
+    model: Any,
+    converted: Converted,
+    checkpoint: OfficialCheckpoint,
+    source: str,
+    folder: Path,
+) -> None:
+    with without_progress_bars():
+        model.save_pretrained(folder)
+    extractor = spec.feature_extractor_for(converted.config)
+    extractor.save_pretrained(folder)
+    provenance = {
+        "origin": f"converted from the authors' checkpoint `{source}`; nothing was trained here",
+        "sha256 of that file": f"`{checkpoint.sha256}`",
+        **{f"checkpoint's {name}": str(value) for name, value in checkpoint.facts.items()},
+        **{f"note {number}": note for number, note in enumerate(converted.notes, start=1)},
+    }
+    context = CardContext(
+        model_name=f"{spec.name}, authors' weights converted",
+        dataset="the authors' pretraining data",
+        data_licence="see the authors' publication",
+        training=provenance,
+        weights_licence=spec.official_weights,
+    )
+    write_model_card(folder, model, extractor, context)
+
+
+def _check_reloads(spec: MethodSpec, converted: Converted, folder: Path) -> None:
+    """Load what was written; every weight must be there and equal."""
+    loaded, info = spec.load(converted.role).from_pretrained(folder, output_loading_info=True)
+    state = loaded.state_dict()
+    wrong = [
+        *info["missing_keys"],
+        *info["unexpected_keys"],
+        *(key for key, value in converted.state_dict.items() if not torch.equal(state[key], value)),
+    ]
+    if wrong:
+        raise ConversionError(f"the converted folder does not load as written: {wrong[0]}", value=wrong)

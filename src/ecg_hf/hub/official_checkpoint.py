@@ -1,0 +1,134 @@
+"""Reading checkpoints as method authors publish them: tensors only, never code.
+
+A ``.safetensors`` file is read as such; everything else by ``torch.load(weights_only=True)``, which refuses to build
+any object but tensors and plain containers. Lightning and other training checkpoints wrap the weights in containers
+next to optimiser states and counters: the weights are taken out, counters are kept as facts, the rest is named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ecg_hf.errors import ConversionError
+
+__all__ = ["OfficialCheckpoint", "read_official_checkpoint"]
+
+# Entries that hold the weights themselves: their names are not part of the keys.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+# Entries of training checkpoints that hold tensors, but no weights.
+_TRAINING_STATE = (
+    "optimizer",
+    "optimizer_state_dict",
+    "optimizer_states",
+    "scaler",
+    "lr_scheduler",
+    "lr_schedulers",
+)
+_PROCESS_PREFIXES = ("module.", "_orig_mod.")  # put there by DistributedDataParallel and torch.compile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OfficialCheckpoint:
+    """A checkpoint, flat.
+
+    Attributes:
+        tensors: By key; nested containers joined with dots.
+        facts: Numbers and short texts found beside them, such as ``epoch``.
+        ignored: Entries that were neither.
+        sha256: Of the file.
+    """
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    sha256: str = ""
+
+
+def read_official_checkpoint(path: str | Path, allowed_globals: Sequence[Any] = ()) -> OfficialCheckpoint:
+    """Read a checkpoint without running any code it may hold.
+
+    Args:
+        path: ``.safetensors`` file, or a file written by ``torch.save``.
+        allowed_globals: Harmless classes the unpickler may build beyond tensors and containers, such as
+            ``argparse.Namespace``. Their content is not looked at.
+
+    Raises:
+        ConversionError: The file is absent, damaged, holds other objects than those, or no tensor.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConversionError("checkpoint not found", path=path)
+    content = (
+        _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path, allowed_globals)
+    )
+    tensors: dict[str, Tensor] = {}
+    facts: dict[str, Any] = {}
+    ignored: list[str] = []
+    _flatten(content, "", tensors, facts, ignored)
+    if not tensors:
+        raise ConversionError("holds no tensors", path=path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return OfficialCheckpoint(_without_process_prefix(tensors), facts, tuple(ignored), digest)
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
+    except (SafetensorError, OSError) as error:
+        raise ConversionError(f"not a safetensors file: {error}", path=path) from None
+
+
+def _load_pickle(path: Path, allowed_globals: Sequence[Any]) -> Any:
+    try:
+        with torch.serialization.safe_globals(list(allowed_globals)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"an object of {found[1]}" if found else "something else than tensors, or is no checkpoint"
+        raise ConversionError(
+            f"refused: the file holds {what}, and building that could run code; ask its authors for a file of plain "
+            "tensors, or re-save the state dict as safetensors where you trust it",
+            path=path,
+            value=found[1] if found else None,
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConversionError(f"not a checkpoint torch can read: {first}", path=path) from None
+
+
+def _flatten(
+    content: Any, prefix: str, tensors: dict[str, Tensor], facts: dict[str, Any], ignored: list[str]
+) -> None:
+    if not isinstance(content, Mapping):
+        ignored.append(prefix.rstrip(".") or type(content).__name__)
+        return
+    for name, value in content.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Tensor):
+            tensors[key] = value
+        elif isinstance(value, Mapping) and key not in _TRAINING_STATE and isinstance(name, str):
+            _flatten(value, "" if key in _WRAPPERS else f"{key}.", tensors, facts, ignored)
+        elif isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) <= 100):
+            facts[key] = value
+        else:
+            ignored.append(key)
+
+
+def _without_process_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in _PROCESS_PREFIXES:
+        if all(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    return tensors

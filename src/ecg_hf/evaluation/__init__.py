@@ -27,6 +27,8 @@ from ecg_hf.evaluation.probe import LinearProbe
 from ecg_hf.evaluation.prompts import load_prompts, prompts_for
 from ecg_hf.evaluation.results import Results, read_results, write_results, zero_shot_row
 from ecg_hf.evaluation.tables import results_markdown
+from ecg_hf.evaluation.token_features import embed_tokens
+from ecg_hf.evaluation.token_store import TokenFeatures, read_tokens
 from ecg_hf.evaluation.zero_shot import ZeroShotResult, cosine_scores, encode_prompts, evaluate_zero_shot
 
 __all__ = [
@@ -42,12 +44,14 @@ __all__ = [
     "PairedResult",
     "ProbeReport",
     "Results",
+    "TokenFeatures",
     "ZeroShotResult",
     "auprc",
     "auroc",
     "bootstrap_auroc",
     "cosine_scores",
     "embed_dataset",
+    "embed_tokens",
     "encode_prompts",
     "evaluate_zero_shot",
     "get_benchmark",
@@ -59,6 +63,7 @@ __all__ = [
     "prompts_for",
     "read_embeddings",
     "read_results",
+    "read_tokens",
     "results_markdown",
     "run_probe_benchmark",
     "score_classes",

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ecg_hf.data.sources.base import Dropped, PhysioNetProject, Plan, Source, SourceInfo
+from ecg_hf.data.sources.code15 import Code15
+from ecg_hf.data.sources.csn import Csn
 from ecg_hf.data.sources.mimic_iv_ecg import MimicIvEcg, assemble_report
 from ecg_hf.data.sources.ptbxl import PtbXl
 from ecg_hf.data.sources.synthetic import Synthetic
@@ -14,6 +16,8 @@ from ecg_hf.errors import ConfigurationError
 
 __all__ = [
     "SOURCES",
+    "Code15",
+    "Csn",
     "Dropped",
     "MimicIvEcg",
     "PhysioNetProject",
@@ -29,7 +33,9 @@ __all__ = [
     "list_sources",
 ]
 
-SOURCES: dict[str, type[Source]] = {cls.info.name: cls for cls in (Synthetic, PtbXl, MimicIvEcg, WfdbFolder)}
+SOURCES: dict[str, type[Source]] = {
+    cls.info.name: cls for cls in (Synthetic, PtbXl, MimicIvEcg, Csn, Code15, WfdbFolder)
+}
 """Every source by name."""
 
 

@@ -10,6 +10,7 @@ from transformers import AutoModel, AutoModelForPreTraining
 from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.evaluation import read_embeddings
 from ecg_hf.evaluation.results import read_results
+from ecg_hf.models.registry import METHODS
 from ecg_hf.processing import EcgProcessor
 from ecg_hf.quickstart.reload import reload_in_clean_process
 from ecg_hf.quickstart.run import run_quickstart
@@ -47,6 +48,21 @@ def test_everything_is_there(finished):
     assert "synthetic" in card.lower()
     assert not any(path.suffix in (".bin", ".pt", ".pth") for path in (folder / "model").iterdir())
     assert any("largest difference 0.0" in line for line in said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"cg-dmer"}))
+def test_every_method_has_a_quickstart(method: str, tmp_path: Path):
+    """The recipe for small machines fits, and card, pictures and reload need nothing a method may lack."""
+    said: list[str] = []
+    results = run_quickstart(
+        tmp_path, model=method, max_steps=2, num_proc=1, source_options={"records": 100}, say=said.append
+    )
+    assert ("zero_shot" in results) == METHODS[method].multimodal
+    assert any("largest difference 0.0" in line for line in said)
+    pictures = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert pictures - {"reconstruction.png"} == {"ecg.png", "losses.png", "results.png", "tsne.png"}
+    assert METHODS[method].title.split(":")[0] in (tmp_path / "model" / "README.md").read_text()
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ecg_hf.evaluation.plotting import (
 )
 from ecg_hf.evaluation.results import Results
 from ecg_hf.quickstart.report import ReportFigure, write_report
-from ecg_hf.quickstart.showcase import reconstruct_record
+from ecg_hf.quickstart.showcase import reconstruct_record, record_millivolts
 from ecg_hf.training.training_log import read_training_log
 
 __all__ = ["Pictured", "draw_report"]
@@ -63,70 +63,12 @@ def draw_report(folder: Path, shown: Pictured, *, seed: int = 0) -> Path:
         shown: What to show.
         seed: Seed of the hidden patches and of the map.
     """
-    figures = folder / "figures"
-    kind = "Synthetic record" if shown.synthetic else "Record"
-    test = shown.labels.rows("test")
-    row = shown.records[int(test[0])]
-    example = reconstruct_record(shown.model, shown.processor, row, seed=seed)
-    share = example.hidden.mean()
-    signal = plot_ecg(
-        example.signal_mv,
-        example.sampling_rate,
-        example.lead_names,
-        layout="rows",
-        reconstruction=example.reconstruction_mv,
-        patch_mask=example.hidden,
-        title=f"{kind} {row['record_id']}: {', '.join(row['labels'])}",
-    )
-    usual = plot_ecg(
-        example.signal_mv,
-        example.sampling_rate,
-        example.lead_names,
-        title=f"{kind} {row['record_id']}: {', '.join(row['labels'])}",
-    )
-    rows = read_training_log(folder / "pretraining" / "training_log.jsonl")
-    points = shown.labels.split != ""
-    names = categories_of(shown.labels.labels[points], shown.labels.class_names, several=False)
-    drawn: list[tuple[str, str, Figure, str]] = [
-        (
-            "ecg",
-            "A test record as usually printed",
-            usual,
-            "25 mm/s and 10 mm/mV; a quarter of the time per lead, lead II below over the whole of it.",
-        ),
-        (
-            "reconstruction",
-            "The same record with what the model made of its hidden patches",
-            signal,
-            f"{share:.0%} of the patches were hidden. Squared error over them is {example.masked_error_vs_zero:.3f} "
-            "of that of predicting zero (1 means nothing learned). A standardised patch is shown at its true mean "
-            "and spread: the shape is the model's, the level is not.",
-        ),
-        (
-            "losses",
-            "Losses during pretraining",
-            plot_losses(rows),
-            "Every term of the loss, in training and on the validation records; the masked error is relative to "
-            "predicting zero.",
-        ),
-        (
-            "results",
-            "Linear probes and zero-shot",
-            plot_results(shown.results, title=shown.title),
-            "Macro AUROC on the test records with 95 % bootstrap intervals, pretrained beside the same architecture "
-            "untrained.",
-        ),
-        (
-            "tsne",
-            "Embeddings",
-            plot_embedding_map(shown.embeddings[points], names, title=shown.title, seed=seed),  # type: ignore[index]
-            "t-SNE of the pretrained encoder's embeddings; a record with several labels is named after the rarest. "
-            "Distances between clusters mean little.",
-        ),
+    pages = [
+        ReportFigure(
+            drawn.title, save_figure(drawn.figure, folder / "figures" / f"{drawn.name}.png"), drawn.caption
+        )
+        for drawn in (*_record_pictures(shown, seed), *_run_pictures(folder, shown, seed))
     ]
-    pages = []
-    for name, title, figure, caption in drawn:
-        pages.append(ReportFigure(title, save_figure(figure, figures / f"{name}.png"), caption))
     return write_report(
         folder / "report.html",
         shown.results,
@@ -134,4 +76,78 @@ def draw_report(folder: Path, shown: Pictured, *, seed: int = 0) -> Path:
         title=f"Quickstart: {shown.title}",
         synthetic=shown.synthetic,
         facts=shown.facts,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Drawn:
+    """A figure with what the page says about it."""
+
+    name: str
+    title: str
+    figure: Figure
+    caption: str
+
+
+def _record_pictures(shown: Pictured, seed: int) -> Iterator[_Drawn]:
+    """A test record, and what the model made of its hidden patches if it predicts patches."""
+    row = shown.records[int(shown.labels.rows("test")[0])]
+    kind = "Synthetic record" if shown.synthetic else "Record"
+    title = f"{kind} {row['record_id']}: {', '.join(row['labels'])}"
+    extractor = getattr(shown.processor, "feature_extractor", shown.processor)
+    yield _Drawn(
+        "ecg",
+        "A test record as usually printed",
+        plot_ecg(
+            record_millivolts(extractor, row["ecg"]),
+            extractor.sampling_rate,
+            extractor.lead_names,
+            title=title,
+        ),
+        "25 mm/s and 10 mm/mV; a quarter of the time per lead, lead II below over the whole of it.",
+    )
+    example = reconstruct_record(shown.model, shown.processor, row, seed=seed)
+    if example is None:
+        return
+    yield _Drawn(
+        "reconstruction",
+        "The same record with what the model made of its hidden patches",
+        plot_ecg(
+            example.signal_mv,
+            example.sampling_rate,
+            example.lead_names,
+            layout="rows",
+            reconstruction=example.reconstruction_mv,
+            patch_mask=example.hidden,
+            title=title,
+        ),
+        f"{example.hidden.mean():.0%} of the patches were hidden. Squared error over them is "
+        f"{example.masked_error_vs_zero:.3f} of that of predicting zero (1 means nothing learned). A standardised "
+        "patch is shown at its true mean and spread: the shape is the model's, the level is not.",
+    )
+
+
+def _run_pictures(folder: Path, shown: Pictured, seed: int) -> Iterator[_Drawn]:
+    """Losses, results and the map of embeddings."""
+    yield _Drawn(
+        "losses",
+        "Losses during pretraining",
+        plot_losses(read_training_log(folder / "pretraining" / "training_log.jsonl")),
+        "Every term of the loss and what else the method measures, in training and on the validation records.",
+    )
+    yield _Drawn(
+        "results",
+        "Linear probes and zero-shot" if "zero_shot" in shown.results else "Linear probes",
+        plot_results(shown.results, title=shown.title),
+        "Macro AUROC on the test records with 95 % bootstrap intervals, pretrained beside the same architecture "
+        "untrained.",
+    )
+    points = shown.labels.split != ""
+    names = categories_of(shown.labels.labels[points], shown.labels.class_names, several=False)
+    yield _Drawn(
+        "tsne",
+        "Embeddings",
+        plot_embedding_map(shown.embeddings[points], names, title=shown.title, seed=seed),  # type: ignore[index]
+        "t-SNE of the pretrained encoder's embeddings; a record with several labels is named after the rarest. "
+        "Distances between clusters mean little.",
     )

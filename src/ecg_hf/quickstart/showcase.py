@@ -12,7 +12,7 @@ import torch
 from ecg_hf.nn.losses.reconstruction import normalize_patches
 from ecg_hf.nn.patching import patchify, unpatchify
 
-__all__ = ["Showcase", "reconstruct_record"]
+__all__ = ["Showcase", "reconstruct_record", "record_millivolts"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,14 +37,15 @@ class Showcase:
     masked_error_vs_zero: float
 
 
-def reconstruct_record(model: Any, processor: Any, row: dict[str, Any], *, seed: int = 0) -> Showcase:
-    """Hide patches of one record and let a pretraining model fill them in.
+def reconstruct_record(model: Any, processor: Any, row: dict[str, Any], *, seed: int = 0) -> Showcase | None:
+    """Hide patches of one record and let a pretraining model fill them in; None if it predicts no patches.
 
     The model predicts each hidden patch in the units of its target. A standardised patch gets its true mean and
     spread back, as is usual for such pictures: what is shown is the predicted shape, not the predicted level.
 
     Args:
-        model: Pretraining model whose output has ``reconstruction`` and ``masked_index``.
+        model: Pretraining model. If it predicts patches, its output has ``reconstruction`` and ``masked_index``, its
+            configuration ``patch_size`` and ``reconstruction_target``.
         processor: Its processor, or its feature extractor if it has no text.
         row: Canonical row: ``ecg`` (decoded) and ``report``.
         seed: Which patches are hidden.
@@ -59,6 +60,8 @@ def reconstruct_record(model: Any, processor: Any, row: dict[str, Any], *, seed:
     with torch.inference_mode():
         output = model(**inputs, **noise)
     model.train(training)
+    if output.reconstruction is None:
+        return None
 
     config = model.config
     values = inputs["input_values"]
@@ -76,7 +79,7 @@ def reconstruct_record(model: Any, processor: Any, row: dict[str, Any], *, seed:
 
     hidden = torch.zeros(patches.shape[1] * patches.shape[2], dtype=torch.bool)
     hidden[output.masked_index[0]] = True
-    signal = _millivolts(extractor, row["ecg"])
+    signal = record_millivolts(extractor, row["ecg"])
     reconstruction = _undo_normalization(values[0].numpy(), unpatchify(filled)[0].numpy(), signal)
     return Showcase(
         signal_mv=signal,
@@ -88,8 +91,8 @@ def reconstruct_record(model: Any, processor: Any, row: dict[str, Any], *, seed:
     )
 
 
-def _millivolts(extractor: Any, ecg: Any) -> npt.NDArray[np.float32]:
-    """The record as the extractor makes it, but without normalisation."""
+def record_millivolts(extractor: Any, ecg: Any) -> npt.NDArray[np.float32]:
+    """The record as the extractor makes it, but without normalisation: float32 ``(leads, samples)``."""
     plain = type(extractor)(**{**extractor.to_dict(), "normalization": "none"})
     signal: npt.NDArray[np.float32] = np.asarray(plain(ecg, return_tensors="np")["input_values"][0])
     return signal

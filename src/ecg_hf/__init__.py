@@ -23,10 +23,18 @@ if TYPE_CHECKING:
         CgDmerForPreTraining,
         CgDmerModel,
     )
+    from ecg_hf.models.core_ecg.configuration_core_ecg import CoreEcgConfig
+    from ecg_hf.models.core_ecg.feature_extraction_core_ecg import CoreEcgFeatureExtractor
+    from ecg_hf.models.core_ecg.modeling_core_ecg import (
+        CoreEcgForEcgClassification,
+        CoreEcgForPreTraining,
+        CoreEcgModel,
+    )
     from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
     from ecg_hf.signal import EcgRecord, read_record
     from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
     from ecg_hf.training.cg_dmer import CgDmerTrainer
+    from ecg_hf.training.core_ecg import CoreEcgTrainer
 
 __version__ = "0.1.0"
 
@@ -52,6 +60,12 @@ __all__ = [
     "CgDmerForPreTraining",
     "CgDmerModel",
     "CgDmerTrainer",
+    "CoreEcgConfig",
+    "CoreEcgFeatureExtractor",
+    "CoreEcgForEcgClassification",
+    "CoreEcgForPreTraining",
+    "CoreEcgModel",
+    "CoreEcgTrainer",
     "Ecg",
     "EcgError",
     "EcgFeatureExtractor",

@@ -117,6 +117,17 @@ METHODS: dict[str, MethodSpec] = {
             multimodal=True,
             sizes=("micro", "tiny", "small", "base"),
         ),
+        MethodSpec(
+            name="core-ecg",
+            class_prefix="CoreEcg",
+            title="CoRe-ECG: contrast of two views and reconstruction in one masked forward",
+            paper="2604.11359",
+            official_code=None,
+            status="re-derived from the abstract and from what readers of the paper report; two masking "
+            "probabilities are theirs, all other values inferred and config fields; no official code or weights",
+            multimodal=False,
+            sizes=("micro", "tiny", "small", "base"),
+        ),
     )
 }
 

@@ -30,11 +30,19 @@ if TYPE_CHECKING:
         CoreEcgForPreTraining,
         CoreEcgModel,
     )
+    from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
+    from ecg_hf.models.ecg_jepa.feature_extraction_ecg_jepa import EcgJepaFeatureExtractor
+    from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
+        EcgJepaForEcgClassification,
+        EcgJepaForPreTraining,
+        EcgJepaModel,
+    )
     from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
     from ecg_hf.signal import EcgRecord, read_record
     from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
     from ecg_hf.training.cg_dmer import CgDmerTrainer
     from ecg_hf.training.core_ecg import CoreEcgTrainer
+    from ecg_hf.training.ecg_jepa import EcgJepaTrainer
 
 __version__ = "0.1.0"
 
@@ -69,6 +77,12 @@ __all__ = [
     "Ecg",
     "EcgError",
     "EcgFeatureExtractor",
+    "EcgJepaConfig",
+    "EcgJepaFeatureExtractor",
+    "EcgJepaForEcgClassification",
+    "EcgJepaForPreTraining",
+    "EcgJepaModel",
+    "EcgJepaTrainer",
     "EcgPreTrainer",
     "EcgPreTrainingArguments",
     "EcgProcessor",

@@ -128,6 +128,18 @@ METHODS: dict[str, MethodSpec] = {
             multimodal=False,
             sizes=("micro", "tiny", "small", "base"),
         ),
+        MethodSpec(
+            name="ecg-jepa",
+            class_prefix="EcgJepa",
+            title="ECG-JEPA (Kim): prediction of a teacher's tokens of hidden patches, with cross-pattern attention",
+            paper="2410.08559",
+            official_code="https://github.com/sehunfromdaegu/ECG_JEPA",
+            status="equal to the official code on its tiny fixture: tokens, loss, gradients, momentum step, masks, "
+            "reduced leads; official checkpoints can be converted",
+            multimodal=False,
+            sizes=("micro", "tiny", "base"),
+            official_weights="mit",
+        ),
     )
 }
 

@@ -77,6 +77,7 @@ class SelfAttention(nn.Module):
         kernel: How queries, keys and values are combined.
         dropout: Dropout on the attention weights.
         bias: Whether the projections have a bias.
+        qkv_bias: Whether those of queries, keys and values have one; as ``bias`` if not given.
 
     Shapes:
         ``(batch, tokens, hidden_size)`` to the same, and the weights where the kernel gives them.
@@ -92,6 +93,7 @@ class SelfAttention(nn.Module):
         kernel: AttentionKernel = eager_attention,
         dropout: float = 0.0,
         bias: bool = True,
+        qkv_bias: bool | None = None,
     ) -> None:
         super().__init__()
         if hidden_size % num_heads:
@@ -100,7 +102,7 @@ class SelfAttention(nn.Module):
         self.dropout = dropout
         self.scaling = (hidden_size // num_heads) ** -0.5
         self.kernel = kernel
-        self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=bias)
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=bias if qkv_bias is None else qkv_bias)
         self.output = nn.Linear(hidden_size, hidden_size, bias=bias)
 
     def forward(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from ecg_hf.nn.attention import AttentionKernel, SelfAttention, eager_attention
+from ecg_hf.nn.drop_path import DropPath
 
 __all__ = ["TransformerBlock", "TransformerStack"]
 
@@ -23,6 +24,8 @@ class TransformerBlock(nn.Module):
         attention_dropout: Dropout on attention weights.
         norm_eps: Epsilon of the layer norms.
         norm_first: Pre-norm (default) or post-norm.
+        qkv_bias: Whether the projections to queries, keys and values have a bias.
+        drop_path: Probability of skipping each of the two branches for a row (stochastic depth).
     """
 
     def __init__(
@@ -36,10 +39,14 @@ class TransformerBlock(nn.Module):
         attention_dropout: float = 0.0,
         norm_eps: float = 1e-5,
         norm_first: bool = True,
+        qkv_bias: bool = True,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm_first = norm_first
-        self.attention = SelfAttention(hidden_size, num_heads, kernel=kernel, dropout=attention_dropout)
+        self.attention = SelfAttention(
+            hidden_size, num_heads, kernel=kernel, dropout=attention_dropout, qkv_bias=qkv_bias
+        )
         self.attention_norm = nn.LayerNorm(hidden_size, eps=norm_eps)
         self.mlp = nn.Sequential(
             nn.Linear(hidden_size, intermediate_size),
@@ -49,18 +56,23 @@ class TransformerBlock(nn.Module):
         )
         self.mlp_norm = nn.LayerNorm(hidden_size, eps=norm_eps)
         self.dropout = nn.Dropout(dropout)
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """``(batch, tokens, hidden_size)`` to the same."""
         if self.norm_first:
             attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask)
-            hidden_states = hidden_states + self.dropout(attended)
-            transformed: Tensor = hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
+            hidden_states = hidden_states + self._branch(attended)
+            transformed: Tensor = hidden_states + self._branch(self.mlp(self.mlp_norm(hidden_states)))
             return transformed
         attended, _ = self.attention(hidden_states, attention_mask)
-        hidden_states = self.attention_norm(hidden_states + self.dropout(attended))
-        normed: Tensor = self.mlp_norm(hidden_states + self.dropout(self.mlp(hidden_states)))
+        hidden_states = self.attention_norm(hidden_states + self._branch(attended))
+        normed: Tensor = self.mlp_norm(hidden_states + self._branch(self.mlp(hidden_states)))
         return normed
+
+    def _branch(self, branch: Tensor) -> Tensor:
+        dropped: Tensor = self.drop_path(self.dropout(branch))
+        return dropped
 
 
 class TransformerStack(nn.Module):
@@ -73,9 +85,19 @@ class TransformerStack(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList([make_block() for _ in range(num_layers)])
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Run all blocks on ``(batch, tokens, hidden_size)``."""
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """Run all blocks on ``(batch, tokens, hidden_size)``.
+
+        Args:
+            hidden_states: The tokens.
+            attention_mask: For the kernel of each block.
+            positions: Broadcastable to the tokens; if given, added to them before every block, to stay.
+        """
         for block in self.blocks:
+            if positions is not None:
+                hidden_states = hidden_states + positions
             if self.gradient_checkpointing and self.training:
                 hidden_states = self._gradient_checkpointing_func(
                     block.__call__, hidden_states, attention_mask

@@ -1,0 +1,154 @@
+"""Cross-pattern attention (CroPA): a token attends to its own lead and to its own moment, and to nothing else.
+
+Tokens lie on a grid of leads x times, numbered lead by lead. In a grid of 8 x 50 a token sees 57 of 400 tokens. Two
+ways to compute the same thing:
+
+* masked: attention over all pairs with a boolean mask, by any kernel that takes one;
+* factorised: scores within each lead and scores within each moment (the token itself counted once), side by side
+  under one softmax. Nothing is computed for pairs that do not attend.
+
+A mask of five dimensions, made by :func:`factorised_cropa_mask`, asks :func:`cropa_kernel` for the second.
+
+Paper: ECG-JEPA (Kim), arXiv 2410.08559. Differs from official code: that has the masked form only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ecg_hf.nn.attention import AttentionKernel
+
+__all__ = [
+    "cropa_kernel",
+    "cropa_mask",
+    "factorised_cropa",
+    "factorised_cropa_mask",
+    "masked_cropa_mask",
+    "restrict_cropa",
+]
+
+
+def cropa_mask(num_leads: int, num_times: int) -> Tensor:
+    """Who may attend to whom: bool ``(leads * times, leads * times)``, symmetric, with the diagonal."""
+    lead = torch.arange(num_leads).repeat_interleave(num_times)
+    time = torch.arange(num_times).repeat(num_leads)
+    return (lead[:, None] == lead[None, :]) | (time[:, None] == time[None, :])
+
+
+def restrict_cropa(mask: Tensor, num_leads: int, num_times: int) -> Tensor:
+    """The mask among the tokens of ``num_times`` moments of each lead, whichever moments these are.
+
+    Moments that are taken out are taken out of all leads, so what is left is a grid again, and rows and columns of
+    the mask depend on how many are left, not on which.
+
+    Args:
+        mask: bool ``(leads * times, leads * times)`` of the whole grid.
+        num_leads: Leads of the grid.
+        num_times: Moments that are left.
+    """
+    grid = mask.unflatten(1, (num_leads, -1)).unflatten(0, (num_leads, -1))
+    return grid[:, :num_times, :, :num_times].flatten(2, 3).flatten(0, 1)
+
+
+def masked_cropa_mask(mask: Tensor, token_mask: Tensor | None) -> Tensor:
+    """A CroPA mask for kernels that take boolean masks.
+
+    Args:
+        mask: bool ``(tokens, tokens)``.
+        token_mask: bool ``(batch, tokens)``; no other token attends to a False one. It still attends to itself, so
+            that no row is left without anything to attend to.
+
+    Returns:
+        bool ``(batch or 1, 1, tokens, tokens)``.
+    """
+    if token_mask is None:
+        return mask[None, None]
+    itself = torch.eye(mask.shape[0], dtype=torch.bool, device=mask.device)
+    return (mask & (token_mask[:, None, :] | itself))[:, None]
+
+
+def factorised_cropa_mask(
+    num_leads: int, num_times: int, token_mask: Tensor | None, device: torch.device
+) -> Tensor:
+    """The mask of :func:`factorised_cropa`.
+
+    Args:
+        num_leads: Leads of the grid.
+        num_times: Times of the grid.
+        token_mask: As in :func:`masked_cropa_mask`.
+        device: Where to make it if there is no ``token_mask``.
+
+    Returns:
+        bool ``(batch or 1, 1, leads, times, times + leads)``: for each token the times of its own lead, then the
+        leads at its own time. The token itself is among the former only.
+    """
+    itself = torch.eye(num_times, dtype=torch.bool, device=device)
+    others = ~torch.eye(num_leads, dtype=torch.bool, device=device)
+    if token_mask is None:
+        present = torch.ones(1, num_leads, num_times, dtype=torch.bool, device=device)
+    else:
+        present = token_mask.unflatten(1, (num_leads, num_times))
+    same_lead = present[:, :, None, :] | itself
+    same_time = present.transpose(1, 2)[:, None, :, :] & others[:, None, :]
+    return torch.cat([same_lead, same_time], dim=-1)[:, None]
+
+
+def factorised_cropa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float) -> Tensor:
+    """Exact CroPA without the pairs that do not attend.
+
+    Per head ``leads * times * (times + leads)`` scores instead of ``(leads * times) ** 2``.
+
+    Args:
+        query: ``(batch, heads, leads * times, dim)``; ``key`` and ``value`` alike.
+        key: See ``query``.
+        value: See ``query``.
+        mask: Of :func:`factorised_cropa_mask`.
+        scaling: Factor on the scores.
+
+    Returns:
+        ``(batch, leads * times, heads, dim)``.
+    """
+    leads, times = mask.shape[2:4]
+    query, key, value = (part.unflatten(2, (leads, times)) for part in (query * scaling, key, value))
+    across = [part.transpose(2, 3) for part in (query, key, value)]
+    same_lead = query @ key.transpose(-1, -2)
+    same_time = (across[0] @ across[1].transpose(-1, -2)).transpose(2, 3)
+    scores = torch.cat([same_lead, same_time], dim=-1)
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    in_lead, in_time = weights.split([times, leads], dim=-1)
+    attended = in_lead @ value + (in_time.transpose(2, 3) @ across[2]).transpose(2, 3)
+    return attended.flatten(2, 3).transpose(1, 2).contiguous()
+
+
+def cropa_kernel(masked: AttentionKernel) -> AttentionKernel:
+    """An attention kernel that takes either form of CroPA mask.
+
+    Args:
+        masked: Kernel for masks of four dimensions, or none.
+    """
+
+    def attend(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        *,
+        dropout: float = 0.0,
+        scaling: float | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        if attention_mask is None or attention_mask.ndim != 5:
+            return masked(
+                module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+            )
+        if dropout:
+            raise ValueError("factorised attention has no dropout on its weights")
+        scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+        return factorised_cropa(query, key, value, attention_mask, scaling), None
+
+    return attend

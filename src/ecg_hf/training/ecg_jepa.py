@@ -1,0 +1,79 @@
+"""Trainer of ECG-JEPA."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.training.trainer import EcgPreTrainer
+
+__all__ = ["EcgJepaTrainer", "cosine_learning_rate"]
+
+_LOWEST = 1e-6  # published: where the warm-up starts and the cosine ends
+
+
+def cosine_learning_rate(step: int, total: int, warmup: int, peak: float, lowest: float) -> float:
+    """Learning rate of a step: linear warm-up, then a cosine that has been running since step 0.
+
+    Because the cosine does not wait for the warm-up, the rate drops a little where the two meet (with 5 % of warm-up
+    from the peak to 99.4 % of it).
+
+    Official code: timm's ``CosineLRScheduler`` with ``warmup_prefix=False``.
+
+    Args:
+        step: From 0.
+        total: Steps of the run.
+        warmup: Steps of the warm-up.
+        peak: Highest rate.
+        lowest: Rate at the start of the warm-up and at the end.
+    """
+    if step < warmup:
+        return lowest + step * (peak - lowest) / warmup
+    done = min(step / max(total, 1), 1.0)
+    return lowest + 0.5 * (peak - lowest) * (1.0 + math.cos(math.pi * done))
+
+
+class EcgJepaTrainer(EcgPreTrainer):
+    """Pretrains :class:`~ecg_hf.models.ecg_jepa.modeling_ecg_jepa.EcgJepaForPreTraining`.
+
+    ``lr_scheduler_type="cosine"`` is the schedule of the official code, :func:`cosine_learning_rate`;
+    ``lr_scheduler_kwargs={"lowest": ...}`` sets its lowest rate (1e-6). Other types are the library's.
+    """
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> LRScheduler:
+        """Make the schedule.
+
+        Raises:
+            ConfigurationError: for settings the cosine does not know.
+        """
+        if getattr(self.args.lr_scheduler_type, "value", self.args.lr_scheduler_type) != "cosine":
+            scheduler: LRScheduler = super().create_scheduler(num_training_steps, optimizer)
+            return scheduler
+        if self.lr_scheduler is None:
+            settings = dict(self.args.lr_scheduler_kwargs or {})
+            lowest = float(settings.pop("lowest", _LOWEST))
+            if settings:
+                raise ConfigurationError(
+                    f"the cosine schedule of ECG-JEPA knows 'lowest' only, not {', '.join(settings)}",
+                    value=settings,
+                )
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            target = self.optimizer if optimizer is None else optimizer
+            factors = [
+                partial(_factor, num_training_steps, warmup, float(group["lr"]), lowest)
+                for group in target.param_groups
+            ]
+            self.lr_scheduler = LambdaLR(target, factors)
+            self._created_lr_scheduler = True  # a second call of train() makes its own
+        return self.lr_scheduler
+
+
+def _factor(total: int, warmup: int, peak: float, lowest: float, step: int) -> float:
+    """What the schedule multiplies a group's own rate by."""
+    return cosine_learning_rate(step, total, warmup, peak, min(lowest, peak)) / peak if peak else 1.0

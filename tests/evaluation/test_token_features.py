@@ -253,9 +253,19 @@ def test_selection_reads_the_chosen_rows() -> None:
     chosen = TokenFeatures(values, mask).select([4, 3, 0]).select([1, 2])
     assert chosen.shape == (2, 2, 3)
     taken, taken_mask = chosen.take(np.array([1, 0]))
-    assert taken.dtype == np.float32
+    assert taken.dtype == np.float16
     np.testing.assert_array_equal(taken, values[[0, 3]])
     np.testing.assert_array_equal(taken_mask, mask[[0, 3]])
+
+
+def test_one_window_of_each_record() -> None:
+    values = np.arange(3 * 4 * 2, dtype=np.float32).reshape(3, 4, 2)
+    mask = np.array([[1, 1, 0, 0], [1, 0, 1, 1], [0, 0, 0, 0]], bool)
+    tokens = TokenFeatures(values, mask, windows=2).select([1, 0, 2])
+    taken, taken_mask = tokens.take(np.array([0, 1]), np.array([1, 0]))
+    np.testing.assert_array_equal(taken, [values[1, 2:], values[0, :2]])
+    np.testing.assert_array_equal(taken_mask, [[True, True], [True, True]])
+    assert tokens.window_mask().tolist() == [[True, True], [True, False], [True, True]]
 
 
 @pytest.mark.parametrize(

@@ -74,11 +74,34 @@ class TokenFeatures:
             chosen = self.rows[chosen]
         return TokenFeatures(self.values, self.mask, self.windows, chosen)
 
-    def take(self, rows: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.float32], BoolArray | None]:
-        """Tokens float32 ``(len(rows), tokens, dim)`` of some records and their mask, copied out of the file."""
+    def take(
+        self, rows: npt.NDArray[np.intp], windows: npt.NDArray[np.intp] | None = None
+    ) -> tuple[npt.NDArray[np.floating[Any]], BoolArray | None]:
+        """Tokens of some records, copied out of the file in their stored type, and their mask.
+
+        Args:
+            rows: Records, ``(n,)``.
+            windows: The window wanted of each of them, ``(n,)``; every window by default.
+
+        Returns:
+            ``(n, tokens, dim)`` and ``(n, tokens)``, of one window or of all.
+        """
         chosen = rows if self.rows is None else self.rows[rows]
-        mask = None if self.mask is None else self.mask[chosen]
-        return self.values[chosen].astype(np.float32), mask
+        if windows is None:
+            return np.asarray(self.values[chosen]), None if self.mask is None else self.mask[chosen]
+        n, tokens, dim = self.values.shape
+        length = tokens // self.windows
+        values = self.values.reshape(n, self.windows, length, dim)[chosen, windows]
+        mask = None if self.mask is None else self.mask.reshape(n, self.windows, length)[chosen, windows]
+        return np.asarray(values), mask
+
+    def window_mask(self) -> BoolArray:
+        """Windows that hold signal, bool ``(records, windows)``; all of a record that has none."""
+        if self.mask is None:
+            return np.ones((len(self), self.windows), np.bool_)
+        there = self.mask.reshape(len(self.values), self.windows, -1).any(-1)
+        chosen: BoolArray = there if self.rows is None else there[self.rows]
+        return chosen | ~chosen.any(axis=1, keepdims=True)
 
 
 def read_tokens(path: str | os.PathLike[str]) -> TokenFeatures:

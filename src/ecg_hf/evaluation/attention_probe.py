@@ -1,0 +1,337 @@
+"""Attention probe: one learnable query reads a frozen encoder's tokens, a linear layer turns it into labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from transformers.utils.logging import tqdm
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc
+from ecg_hf.evaluation.token_store import TokenFeatures
+
+if TYPE_CHECKING:
+    import torch
+
+    from ecg_hf.evaluation.attention_head import QueryHead
+
+__all__ = ["AttentionProbe"]
+
+
+@dataclass(slots=True, eq=False)
+class AttentionProbe:
+    """Attention pooling with one learnable query and a linear layer, trained on frozen tokens.
+
+    The loss is the binary cross-entropy averaged over known labels, the optimiser AdamW at a constant rate. The epoch
+    with the best validation macro AUROC is kept (the first such on a tie); without validation records the last one.
+    Everything random (initial weights, order of records, windows) follows from :attr:`seed`.
+
+    Where tokens consist of several windows, each training record shows one random window per epoch, and a prediction
+    is the mean of the windows' probabilities.
+
+    A class without a known positive, or without a known negative, training record is handled as in
+    :class:`ecg_hf.evaluation.LinearProbe`.
+
+    Attributes:
+        epochs: Passes over the training records.
+        learning_rate: Of AdamW, constant.
+        weight_decay: Of AdamW, on every parameter.
+        batch_size: Records per step; the last, smaller batch is used too.
+        num_heads: Attention heads; the largest smaller number that divides the token's width where this one does not.
+        standardise: Centre and scale every feature by the tokens of the training records.
+        clip_sd: Limit on standardised features.
+        seed: Of everything random.
+        device: Where the head is trained.
+        epoch: The chosen epoch, from 1 (after fitting).
+        validation_auroc: Validation macro AUROC after every epoch (after fitting; empty without validation records).
+        unfitted: Class name -> why it could not be learnt (after fitting).
+
+    Source: frozen evaluation of the ECG-CPC and strategies papers (``main_lite``): one query, 16 heads, AdamW 1e-3
+    with weight decay 1e-3, batch 64, 100 epochs, selection by validation macro AUROC, mean of the windows'
+    probabilities.
+
+    Differs from official code:
+        Features are standardised, because at one learning rate an encoder whose tokens are small or nearly constant,
+        such as an untrained one, would look worse than it is; the linear layer then has a bias, which the constant
+        part of the tokens stands for otherwise. ``standardise=False`` is the published form in both. A random window
+        is one of the evaluation windows, because tokens are computed once; the official crop starts anywhere.
+    """
+
+    epochs: int = 100
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    batch_size: int = 64
+    num_heads: int = 16
+    standardise: bool = True
+    clip_sd: float = 10.0
+    seed: int = 0
+    device: str = "cpu"
+    progress: bool = False
+    epoch: int = field(default=0, init=False)
+    validation_auroc: tuple[float, ...] = field(default=(), init=False)
+    unfitted: dict[str, str] = field(default_factory=dict, init=False)
+    class_names: tuple[str, ...] = field(default=(), init=False)
+    head: QueryHead | None = field(default=None, init=False, repr=False)
+    _centre: torch.Tensor | None = field(default=None, init=False, repr=False)
+    _scale: torch.Tensor | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        for name in ("epochs", "batch_size", "num_heads", "learning_rate", "clip_sd"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(
+                    f"{name} must be positive, got {getattr(self, name)}", value=getattr(self, name)
+                )
+
+    @property
+    def epoch_at_end(self) -> bool:
+        """Whether the chosen epoch is the last of several, so that more might do better."""
+        return self.epochs > 1 and self.epoch == self.epochs
+
+    def fit(
+        self,
+        features: TokenFeatures | npt.ArrayLike,
+        labels: npt.ArrayLike,
+        validation_features: TokenFeatures | npt.ArrayLike | None = None,
+        validation_labels: npt.ArrayLike | None = None,
+        *,
+        class_names: Sequence[str] | None = None,
+    ) -> AttentionProbe:
+        """Train on labelled records, choose the epoch on validation records.
+
+        Args:
+            features: Tokens of the training records, or an array ``(records, tokens, dim)``.
+            labels: 0, 1 or NaN (unknown) ``(records, classes)``.
+            validation_features: Tokens of the validation records.
+            validation_labels: Their labels.
+            class_names: Names for :attr:`unfitted`; ``class_0``... by default.
+
+        Returns:
+            The probe itself.
+
+        Raises:
+            ConfigurationError: if shapes do not fit, no class can be learnt, the epoch cannot be chosen, or the loss
+                is not finite.
+        """
+        import torch
+        from torch.nn import functional as F
+
+        from ecg_hf.evaluation.attention_head import QueryHead
+
+        tokens = _tokens(features)
+        y, known = _labels(labels, len(tokens))
+        fitted = self._fittable(y, known, class_names)
+        validation = self._validation(validation_features, validation_labels, tokens, y.shape[1])
+        self._learn_scale(tokens)
+        head = QueryHead(
+            tokens.shape[2], self.num_heads, y.shape[1], bias=self.standardise, seed=self.seed
+        ).to(self.device)
+        optimizer = torch.optim.AdamW(
+            head.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
+        )
+        targets = torch.from_numpy(np.nan_to_num(y)).to(self.device)
+        weights = torch.from_numpy((known & fitted).astype(np.float32)).to(self.device)
+
+        self.head, self.epoch, self.validation_auroc = head, self.epochs, ()
+        random = np.random.default_rng(self.seed)
+        best, best_state = -np.inf, None
+        windows = tokens.window_mask()
+        with tqdm(total=self.epochs, desc="attention probe", unit="epoch", disable=not self.progress) as bar:
+            for epoch in range(1, self.epochs + 1):
+                head.train()
+                order = random.permutation(len(tokens))
+                # The largest of random numbers over the windows that hold signal: uniform over those.
+                drawn = np.where(windows, random.random(windows.shape), -1.0).argmax(axis=1)
+                total = torch.zeros((), device=self.device)
+                for rows in _batches(order, self.batch_size):
+                    inputs = self._inputs(*tokens.take(rows, drawn[rows]))
+                    losses = F.binary_cross_entropy_with_logits(
+                        head(*inputs), targets[rows], reduction="none"
+                    )
+                    loss = (losses * weights[rows]).sum() / weights[rows].sum().clamp(min=1.0)
+                    optimizer.zero_grad(set_to_none=True)
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                    total += loss.detach()
+                if not bool(torch.isfinite(total)):
+                    raise ConfigurationError(
+                        f"the loss is not finite in epoch {epoch}: look at the features and the learning rate",
+                        value=epoch,
+                    )
+                if validation is not None:
+                    quality = self._quality(*validation, fitted)
+                    self.validation_auroc += (quality,)
+                    if quality > best:
+                        best, self.epoch = quality, epoch
+                        best_state = {name: value.clone() for name, value in head.state_dict().items()}
+                bar.update()
+        if best_state is not None:
+            head.load_state_dict(best_state)
+        head.eval()
+        return self
+
+    def decision_function(self, features: TokenFeatures | npt.ArrayLike) -> FloatArray:
+        """Log-odds float64 ``(records, classes)`` of :meth:`predict_proba`; 0 for the classes in :attr:`unfitted`.
+
+        Raises:
+            ConfigurationError: if the probe was not fitted, or to tokens of another width.
+        """
+        if self.head is None:
+            raise ConfigurationError("the probe has not been fitted")
+        scores = self._log_odds(_tokens(features))
+        scores[:, [name in self.unfitted for name in self.class_names]] = 0.0
+        return scores
+
+    def predict_proba(self, features: TokenFeatures | npt.ArrayLike) -> FloatArray:
+        """Windows' mean probability, float64 ``(records, classes)``; NaN for the classes in :attr:`unfitted`."""
+        probability = 0.5 * (1.0 + np.tanh(0.5 * self.decision_function(features)))
+        probability[:, [name in self.unfitted for name in self.class_names]] = np.nan
+        return probability
+
+    def _fittable(
+        self, y: npt.NDArray[np.float32], known: BoolArray, names: Sequence[str] | None
+    ) -> BoolArray:
+        self.class_names = tuple(names or (f"class_{i}" for i in range(y.shape[1])))
+        if len(self.class_names) != y.shape[1]:
+            raise ConfigurationError(f"{len(self.class_names)} names for {y.shape[1]} classes", value=names)
+        positives, counts = (y == 1).sum(axis=0), known.sum(axis=0)
+        fitted: BoolArray = (positives > 0) & (positives < counts)
+        self.unfitted = {
+            name: f"no {'positive' if positive == 0 else 'negative'} record among {count} for training"
+            for name, positive, count, ok in zip(self.class_names, positives, counts, fitted, strict=True)
+            if not ok
+        }
+        if not fitted.any():
+            raise ConfigurationError(f"no class can be learnt from {len(y)} records: all labels are constant")
+        return fitted
+
+    def _validation(
+        self, features: Any, labels: npt.ArrayLike | None, training: TokenFeatures, n_classes: int
+    ) -> tuple[TokenFeatures, npt.NDArray[np.float32], BoolArray] | None:
+        if features is None and labels is None:
+            return None
+        if features is None or labels is None:
+            raise ConfigurationError("choosing the epoch needs both validation features and labels")
+        tokens = _tokens(features)
+        y, known = _labels(labels, len(tokens))
+        if y.shape[1] != n_classes or tokens.shape[2] != training.shape[2]:
+            raise ConfigurationError(
+                f"validation has {y.shape[1]} classes and tokens of {tokens.shape[2]}, training {n_classes} and "
+                f"{training.shape[2]}",
+                value=(y.shape, tokens.shape),
+            )
+        return tokens, y, known
+
+    def _quality(
+        self, tokens: TokenFeatures, y: npt.NDArray[np.float32], known: BoolArray, fitted: BoolArray
+    ) -> float:
+        """Macro AUROC over the known labels of the classes that can be learnt."""
+        scores = self._log_odds(tokens)
+        columns = np.flatnonzero(fitted)
+        if known.all():
+            areas = auroc(y[:, columns] == 1, scores[:, columns])
+        else:
+            areas = np.array([_area(y[:, k] == 1, scores[:, k], known[:, k]) for k in columns])
+        if not np.isfinite(areas).any():
+            raise ConfigurationError(
+                "the epoch cannot be chosen: no class that can be learnt is defined on the validation records"
+            )
+        return float(np.nanmean(areas))
+
+    def _learn_scale(self, tokens: TokenFeatures) -> None:
+        """Mean and spread of every feature over the tokens that hold signal."""
+        import torch
+
+        self._centre = self._scale = None
+        if not self.standardise:
+            return
+        count = 0.0
+        total, squares = (torch.zeros(tokens.shape[2], dtype=torch.float64) for _ in range(2))
+        shift: torch.Tensor | None = None
+        for rows in _batches(np.arange(len(tokens)), self.batch_size):
+            values, mask = tokens.take(rows)
+            flat = torch.from_numpy(values)[... if mask is None else torch.from_numpy(mask)]
+            flat = flat.reshape(-1, tokens.shape[2]).double()
+            if len(flat) == 0:
+                continue
+            if shift is None:
+                # Around a typical value the sum of squares loses nothing to a large mean.
+                shift = flat.mean(0)
+            count += len(flat)
+            total += (flat - shift).sum(0)
+            squares += (flat - shift).square().sum(0)
+        if shift is None:
+            raise ConfigurationError(f"no token of {len(tokens)} training records holds signal")
+        mean = total / count
+        spread = (squares / count - mean.square()).clamp(min=0.0).sqrt()
+        centre = shift + mean
+        # As in the linear probe: a feature that is constant but for rounding must not be blown up.
+        constant = spread <= 1e-7 * centre.abs().clamp(min=1e-30)
+        self._centre = centre.float().to(self.device)
+        self._scale = torch.where(constant, torch.zeros_like(spread), 1.0 / spread).float().to(self.device)
+
+    def _inputs(
+        self, values: npt.NDArray[Any], mask: BoolArray | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Tokens as the head takes them, float32, and their mask."""
+        import torch
+
+        tokens = torch.from_numpy(values).to(self.device).float()
+        if self._centre is not None and self._scale is not None:
+            tokens = tokens.sub_(self._centre).mul_(self._scale).clamp_(-self.clip_sd, self.clip_sd)
+        return tokens, None if mask is None else torch.from_numpy(mask).to(self.device)
+
+    def _log_odds(self, tokens: TokenFeatures) -> FloatArray:
+        """Log-odds of the mean probability over windows, without leaving the logarithm."""
+        import torch
+
+        assert self.head is not None
+        n, count, dim = tokens.shape
+        expected = self.head.classifier.in_features
+        if dim != expected:
+            raise ConfigurationError(f"the probe was fitted to tokens of {expected}, got {dim}", value=dim)
+        width = tokens.windows
+        self.head.eval()
+        parts = []
+        with torch.inference_mode():
+            for rows in _batches(np.arange(n), self.batch_size):
+                values, mask = tokens.take(rows)
+                values = values.reshape(len(rows) * width, count // width, dim)
+                mask = None if mask is None else mask.reshape(len(rows) * width, count // width)
+                parts.append(self.head(*self._inputs(values, mask)).cpu().double().numpy())
+        logits = np.concatenate(parts).reshape(n, width, -1)
+        if width == 1:
+            return np.asarray(logits[:, 0])
+        absent = ~tokens.window_mask()[:, :, None]
+        yes, no = (
+            np.logaddexp.reduce(np.where(absent, -np.inf, -np.logaddexp(0.0, -sign * logits)), axis=1)
+            for sign in (1.0, -1.0)
+        )
+        return np.asarray(yes - no)
+
+
+def _batches(order: npt.NDArray[np.intp], size: int) -> Iterator[npt.NDArray[np.intp]]:
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _area(truth: BoolArray, scores: FloatArray, known: BoolArray) -> float:
+    return float(auroc(truth[known, None], scores[known, None])[0]) if known.any() else float("nan")
+
+
+def _tokens(features: TokenFeatures | npt.ArrayLike) -> TokenFeatures:
+    return features if isinstance(features, TokenFeatures) else TokenFeatures(np.asarray(features))
+
+
+def _labels(labels: npt.ArrayLike, n: int) -> tuple[npt.NDArray[np.float32], BoolArray]:
+    y = np.asarray(labels, dtype=np.float32)
+    known = ~np.isnan(y)
+    if y.ndim != 2 or 0 in y.shape or len(y) != n or not np.isin(y[known], (0, 1)).all():
+        raise ConfigurationError(
+            f"labels must be 0, 1 or NaN and ({n}, classes), got {y.shape}", value=y.shape
+        )
+    return y, known

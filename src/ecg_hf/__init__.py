@@ -15,6 +15,13 @@ from ecg_hf.registration import install_import_hooks
 if TYPE_CHECKING:
     from ecg_hf.data import Ecg
     from ecg_hf.errors import EcgError
+    from ecg_hf.models.acl_ecg.configuration_acl_ecg import AclEcgConfig
+    from ecg_hf.models.acl_ecg.feature_extraction_acl_ecg import AclEcgFeatureExtractor
+    from ecg_hf.models.acl_ecg.modeling_acl_ecg import (
+        AclEcgForEcgClassification,
+        AclEcgForPreTraining,
+        AclEcgModel,
+    )
     from ecg_hf.models.auto import AutoModelForEcgClassification, AutoModelForZeroShotEcgClassification
     from ecg_hf.models.cg_dmer.configuration_cg_dmer import CgDmerConfig
     from ecg_hf.models.cg_dmer.feature_extraction_cg_dmer import CgDmerFeatureExtractor
@@ -30,6 +37,13 @@ if TYPE_CHECKING:
         CoreEcgForPreTraining,
         CoreEcgModel,
     )
+    from ecg_hf.models.ecg_cpc.configuration_ecg_cpc import EcgCpcConfig
+    from ecg_hf.models.ecg_cpc.feature_extraction_ecg_cpc import EcgCpcFeatureExtractor
+    from ecg_hf.models.ecg_cpc.modeling_ecg_cpc import (
+        EcgCpcForEcgClassification,
+        EcgCpcForPreTraining,
+        EcgCpcModel,
+    )
     from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
     from ecg_hf.models.ecg_jepa.feature_extraction_ecg_jepa import EcgJepaFeatureExtractor
     from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
@@ -40,8 +54,10 @@ if TYPE_CHECKING:
     from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
     from ecg_hf.signal import EcgRecord, read_record
     from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
+    from ecg_hf.training.acl_ecg import AclEcgTrainer
     from ecg_hf.training.cg_dmer import CgDmerTrainer
     from ecg_hf.training.core_ecg import CoreEcgTrainer
+    from ecg_hf.training.ecg_cpc import EcgCpcTrainer
     from ecg_hf.training.ecg_jepa import EcgJepaTrainer
 
 __version__ = "0.1.0"
@@ -60,6 +76,12 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "AclEcgConfig",
+    "AclEcgFeatureExtractor",
+    "AclEcgForEcgClassification",
+    "AclEcgForPreTraining",
+    "AclEcgModel",
+    "AclEcgTrainer",
     "AutoModelForEcgClassification",
     "AutoModelForZeroShotEcgClassification",
     "CgDmerConfig",
@@ -75,6 +97,12 @@ __all__ = [
     "CoreEcgModel",
     "CoreEcgTrainer",
     "Ecg",
+    "EcgCpcConfig",
+    "EcgCpcFeatureExtractor",
+    "EcgCpcForEcgClassification",
+    "EcgCpcForPreTraining",
+    "EcgCpcModel",
+    "EcgCpcTrainer",
     "EcgError",
     "EcgFeatureExtractor",
     "EcgJepaConfig",

@@ -140,6 +140,30 @@ METHODS: dict[str, MethodSpec] = {
             sizes=("micro", "tiny", "base"),
             official_weights="mit",
         ),
+        MethodSpec(
+            name="ecg-cpc",
+            class_prefix="EcgCpc",
+            title="ECG-CPC: contrastive predictive coding with S4",
+            paper="2605.12241",
+            official_code="https://github.com/AI4HealthUOL/ecg-pretraining-strategies",
+            status="from the official code; converted weights give the official model's outputs and loss to 5e-6; "
+            "equal in distribution, not step by step, when training from scratch",
+            multimodal=False,
+            sizes=("micro", "tiny", "base", "base-10s"),
+            official_weights="cc-by-4.0",
+        ),
+        MethodSpec(
+            name="acl-ecg",
+            class_prefix="AclEcg",
+            title="ACL-ECG: contrast of the heart's anatomical regions under views that keep the rhythm",
+            paper="10.3390/s26031080",
+            official_code=None,
+            status="regions, projectors, losses and optimiser from what readers of the paper report; encoders and the "
+            "ranges of the views inferred, each a config field; losses and views equal naive loops; no official code "
+            "or weights",
+            multimodal=False,
+            sizes=("micro", "tiny", "base"),
+        ),
     )
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AttentionQueryPool", "MaskedTokenHead", "MlpProjector", "masked_mean"]
+__all__ = ["AttentionQueryPool", "MaskedTokenHead", "MlpProjector", "UnprojectedQueryPool", "masked_mean"]
 
 
 def masked_mean(tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
@@ -42,6 +42,43 @@ class AttentionQueryPool(nn.Module):
             0
         ]
         return pooled.squeeze(1)
+
+
+class UnprojectedQueryPool(nn.Module):
+    """Pools tokens with one learnable query, without biases and without a projection behind the heads.
+
+    The classifier that follows takes the projection's place. ``(batch, tokens, dim)`` to ``(batch, dim)``.
+
+    Args:
+        hidden_size: Token width.
+        num_heads: Heads; must divide ``hidden_size``.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        if hidden_size % num_heads:
+            raise ValueError(f"{num_heads} heads do not divide a width of {hidden_size}")
+        self.num_heads = num_heads
+        self.query = nn.Parameter(torch.zeros(1, 1, hidden_size))
+        self.query_projection = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.key_projection = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.value_projection = nn.Linear(hidden_size, hidden_size, bias=False)
+
+    def forward(self, tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """Pool; False tokens are not attended to. A record with no token at all pools over its padding."""
+        query, key, value = (
+            projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for projected in (
+                self.query_projection(self.query).expand(tokens.shape[0], -1, -1),
+                self.key_projection(tokens),
+                self.value_projection(tokens),
+            )
+        )
+        mask = (
+            None if token_mask is None else (token_mask | ~token_mask.any(1, keepdim=True))[:, None, None, :]
+        )
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return attended.transpose(1, 2).flatten(1)
 
 
 class MaskedTokenHead(nn.Module):

@@ -1,0 +1,1 @@
+"""ECG-CPC: contrastive predictive coding with an S4 context network."""

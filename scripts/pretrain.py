@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Pretrain CG-DMER on a built dataset. A recipe to copy and edit; ``ecg-hf pretrain`` does the same and more.
+"""Pretrain CG-DMER on built datasets. A recipe to copy and edit; ``ecg-hf pretrain`` does the same and more.
 
     python scripts/pretrain.py --dataset built/synthetic --size tiny --output_dir runs/tiny --num_train_epochs 10
     torchrun --nproc_per_node 8 scripts/pretrain.py --dataset built/mimic --size base --output_dir runs/base \
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from transformers import HfArgumentParser, set_seed
 
 from ecg_hf import CgDmerConfig, CgDmerFeatureExtractor, CgDmerForPreTraining, CgDmerTrainer
-from ecg_hf.data import load_built
+from ecg_hf.data import load_mixed
 from ecg_hf.processing import EcgProcessor
 from ecg_hf.training import BatchedEcgDataset, EcgPreTrainingArguments, EcgTextCollator
 from ecg_hf.training.vocabulary import make_tokenizer
@@ -25,7 +25,9 @@ from ecg_hf.training.vocabulary import make_tokenizer
 class ScriptArguments:
     """What ``EcgPreTrainingArguments`` does not know."""
 
-    dataset: str = field(metadata={"help": "Folder made by ecg_hf.data.build_dataset."})
+    dataset: list[str] = field(
+        metadata={"help": "Folders made by ecg_hf.data.build_dataset, mixed if several."}
+    )
     size: str = field(default="tiny", metadata={"help": "Preset of CgDmerConfig."})
     resume: bool = field(default=False, metadata={"help": "Continue from the newest complete checkpoint."})
 
@@ -36,7 +38,7 @@ def main() -> None:
     set_seed(args.seed)
 
     # Data: rows with a report, by split.
-    dataset = load_built(script.dataset)
+    dataset = load_mixed(script.dataset).dataset
     with_report = dataset.select([i for i, report in enumerate(dataset["report"][:]) if report])
     split = with_report["split"][:]
     train = with_report.select([i for i, name in enumerate(split) if name == "train"])

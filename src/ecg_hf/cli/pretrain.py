@@ -1,4 +1,4 @@
-"""``ecg-hf pretrain``: pretrain a registered method on a built dataset."""
+"""``ecg-hf pretrain``: pretrain a registered method on one or several built datasets."""
 
 from __future__ import annotations
 
@@ -71,7 +71,11 @@ def pretrain_command(
     context: typer.Context,
     model: Annotated[str, typer.Option(help="A method, see 'ecg-hf list models'.")],
     dataset: Annotated[
-        Path, typer.Option(help="Built dataset; its 'train' rows train, 'validation' rows evaluate.")
+        list[Path],
+        typer.Option(
+            help="Built dataset; its 'train' rows train, 'validation' rows evaluate. Repeat to mix several: rates, "
+            "lengths and leads may differ; records two of them share are used once, and counted."
+        ),
     ],
     output: Annotated[Path, typer.Option(help="Folder for checkpoints and the final model.")],
     size: Annotated[

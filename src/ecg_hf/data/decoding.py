@@ -172,6 +172,42 @@ class BatchDecoder:
         rates = np.array([layout.sampling_rate for layout in self._stored.layouts])[layout_ids]
         return replace(batch, r_peaks=self._peaks.read(rows, batch.sampling_rate / rates))
 
+    @property
+    def has_one_rate(self) -> bool:
+        """Whether any rows can be decoded into one array."""
+        return self.sampling_rate is not None or len({lay.sampling_rate for lay in self._stored.layouts}) <= 1
+
+    def by_layout(self, indices: Indices | None = None) -> list[tuple[npt.NDArray[np.int64], DecodedBatch]]:
+        """Decode rows of any rates, leads and lengths, those that agree in all of them together, as they are stored.
+
+        Args:
+            indices: Row numbers in the dataset; ``None`` for all.
+
+        Returns:
+            Places within ``indices`` (ascending) and the batch of the rows at these places, at their own rate and
+            with their own leads. Every place is in one group.
+
+        Raises:
+            IndexError: if an index lies outside the dataset.
+        """
+        rows = self.physical_rows(indices)
+        layout_ids = self._stored.layout_ids[rows]
+        groups = []
+        for key in np.unique(layout_ids):
+            places = np.flatnonzero(layout_ids == key)
+            layout = self._stored.layouts[int(key)]
+            signal, lead_mask = self._stored.read(rows[places], layout)
+            batch = DecodedBatch(
+                signal,
+                lead_mask,
+                np.full(len(places), layout.shape[1], np.int64),
+                layout.sampling_rate,
+                layout.lead_names,
+                None if self._peaks is None else self._peaks.read(rows[places], np.ones(len(places))),
+            )
+            groups.append((places, batch))
+        return groups
+
     def _empty(self) -> DecodedBatch:
         layouts = self._stored.layouts
         rate = self.sampling_rate or (layouts[0].sampling_rate if layouts else 0.0)

@@ -150,6 +150,39 @@ class StoredColumn:
             signal[i, empty] = 0.0
         return signal, lead_mask
 
+    def samples_at(
+        self,
+        rows: npt.NDArray[np.int64],
+        layout: Layout,
+        leads: Sequence[int],
+        places: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.float64]:
+        """Millivolts at some places of some leads, without reading the rest of a row.
+
+        Args:
+            rows: Rows that share ``layout``.
+            layout: Theirs.
+            leads: Positions of leads.
+            places: int64 ``(places,)``, sample numbers.
+
+        Returns:
+            float64 ``(rows, leads, places)``; samples the recorder declared missing have their digital value.
+        """
+        dtype, width = STORAGE_DTYPES[layout.dtype], layout.shape[1]
+        values = np.empty((len(rows), len(leads), len(places)), dtype)
+        wanted = np.concatenate([lead * width + places for lead in leads])
+        count = layout.shape[0] * width
+        owners, starts = self._owner[rows].tolist(), self._start[rows].tolist()
+        for target, owner, start in zip(values.reshape(len(rows), -1), owners, starts, strict=True):
+            np.frombuffer(self._buffers[owner], dtype, count, start).take(wanted, out=target)
+        chosen = list(leads)
+        gain, baseline = (
+            (table if len(table) == 1 else table[rows])[:, chosen, None].astype(np.float64)
+            for table in (self._gain, self._baseline)
+        )
+        millivolts: npt.NDArray[np.float64] = (values.astype(np.float64) - baseline) / gain
+        return millivolts
+
     def _read_int16(self, rows: npt.NDArray[np.int64], signal: npt.NDArray[np.float32]) -> None:
         """The hot path: one cast per row out of the mapped file, then one division for the batch.
 

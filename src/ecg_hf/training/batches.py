@@ -16,7 +16,7 @@ from ecg_hf.data.decoding import BatchDecoder, DecodedBatch
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.processing import EcgFeatureExtractor
 from ecg_hf.processing.text import tokenize_texts
-from ecg_hf.training.collators import extract_features
+from ecg_hf.training.collators import MixedBatch, extract_features
 
 __all__ = ["BatchedEcgDataset", "EcgBatch", "TokenisedTexts"]
 
@@ -74,13 +74,14 @@ class EcgBatch:
     """What :class:`BatchedEcgDataset` hands to a collator.
 
     Attributes:
-        decoded: The signals in millivolts, if they still have to go through the feature extractor.
+        decoded: The signals in millivolts, if they still have to go through the feature extractor: one array, or
+            groups where the dataset has recordings of several rates.
         features: Finished model inputs (cached signals, labels).
         indices: Rows of the dataset.
         texts: Where to find the rows' tokens, for multimodal training.
     """
 
-    decoded: DecodedBatch | None
+    decoded: DecodedBatch | MixedBatch | None
     features: dict[str, Tensor]
     indices: list[int]
     texts: TokenisedTexts | None = None
@@ -91,6 +92,7 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
 
     A PyTorch data loader passes all indices of a batch to ``__getitems__`` where a dataset has it; here that
     is one vectorised decode of the memory-mapped file. Works with any sampler and with worker processes.
+    Rates, lengths and leads may differ between rows: those that agree are decoded together.
 
     Args:
         dataset: Canonical rows, see :mod:`ecg_hf.data.schema`.
@@ -123,22 +125,30 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
         if cache_with is not None:
             self._cache = self._fill_cache(cache_with, cache_dtype)
 
+    def _decode(self, indices: Sequence[int]) -> DecodedBatch | MixedBatch:
+        # Decided by the dataset, not by the batch: a record must not take another path because of its neighbours.
+        return self.decoder(indices) if self.decoder.has_one_rate else self.decoder.by_layout(indices)
+
     def _fill_cache(self, extractor: EcgFeatureExtractor, dtype: torch.dtype) -> dict[str, Tensor]:
         cache: dict[str, Tensor] = {}
         size = len(self.decoder)
         for start in range(0, size, _CHUNK):
             rows = range(start, min(start + _CHUNK, size))
             for name, values in extract_features(
-                extractor, self.decoder(rows), drop_full_masks=False
+                extractor, self._decode(rows), drop_full_masks=False
             ).items():
                 if name not in cache:
-                    kind = dtype if values.is_floating_point() else values.dtype
+                    # Masks are stored in a byte per sample; the signals they go with take four per lead.
+                    kind = torch.bool if name == "sample_mask" else values.dtype
+                    kind = dtype if values.is_floating_point() else kind
                     cache[name] = torch.empty((size, *values.shape[1:]), dtype=kind)
                 elif values.shape[1:] != cache[name].shape[1:]:
                     raise ConfigurationError(
                         "only signals of one length can be cached: give the extractor a duration_s"
                     )
                 cache[name][start : rows.stop] = values
+        if "sample_mask" in cache and bool(cache["sample_mask"].all()):
+            del cache["sample_mask"]
         return cache
 
     def __len__(self) -> int:
@@ -153,8 +163,8 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
         if self.labels is not None:
             features["labels"] = self.labels[indices]
         if self._cache is None:
-            return EcgBatch(self.decoder(indices), features, indices, self.texts)
+            return EcgBatch(self._decode(indices), features, indices, self.texts)
         for name, values in self._cache.items():
             rows = values[indices]
-            features[name] = rows.float() if rows.is_floating_point() else rows
+            features[name] = rows.float() if rows.is_floating_point() else rows.long()
         return EcgBatch(None, features, indices, self.texts)

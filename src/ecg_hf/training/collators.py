@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,41 +18,74 @@ from ecg_hf.processing.text import tokenize_texts
 if TYPE_CHECKING:
     from ecg_hf.training.batches import EcgBatch
 
-__all__ = ["EcgCollator", "EcgTextCollator", "extract_features"]
+__all__ = ["EcgCollator", "EcgTextCollator", "MixedBatch", "extract_features"]
+
+MixedBatch = Sequence[tuple[npt.NDArray[np.int64], DecodedBatch]]
+"""Groups of records and the places of each group's records in the batch."""
 
 _MASKS = ("lead_mask", "sample_mask")
 
 
 def extract_features(
-    extractor: EcgFeatureExtractor, decoded: DecodedBatch, *, drop_full_masks: bool = True
+    extractor: EcgFeatureExtractor, decoded: DecodedBatch | MixedBatch, *, drop_full_masks: bool = True
 ) -> dict[str, Tensor]:
     """Model inputs of a decoded batch, in one vectorised call.
 
     Args:
         extractor: The model's feature extractor.
-        decoded: Signals in millivolts.
+        decoded: Signals in millivolts: of one rate, or in groups (:meth:`BatchDecoder.by_layout`) whose places
+            together are those of the batch. The extractor works group by group; what a record becomes does not
+            depend on which others are in the batch, unless its ``duration_s`` is None (then all get the longest's).
         drop_full_masks: Leave masks out that mask nothing: attention without a mask is faster.
 
     Returns:
         ``input_values`` float32 ``(batch, leads, samples)``, masks, and what else the extractor makes.
     """
-    signal = decoded.signal
-    if not decoded.lead_mask.all():
-        # The decoder writes zeros for a lead a record lacks; the extractor tells missing leads by NaN.
-        signal = np.where(decoded.lead_mask[..., None], signal, np.float32(np.nan))
-    ecg: Any = signal
-    if decoded.is_padded:
-        # Padding must not take part in normalisation: hand over the records at their own lengths.
-        ecg = [row[:, :length] for row, length in zip(signal, decoded.lengths.tolist(), strict=True)]
-    features = extractor(
-        ecg,
-        sampling_rate=decoded.sampling_rate,
-        lead_names=decoded.lead_names,
-        layout="leads_first",
-        return_tensors="pt",
-        r_peaks=decoded.r_peaks,
-    )
+    # Full masks that are not dropped are there for every batch, or batches could not be put together.
+    always = True if not drop_full_masks and extractor.return_sample_mask is None else None
+    common: dict[str, Any] = {"layout": "leads_first", "return_tensors": "pt", "return_sample_mask": always}
+    if isinstance(decoded, DecodedBatch):
+        signal = _with_missing_leads(decoded)
+        ecg: Any = signal
+        if decoded.is_padded:
+            # Padding must not take part in normalisation: hand over the records at their own lengths.
+            ecg = [row[:, :length] for row, length in zip(signal, decoded.lengths.tolist(), strict=True)]
+        features = extractor(
+            ecg,
+            sampling_rate=decoded.sampling_rate,
+            lead_names=decoded.lead_names,
+            r_peaks=decoded.r_peaks,
+            **common,
+        )
+    else:
+        # The extractor takes records of any kind and stacks those that agree.
+        ecgs, peaks = _as_records(decoded)
+        features = extractor(ecgs, r_peaks=peaks, **common)
     return _without_full_masks(dict(features)) if drop_full_masks else dict(features)
+
+
+def _as_records(groups: MixedBatch) -> tuple[list[dict[str, Any]], list[npt.NDArray[np.int64] | None]]:
+    """Recordings of all groups, each with its rate and leads, and their known R peaks, in the order of the batch."""
+    size = sum(len(places) for places, _ in groups)
+    ecgs: list[dict[str, Any]] = [{}] * size
+    peaks: list[npt.NDArray[np.int64] | None] = [None] * size
+    for places, batch in groups:
+        signal = _with_missing_leads(batch)
+        for row, place in enumerate(places.tolist()):
+            ecgs[place] = {
+                "signal": signal[row],
+                "sampling_rate": batch.sampling_rate,
+                "lead_names": batch.lead_names,
+            }
+            peaks[place] = None if batch.r_peaks is None else batch.r_peaks[row]
+    return ecgs, peaks
+
+
+def _with_missing_leads(decoded: DecodedBatch) -> npt.NDArray[np.float32]:
+    """Signals in which a missing lead is NaN, as the extractor expects it; the decoder writes zeros."""
+    if decoded.lead_mask.all():
+        return decoded.signal
+    return np.where(decoded.lead_mask[..., None], decoded.signal, np.float32(np.nan))
 
 
 def _without_full_masks(features: dict[str, Tensor]) -> dict[str, Tensor]:

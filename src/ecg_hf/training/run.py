@@ -1,4 +1,4 @@
-"""Pretraining in one call: a built dataset in, a model folder out."""
+"""Pretraining in one call: built datasets in, a model folder out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoTokenizer, TrainerCallback, set_seed
 
-from ecg_hf.data import BuildReport, load_built
+from ecg_hf.data import MixedDataset, load_mixed
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.processing import EcgProcessor
@@ -54,6 +54,8 @@ class PretrainResult:
         model: Name of the method.
         parameters: Parameters of the model.
         records: Records used, by split, and left out, by reason.
+        datasets: The same for each dataset: its source, fingerprint, records used by split, records that another
+            dataset has too (by reason).
         resumed_from: Step this call continued from, 0 for a fresh start.
         steps: Optimiser steps of the whole run.
         seconds: Duration of the training of this call.
@@ -82,6 +84,7 @@ class PretrainResult:
     processes: int
     versions: dict[str, str]
     main_process: bool = True
+    datasets: list[dict[str, Any]] = field(default_factory=list)
 
     def summary(self) -> str:
         """Two lines for a reader."""
@@ -97,7 +100,7 @@ class PretrainResult:
 
 def pretrain(
     model_name: str,
-    dataset_path: str | Path,
+    dataset_path: str | Path | Sequence[str | Path],
     output_dir: str | Path,
     *,
     size: str | None = None,
@@ -112,11 +115,16 @@ def pretrain(
     callbacks: Sequence[TrainerCallback] = (),
     **training_options: Any,
 ) -> PretrainResult:
-    """Pretrain a method on the training split of a built dataset.
+    """Pretrain a method on the training split of one or several built datasets.
+
+    Several datasets are mixed record by record: rates, lengths and leads may differ, batches are drawn from all.
+    What one of them has in common with another is left out of one, and counted: see
+    :func:`ecg_hf.data.load_mixed`. Their validation splits together are the validation split.
 
     Args:
         model_name: Method, see ``ecg_hf.models.registry.METHODS``.
-        dataset_path: Folder made by :func:`ecg_hf.data.build_dataset`.
+        dataset_path: Folder made by :func:`ecg_hf.data.build_dataset`, or several. Their order decides the order of
+            the rows, hence of the batches: a run is resumed with the datasets in the same order.
         output_dir: Folder of the run.
         size: Preset of the method; the recipe's, or the smallest, if not given.
         recipe: Name or path of a recipe; arguments given here take precedence over it.
@@ -124,7 +132,8 @@ def pretrain(
         extractor_options: Fields of its feature extractor; rate, leads and duration follow from the configuration.
         text_model: Folder or Hub name of a pretrained text tower with its tokenizer. If neither this nor the
             recipe names one, a small tower is trained from scratch on a vocabulary made of the training reports.
-        max_records: Use only so many training records (the first ones).
+        max_records: Use only so many training records: the first ones; of several datasets, of each the first
+            ones, in proportion to its training records.
         cache_inputs: Keep all preprocessed signals in memory. None: if they take less than 2 GB.
         resume: Continue the run in ``output_dir`` from its newest complete checkpoint; start it if there is none.
         overwrite: Throw away a run found in ``output_dir``.
@@ -145,13 +154,17 @@ def pretrain(
     size = defaults.size if size is None else size
     text_model = defaults.text_model if text_model is None else text_model
 
-    dataset = load_built(dataset_path)
-    train_rows, records = split_rows(dataset, "train", needs_report=method.multimodal)
+    paths = [dataset_path] if isinstance(dataset_path, (str, Path)) else list(dataset_path)
+    mixed = load_mixed(paths)
+    dataset = mixed.dataset
+    train_rows, without = split_rows(dataset, "train", needs_report=method.multimodal)
     validation_rows, _ = split_rows(dataset, "validation", needs_report=method.multimodal)
-    train_rows = train_rows if max_records is None else train_rows[:max_records]
-    records = {"train": len(train_rows), "validation": len(validation_rows), **records}
+    if max_records is not None:
+        train_rows = _first_of_each(train_rows, mixed, max_records)
+    counts = {"train": len(train_rows), "validation": len(validation_rows)}
+    records = {**counts, **without, **mixed.left_out}
     if not len(train_rows):
-        raise ConfigurationError("no training records to use", path=dataset_path)
+        raise ConfigurationError("no training records to use", path=", ".join(str(path) for path in paths))
 
     arguments = _arguments(output_dir, {**defaults.training, **training_options}, len(validation_rows) > 0)
     options = {**defaults.model, **(model_options or {})}
@@ -177,7 +190,7 @@ def pretrain(
             "config": _settings_of_config(config),
             "feature_extractor": extractor.to_dict(),
             "text_model": text_model,
-            "dataset": {"fingerprint": BuildReport.load(dataset_path).fingerprint, **records},
+            "dataset": {"fingerprint": _fingerprint(mixed), **records},
             "training": _settings_of_training(arguments),
         }
         claim_run_folder(folder, settings, resume=resume, overwrite=overwrite)
@@ -235,6 +248,7 @@ def pretrain(
         processes=arguments.world_size,
         versions=_versions(),
         main_process=trainer.is_world_process_zero(),
+        datasets=_account(mixed, {"train": train_rows, "validation": validation_rows}),
     )
     if trainer.is_world_process_zero():
         write_json(folder / REPORT_FILE, asdict(result))
@@ -263,6 +277,46 @@ def split_rows(
             logger.warning("%d %s records have no report and are left out", left_out["without_report"], split)
         rows = rows[with_report]
     return rows.tolist(), left_out
+
+
+def _first_of_each(rows: list[int], mixed: MixedDataset, count: int) -> list[int]:
+    """The first ``count`` rows, of several datasets in proportion to what each has of them."""
+    if len(mixed.parts) == 1 or count >= len(rows):
+        return rows[:count]
+    chosen = np.asarray(rows)
+    origins = mixed.origins[chosen]
+    have = np.bincount(origins, minlength=len(mixed.parts))
+    exact = have * count / len(rows)
+    share = np.floor(exact).astype(int)
+    # Largest remainders get what rounding down left over.
+    order = np.argsort(share - exact, kind="stable")
+    share[order[: count - share.sum()]] += 1
+    kept = [chosen[origins == part][: share[part]] for part in range(len(mixed.parts))]
+    return [int(row) for row in np.concatenate(kept)]
+
+
+def _fingerprint(mixed: MixedDataset) -> str | list[str]:
+    """What identifies the data of a run."""
+    fingerprints = [part.fingerprint for part in mixed.parts]
+    return fingerprints[0] if len(fingerprints) == 1 else fingerprints
+
+
+def _account(mixed: MixedDataset, rows: Mapping[str, list[int]]) -> list[dict[str, Any]]:
+    """Records used and left out, dataset by dataset."""
+    used = {
+        split: np.bincount(mixed.origins[np.asarray(chosen, dtype=np.int64)], minlength=len(mixed.parts))
+        for split, chosen in rows.items()
+    }
+    return [
+        {
+            "path": part.path,
+            "source": part.source,
+            "fingerprint": part.fingerprint,
+            **{split: int(counts[i]) for split, counts in used.items()},
+            "left_out": part.left_out,
+        }
+        for i, part in enumerate(mixed.parts)
+    ]
 
 
 def _evaluation(trainer: EcgPreTrainer) -> dict[str, float]:

@@ -1,0 +1,157 @@
+"""``ecg-hf convert`` as a user types it: official layouts in, a complete model folder out, mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
+
+import ecg_hf  # noqa: F401  (registers the methods)
+from tests.cli.conftest import Cli
+from tests.cli.test_errors import assert_one_line
+
+pytestmark = pytest.mark.fixtures
+
+HEADS = ("--num-attention-heads", "4", "--predictor-num-attention-heads", "2")
+
+
+@pytest.fixture
+def jepa(shared_fixtures: Path) -> dict[str, torch.Tensor]:
+    """The official tiny training module: ``encoder.*``, ``target_encoder.*``, ``predictor.*``."""
+    return load_file(shared_fixtures / "ecg_jepa" / "tiny_state_dict.safetensors")
+
+
+def published(weights: dict[str, torch.Tensor]) -> dict[str, object]:
+    """The layout of the released file: the online encoder and a counter."""
+    encoder = {key.removeprefix("encoder."): v for key, v in weights.items() if key.startswith("encoder.")}
+    return {"encoder": encoder, "epoch": 100}
+
+
+def test_released_layout_becomes_a_complete_folder(process: Cli, jepa, shared_fixtures: Path, tmp_path: Path):
+    torch.save(published(jepa), tmp_path / "multiblock_epoch100.pth")
+    target = tmp_path / "converted"
+    outcome = process(
+        "convert",
+        "ecg-jepa",
+        tmp_path / "multiblock_epoch100.pth",
+        target,
+        "--num-attention-heads=4",
+        "--json",
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    report = json.loads(outcome.stdout)
+    assert report["model_class"] == "EcgJepaModel"
+    assert report["facts"] == {"epoch": 100}
+    assert {path.name for path in target.iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    }
+    card = (target / "README.md").read_text()
+    assert report["sha256"] in card
+    assert "license: mit" in card.lower()
+    expected = load_file(shared_fixtures / "ecg_jepa" / "tiny_io.safetensors")
+    with torch.inference_mode():
+        output = AutoModel.from_pretrained(target).eval()(expected["input"])
+    torch.testing.assert_close(output.pooler_output, expected["representation"], rtol=0, atol=2e-5)
+    assert AutoFeatureExtractor.from_pretrained(target).sampling_rate == 250
+
+
+def test_training_module_becomes_a_pretraining_model(cli: Cli, jepa, tmp_path: Path):
+    save_file(jepa, tmp_path / "full.safetensors")
+    outcome = cli("convert", "ecg-jepa", tmp_path / "full.safetensors", tmp_path / "converted", *HEADS)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "EcgJepaForPreTraining" in outcome.stdout
+    assert (
+        type(AutoModelForPreTraining.from_pretrained(tmp_path / "converted")).__name__
+        == "EcgJepaForPreTraining"
+    )
+
+
+def test_lightning_layout_of_cpc(cli: Cli, shared_fixtures: Path, tmp_path: Path):
+    weights = load_file(shared_fixtures / "cpc_s4" / "causal_state_dict.safetensors")
+    moments = [{"state": {0: {"exp_avg": torch.zeros(3)}}}]
+    torch.save({"state_dict": weights, "global_step": 9, "optimizer_states": moments}, tmp_path / "last.ckpt")
+    outcome = cli("convert", "ecg-cpc", tmp_path / "last.ckpt", tmp_path / "converted")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "left out: optimizer_states" in outcome.stdout
+    expected = load_file(shared_fixtures / "cpc_s4" / "causal_io.safetensors")
+    with torch.inference_mode():
+        output = AutoModel.from_pretrained(tmp_path / "converted").eval()(expected["input"])
+    torch.testing.assert_close(output.last_hidden_state, expected["context"], rtol=0, atol=1e-5)
+
+
+def test_heads_that_shapes_cannot_tell_are_asked_for(cli: Cli, jepa, tmp_path: Path):
+    torch.save(published(jepa), tmp_path / "x.pth")
+    outcome = cli("convert", "ecg-jepa", tmp_path / "x.pth", tmp_path / "out")
+    assert_one_line(outcome, "--num-attention-heads")
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_wrong_key_is_listed(cli: Cli, jepa, tmp_path: Path):
+    weights = published(jepa)
+    encoder = weights["encoder"]
+    encoder["extra.weight"] = torch.zeros(2)
+    del encoder["norm.bias"]
+    encoder["encoder_blocks.blocks.1.mlp.fc1.bias"] = torch.zeros(7)
+    torch.save(weights, tmp_path / "x.pth")
+    outcome = cli("convert", "ecg-jepa", tmp_path / "x.pth", tmp_path / "out", "--num-attention-heads", "4")
+    assert_one_line(
+        outcome, "x.pth", "1 missing", "norm.bias", "1 mis-shaped", "(7,)", "1 unexpected", "extra.weight"
+    )
+    assert list(tmp_path.iterdir()) == [tmp_path / "x.pth"]
+
+
+def test_weights_that_are_not_finite_are_refused(cli: Cli, jepa, tmp_path: Path):
+    weights = published(jepa)
+    weights["encoder"]["norm.weight"][3] = float("nan")
+    torch.save(weights, tmp_path / "x.pth")
+    outcome = cli("convert", "ecg-jepa", tmp_path / "x.pth", tmp_path / "out", "--num-attention-heads", "4")
+    assert_one_line(outcome, "not finite")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nope", "{file}", "{out}"), ("nope", "ecg-jepa")),
+        (("cg-dmer", "{file}", "{out}"), ("cg-dmer", "no official weights", "ecg-jepa")),
+        (("ecg-jepa", "{absent}", "{out}"), ("absent", "not found")),
+        (("ecg-jepa", "{file}", "{there}", "--num-attention-heads", "4"), ("exists already",)),
+        (("ecg-jepa", "{file}", "{out}", "--num-attention-heads", "many"), ("whole number", "many")),
+        (("ecg-jepa", "{file}", "{out}", "--num-attention-heads"), ("whole number",)),
+        (("ecg-jepa", "{file}", "{out}", "--num-attention-heads", "5"), ("5",)),
+        (("ecg-jepa", "{file}", "{out}", "--depth", "3"), ("--depth", "--num-attention-heads")),
+        (("ecg-cpc", "{file}", "{out}"), ("not a checkpoint of this method",)),
+    ],
+)
+def test_mistakes(arguments: tuple[str, ...], words: tuple[str, ...], cli: Cli, jepa, tmp_path: Path):
+    there = tmp_path / "there"
+    there.mkdir()
+    torch.save(published(jepa), tmp_path / "x.pth")
+    places = {
+        "file": tmp_path / "x.pth",
+        "absent": tmp_path / "absent.pth",
+        "out": tmp_path / "out",
+        "there": there,
+    }
+    outcome = cli("convert", *(argument.format(**places) for argument in arguments))
+    assert_one_line(outcome, *words)
+    assert not (tmp_path / "out").exists()
+    assert not any(there.iterdir())
+
+
+def test_overwrite_replaces_a_folder_as_a_whole(cli: Cli, jepa, tmp_path: Path):
+    target = tmp_path / "there"
+    target.mkdir()
+    (target / "stale.txt").write_text("from before")
+    torch.save(published(jepa), tmp_path / "x.pth")
+    command = ("convert", "ecg-jepa", tmp_path / "x.pth", target, "--num-attention-heads", "4", "--overwrite")
+    assert cli(*command).returncode == 0
+    assert not (target / "stale.txt").exists()
+    assert (target / "model.safetensors").is_file()

@@ -30,6 +30,13 @@ if TYPE_CHECKING:
         CgDmerForPreTraining,
         CgDmerModel,
     )
+    from ecg_hf.models.clear_hug.configuration_clear_hug import ClearHugConfig
+    from ecg_hf.models.clear_hug.feature_extraction_clear_hug import ClearHugFeatureExtractor
+    from ecg_hf.models.clear_hug.modeling_clear_hug import (
+        ClearHugForEcgClassification,
+        ClearHugForPreTraining,
+        ClearHugModel,
+    )
     from ecg_hf.models.core_ecg.configuration_core_ecg import CoreEcgConfig
     from ecg_hf.models.core_ecg.feature_extraction_core_ecg import CoreEcgFeatureExtractor
     from ecg_hf.models.core_ecg.modeling_core_ecg import (
@@ -56,6 +63,7 @@ if TYPE_CHECKING:
     from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
     from ecg_hf.training.acl_ecg import AclEcgTrainer
     from ecg_hf.training.cg_dmer import CgDmerTrainer
+    from ecg_hf.training.clear_hug import ClearHugTrainer
     from ecg_hf.training.core_ecg import CoreEcgTrainer
     from ecg_hf.training.ecg_cpc import EcgCpcTrainer
     from ecg_hf.training.ecg_jepa import EcgJepaTrainer
@@ -90,6 +98,12 @@ __all__ = [
     "CgDmerForPreTraining",
     "CgDmerModel",
     "CgDmerTrainer",
+    "ClearHugConfig",
+    "ClearHugFeatureExtractor",
+    "ClearHugForEcgClassification",
+    "ClearHugForPreTraining",
+    "ClearHugModel",
+    "ClearHugTrainer",
     "CoreEcgConfig",
     "CoreEcgFeatureExtractor",
     "CoreEcgForEcgClassification",

@@ -118,6 +118,19 @@ METHODS: dict[str, MethodSpec] = {
             sizes=("micro", "tiny", "small", "base"),
         ),
         MethodSpec(
+            name="clear-hug",
+            class_prefix="ClearHug",
+            title="CLEAR-HUG: masked heartbeats along the conduction view, lead groups in the classifier",
+            paper="2512.24002",
+            official_code="https://github.com/Ashespt/CLEAR-HUG",
+            status="equal to the official code on its tiny fixture: beat slicing, masks, encoder, decoder, loss, "
+            "gradients, HUG; where paper and code differ a config field says which is followed; official checkpoints "
+            "can be converted",
+            multimodal=False,
+            sizes=("micro", "tiny", "base", "large"),
+            official_weights="unknown",
+        ),
+        MethodSpec(
             name="core-ecg",
             class_prefix="CoreEcg",
             title="CoRe-ECG: contrast of two views and reconstruction in one masked forward",
@@ -158,7 +171,7 @@ METHODS: dict[str, MethodSpec] = {
             title="ACL-ECG: contrast of the heart's anatomical regions under views that keep the rhythm",
             paper="10.3390/s26031080",
             official_code=None,
-            status="regions, projectors, losses and optimiser from what readers of the paper report; encoders and the "
+            status="regions, projectors, losses and optimiser from what readers of the paper report; encoders and "
             "ranges of the views inferred, each a config field; losses and views equal naive loops; no official code "
             "or weights",
             multimodal=False,

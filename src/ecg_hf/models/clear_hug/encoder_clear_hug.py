@@ -1,0 +1,205 @@
+"""Encoder and decoder of CLEAR: lead tokens in front of beat tokens, attention along the conduction view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ecg_hf.models.clear_hug.configuration_clear_hug import ClearHugConfig
+from ecg_hf.models.modeling import attention_kernel
+from ecg_hf.nn.attention import AttentionKernel
+from ecg_hf.nn.masks_beats import (
+    conduction_decoder_mask,
+    official_encoder_bias,
+    restrict_keys,
+    view_encoder_mask,
+)
+from ecg_hf.nn.patching import gather_tokens
+from ecg_hf.nn.transformer import TransformerBlock, TransformerStack
+
+__all__ = ["BeatEmbedding", "ClearHugDecoder", "ClearHugEncoder", "normalize_beats"]
+
+
+def normalize_beats(beats: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """Standardise each beat over its window, zeros around it included; an empty slot stays zero.
+
+    Official code: ``(x - mean) / sqrt(var + 1e-6)`` with unbiased variance.
+
+    Args:
+        beats: float ``(..., beat_length)``.
+        eps: Added to the variance.
+
+    Returns:
+        float32 of the same shape.
+    """
+    variance, mean = torch.var_mean(beats.float(), dim=-1, keepdim=True)
+    return (beats.float() - mean) / (variance + eps).sqrt()
+
+
+class ClearHugBlock(TransformerBlock):
+    """Post-norm block with ReLU."""
+
+    def __init__(self, *sizes: int, **options: Any) -> None:
+        super().__init__(*sizes, norm_first=False, **options)
+        self.mlp[1] = nn.ReLU()
+
+
+def _stack(
+    config: ClearHugConfig, layers: int, width: int, heads: int, inner: int, kernel: AttentionKernel
+) -> TransformerStack:
+    return TransformerStack(
+        layers,
+        lambda: ClearHugBlock(
+            width,
+            heads,
+            inner,
+            kernel=kernel,
+            dropout=float(config.hidden_dropout_prob),
+            attention_dropout=float(config.attention_probs_dropout_prob),
+            norm_eps=config.layer_norm_eps,
+        ),
+    )
+
+
+class BeatEmbedding(nn.Module):
+    """Beats to tokens: a convolution over the token axis, plus embeddings of the lead and of the second.
+
+    The convolution is circular: with a kernel of 3, the last slot of a lead sees the first of the next one, and the
+        very
+    last token the very first, as in the official code.
+    """
+
+    def __init__(self, config: ClearHugConfig) -> None:
+        super().__init__()
+        kernel = config.token_kernel_size
+        self.convolution = nn.Conv1d(
+            config.beat_length,
+            config.hidden_size,
+            kernel,
+            padding=kernel // 2,
+            padding_mode="circular" if kernel > 1 else "zeros",
+            bias=False,
+        )
+        self.lead_embedding = nn.Embedding(config.num_lead_ids, config.hidden_size)
+        self.time_embedding = nn.Embedding(config.num_time_ids, config.hidden_size)
+
+    def forward(self, beats: Tensor, lead_ids: Tensor, time_ids: Tensor) -> Tensor:
+        """Embed.
+
+        Args:
+            beats: float ``(batch, tokens, beat_length)``.
+            lead_ids: int64 ``(tokens,)``.
+            time_ids: int64 ``(batch, tokens)``.
+
+        Returns:
+            ``(batch, tokens, hidden_size)``.
+        """
+        embedded = self.convolution(beats.to(self.convolution.weight.dtype).transpose(1, 2)).transpose(1, 2)
+        tokens: Tensor = embedded + self.lead_embedding(lead_ids) + self.time_embedding(time_ids)
+        return tokens
+
+
+class ClearHugEncoder(nn.Module):
+    """One token per lead and those beats that are visible, through post-norm blocks and a last norm."""
+
+    def __init__(self, config: ClearHugConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = BeatEmbedding(config)
+        self.lead_tokens = nn.Parameter(torch.zeros(config.num_leads, config.hidden_size))
+        self.positions = nn.Parameter(
+            torch.zeros(1, config.num_leads + config.num_tokens, config.hidden_size)
+        )
+        self.layers = _stack(
+            config,
+            config.num_hidden_layers,
+            config.hidden_size,
+            config.num_attention_heads,
+            config.intermediate_size,
+            attention_kernel(config),
+        )
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(
+        self, beats: Tensor, time_ids: Tensor, keys: Tensor | None = None, visible: Tensor | None = None
+    ) -> Tensor:
+        """Encode.
+
+        Args:
+            beats: float ``(batch, leads * beats_per_lead, beat_length)``, lead-major, standardised.
+            time_ids: int64 ``(batch, leads * beats_per_lead)``.
+            keys: bool ``(batch, leads + leads * beats_per_lead)``, False for lead and beat tokens that are not
+                attended to; None if all are.
+            visible: int64 ``(1 or batch, k)``: only these beats are encoded, in this order; all if not given.
+
+        Returns:
+            ``(batch, leads + k, hidden_size)``: lead tokens, then beats.
+        """
+        config = self.config
+        leads = config.num_leads
+        token_leads = torch.arange(config.num_tokens, device=beats.device) // config.beats_per_lead
+        tokens = self.embedding(beats, token_leads + 1, time_ids) + self.positions[:, leads:]
+        token_leads = token_leads.unsqueeze(0)
+        if visible is not None:
+            token_leads = token_leads.expand(len(visible), -1).gather(1, visible)
+            every = visible.expand(len(beats), -1)
+            tokens = gather_tokens(tokens, every)
+            keys = None if keys is None else torch.cat([keys[:, :leads], keys[:, leads:].gather(1, every)], 1)
+        front = (self.lead_tokens + self.positions[:, :leads]).expand(len(beats), -1, -1)
+        tokens = torch.cat([front, tokens], dim=1)
+        mask = None
+        if config.encoder_attention == "view":
+            mask = view_encoder_mask(token_leads, leads)
+        elif config.encoder_attention == "official_bias":
+            mask = official_encoder_bias(token_leads, leads).to(tokens.dtype)
+        encoded: Tensor = self.norm(self.layers(tokens, restrict_keys(mask, keys)))
+        return encoded
+
+
+class ClearHugDecoder(nn.Module):
+    """Rebuilds each masked beat from the same beat in the other leads and from the token of its own lead."""
+
+    def __init__(self, config: ClearHugConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.decoder_hidden_size
+        self.embedding = nn.Linear(config.hidden_size, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(torch.zeros(1, config.num_leads + config.num_tokens, width))
+        self.layers = _stack(
+            config,
+            config.decoder_num_layers,
+            width,
+            config.decoder_num_attention_heads,
+            config.decoder_intermediate_size,
+            attention_kernel(config),
+        )
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.head = nn.Linear(width, config.beat_length)
+
+    def forward(self, encoded: Tensor, visible: Tensor, masked: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Rebuild.
+
+        Args:
+            encoded: float ``(batch, leads + visible, hidden_size)`` from the encoder.
+            visible: int64 ``(1 or batch, visible)``: which beats those are.
+            masked: int64 ``(1 or batch, masked)``: the others.
+            keys: As in the encoder.
+
+        Returns:
+            Predicted beats ``(batch, masked, beat_length)``.
+        """
+        leads = self.config.num_leads
+        embedded = self.embedding(encoded)
+        batch, _, width = embedded.shape
+        every = visible.expand(batch, -1)
+        beats = self.mask_token.to(embedded.dtype).expand(batch, self.config.num_tokens, -1)
+        beats = beats.scatter(1, every.unsqueeze(-1).expand(-1, -1, width), embedded[:, leads:])
+        tokens = torch.cat([embedded[:, :leads], beats], dim=1) + self.positions
+        hidden = torch.ones(len(visible), self.config.num_tokens, dtype=torch.bool, device=visible.device)
+        mask = conduction_decoder_mask(hidden.scatter(1, visible, False), leads)
+        tokens = self.layers(tokens, restrict_keys(mask, keys))
+        prediction: Tensor = self.head(self.norm(gather_tokens(tokens, masked.expand(batch, -1) + leads)))
+        return prediction

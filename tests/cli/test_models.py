@@ -98,6 +98,24 @@ def test_embeddings_are_those_of_the_model_in_the_order_of_the_dataset(
 
 
 @pytest.mark.slow
+def test_tokens_are_embedded_too(pretrained: Path, dataset: Path, cli: Cli, tmp_path: Path) -> None:
+    from ecg_hf.evaluation import read_tokens
+
+    output = tmp_path / "tokens.safetensors"
+    arguments = ("embed", "--model", pretrained, "--dataset", dataset, "--output", output, "--device", "cpu")
+    outcome = cli(*arguments, "--features", "tokens", "--pool-tokens", "2", "--json")
+    assert outcome.returncode == 0, outcome.stderr
+    account = json.loads(outcome.stdout)
+    tokens = read_tokens(output)
+    assert tokens.shape == (account["records"], account["tokens"], account["dim"])
+    assert account["records"] == RECORDS
+    assert tokens.values.dtype == np.float16
+    refused = cli(*arguments, "--pool-tokens", "2")
+    assert refused.returncode == 2
+    assert "--features tokens" in refused.stderr
+
+
+@pytest.mark.slow
 def test_embedding_again_reads_the_file(pretrained: Path, dataset: Path, cli: Cli, tmp_path: Path) -> None:
     output = tmp_path / "embeddings.safetensors"
     arguments = ("embed", "--model", pretrained, "--dataset", dataset, "--output", output, "--device", "cpu")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.attention_probe import AttentionProbe
 from ecg_hf.evaluation.benchmarks import (
     BENCHMARKS,
     BenchmarkData,
@@ -17,6 +18,8 @@ from ecg_hf.evaluation.benchmarks import (
 )
 from ecg_hf.evaluation.bootstrap import bootstrap_auroc, paired_bootstrap
 from ecg_hf.evaluation.results import Results, read_results, validate_results, write_results
+from ecg_hf.evaluation.tables import results_table
+from ecg_hf.evaluation.token_store import TokenFeatures
 
 CODES = ("NORM", "AFIB", "LVH", "CLBBB")
 SYNTHETIC = get_benchmark("synthetic-findings")
@@ -136,6 +139,68 @@ def test_rows_are_what_their_parts_say(tmp_path: Path) -> None:
     )
     write_results(tmp_path / "results.json", validate_results(results))
     assert read_results(tmp_path / "results.json") == results
+
+
+def tokens(data: BenchmarkData, strength: float, seed: int = 0) -> TokenFeatures:
+    """The embedding of each record at one random place among 5 tokens of noise."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(len(data.labels), 5, 12)).astype(np.float32)
+    place = rng.integers(0, 5, size=len(values))
+    values[np.arange(len(values)), place] += embeddings(data, strength, seed)
+    return TokenFeatures(values)
+
+
+def test_attention_head_gives_the_same_kind_of_rows() -> None:
+    data = data_of()
+    frozen = {"pretrained": tokens(data, 3.0), "random": tokens(data, 0.3)}
+    settings = AttentionProbe(epochs=8, learning_rate=1e-2, num_heads=2, seed=99)
+    report = run_probe_benchmark(
+        SYNTHETIC, frozen, data, head="attention", attention=settings, fractions=(0.001, 0.5, 1.0),
+        n_resamples=100, seed=4,
+    )  # fmt: skip
+    linear = run_probe_benchmark(
+        SYNTHETIC, {"pretrained": embeddings(data, 1.0)}, data, fractions=(1.0,), n_resamples=20
+    )
+    assert [row["head"] for row in report.rows] == ["attention"] * 6
+    assert linear.rows[0]["head"] == "linear"
+    assert report.rows[0]["macro_auroc"] is None, "one record"
+    best, control = report.rows[-2:]
+    assert set(linear.rows[0]) - set(best) == {"c", "c_at_edge", "converged"}
+    assert set(best) - set(linear.rows[0]) == {"epoch", "epochs"}
+    assert (best["epochs"], best["n_train"]) == (8, len(data.rows("train")))
+    assert best["macro_auroc"] > control["macro_auroc"] + 0.1
+    train, validation, test = (data.rows(name) for name in ("train", "validation", "test"))
+    # The head's seed is the run's, whatever the settings say.
+    alone = AttentionProbe(epochs=8, learning_rate=1e-2, num_heads=2, seed=4).fit(
+        frozen["pretrained"].select(train), data.labels[train],
+        frozen["pretrained"].select(validation), data.labels[validation],
+    )  # fmt: skip
+    scores = alone.decision_function(frozen["pretrained"].select(test))
+    np.testing.assert_array_equal(report.scores["pretrained", 1.0], scores)
+    assert best["epoch"] == alone.epoch
+    patients = [data.patient_ids[i] for i in test]
+    pair = paired_bootstrap(
+        data.labels[test], scores, report.scores["random", 1.0], groups=patients, n_resamples=100, seed=4
+    )
+    assert report.paired[-1]["ci95"] == pair.difference.limits
+    assert report.paired[-1]["head"] == "attention"
+
+    results = Results(dataset="x", probe=[*report.rows, *linear.rows], paired=report.paired, timings={})
+    table = results_table(validate_results(results))
+    assert [row[0] for row in table.rows] == ["attention probe, seed 4"] * 6 + ["linear probe, seed 0"]
+    assert [bool(row[-1]) for row in table.rows] == [False, False, True, False, True, False, False]
+
+
+def test_features_must_fit_the_head() -> None:
+    data = data_of()
+    with pytest.raises(ConfigurationError, match="pooled embeddings"):
+        run_probe_benchmark(SYNTHETIC, {"a": tokens(data, 1.0)}, data)
+    with pytest.raises(ConfigurationError, match="tokens must be"):
+        run_probe_benchmark(SYNTHETIC, {"a": embeddings(data, 1.0)}, data, head="attention")
+    with pytest.raises(ConfigurationError, match="of 600 records, got 2"):
+        run_probe_benchmark(SYNTHETIC, {"a": tokens(data, 1.0).select([0, 1])}, data, head="attention")
+    with pytest.raises(ConfigurationError, match="head must be"):
+        run_probe_benchmark(SYNTHETIC, {"a": tokens(data, 1.0)}, data, head="mlp")  # type: ignore[arg-type]
 
 
 def test_class_never_seen_is_left_out_and_said() -> None:

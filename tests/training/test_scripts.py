@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ecg_hf.evaluation.results import read_results
+from ecg_hf.models.registry import METHODS
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
@@ -46,3 +49,40 @@ def test_pretrain_then_finetune(
     )
     assert "test macro AUROC" in capsys.readouterr().out
     assert (tmp_path / "classifier" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_probe_of_every_method_with_both_heads(
+    method: str,
+    built_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.set_num_threads(1)
+    spec = METHODS[method]
+    config = spec.load("config").preset(spec.sizes[0])
+    spec.load("model")(config).save_pretrained(tmp_path / "model")
+    spec.load("feature_extractor")(
+        sampling_rate=config.sampling_rate, lead_names=config.lead_names,
+        duration_s=config.num_samples / config.sampling_rate,
+    ).save_pretrained(tmp_path / "model")  # fmt: skip
+    for head in ("linear", "attention"):
+        output = tmp_path / head
+        options = ["--head", head, "--max-train", "90", "--fractions", "0.5", "1.0", "--epochs", "2"]
+        paths = ["--model", str(tmp_path / "model"), "--dataset", str(built_path), "--output", str(output)]
+        run("probe.py", monkeypatch, *paths, *options, "--benchmark", "synthetic-findings", "--seed", "1")
+        assert f"{head} probe" in capsys.readouterr().out
+        assert f"{head} probe" in (output / "table.md").read_text()
+        results = read_results(output / "results.json")
+        found = [
+            (row["encoder"], row["fraction"], row["n_train"], row["head"], row["seed"])
+            for row in results["probe"]
+        ]
+        assert found == [
+            (encoder, fraction, int(90 * fraction), head, 1)
+            for fraction in (0.5, 1.0)
+            for encoder in ("pretrained", "random")
+        ]
+        assert [row["head"] for row in results["paired"]] == [head, head]

@@ -19,18 +19,44 @@ def embed_command(
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings per batch.")] = 64,
     device: Annotated[str | None, typer.Option(help="Device; by default a GPU if there is one.")] = None,
     features: Annotated[
-        str, typer.Option(help="'pooler_output', or 'projected' for the shared space of a dual encoder.")
+        str,
+        typer.Option(
+            help="'pooler_output', 'projected' for the shared space of a dual encoder, or 'tokens' for all tokens as "
+            "float16."
+        ),
     ] = "pooler_output",
+    pool_tokens: Annotated[
+        int, typer.Option(min=1, help="With 'tokens': mean over so many consecutive tokens of a lead.")
+    ] = 1,
     overwrite: Annotated[bool, typer.Option(help="Replace the output of another model or dataset.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
 ) -> None:
     """Embed every recording once. Rows are in the order of the dataset; a killed run continues."""
     from ecg_hf.cli.loading import load_model
     from ecg_hf.data import load_built
-    from ecg_hf.evaluation import embed_dataset
+    from ecg_hf.errors import ConfigurationError
+    from ecg_hf.evaluation import embed_dataset, embed_tokens
 
+    if pool_tokens > 1 and features != "tokens":
+        raise ConfigurationError("--pool-tokens needs --features tokens", value=pool_tokens)
     built = load_built(dataset)
     encoder, extractor = load_model(model, device=device)
+    if features == "tokens":
+        tokens = embed_tokens(
+            encoder,
+            extractor,
+            built,
+            batch_size=batch_size,
+            pool_tokens=pool_tokens,
+            output=output,
+            overwrite=overwrite,
+        )
+        records, count, dim = tokens.shape
+        if as_json:
+            print_json({"records": records, "tokens": count, "dim": dim, "output": str(output)})
+        else:
+            typer.echo(f"{records} records of {count} tokens of {dim} numbers in {output}")
+        return
     embeddings = embed_dataset(
         encoder,
         extractor,

@@ -4,6 +4,7 @@ Figures live in :mod:`ecg_hf.evaluation.plotting` and the ``evaluate`` wrappers 
 :mod:`ecg_hf.evaluation.hf_metrics`; both are imported on their own because of what they pull in.
 """
 
+from ecg_hf.evaluation.attention_probe import AttentionProbe
 from ecg_hf.evaluation.benchmarks import (
     BENCHMARKS,
     Benchmark,
@@ -33,6 +34,7 @@ from ecg_hf.evaluation.zero_shot import ZeroShotResult, cosine_scores, encode_pr
 
 __all__ = [
     "BENCHMARKS",
+    "AttentionProbe",
     "Benchmark",
     "BenchmarkData",
     "BootstrapResult",

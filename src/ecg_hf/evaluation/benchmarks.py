@@ -1,20 +1,22 @@
-"""Benchmarks: which labels, which records, which protocol; and the linear-probe run over one of them."""
+"""Benchmarks: which labels, which records, which protocol; and the run of probes over one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.attention_probe import AttentionProbe
 from ecg_hf.evaluation.bootstrap import DEFAULT_RESAMPLES, Interval, bootstrap_auroc, paired_bootstrap
 from ecg_hf.evaluation.fractions import DEFAULT_FRACTIONS, LabelledSubset, nested_subsets
 from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc, score_classes
 from ecg_hf.evaluation.probe import DEFAULT_C_GRID, LinearProbe
 from ecg_hf.evaluation.results import PairedRow, ProbeRow, class_rows, finite
+from ecg_hf.evaluation.token_store import TokenFeatures
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 SPLITS = ("train", "validation", "test")
+HEADS = ("linear", "attention")
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,12 +277,14 @@ class ProbeReport:
 
 def run_probe_benchmark(
     benchmark: Benchmark,
-    embeddings: Mapping[str, npt.ArrayLike],
+    embeddings: Mapping[str, npt.ArrayLike | TokenFeatures],
     data: BenchmarkData,
     *,
+    head: Literal["linear", "attention"] = "linear",
     fractions: Sequence[float] | None = None,
     seed: int = 0,
     c_grid: Sequence[float] = DEFAULT_C_GRID,
+    attention: AttentionProbe | None = None,
     n_resamples: int | None = None,
 ) -> ProbeReport:
     """Probe every encoder at every label fraction, on the same records and the same resamples.
@@ -291,25 +296,24 @@ def run_probe_benchmark(
     Args:
         benchmark: The benchmark; its protocol gives the defaults.
         embeddings: Encoder name -> ``(records, dim)`` in the order of the dataset, e.g. ``{"pretrained": ...,
-            "random": ...}``. The first is compared with each of the others.
+            "random": ...}``; for the attention head :class:`~ecg_hf.evaluation.TokenFeatures`. The first is compared
+            with each of the others.
         data: Labels and splits.
+        head: ``linear``: logistic regression on embeddings; ``attention``: a learnable query over tokens.
         fractions: Shares of the training labels; the protocol's by default.
-        seed: Seed of the labelled subsets and of the resamples.
-        c_grid: Candidates for the probe's ``C``.
+        seed: Seed of the labelled subsets, of the resamples, and of the attention head.
+        c_grid: Candidates for the linear probe's ``C``.
+        attention: Settings of the attention probe, its seed apart.
         n_resamples: Bootstrap resamples; the protocol's by default.
 
     Raises:
-        ConfigurationError: if embeddings do not fit the dataset or hold values that are not finite.
+        ConfigurationError: if embeddings do not fit the head or the dataset, or hold values that are not finite.
     """
     if not embeddings:
         raise ConfigurationError("there are no embeddings to probe")
-    matrices = {name: np.asarray(values) for name, values in embeddings.items()}
-    for name, values in matrices.items():
-        if values.ndim != 2 or len(values) != len(data.labels):
-            raise ConfigurationError(
-                f"embeddings {name!r} must be ({len(data.labels)}, dim), got {values.shape}",
-                value=values.shape,
-            )
+    if head not in HEADS:
+        raise ConfigurationError(f"head must be one of {', '.join(HEADS)}, got {head!r}", value=head)
+    frozen = {name: _features(name, values, head, len(data.labels)) for name, values in embeddings.items()}
     shares = benchmark.protocol.fractions if fractions is None else tuple(fractions)
     resamples = benchmark.protocol.n_resamples if n_resamples is None else n_resamples
     train, validation, test = (data.rows(split) for split in SPLITS)
@@ -323,28 +327,39 @@ def run_probe_benchmark(
         chosen = train[subset.indices]
         if not _learnable(data.labels[chosen], data.labels[validation]):
             rows += [
-                _unscored_row(benchmark, name, data, truth, subset, len(validation), seed)
-                for name in matrices
+                _unscored_row(benchmark, name, data, truth, subset, len(validation), seed, head)
+                for name in frozen
             ]
             continue
         include: BoolArray | None = None
-        for name, values in matrices.items():
-            probe = LinearProbe(c_grid=c_grid).fit(
-                values[chosen],
+        for name, features in frozen.items():
+            probe: LinearProbe | AttentionProbe
+            if head == "linear":
+                probe = LinearProbe(c_grid=c_grid)
+            else:
+                probe = replace(attention or AttentionProbe(), seed=seed)
+            probe.fit(
+                _take(features, chosen),
                 data.labels[chosen],
-                values[validation],
+                _take(features, validation),
                 data.labels[validation],
                 class_names=data.class_names,
             )
-            predicted = probe.decision_function(values[test])
+            predicted = probe.decision_function(_take(features, test))
             scores[name, subset.fraction] = predicted
             include = np.array([label not in probe.unfitted for label in data.class_names])
             row = _probe_row(data, truth, predicted, probe, subset, patients, include, resamples, seed)
             row.update(
-                {"encoder": name, "benchmark": benchmark.name, "seed": seed, "n_validation": len(validation)}
+                {
+                    "encoder": name,
+                    "benchmark": benchmark.name,
+                    "head": head,
+                    "seed": seed,
+                    "n_validation": len(validation),
+                }
             )
             rows.append(row)
-        first, *others = matrices
+        first, *others = frozen
         for other in others:
             pair = paired_bootstrap(
                 truth,
@@ -364,10 +379,40 @@ def run_probe_benchmark(
                     ci95=[finite(pair.difference.low), finite(pair.difference.high)],
                     p_value=finite(pair.p_value),
                     benchmark=benchmark.name,
+                    head=head,
                     seed=seed,
                 )
             )
     return ProbeReport(rows, paired, scores, test)
+
+
+def _features(
+    name: str, values: npt.ArrayLike | TokenFeatures, head: str, records: int
+) -> npt.NDArray[np.generic] | TokenFeatures:
+    """Features as the head takes them, checked against the dataset."""
+    if head == "attention":
+        tokens = values if isinstance(values, TokenFeatures) else TokenFeatures(np.asarray(values))
+        if len(tokens) != records:
+            raise ConfigurationError(
+                f"tokens {name!r} must be of {records} records, got {len(tokens)}", value=tokens.shape
+            )
+        return tokens
+    if isinstance(values, TokenFeatures):
+        raise ConfigurationError(
+            f"the linear head reads pooled embeddings, {name!r} holds tokens", value=values.shape
+        )
+    matrix = np.asarray(values)
+    if matrix.ndim != 2 or len(matrix) != records:
+        raise ConfigurationError(
+            f"embeddings {name!r} must be ({records}, dim), got {matrix.shape}", value=matrix.shape
+        )
+    return matrix
+
+
+def _take(
+    features: npt.NDArray[np.generic] | TokenFeatures, rows: npt.NDArray[np.intp]
+) -> npt.NDArray[np.generic] | TokenFeatures:
+    return features.select(rows) if isinstance(features, TokenFeatures) else features[rows]
 
 
 def _learnable(train: BoolArray, validation: BoolArray) -> bool:
@@ -384,6 +429,7 @@ def _unscored_row(
     subset: LabelledSubset,
     n_validation: int,
     seed: int,
+    head: str,
 ) -> ProbeRow:
     """The row of a fraction too small to learn anything from: no score, and every class says why."""
     reason = (
@@ -401,6 +447,7 @@ def _unscored_row(
         n_test=len(truth),
         positives=score.positives,
         benchmark=benchmark.name,
+        head=head,
         seed=seed,
         n_validation=n_validation,
         undefined=list(data.class_names),
@@ -412,7 +459,7 @@ def _probe_row(
     data: BenchmarkData,
     truth: BoolArray,
     predicted: FloatArray,
-    probe: LinearProbe,
+    probe: LinearProbe | AttentionProbe,
     subset: LabelledSubset,
     patients: Sequence[str | None] | None,
     include: BoolArray,
@@ -427,7 +474,7 @@ def _probe_row(
     areas = auroc(truth, np.where(include, predicted, 0.0))
     at_chance = float(np.nanmean(areas)) if np.isfinite(areas).any() else None
     train_positives = dict(zip(data.class_names, (int(p) for p in subset.positives), strict=True))
-    return ProbeRow(
+    row = ProbeRow(
         encoder="",
         fraction=subset.fraction,
         macro_auroc=score.macro_auroc,
@@ -437,10 +484,12 @@ def _probe_row(
         positives=score.positives,
         macro_auroc_unlearnt_at_chance=at_chance,
         macro_auprc=score.macro_auprc,
-        c=probe.c,
-        c_at_edge=probe.c_at_edge,
-        converged=probe.converged,
         resampled=interval.unit,
         undefined=list(score.undefined),
         classes=class_rows(score, interval.classes, train_positives),
     )
+    if isinstance(probe, LinearProbe):
+        row.update({"c": probe.c, "c_at_edge": probe.c_at_edge, "converged": probe.converged})
+    else:
+        row.update({"epoch": probe.epoch, "epochs": probe.epochs})
+    return row

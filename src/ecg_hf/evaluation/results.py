@@ -41,7 +41,10 @@ class ClassRow(TypedDict):
 
 
 class ProbeRow(TypedDict):
-    """One linear probe: an encoder at a label fraction.
+    """One probe: an encoder at a label fraction.
+
+    ``head`` is ``linear`` (also where it is absent) or ``attention``. Of a linear probe ``c`` is the chosen
+    regularisation, of an attention probe ``epoch`` the chosen one of ``epochs``.
 
     ``macro_auroc`` is the mean over the classes that could be learnt and scored (all but ``undefined``).
     ``macro_auroc_unlearnt_at_chance`` also counts the classes that had no training positive, at 0.5: the figure
@@ -56,6 +59,7 @@ class ProbeRow(TypedDict):
     n_test: int
     positives: dict[str, int]
     benchmark: NotRequired[str]
+    head: NotRequired[str]
     seed: NotRequired[int]
     macro_auroc_unlearnt_at_chance: NotRequired[float | None]
     macro_auprc: NotRequired[float | None]
@@ -63,6 +67,8 @@ class ProbeRow(TypedDict):
     c: NotRequired[float]
     c_at_edge: NotRequired[bool]
     converged: NotRequired[bool]
+    epoch: NotRequired[int]
+    epochs: NotRequired[int]
     resampled: NotRequired[str]
     undefined: NotRequired[list[str]]
     classes: NotRequired[list[ClassRow]]
@@ -78,6 +84,7 @@ class PairedRow(TypedDict):
     ci95: list[float | None]
     p_value: float | None
     benchmark: NotRequired[str]
+    head: NotRequired[str]
     seed: NotRequired[int]
 
 

@@ -58,13 +58,15 @@ def results_table(results: Results) -> Table:
 
     The difference stands in the line of the encoder it credits.
     """
-    paired = {(row["first"], row["fraction"], row.get("seed", 0)): row for row in results.get("paired", [])}
+    paired = {(row["first"], *_cell(row)): row for row in results.get("paired", [])}
+    several_seeds = len({row.get("seed", 0) for row in results["probe"]}) > 1
     rows = []
     for row in results["probe"]:
-        pair = paired.get((row["encoder"], row["fraction"], row.get("seed", 0)))
+        pair = paired.get((row["encoder"], *_cell(row)))
+        seed = f", seed {row.get('seed', 0)}" if several_seeds else ""
         rows.append(
             (
-                "linear probe",
+                f"{row.get('head', 'linear')} probe{seed}",
                 row["encoder"],
                 format_percent(row["fraction"]),
                 f"{row['n_train']:,}",
@@ -95,6 +97,11 @@ def results_table(results: Results) -> Table:
     )  # fmt: skip
     numeric = (False, False, True, True, True, True, True, True)
     return Table(header, tuple(rows), numeric, tuple(_notes(results)))
+
+
+def _cell(row: ProbeRow | PairedRow) -> tuple[float, str, int]:
+    """What two rows of one comparison share."""
+    return row["fraction"], row.get("head", "linear"), row.get("seed", 0)
 
 
 def _count_classes(row: object) -> str:
@@ -144,7 +151,7 @@ def class_table(results: Results, *, largest_fraction_only: bool = False) -> Tab
     positives: dict[str, int] = {}
     for row in probes:
         positives = {**positives, **row["positives"]}
-        columns.append((_column_title(row), _by_class(row)))
+        columns.append((_column_title(row, probes), _by_class(row)))
     zero_shot = results.get("zero_shot")
     if zero_shot is not None and zero_shot.get("classes"):
         positives = {**positives, **zero_shot.get("positives", {})}
@@ -156,8 +163,14 @@ def class_table(results: Results, *, largest_fraction_only: bool = False) -> Tab
     return Table(header, rows, (False, *(True for _ in header[1:])))
 
 
-def _column_title(row: ProbeRow) -> str:
-    return f"{row['encoder']}, {format_percent(row['fraction'])}"
+def _column_title(row: ProbeRow, among: Sequence[ProbeRow]) -> str:
+    title = f"{row['encoder']}, {format_percent(row['fraction'])}"
+    _, head, seed = _cell(row)
+    if len({_cell(other)[1] for other in among}) > 1:
+        title += f", {head}"
+    if len({_cell(other)[2] for other in among}) > 1:
+        title += f", seed {seed}"
+    return title
 
 
 def _by_class(row: object) -> dict[str, str]:

@@ -42,7 +42,8 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
         self._track(mean.detach(), variance.detach() * count / (count - 1.0))
         weight = self.weight * (variance + self.eps).rsqrt()
         shape = [1, -1] + [1] * (values.ndim - 2)
-        return values * weight.view(shape) + (self.bias - mean * weight).view(shape)
+        normalized: Tensor = values * weight.view(shape) + (self.bias - mean * weight).view(shape)
+        return normalized
 
     @torch.no_grad()
     def _track(self, mean: Tensor, unbiased_variance: Tensor) -> None:

@@ -40,7 +40,8 @@ def fft_convolve(signal: Tensor, kernel: Tensor, backward_kernel: Tensor | None 
     if backward_kernel is not None:
         kernel = torch.cat([kernel, backward_kernel.flip(-1)], dim=-1)
     spectrum = torch.fft.rfft(signal, n=2 * length) * torch.fft.rfft(kernel, n=2 * length)
-    return torch.fft.irfft(spectrum, n=2 * length)[..., :length]
+    convolved: Tensor = torch.fft.irfft(spectrum, n=2 * length)
+    return convolved[..., :length]
 
 
 class TiedDropout(nn.Module):

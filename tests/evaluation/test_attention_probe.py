@@ -243,12 +243,15 @@ class TestWindows:
         x, y = needle()
         mask = np.ones((N, TOKENS), bool)
         mask[::2, 6:12] = False
+        mask[0, 21:] = False
         windowed = TokenFeatures(np.where(mask[..., None], x, 50.0), mask, windows=4)
         probe = fit(windowed, y, epochs=3)
         single = np.stack([probe.predict_proba(x[:, 6 * i : 6 * (i + 1)]) for i in range(4)])
         scores = probe.predict_proba(windowed)
         np.testing.assert_allclose(scores[1::2], single.mean(axis=0)[1::2], rtol=1e-6)
-        np.testing.assert_allclose(scores[::2], single[[0, 2, 3]].mean(axis=0)[::2], rtol=1e-6)
+        np.testing.assert_allclose(scores[2::2], single[[0, 2, 3]].mean(axis=0)[2::2], rtol=1e-6)
+        half = probe.predict_proba(x[:1, 18:21])[0]
+        np.testing.assert_allclose(scores[0], (single[0, 0] + single[2, 0] + 0.5 * half) / 2.5, rtol=1e-6)
 
     def test_training_draws_windows_that_hold_signal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         x, y = needle()

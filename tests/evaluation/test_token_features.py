@@ -148,6 +148,26 @@ def test_windows_come_from_the_configuration(tmp_path: Path) -> None:
         embed_tokens(model, TinyExtractor(), rows, windows=4, progress=False)
 
 
+def test_windows_the_model_left_incomplete_are_filled_up() -> None:
+    class OneSequence(TinyTokens):
+        def forward(
+            self, input_values: torch.Tensor, lead_mask: torch.Tensor | None = None
+        ) -> SimpleNamespace:
+            return super().forward(input_values[:, :1], lead_mask)
+
+    model, rows = OneSequence(window_samples=20), records(4)
+    tokens = embed_tokens(model, TinyExtractor(), rows, dtype="float32", progress=False)
+    assert (tokens.shape, tokens.windows) == ((4, 6, DIM), 3)
+    np.testing.assert_allclose(tokens.values[:, :5], expected(model, rows)[:, :5], rtol=1e-6, atol=1e-6)
+    assert tokens.mask is not None
+    assert tokens.mask.tolist() == [[True] * 5 + [False]] * 4
+    assert tokens.window_weights().tolist() == [[1.0, 1.0, 0.5]] * 4
+    pooled = embed_tokens(model, TinyExtractor(), rows, dtype="float32", pool_tokens=2, progress=False)
+    np.testing.assert_allclose(pooled.values[:, 2], tokens.values[:, 4])
+    model.config.window_samples = None
+    assert embed_tokens(model, TinyExtractor(), rows, pool_tokens=2, progress=False).shape == (4, 3, DIM)
+
+
 def test_killed_run_continues_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_store, "FLUSH_RECORDS", 8)
     model, rows, output = MaskedTokens(), records(), tmp_path / "run" / "tokens.safetensors"
@@ -265,7 +285,8 @@ def test_one_window_of_each_record() -> None:
     taken, taken_mask = tokens.take(np.array([0, 1]), np.array([1, 0]))
     np.testing.assert_array_equal(taken, [values[1, 2:], values[0, :2]])
     np.testing.assert_array_equal(taken_mask, [[True, True], [True, True]])
-    assert tokens.window_mask().tolist() == [[True, True], [True, False], [True, True]]
+    assert tokens.window_weights().tolist() == [[0.5, 1.0], [1.0, 0.0], [1.0, 1.0]]
+    assert TokenFeatures(values, windows=4).select([0]).window_weights().tolist() == [[1.0] * 4]
 
 
 @pytest.mark.parametrize(
@@ -307,4 +328,5 @@ def test_every_method_gives_its_tokens(parts: tuple[Any, Any, Any], tmp_path: Pa
         truth = model(**inputs).last_hidden_state.numpy()
     there = np.ones(truth.shape[:2], bool) if tokens.mask is None else tokens.mask
     np.testing.assert_allclose(tokens.values[there], truth[there], rtol=1e-3, atol=1e-4)
-    assert there[0].all()
+    assert there.any(axis=1).all()
+    assert not tokens.values[~there].any()

@@ -31,7 +31,7 @@ class AttentionProbe:
     Everything random (initial weights, order of records, windows) follows from :attr:`seed`.
 
     Where tokens consist of several windows, each training record shows one random window per epoch, and a prediction
-    is the mean of the windows' probabilities.
+    is the mean of the windows' probabilities, each weighted by the share of it that is signal and no padding.
 
     A class without a known positive, or without a known negative, training record is handled as in
     :class:`ecg_hf.evaluation.LinearProbe`.
@@ -139,13 +139,13 @@ class AttentionProbe:
         self.head, self.epoch, self.validation_auroc = head, self.epochs, ()
         random = np.random.default_rng(self.seed)
         best, best_state = -np.inf, None
-        windows = tokens.window_mask()
+        windows = tokens.window_weights()
         with tqdm(total=self.epochs, desc="attention probe", unit="epoch", disable=not self.progress) as bar:
             for epoch in range(1, self.epochs + 1):
                 head.train()
                 order = random.permutation(len(tokens))
                 # The largest of random numbers over the windows that hold signal: uniform over those.
-                drawn = np.where(windows, random.random(windows.shape), -1.0).argmax(axis=1)
+                drawn = np.where(windows > 0, random.random(windows.shape), -1.0).argmax(axis=1)
                 total = torch.zeros((), device=self.device)
                 for rows in _batches(order, self.batch_size):
                     inputs = self._inputs(*tokens.take(rows, drawn[rows]))
@@ -306,10 +306,10 @@ class AttentionProbe:
         logits = np.concatenate(parts).reshape(n, width, -1)
         if width == 1:
             return np.asarray(logits[:, 0])
-        absent = ~tokens.window_mask()[:, :, None]
+        with np.errstate(divide="ignore"):
+            weights = np.log(tokens.window_weights())[:, :, None]
         yes, no = (
-            np.logaddexp.reduce(np.where(absent, -np.inf, -np.logaddexp(0.0, -sign * logits)), axis=1)
-            for sign in (1.0, -1.0)
+            np.logaddexp.reduce(weights - np.logaddexp(0.0, -sign * logits), axis=1) for sign in (1.0, -1.0)
         )
         return np.asarray(yes - no)
 

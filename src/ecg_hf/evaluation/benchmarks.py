@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -386,9 +386,7 @@ def run_probe_benchmark(
     return ProbeReport(rows, paired, scores, test)
 
 
-def _features(
-    name: str, values: npt.ArrayLike | TokenFeatures, head: str, records: int
-) -> npt.NDArray[np.generic] | TokenFeatures:
+def _features(name: str, values: npt.ArrayLike | TokenFeatures, head: str, records: int) -> Any:
     """Features as the head takes them, checked against the dataset."""
     if head == "attention":
         tokens = values if isinstance(values, TokenFeatures) else TokenFeatures(np.asarray(values))
@@ -409,9 +407,7 @@ def _features(
     return matrix
 
 
-def _take(
-    features: npt.NDArray[np.generic] | TokenFeatures, rows: npt.NDArray[np.intp]
-) -> npt.NDArray[np.generic] | TokenFeatures:
+def _take(features: Any, rows: npt.NDArray[np.intp]) -> Any:
     return features.select(rows) if isinstance(features, TokenFeatures) else features[rows]
 
 

@@ -159,30 +159,40 @@ class _Layout:
         self.run_length = run_length
         self.windows = windows
 
-    def settle(self, input_values: torch.Tensor | None, tokens: int) -> int:
-        """Fill in what is left open from the first batch; returns the run length."""
+    def settle(self, input_values: torch.Tensor | None, tokens: int) -> tuple[int, int]:
+        """Fill in what is left open from the first batch.
+
+        Returns:
+            The run length, and how many tokens are missing behind the last one to make whole windows: a model may
+            leave out those of its last window that would be padding.
+        """
         samples = 0 if input_values is None else int(input_values.shape[-1])
+        length = int(getattr(self.config, "window_samples", None) or 0)
+        patch = int(getattr(self.config, "patch_size", None) or 0)
+        one_sequence = patch > 0 and tokens == -(-samples // patch)
         if self.windows is None:
-            length = int(getattr(self.config, "window_samples", None) or 0)
-            self.windows = max(1, samples // length) if length else 1
-        if tokens % self.windows:
+            self.windows = max(1, -(-samples // length)) if length else 1
+        missing = 0
+        if self.windows > 1 and length and one_sequence:
+            missing = self.windows * -(-length // patch) - tokens
+        whole = tokens + missing
+        if missing < 0 or whole % self.windows:
             raise ConfigurationError(f"{tokens} tokens are no {self.windows} windows", value=tokens)
-        window = tokens // self.windows
+        window = whole // self.windows
         if self.run_length is not None:
             run = self.run_length
-        elif self.windows > 1 or self.pool_tokens == 1:
+        elif self.windows > 1 or self.pool_tokens == 1 or one_sequence:
             run = window
         else:
-            run = self._run_of_a_lead(samples, tokens)
+            run = self._run_of_a_lead(samples, patch, tokens)
         if window % run:
             raise ConfigurationError(
                 f"runs of {run} tokens do not divide {window} tokens per window", value=run
             )
-        return run
+        return run, missing
 
-    def _run_of_a_lead(self, samples: int, tokens: int) -> int:
+    def _run_of_a_lead(self, samples: int, patch: int, tokens: int) -> int:
         leads = int(getattr(self.config, "num_leads", 0) or 0)
-        patch = int(getattr(self.config, "patch_size", 0) or 0)
         if leads and patch and tokens == leads * (samples // patch):
             return samples // patch
         raise ConfigurationError(
@@ -194,6 +204,7 @@ class _Layout:
 def _reader(model: nn.Module, layout: _Layout) -> Callable[[dict[str, torch.Tensor]], _Batch]:
     """Tokens and mask of one batch, masked tokens zero, groups averaged on the device."""
     import torch
+    from torch.nn import functional as F
 
     names = accepted_arguments(model.forward)
     mask_of = getattr(model, "token_mask", None)
@@ -212,7 +223,10 @@ def _reader(model: nn.Module, layout: _Layout) -> Callable[[dict[str, torch.Tens
                 f"the model's token mask is {tuple(mask.shape)} for tokens {tuple(tokens.shape)}",
                 value=tuple(mask.shape),
             )
-        run = layout.settle(inputs.get("input_values"), tokens.shape[1])
+        run, missing = layout.settle(inputs.get("input_values"), tokens.shape[1])
+        if missing:
+            mask = tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if mask is None else mask
+            tokens, mask = F.pad(tokens, (0, 0, 0, missing)), F.pad(mask.bool(), (0, missing))
         if mask is not None:
             # Not times zero: what stands in a masked place may be anything.
             tokens = torch.where(mask.bool().unsqueeze(-1), tokens, torch.zeros_like(tokens))

@@ -95,13 +95,13 @@ class TokenFeatures:
         mask = None if self.mask is None else self.mask.reshape(n, self.windows, length)[chosen, windows]
         return np.asarray(values), mask
 
-    def window_mask(self) -> BoolArray:
-        """Windows that hold signal, bool ``(records, windows)``; all of a record that has none."""
+    def window_weights(self) -> npt.NDArray[np.float64]:
+        """Share of each window that holds signal, ``(records, windows)``; 1 throughout a record that has none."""
         if self.mask is None:
-            return np.ones((len(self), self.windows), np.bool_)
-        there = self.mask.reshape(len(self.values), self.windows, -1).any(-1)
-        chosen: BoolArray = there if self.rows is None else there[self.rows]
-        return chosen | ~chosen.any(axis=1, keepdims=True)
+            return np.ones((len(self), self.windows))
+        share = self.mask.reshape(len(self.values), self.windows, -1).mean(axis=-1)
+        chosen: npt.NDArray[np.float64] = share if self.rows is None else share[self.rows]
+        return np.where(chosen.any(axis=1, keepdims=True), chosen, 1.0)
 
 
 def read_tokens(path: str | os.PathLike[str]) -> TokenFeatures:

@@ -50,7 +50,8 @@ def restrict_cropa(mask: Tensor, num_leads: int, num_times: int) -> Tensor:
         num_times: Moments that are left.
     """
     grid = mask.unflatten(1, (num_leads, -1)).unflatten(0, (num_leads, -1))
-    return grid[:, :num_times, :, :num_times].flatten(2, 3).flatten(0, 1)
+    restricted: Tensor = grid[:, :num_times, :, :num_times].flatten(2, 3).flatten(0, 1)
+    return restricted
 
 
 def masked_cropa_mask(mask: Tensor, token_mask: Tensor | None) -> Tensor:
@@ -120,7 +121,7 @@ def factorised_cropa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, sc
     scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
     in_lead, in_time = weights.split([times, leads], dim=-1)
-    attended = in_lead @ value + (in_time.transpose(2, 3) @ across[2]).transpose(2, 3)
+    attended: Tensor = in_lead @ value + (in_time.transpose(2, 3) @ across[2]).transpose(2, 3)
     return attended.flatten(2, 3).transpose(1, 2).contiguous()
 
 

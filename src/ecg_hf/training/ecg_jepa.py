@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -44,6 +45,8 @@ class EcgJepaTrainer(EcgPreTrainer):
     ``lr_scheduler_kwargs={"lowest": ...}`` sets its lowest rate (1e-6). Other types are the library's.
     """
 
+    lr_scheduler: LRScheduler | None
+
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> LRScheduler:
@@ -65,7 +68,7 @@ class EcgJepaTrainer(EcgPreTrainer):
                 )
             warmup = self.args.get_warmup_steps(num_training_steps)
             target = self.optimizer if optimizer is None else optimizer
-            factors = [
+            factors: list[Callable[[int], float]] = [
                 partial(_factor, num_training_steps, warmup, float(group["lr"]), lowest)
                 for group in target.param_groups
             ]

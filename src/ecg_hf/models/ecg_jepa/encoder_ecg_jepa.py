@@ -194,5 +194,5 @@ class EcgJepaPredictor(nn.Module):
         if len(rows) > 1:
             positions = positions.expand(-1, leads, -1, -1)
         tokens = self.layers(tokens, mask, positions.flatten(0, 1).to(self.norm.weight.dtype))
-        predicted: Tensor = self.projection(self.norm(tokens))
-        return predicted.unflatten(0, (batch, leads)).flatten(1, 2)
+        predicted: Tensor = self.projection(self.norm(tokens)).unflatten(0, (batch, leads)).flatten(1, 2)
+        return predicted

@@ -27,7 +27,7 @@ from ecg_hf.nn.heads import masked_mean
 from ecg_hf.nn.losses.latent import latent_prediction_loss, latent_statistics
 from ecg_hf.nn.masks_time import TimeMask, draw_time_mask
 from ecg_hf.nn.precision import full_precision
-from ecg_hf.nn.transformer import TransformerStack
+from ecg_hf.nn.transformer import TransformerBlock, TransformerStack
 
 __all__ = ["EcgJepaForEcgClassification", "EcgJepaForPreTraining", "EcgJepaModel", "EcgJepaPreTrainedModel"]
 
@@ -54,17 +54,26 @@ class EcgJepaPreTrainedModel(EcgPreTrainedModel):
         std = float(self.config.initializer_range)
         if isinstance(module, nn.Linear):
             init.trunc_normal_(module.weight, std=std)
-        elif isinstance(module, TransformerStack):
-            for depth, block in enumerate(module.blocks, start=1):
-                shrink = (2.0 * depth) ** -0.5
-                for layer in (block.attention.output, block.mlp[-1]):
-                    init.trunc_normal_(layer.weight, std=std * shrink, a=-2.0 * shrink, b=2.0 * shrink)
         elif isinstance(module, EcgJepaEncoder):
             init.copy_(module.positions, module.position_table())
             init.copy_(module.cropa, cropa_mask(self.config.num_leads, self.config.num_patches))
+            _shrink_with_depth(module.layers, std)
         elif isinstance(module, EcgJepaPredictor):
             init.copy_(module.positions, module.position_table())
             init.trunc_normal_(module.mask_token, std=std)
+            _shrink_with_depth(module.layers, std)
+
+
+def _shrink_with_depth(stack: TransformerStack, std: float) -> None:
+    """Draw what each block adds to the residual stream; called for the stack's owner.
+
+    The library does not ask for the initialisation of a module without tensors of its own, such as the stack.
+    """
+    for depth, block in enumerate(stack.blocks, start=1):
+        assert isinstance(block, TransformerBlock)
+        shrink = (2.0 * depth) ** -0.5
+        for layer in (block.attention.output, block.mlp[-1]):
+            init.trunc_normal_(layer.weight, std=std * shrink, a=-2.0 * shrink, b=2.0 * shrink)
 
 
 class EcgJepaModel(EcgJepaPreTrainedModel):

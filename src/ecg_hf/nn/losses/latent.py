@@ -39,22 +39,25 @@ def latent_statistics(prediction: Tensor, target: Tensor, weights: Tensor | None
         weights: As in :func:`latent_prediction_loss`.
 
     Returns:
-        Scalars. ``target_std``: standard deviation of target features over all tokens, 0 when every token has become
-        the same. ``target_record_std``: the same of each record's mean token, 0 when every record has.
-        ``unexplained``: squared error of the prediction over the targets' variance; 1 is what predicting their mean
-        would give.
+        Scalars. ``target_std``: standard deviation of the targets' features over all tokens. ``target_content_std``:
+        the same over records at one place (same lead, same time), which is 0 when the teacher says where a token is
+        and nothing about the record. ``unexplained``: squared error of the prediction over the variance around each
+        place's mean; 1 is what knowing the place alone would give. The latter two are for batches of more than one
+        record with the same mask; with a mask per record their places are mixed.
     """
     prediction, target = full_precision(prediction), full_precision(target)
-    if weights is None:
-        weights = target.new_ones(target.shape[:2])
-    weights = weights.to(target.dtype)[..., None]
+    weights = target.new_ones(target.shape[:2]) if weights is None else weights.to(target.dtype)
+    weights = weights[..., None]
     total = weights.sum().clamp(min=1.0)
-    mean = (target * weights).sum((0, 1)) / total
-    variance = ((target - mean).square() * weights).sum((0, 1)) / total
-    error = ((prediction - target).square() * weights).sum((0, 1)) / total
-    records = (target * weights).sum(1) / weights.sum(1).clamp(min=1.0)
-    return {
-        "target_std": variance.sqrt().mean(),
-        "target_record_std": records.std(0, correction=0).mean(),
-        "unexplained": error.mean() / variance.mean().clamp(min=torch.finfo(variance.dtype).tiny),
-    }
+
+    def average(values: Tensor) -> Tensor:
+        return (values * weights).sum((0, 1)) / total
+
+    statistics = {"target_std": average((target - average(target)).square()).sqrt().mean()}
+    if len(target) > 1:
+        place = (target * weights).sum(0) / weights.sum(0).clamp(min=1.0)
+        variance = average((target - place).square()).mean()
+        error = average((prediction - target).square()).mean()
+        statistics["target_content_std"] = variance.sqrt()
+        statistics["unexplained"] = error / variance.clamp(min=1e-6)
+    return statistics

@@ -1,0 +1,110 @@
+"""The schedule and the teacher of ECG-JEPA in its trainer."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
+from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import EcgJepaForPreTraining
+from ecg_hf.models.registry import get_method
+from ecg_hf.training import EcgPreTrainingArguments, load_recipe
+from ecg_hf.training.ecg_jepa import EcgJepaTrainer, cosine_learning_rate
+
+
+def test_schedule_is_the_published_formula():
+    peak, epochs, per_epoch = 5.5e-5, 100, 40
+    total, warmup = epochs * per_epoch, 5 * per_epoch
+    for step in range(total + 1):
+        if step < warmup:
+            expected = 1e-6 + step * (peak - 1e-6) / warmup
+        else:
+            expected = 1e-6 + 0.5 * (peak - 1e-6) * (1 + math.cos(math.pi * step / total))
+        assert cosine_learning_rate(step, total, warmup, peak, 1e-6) == pytest.approx(expected, rel=1e-12)
+    before, after = (cosine_learning_rate(s, total, warmup, peak, 1e-6) for s in (warmup - 1, warmup))
+    assert before == pytest.approx(5.47e-5, abs=3e-7)
+    assert after == pytest.approx(5.467e-5, abs=1e-8)
+    assert cosine_learning_rate(total, total, warmup, peak, 1e-6) == pytest.approx(1e-6)
+    assert cosine_learning_rate(0, total, 0, peak, 1e-6) == peak
+
+
+def trainer(folder: Path, steps: int = 6, **options: object) -> EcgJepaTrainer:
+    torch.manual_seed(0)
+    rows = [{"input_values": torch.randn(8, 1000)} for _ in range(8)]
+    arguments = EcgPreTrainingArguments(
+        output_dir=str(folder),
+        use_cpu=True,
+        max_steps=steps,
+        per_device_train_batch_size=4,
+        logging_steps=1,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        **{"learning_rate": 1e-3, "weight_decay": 0.05, "warmup_steps": 2, **options},
+    )
+    model = EcgJepaForPreTraining(EcgJepaConfig.preset("micro"))
+    return EcgJepaTrainer(model=model, args=arguments, train_dataset=rows)
+
+
+def test_learning_rates_of_a_run(tmp_path: Path):
+    run = trainer(tmp_path)
+    run.train()
+    logged = [row["learning_rate"] for row in run.state.log_history if "learning_rate" in row]
+    assert logged == pytest.approx([cosine_learning_rate(s, 6, 2, 1e-3, 1e-6) for s in range(6)])
+
+
+def test_lowest_rate_can_be_set_and_nothing_else(tmp_path: Path):
+    run = trainer(tmp_path, lr_scheduler_kwargs={"lowest": 1e-4})
+    run.create_optimizer_and_scheduler(6)
+    assert run.lr_scheduler.get_last_lr() == pytest.approx([1e-4, 1e-4])
+    with pytest.raises(ConfigurationError, match="knows 'lowest' only, not num_cycles"):
+        trainer(tmp_path, lr_scheduler_kwargs={"num_cycles": 2}).create_optimizer_and_scheduler(6)
+    other = trainer(tmp_path, lr_scheduler_type="constant")
+    other.create_optimizer_and_scheduler(6)
+    assert other.lr_scheduler.get_last_lr() == [1e-3, 1e-3]
+
+
+def test_weight_decay_spares_biases_and_norms_but_not_the_mask_token(tmp_path: Path):
+    run = trainer(tmp_path)
+    groups = {
+        group["weight_decay"]: {id(p) for p in group["params"]} for group in run.parameter_groups(run.model)
+    }
+    decayed = {name for name, p in run.model.named_parameters() if id(p) in groups[0.05]}
+    spared = {name for name, p in run.model.named_parameters() if id(p) in groups[0.0]}
+    assert "predictor.mask_token" in decayed
+    assert all(name.endswith("bias") or "norm" in name for name in spared)
+    assert not any(name.startswith("target_encoder") for name in decayed | spared)
+
+
+def test_the_trainer_moves_the_teacher(tmp_path: Path):
+    run = trainer(tmp_path)
+    start = run.model.target_encoder.patch_projection.weight.clone()
+    run.train()
+    student = run.model.ecg_jepa.encoder.patch_projection.weight
+    moved = run.model.target_encoder.patch_projection.weight - start
+    assert 0 < moved.abs().max() < 0.1 * (student - start).abs().max()
+
+
+def test_published_values():
+    recipe = load_recipe("ecg_jepa")
+    training, config = (
+        recipe.training,
+        get_method("ecg-jepa").load("config").preset(recipe.size, **recipe.model),
+    )
+    assert (training["learning_rate"], training["weight_decay"]) == (5.5e-5, 0.05)
+    assert (training["num_train_epochs"], training["per_device_train_batch_size"]) == (100, 64)
+    assert training["warmup_steps"] == 0.05
+    assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (768, 12, 16)
+    assert (config.sampling_rate, config.num_samples, config.num_patches, config.num_leads) == (
+        250,
+        2500,
+        50,
+        8,
+    )
+    assert (config.mask_scale, config.mask_last_patch, config.mask_per) == ([0.175, 0.225], False, "batch")
+    assert (config.ema_momentum, config.ema_momentum_end, config.target_drop_path) == (0.996, 1.0, True)
+    assert EcgJepaConfig(mask_strategy="random").mask_scale == [0.6, 0.7]

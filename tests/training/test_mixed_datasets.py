@@ -12,15 +12,8 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from tests.training.toy_pretraining import (
-    LEADS,
-    SAMPLES,
-    WORDS,
-    ToyConfig,
-    ToyForPreTraining,
-    training_losses,
-)
 from torch.utils.data import DataLoader
+from toy_pretraining import LEADS, SAMPLES, WORDS, ToyConfig, ToyForPreTraining, training_losses
 from transformers import TrainerCallback
 
 from ecg_hf.data import build_dataset, load_mixed

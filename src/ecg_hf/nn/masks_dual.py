@@ -90,7 +90,7 @@ def present_leads_first(kept: Tensor, dropped: Tensor, lead_mask: Tensor) -> Ten
     """
     order = torch.cat([kept, dropped], dim=-1)
     present = lead_mask.bool()[:, None, :].expand(order.shape).gather(-1, order)
-    return order.gather(-1, (~present).to(torch.uint8).argsort(-1, stable=True))[..., : kept.shape[-1]]
+    return order.gather(-1, (~present).to(torch.uint8).argsort(dim=-1, stable=True))[..., : kept.shape[-1]]
 
 
 def dual_mask(kept_leads: Tensor, kept_times: Tensor, num_leads: int, num_times: int) -> PatchMask:

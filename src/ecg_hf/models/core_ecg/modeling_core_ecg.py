@@ -32,6 +32,7 @@ from ecg_hf.nn.masks import PatchMask, mask_patches
 from ecg_hf.nn.masks_dual import draw_dual_counts, dual_mask, present_leads_first, random_order
 from ecg_hf.nn.patching import gather_tokens, patchify
 from ecg_hf.nn.positions import sincos_positions
+from ecg_hf.nn.precision import full_precision
 from ecg_hf.nn.views.frequency import frequency_noise_size, frequency_views
 
 __all__ = ["CoreEcgForEcgClassification", "CoreEcgForPreTraining", "CoreEcgModel", "CoreEcgPreTrainedModel"]
@@ -313,7 +314,7 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
         config = self.config
         source = views if config.reconstruction_source == "view" else input_values
         patches = normalize_patches(
-            patchify(source.float(), config.patch_size), config.reconstruction_target
+            patchify(full_precision(source), config.patch_size), config.reconstruction_target
         ).flatten(1, 2)
         if config.reconstruction_source == "clean":
             patches = patches.repeat_interleave(VIEWS, dim=0)

@@ -185,9 +185,11 @@ class S4Layer(nn.Module):
             hidden_states = hidden_states * token_mask.unsqueeze(-1).to(hidden_states.dtype)
         # FFTs do not exist in half precision, and the kernel's product must not be autocast to it.
         with torch.autocast(hidden_states.device.type, enabled=False):
-            signal = full_precision(hidden_states).transpose(1, 2)
+            signal = full_precision(hidden_states).transpose(1, 2).contiguous()
             forward, *backward = self.kernel(signal.shape[-1]).unbind(0)
-            response = fft_convolve(signal, forward, *backward) + full_precision(self.D)[:, None] * signal
+            # The direct path is a weight of the current sample like any other: no pass over the signal of its own.
+            forward = torch.cat([forward[:, :1] + full_precision(self.D)[:, None], forward[:, 1:]], dim=-1)
+            response = fft_convolve(signal, forward, *backward)
         return self._mix(response.transpose(1, 2).to(hidden_states.dtype))
 
     def init_stream(self, batch_size: int) -> S4State:

@@ -82,8 +82,8 @@ class CoreEcgEncoder(nn.Module):
         tokens = self.token_norm(self.patch_projection(self.patch_norm(patches)))
         tokens = tokens + self.embedding(num_patches, visible)
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
-        hidden_states: Tensor = self.layers(self.dropout(tokens), attention_mask(token_mask))
-        return self.norm(hidden_states)
+        encoded: Tensor = self.norm(self.layers(self.dropout(tokens), attention_mask(token_mask)))
+        return encoded
 
 
 class CoreEcgDecoder(nn.Module):

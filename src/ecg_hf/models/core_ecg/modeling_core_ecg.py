@@ -1,7 +1,8 @@
 """CoRe-ECG: the encoder, its pretraining objective and its classifier.
 
-Paper: "CoRe-ECG" (Qin et al., arXiv 2604.11359). There is no official code, and the paper's equations are not known
-to us: see :class:`CoreEcgConfig` for what is from the paper and what is inferred.
+Paper: "CoRe-ECG: Advancing Self-Supervised Representation Learning for 12-Lead ECG via Contrastive and Reconstructive
+Synergy" (Qin et al., arXiv 2604.11359). There is no official code, and the paper's equations are not known to us: see
+:class:`CoreEcgConfig` for what is from the paper and what is inferred.
 """
 
 from __future__ import annotations
@@ -355,4 +356,5 @@ class CoreEcgForEcgClassification(CoreEcgPreTrainedModel, EcgForClassification):
 def _spread(embeddings: Tensor) -> Tensor:
     """Standard deviation of L2-normalised rows, scaled: 1 if they point everywhere, 0 if they have collapsed."""
     rows = F.normalize(embeddings.detach().float(), dim=-1)
-    return rows.std(0, correction=0).mean() * rows.shape[-1] ** 0.5
+    spread: Tensor = rows.std(0, correction=0).mean() * rows.shape[-1] ** 0.5
+    return spread

@@ -112,7 +112,8 @@ def frequency_views(
     gain = F.pad(gain[..., 1:], (1, 0))
     phase = F.pad(phase[..., 1:end], (1, phase.shape[-1] - end))
     factor = torch.polar(gain.exp(), phase)
-    return torch.fft.irfft(factor[:, :, None, :] * spectrum[:, None], n=samples)
+    views: Tensor = torch.fft.irfft(factor[:, :, None, :] * spectrum[:, None], n=samples)
+    return views
 
 
 def _bins(width_hz: float, num_samples: int, sampling_rate: float) -> int:

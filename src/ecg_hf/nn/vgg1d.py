@@ -19,9 +19,6 @@ class _RowBatchNorm(GlobalBatchNorm1d):
         if input.ndim != 4 or input.shape[2] != 1:
             raise ValueError(f"expected (batch, channels, 1, length), got {tuple(input.shape)}")
 
-    def _normalize(self, values: Tensor) -> Tensor:
-        return super()._normalize(values.squeeze(2)).unsqueeze(2)
-
 
 class VggStage(nn.Module):
     """Convolutions with batch norm and ReLU, then max-pooling by two.
@@ -86,7 +83,7 @@ class VggStage(nn.Module):
             if mask is not None:
                 features = features * mask[:, None, None, :]
         pooled: Tensor = self.pool(features)
-        return pooled
+        return pooled if mask is None else pooled * downsampled_mask(mask)[:, None, None, :]
 
 
 def downsampled_mask(mask: Tensor, stride: int = 1) -> Tensor:

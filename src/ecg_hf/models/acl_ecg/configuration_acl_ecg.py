@@ -40,7 +40,7 @@ VIEWS: dict[str, dict[str, Any]] = {
     "family": {},
     "rate_safe": {"crop_ratio": [0.85, 1.0]},
 }
-"""Named settings of the views. ``rate_safe`` changes the apparent heart rate by at most 15 %."""
+"""Named settings of the views. ``rate_safe`` lowers the apparent heart rate by at most 15 %."""
 
 
 @strict

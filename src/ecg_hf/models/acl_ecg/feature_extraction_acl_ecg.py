@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from ecg_hf.models.acl_ecg.regions_acl_ecg import default_leads
 from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
@@ -15,12 +15,17 @@ class AclEcgFeatureExtractor(EcgFeatureExtractor):
 
     From the paper, through third parties: the leads, and one z-score for the whole record instead of one per lead.
     Inferred from the same author's earlier code: the rate and the resampling by FFT. Inferred: R peaks from lead II
-    with fallback to others (``r_peaks``, int64, -1 where there are no more); only the views of pretraining use them.
+    with fallback to others (``r_peaks``, int64, -1 where there are no more).
+
+    Args:
+        detect_r_peaks: Deliver ``r_peaks``: known ones, else by XQRS, about 10 ms per record. Only the views of
+            pretraining use them, and estimate them where they are missing; without them embeddings are the same and
+            sooner there.
+        kwargs: See :class:`EcgFeatureExtractor`.
     """
 
-    wants_r_peaks: ClassVar[bool] = True
-
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, detect_r_peaks: bool = True, **kwargs: Any) -> None:
+        self.detect_r_peaks = detect_r_peaks
         defaults = {
             "sampling_rate": 204.8,
             "lead_names": default_leads("anatomical"),
@@ -28,3 +33,8 @@ class AclEcgFeatureExtractor(EcgFeatureExtractor):
             "resampling": "fft",
         }
         super().__init__(**{**defaults, **kwargs})
+
+    @property
+    def wants_r_peaks(self) -> bool:  # type: ignore[override]
+        """Whether the output has ``r_peaks``."""
+        return self.detect_r_peaks

@@ -26,6 +26,7 @@ from ecg_hf.nn.grouped import GroupedLinear
 from ecg_hf.nn.heads import masked_mean
 from ecg_hf.nn.losses.regions import region_contrast_loss
 from ecg_hf.nn.precision import full_precision
+from ecg_hf.nn.r_peaks import estimate_r_peaks
 from ecg_hf.nn.vgg1d import VggStage
 from ecg_hf.nn.views.cardiac import CardiacView, mask_cycles, render, render_mask, scale_crop, shift
 
@@ -192,8 +193,9 @@ class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
             input_values: float32 ``(batch, leads, samples)``; as many samples as the configuration says.
             lead_mask: ``(batch, leads)``, 0 for missing leads; a region without any lead takes no part.
             sample_mask: ``(batch, samples)``, 0 for padding.
-            r_peaks: int64 ``(batch, peaks)``, sample indices in ascending order, then -1. Without them, and in
-                records with too few, masks are placed blindly; the metric ``blind_masks`` is their share.
+            r_peaks: int64 ``(batch, peaks)``, sample indices in ascending order, then -1. If not given they are
+                estimated from the signal (metric ``estimated_r_peaks``). In views with too few of them masks are
+                placed blindly; the metric ``blind_masks`` is their share.
             view_noise: float ``(batch, 2, 4)`` uniform; drawn here if not given.
             mask_noise: float ``(batch, 2, max_r_peaks - 1 + fallback_windows)`` uniform; likewise.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
@@ -209,8 +211,11 @@ class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
                 f"pretraining takes {config.num_samples} samples, got {input_values.shape[-1]}",
                 value=tuple(input_values.shape),
             )
+        estimated = r_peaks is None
         if r_peaks is None:
-            r_peaks = torch.full((len(input_values), 1), -1, device=input_values.device)
+            present_leads = input_values if lead_mask is None else input_values * lead_mask.unsqueeze(-1)
+            rate = float(config.sampling_rate)
+            r_peaks = estimate_r_peaks(present_leads.detach(), rate, config.max_r_peaks)
         elif r_peaks.shape[1] > config.max_r_peaks:
             raise ConfigurationError(
                 f"r_peaks has {r_peaks.shape[1]} columns, more than {config.max_r_peaks} beats fit the record",
@@ -249,6 +254,7 @@ class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
             metrics = _embedding_metrics(first, second)
             metrics["masked_share"] = torch.stack([1.0 - view.gain.mean() for view in views]).mean()
             metrics["blind_masks"] = torch.stack(blind).float().mean()
+            metrics["estimated_r_peaks"] = torch.full_like(metrics["blind_masks"], float(estimated))
         return EcgPreTrainingOutput(
             loss=loss,
             loss_terms={"intra_region": terms.intra.detach(), "inter_region": terms.inter.detach()},

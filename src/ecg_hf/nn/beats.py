@@ -99,7 +99,7 @@ def slice_beats(
         real = torch.ones(batch, samples, dtype=torch.bool, device=signal.device)
     else:
         real = sample_mask.bool()
-        signal = signal * real.unsqueeze(1).to(signal.dtype)
+        signal = torch.where(real.unsqueeze(1), signal, 0.0)
     slots, half = beats_per_lead, beat_length // 2
     # One more than there are slots: whether the last slot's beat is the record's last decides where it ends.
     peaks = valid_peaks(r_peaks, samples, slots, real, slots + 1)
@@ -120,7 +120,7 @@ def slice_beats(
     inside = is_beat[..., None] & (column >= shift[..., None]) & (source < stop[..., None])
     index = torch.where(inside, source, 0).flatten(1).unsqueeze(1).expand(-1, leads, -1)
     windows = signal.gather(2, index).unflatten(2, (slots, beat_length))
-    beats = (windows * inside.unsqueeze(1).to(signal.dtype)).flatten(1, 2)
+    beats = torch.where(inside.unsqueeze(1), windows, 0.0).flatten(1, 2)
 
     seconds = torch.div(peak, sampling_rate, rounding_mode="floor").long() + 1
     time_ids = torch.where(is_beat & (peak > 0), seconds, 0)

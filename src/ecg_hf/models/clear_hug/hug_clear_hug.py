@@ -8,12 +8,21 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from ecg_hf.nn.heads import masked_mean
+
 __all__ = ["HugHead", "group_pairs"]
 
 
 def group_pairs(groups: int) -> list[tuple[int, int]]:
     """Pairs of lead groups, neighbours first: (0, 1), (1, 2), (0, 2) for three, as in the official code."""
     return sorted(combinations(range(groups), 2), key=lambda pair: (pair[1] - pair[0], pair[0]))
+
+
+def _mean_of(leads: Sequence[int], lead_tokens: Tensor, lead_mask: Tensor | None) -> Tensor:
+    # Slices, not a list as index: that would be copied to the device in every step.
+    chosen = torch.stack([lead_tokens[:, lead] for lead in leads], dim=1)
+    present = None if lead_mask is None else torch.stack([lead_mask[:, lead] for lead in leads], dim=1)
+    return masked_mean(chosen, present)
 
 
 class HugHead(nn.Module):
@@ -28,14 +37,12 @@ class HugHead(nn.Module):
     Args:
         hidden_size: Width of lead tokens and of all features.
         groups: Rows of the leads of each group.
-        num_leads: Number of leads.
     """
 
-    def __init__(self, hidden_size: int, groups: Sequence[Sequence[int]], num_leads: int) -> None:
+    def __init__(self, hidden_size: int, groups: Sequence[Sequence[int]]) -> None:
         super().__init__()
         self.pairs = group_pairs(len(groups))
         self.leads_of_group = [list(group) for group in groups]
-        self.num_leads = num_leads
         self.group_maps = nn.ModuleList(nn.Linear(hidden_size, hidden_size) for _ in groups)
         self.pair_maps = nn.ModuleList(nn.Linear(hidden_size, hidden_size) for _ in self.pairs)
         self.whole_map = nn.Linear(hidden_size, hidden_size)
@@ -56,13 +63,10 @@ class HugHead(nn.Module):
         Returns:
             ``(batch, groups + pairs + 1, hidden_size)``: groups, pairs, the whole.
         """
-        membership = lead_tokens.new_zeros(len(self.leads_of_group), self.num_leads)
-        for row, leads in zip(membership, self.leads_of_group, strict=True):
-            row[leads] = 1.0
-        weights = membership if lead_mask is None else membership * lead_mask.to(membership.dtype)[:, None, :]
-        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1.0)
-        means = weights @ lead_tokens
-        groups = [layer(means[:, i]) for i, layer in enumerate(self.group_maps)]
+        groups = [
+            layer(_mean_of(leads, lead_tokens, lead_mask))
+            for layer, leads in zip(self.group_maps, self.leads_of_group, strict=True)
+        ]
         pairs = [
             layer((groups[a] + groups[b]) / 2)
             for layer, (a, b) in zip(self.pair_maps, self.pairs, strict=True)

@@ -333,7 +333,7 @@ class ClearHugForEcgClassification(ClearHugPreTrainedModel, EcgForClassification
         width = config.hidden_size
         self.classifier_hug: HugHead | None = None
         if config.classifier_pooling == "mean" and config.head_type == "hug":
-            self.classifier_hug = HugHead(width, config.group_indices, config.num_leads)
+            self.classifier_hug = HugHead(width, config.group_indices)
             if config.hug_fusion == "concat":
                 width *= self.classifier_hug.num_features
         self.build_classifier(width, config.num_attention_heads)

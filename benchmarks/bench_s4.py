@@ -20,12 +20,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable
-
-os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # before torch: the profiler announces each start and stop
 
 import torch
 from torch import Tensor

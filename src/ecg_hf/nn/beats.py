@@ -118,9 +118,10 @@ def slice_beats(
     column = torch.arange(beat_length, device=signal.device)
     source = start[..., None] + column - shift[..., None]
     inside = is_beat[..., None] & (column >= shift[..., None]) & (source < stop[..., None])
-    index = torch.where(inside, source, 0).flatten(1).unsqueeze(1).expand(-1, leads, -1)
-    windows = signal.gather(2, index).unflatten(2, (slots, beat_length))
-    beats = torch.where(inside.unsqueeze(1), windows, 0.0).flatten(1, 2)
+    # What lies outside reads a column of zeros behind the signal: cheaper than blanking the windows afterwards.
+    index = torch.where(inside, source, samples).flatten(1).unsqueeze(1).expand(-1, leads, -1)
+    windows = torch.nn.functional.pad(signal, (0, 1)).gather(2, index)
+    beats = windows.unflatten(2, (slots, beat_length)).flatten(1, 2)
 
     seconds = torch.div(peak, sampling_rate, rounding_mode="floor").long() + 1
     time_ids = torch.where(is_beat & (peak > 0), seconds, 0)

@@ -66,7 +66,18 @@ def test_wrong_options():
 
 def test_every_source_describes_itself():
     sources = list_sources()
-    assert [s.name for s in sources] == ["synthetic", "ptbxl", "mimic_iv_ecg", "csn", "code15", "wfdb_folder"]
+    names = [
+        "synthetic",
+        "ptbxl",
+        "mimic_iv_ecg",
+        "csn",
+        "code15",
+        "cpsc2018",
+        "challenge2021",
+        "ludb",
+        "wfdb_folder",
+    ]
+    assert [s.name for s in sources] == names
     for info in sources:
         assert all((info.title, info.expects, info.labels, info.drops, info.licence))
         parameters = set(inspect.signature(SOURCES[info.name].__init__).parameters) - {"self", "data_dir"}

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ecg_hf.data.sources.base import Dropped, PhysioNetProject, Plan, Source, SourceInfo
+from ecg_hf.data.sources.challenge2021 import Challenge2021
 from ecg_hf.data.sources.code15 import Code15
+from ecg_hf.data.sources.cpsc2018 import Cpsc2018
 from ecg_hf.data.sources.csn import Csn
+from ecg_hf.data.sources.ludb import Ludb, read_ludb_delineations
 from ecg_hf.data.sources.mimic_iv_ecg import MimicIvEcg, assemble_report
 from ecg_hf.data.sources.ptbxl import PtbXl
 from ecg_hf.data.sources.synthetic import Synthetic
@@ -16,9 +19,12 @@ from ecg_hf.errors import ConfigurationError
 
 __all__ = [
     "SOURCES",
+    "Challenge2021",
     "Code15",
+    "Cpsc2018",
     "Csn",
     "Dropped",
+    "Ludb",
     "MimicIvEcg",
     "PhysioNetProject",
     "Plan",
@@ -31,10 +37,12 @@ __all__ = [
     "create_source",
     "get_source",
     "list_sources",
+    "read_ludb_delineations",
 ]
 
 SOURCES: dict[str, type[Source]] = {
-    cls.info.name: cls for cls in (Synthetic, PtbXl, MimicIvEcg, Csn, Code15, WfdbFolder)
+    cls.info.name: cls
+    for cls in (Synthetic, PtbXl, MimicIvEcg, Csn, Code15, Cpsc2018, Challenge2021, Ludb, WfdbFolder)
 }
 """Every source by name."""
 

@@ -14,7 +14,7 @@ from ecg_hf.data.sources.base import Dropped, Plan, Source, SourceInfo, is_plain
 from ecg_hf.data.splits import FoldSelection, hash_fold
 from ecg_hf.errors import DatasetBuildError
 
-__all__ = ["WfdbFolder", "parse_comments"]
+__all__ = ["WfdbFolder", "find_headers", "parse_comments"]
 
 MAX_HEADER_BYTES = 1 << 20
 
@@ -80,7 +80,7 @@ class WfdbFolder(Source):
         plan = Plan()
         index = self.data_dir / "RECORDS"
         # Some RECORDS files list folders only: then the headers speak for themselves.
-        names = (_read_index(index) if index.is_file() else []) or _find_headers(self.data_dir)
+        names = (_read_index(index) if index.is_file() else []) or find_headers(self.data_dir)
         for name in names:
             fold = hash_fold(name, seed=self.seed)
             split = self.folds.split_of(fold)
@@ -134,7 +134,7 @@ def _read_index(path: Path) -> list[str]:
     return list(dict.fromkeys(name for name in names if name and not name.endswith("/")))
 
 
-def _find_headers(root: Path) -> list[str]:
+def find_headers(root: Path) -> list[str]:
     """Headers below ``root``, links to folders not followed, in an order that does not depend on the file system."""
     found = []
     for folder, _, files in os.walk(root):

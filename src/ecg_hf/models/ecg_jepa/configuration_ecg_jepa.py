@@ -66,6 +66,10 @@ class EcgJepaConfig(EcgConfig):
         num_hidden_layers: Encoder layers.
         num_attention_heads: Encoder heads.
         intermediate_size: Width of the encoder's MLPs.
+        patch_initializer_range: Standard deviation of the patch projection's first weights; ``initializer_range`` if
+            not given, as published. Positions of size 0.7 are added before every block, beside which 0.02 leaves the
+            signal next to nothing: the first few hundred steps then go into predicting positions. Larger values
+            (inferred) start small, short runs with targets that depend on the record.
         layer_norm_eps: Epsilon of layer norms, that of the targets included.
         drop_path_rate: Stochastic depth of the last layer of encoder and predictor; linear from 0 at the first.
         attention_layout: ``masked`` (any kernel, with a boolean mask), ``factorised`` (the same numbers without
@@ -103,6 +107,7 @@ class EcgJepaConfig(EcgConfig):
     num_hidden_layers: int = 12
     num_attention_heads: int = 16
     intermediate_size: int = 3072
+    patch_initializer_range: float | int | None = None
     layer_norm_eps: float = 1e-5
     drop_path_rate: float | int = 0.1
     attention_layout: Literal["auto", "masked", "factorised"] = "auto"

@@ -30,6 +30,7 @@ __all__ = [
     "bootstrap_auroc",
     "paired_bootstrap",
     "resample_counts",
+    "unit_numbers",
     "weighted_auroc",
 ]
 
@@ -133,7 +134,7 @@ def resample_counts(
         raise ConfigurationError(
             f"cannot draw {n_resamples} resamples of {n} records", value=(n, n_resamples)
         )
-    unit_of_record, n_units = _units(n, groups)
+    unit_of_record, n_units = unit_numbers(n, groups)
     rng = np.random.default_rng(seed)
     for start in range(0, n_resamples, block):
         width = min(block, n_resamples - start)
@@ -143,9 +144,19 @@ def resample_counts(
         yield counts if groups is None else counts[unit_of_record]
 
 
-def _units(
+def unit_numbers(
     n: int, groups: Sequence[object] | npt.NDArray[np.generic] | None
 ) -> tuple[npt.NDArray[np.intp], int]:
+    """Number of the unit every record belongs to, and how many units there are.
+
+    Args:
+        n: Records.
+        groups: Patient of every record; a record whose patient is ``None``, empty or NaN is a unit of its own, as is
+            every record without ``groups``.
+
+    Raises:
+        ConfigurationError: if there is not one patient per record.
+    """
     if groups is None:
         return np.arange(n), n
     if len(groups) != n:
@@ -331,7 +342,7 @@ def bootstrap_auroc(
         defined_share=np.isfinite(areas).mean(axis=0),
         level=level,
         unit="records" if groups is None else "patients",
-        n_units=_units(len(truth), groups)[1],
+        n_units=unit_numbers(len(truth), groups)[1],
     )
 
 

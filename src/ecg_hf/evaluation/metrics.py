@@ -17,7 +17,16 @@ from scipy.stats import rankdata
 
 from ecg_hf.errors import ConfigurationError
 
-__all__ = ["ClassScore", "MacroScore", "auprc", "auroc", "check_scores", "score_classes"]
+__all__ = [
+    "ClassScore",
+    "MacroScore",
+    "auprc",
+    "auroc",
+    "check_known",
+    "check_scores",
+    "known_auroc",
+    "score_classes",
+]
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -109,6 +118,48 @@ def check_scores(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[BoolArra
         row, column = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
         raise ConfigurationError(f"score of record {row}, class {column} is not finite", value=(row, column))
     return truth.astype(bool, copy=False), values
+
+
+def check_known(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[BoolArray, BoolArray, FloatArray]:
+    """As :func:`check_scores`, with NaN allowed among the labels where a label is unknown.
+
+    Returns:
+        Boolean labels (False where unknown), which of them are known, and float64 scores, all
+        ``(records, classes)``.
+
+    Raises:
+        ConfigurationError: see :func:`check_scores`.
+    """
+    given = np.asarray(labels)
+    if given.dtype.kind != "f":
+        truth, values = check_scores(given, scores)
+        return truth, np.ones_like(truth), values
+    known = ~np.isnan(given)
+    truth, values = check_scores(np.where(known, given, 0.0), scores)
+    return truth, known.reshape(truth.shape), values
+
+
+def known_auroc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
+    """:func:`auroc` of every class over the records whose label of that class is known.
+
+    Args:
+        labels: 0, 1 or NaN (unknown) ``(records, classes)``.
+        scores: Same shape.
+
+    Returns:
+        float64 ``(classes,)``; NaN where a class has no known positive or no known negative.
+
+    Raises:
+        ConfigurationError: see :func:`check_scores`.
+    """
+    truth, known, values = check_known(labels, scores)
+    if known.all():
+        return auroc(truth, values)
+    areas = np.full(truth.shape[1], np.nan)
+    for k, rows in enumerate(known.T):
+        if rows.any():
+            areas[k] = auroc(truth[rows, k], values[rows, k])[0]
+    return areas
 
 
 def auroc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:

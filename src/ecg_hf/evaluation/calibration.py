@@ -1,0 +1,384 @@
+"""Calibration: whether predicted probabilities are frequencies, and scalings that make them so.
+
+Everything here takes probabilities ``(records, classes)`` of independent labels and 0/1 labels of the same shape, NaN
+where a label is unknown. Per class, and *micro*: all known entries of all classes as one long list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, log_expit
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.metrics import BoolArray, FloatArray, check_known
+
+__all__ = [
+    "Calibration",
+    "LogitScaling",
+    "Reliability",
+    "assess_calibration",
+    "brier_score",
+    "expected_calibration_error",
+    "fit_platt",
+    "fit_temperature",
+    "log_loss",
+    "reliability",
+]
+
+Binning = Literal["width", "mass"]
+DEFAULT_BINS = 15
+_STEPS = 200
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """Predicted against observed frequency, in bins of the prediction.
+
+    Attributes:
+        edges: float64 ``(bins + 1,)``, from 0 to 1.
+        count: int64 ``(bins,)``, predictions in each bin.
+        predicted: float64 ``(bins,)``, mean prediction; NaN in empty bins.
+        observed: float64 ``(bins,)``, share of positives; NaN in empty bins.
+    """
+
+    edges: FloatArray
+    count: npt.NDArray[np.int64]
+    predicted: FloatArray
+    observed: FloatArray
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: mean distance of both, weighted by the counts; NaN without predictions."""
+        filled = self.count > 0
+        if not filled.any():
+            return float("nan")
+        gap = np.abs(self.predicted[filled] - self.observed[filled])
+        return float(np.average(gap, weights=self.count[filled]))
+
+    @property
+    def largest_error(self) -> float:
+        """The largest distance over the bins that hold predictions."""
+        gap = np.abs(self.predicted - self.observed)[self.count > 0]
+        return float(gap.max()) if gap.size else float("nan")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """Calibration of a set of predictions.
+
+    Attributes:
+        class_names: Names of the classes.
+        classes: Reliability of every class.
+        micro: Reliability of all entries together.
+        error: float64 ``(classes,)``, expected calibration error.
+        brier: float64 ``(classes,)``; NaN without known labels.
+        macro_error: Mean of ``error`` over the classes that have one.
+        macro_brier: The same of ``brier``.
+        micro_brier: Of all entries together.
+        binning: How the bins were cut.
+    """
+
+    class_names: tuple[str, ...]
+    classes: tuple[Reliability, ...]
+    micro: Reliability
+    error: FloatArray
+    brier: FloatArray
+    macro_error: float
+    macro_brier: float
+    micro_brier: float
+    binning: Binning
+
+    def table(self) -> list[dict[str, float | str]]:
+        """Rows ``name, n, error, largest_error, brier``: every class, then ``micro``."""
+        rows = zip(
+            (*self.class_names, "micro"),
+            (*self.classes, self.micro),
+            (*self.brier.tolist(), self.micro_brier),
+            strict=True,
+        )
+        return [
+            {
+                "name": name,
+                "n": int(one.count.sum()),
+                "error": one.error,
+                "largest_error": one.largest_error,
+                "brier": brier,
+            }
+            for name, one, brier in rows
+        ]
+
+
+def reliability(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    *,
+    bins: int = DEFAULT_BINS,
+    binning: Binning = "width",
+) -> Reliability:
+    """Reliability of all known entries together, whatever the shape.
+
+    Args:
+        labels: 0, 1 or NaN, ``(records,)`` or ``(records, classes)``.
+        probabilities: In [0, 1], same shape.
+        bins: How many.
+        binning: ``"width"``: equally wide, ``(a, b]`` with 0 in the first; ``"mass"``: cut at quantiles of the
+            predictions, so that each holds about as many. Equal predictions are never torn apart, hence fewer bins
+            where many are equal.
+
+    Raises:
+        ConfigurationError: for arrays or options that do not fit, or probabilities outside [0, 1].
+    """
+    truth, known, values = _checked(labels, probabilities)
+    _check_bins(bins, binning)
+    return _reliability(truth[known], values[known], bins, binning)
+
+
+def _reliability(truth: BoolArray, values: FloatArray, bins: int, binning: Binning) -> Reliability:
+    if binning == "width" or values.size == 0:
+        edges = np.linspace(0.0, 1.0, bins + 1)
+    else:
+        inner = np.quantile(values, np.linspace(0.0, 1.0, bins + 1)[1:-1], method="inverted_cdf")
+        edges = np.unique(np.concatenate([[0.0], inner, [1.0]]))
+    place = np.clip(np.searchsorted(edges, values, side="left") - 1, 0, len(edges) - 2)
+    size = len(edges) - 1
+    count = np.bincount(place, minlength=size).astype(np.int64)
+    predicted, observed = (np.bincount(place, weights=column, minlength=size) for column in (values, truth))
+    with np.errstate(invalid="ignore"):
+        return Reliability(edges, count, predicted / count, observed / count)
+
+
+def expected_calibration_error(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    *,
+    bins: int = DEFAULT_BINS,
+    binning: Binning = "width",
+) -> FloatArray:
+    """Expected calibration error of every class, float64 ``(classes,)``; see :func:`reliability`.
+
+    Raises:
+        ConfigurationError: see :func:`reliability`.
+    """
+    truth, known, values = _checked(labels, probabilities)
+    _check_bins(bins, binning)
+    return np.array(
+        [_reliability(truth[r, k], values[r, k], bins, binning).error for k, r in enumerate(known.T)]
+    )
+
+
+def brier_score(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> FloatArray:
+    """Mean squared error of the probabilities, float64 ``(classes,)``; NaN for a class without known labels.
+
+    Equal to ``sklearn.metrics.brier_score_loss``.
+
+    Raises:
+        ConfigurationError: for arrays that do not fit, or probabilities outside [0, 1].
+    """
+    truth, known, values = _checked(labels, probabilities)
+    return _column_means((values - truth) ** 2, known)
+
+
+def log_loss(labels: npt.ArrayLike, logits: npt.ArrayLike) -> FloatArray:
+    """Mean binary cross-entropy of log-odds, float64 ``(classes,)``; NaN for a class without known labels.
+
+    Raises:
+        ConfigurationError: for arrays that do not fit.
+    """
+    truth, known, values = check_known(labels, logits)
+    return _column_means(-log_expit(np.where(truth, values, -values)), known)
+
+
+def assess_calibration(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    names: Sequence[str] | None = None,
+    *,
+    bins: int = DEFAULT_BINS,
+    binning: Binning = "width",
+) -> Calibration:
+    """Reliability, calibration error and Brier score of every class and of all together.
+
+    Args:
+        labels: 0, 1 or NaN ``(records, classes)``.
+        probabilities: In [0, 1], same shape.
+        names: Class names; ``class_0``... by default.
+        bins: See :func:`reliability`.
+        binning: See :func:`reliability`.
+
+    Raises:
+        ConfigurationError: for arrays, names or options that do not fit.
+    """
+    truth, known, values = _checked(labels, probabilities)
+    _check_bins(bins, binning)
+    k = truth.shape[1]
+    given = tuple(names) if names is not None else tuple(f"class_{i}" for i in range(k))
+    if len(given) != k:
+        raise ConfigurationError(f"{len(given)} names for {k} classes", value=given)
+    classes = tuple(_reliability(truth[r, i], values[r, i], bins, binning) for i, r in enumerate(known.T))
+    error = np.array([one.error for one in classes])
+    brier = _column_means((values - truth) ** 2, known)
+    return Calibration(
+        class_names=given,
+        classes=classes,
+        micro=_reliability(truth[known], values[known], bins, binning),
+        error=error,
+        brier=brier,
+        macro_error=_mean(error),
+        macro_brier=_mean(brier),
+        micro_brier=_mean(((values - truth) ** 2)[known]),
+        binning=binning,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LogitScaling:
+    """A scaling of log-odds, ``probability = sigmoid(slope * log_odds + offset)``, fitted on validation records.
+
+    Attributes:
+        slope: float64 ``(classes,)`` or ``(1,)`` for one common temperature, ``slope = 1 / temperature``.
+        offset: Same shape.
+        kept: bool, same shape: where the labels held nothing to fit to (constant, or unknown throughout), the
+            log-odds are kept as they are.
+    """
+
+    slope: FloatArray
+    offset: FloatArray
+    kept: BoolArray
+
+    def logits(self, logits: npt.ArrayLike) -> FloatArray:
+        """Scaled log-odds ``(records, classes)``.
+
+        Raises:
+            ConfigurationError: for another number of classes than was fitted.
+        """
+        values = np.asarray(logits, dtype=np.float64)
+        if values.ndim != 2 or self.slope.shape[0] not in (1, values.shape[1]):
+            raise ConfigurationError(
+                f"the scaling was fitted to {self.slope.shape[0]} classes, got {values.shape}",
+                value=values.shape,
+            )
+        return np.asarray(values * self.slope + self.offset)
+
+    def __call__(self, logits: npt.ArrayLike) -> FloatArray:
+        """Calibrated probabilities ``(records, classes)``."""
+        return np.asarray(expit(self.logits(logits)))
+
+
+def fit_temperature(labels: npt.ArrayLike, logits: npt.ArrayLike, *, per_class: bool = False) -> LogitScaling:
+    """Temperature scaling: the factor on the log-odds with the least cross-entropy on validation records.
+
+    The ranking within a class, and so its AUROC, stays as it is.
+
+    Args:
+        labels: 0, 1 or NaN ``(validation records, classes)``.
+        logits: Log-odds of the same shape.
+        per_class: One temperature for each class instead of one for all.
+
+    Raises:
+        ConfigurationError: for arrays that do not fit.
+
+    References:
+        Guo et al., On calibration of modern neural networks, ICML 2017.
+    """
+    truth, known, values = check_known(labels, logits)
+    if not per_class:
+        truth, known, values = (array.reshape(-1, 1) for array in (truth, known, values))
+    return _fit(truth, known, values, with_offset=False)
+
+
+def fit_platt(labels: npt.ArrayLike, logits: npt.ArrayLike) -> LogitScaling:
+    """Platt scaling: factor and offset of each class by logistic regression on validation records.
+
+    Targets are Platt's smoothed ones, ``(n+ + 1) / (n+ + 2)`` and ``1 / (n- + 2)``, which keep the fit finite where
+    the scores separate the labels.
+
+    Args:
+        labels: 0, 1 or NaN ``(validation records, classes)``.
+        logits: Log-odds, or any score, of the same shape.
+
+    Raises:
+        ConfigurationError: for arrays that do not fit.
+
+    References:
+        Platt, Probabilistic outputs for support vector machines, 1999.
+    """
+    truth, known, values = check_known(labels, logits)
+    return _fit(truth, known, values, with_offset=True)
+
+
+def _fit(truth: BoolArray, known: BoolArray, values: FloatArray, *, with_offset: bool) -> LogitScaling:
+    columns = truth.shape[1]
+    slope, offset, kept = np.ones(columns), np.zeros(columns), np.zeros(columns, dtype=bool)
+    for k in range(columns):
+        y, z = truth[known[:, k], k], values[known[:, k], k]
+        positives = int(y.sum())
+        if positives in (0, len(y)) or np.ptp(z) == 0:
+            kept[k] = True
+            continue
+        target = y.astype(np.float64)
+        if with_offset:
+            target = np.where(y, (positives + 1.0) / (positives + 2.0), 1.0 / (len(y) - positives + 2.0))
+        slope[k], offset[k] = _least_cross_entropy(z, target, with_offset)
+    return LogitScaling(slope, offset, kept)
+
+
+def _least_cross_entropy(z: FloatArray, target: FloatArray, with_offset: bool) -> tuple[float, float]:
+    """Newton's method with step halving on ``mean(log(1 + e^m) - target * m)``, ``m = slope * z + offset``."""
+    # In units of the scores' own size, so that the starting point and the Hessian are reasonable for any score.
+    size = float(np.sqrt((z**2).mean()))
+    columns = np.stack([z / size, np.ones_like(z)][: 2 if with_offset else 1], axis=1)
+    weights = np.zeros(columns.shape[1])
+    weights[0] = 1.0
+
+    def loss(w: FloatArray) -> float:
+        margin = columns @ w
+        return float((np.logaddexp(0.0, margin) - target * margin).mean())
+
+    value = loss(weights)
+    for _ in range(_STEPS):
+        p = expit(columns @ weights)
+        gradient = columns.T @ (p - target) / len(z)
+        hessian = (columns * (p * (1.0 - p))[:, None]).T @ columns / len(z)
+        step = np.linalg.solve(hessian + 1e-12 * np.eye(len(weights)), gradient)
+        scale = 1.0
+        while (new := loss(weights - scale * step)) > value and scale > 1e-8:
+            scale *= 0.5
+        weights = weights - scale * step
+        # Without smoothed targets a temperature of separated labels runs towards 0: stopped where nothing is gained.
+        if value - new <= 1e-14 * max(value, 1e-300):
+            break
+        value = new
+    return float(weights[0] / size), float(weights[1]) if with_offset else 0.0
+
+
+def _checked(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[BoolArray, BoolArray, FloatArray]:
+    truth, known, values = check_known(labels, probabilities)
+    outside = values[known & ((values < 0.0) | (values > 1.0))]
+    if outside.size:
+        raise ConfigurationError(
+            f"probabilities must lie in [0, 1], got {outside[0]:g} (log-odds? apply a sigmoid)",
+            value=float(outside[0]),
+        )
+    return truth, known, values
+
+
+def _check_bins(bins: int, binning: str) -> None:
+    if bins < 1 or binning not in get_args(Binning):
+        raise ConfigurationError(
+            f"need at least one bin of equal width or mass, got {bins} of {binning!r}", value=(bins, binning)
+        )
+
+
+def _column_means(values: FloatArray, known: BoolArray) -> FloatArray:
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0))
+
+
+def _mean(values: FloatArray) -> float:
+    kept = values[np.isfinite(values)]
+    return float(kept.mean()) if kept.size else float("nan")

@@ -26,9 +26,13 @@ __all__ = [
     "cropa_mask",
     "factorised_cropa",
     "factorised_cropa_mask",
+    "factorised_is_faster",
     "masked_cropa_mask",
     "restrict_cropa",
 ]
+
+# Tokens over partners of a token from which the factorised form is faster on a CPU.
+_WORTHWHILE = 6.5
 
 
 def cropa_mask(num_leads: int, num_times: int) -> Tensor:
@@ -113,16 +117,29 @@ def factorised_cropa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, sc
         ``(batch, leads * times, heads, dim)``.
     """
     leads, times = mask.shape[2:4]
-    query, key, value = (part.unflatten(2, (leads, times)) for part in (query * scaling, key, value))
-    across = [part.transpose(2, 3) for part in (query, key, value)]
+    # Laid out once, lead by lead: every product below would make its own copy of a view into the projections.
+    query, key, value = (
+        part.contiguous().unflatten(2, (leads, times)) for part in (query * scaling, key, value)
+    )
     same_lead = query @ key.transpose(-1, -2)
-    same_time = (across[0] @ across[1].transpose(-1, -2)).transpose(2, 3)
+    same_time = torch.einsum("bhltd,bhmtd->bhltm", query, key)
     scores = torch.cat([same_lead, same_time], dim=-1)
-    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    scores = scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
     in_lead, in_time = weights.split([times, leads], dim=-1)
-    attended: Tensor = in_lead @ value + (in_time.transpose(2, 3) @ across[2]).transpose(2, 3)
+    attended: Tensor = in_lead @ value + torch.einsum("bhltm,bhmtd->bhltd", in_time, value)
     return attended.flatten(2, 3).transpose(1, 2).contiguous()
+
+
+def factorised_is_faster(num_leads: int, num_times: int, device: torch.device) -> bool:
+    """Which form to choose when it is left open: a rule read off ``benchmarks/bench_ecg_jepa.py``.
+
+    On the CPU the factorised form pays where it saves enough scores for its smaller products: at 8 x 40 and above,
+    where a token has 6.7 times fewer partners than tokens there are, and ever more as the grid grows (12 x 150: about
+    2.7 times faster); at 8 x 32 and below the masked kernel's forward pass is faster. On accelerators the two have
+    not been compared yet, and the masked kernel is taken.
+    """
+    return device.type == "cpu" and num_leads * num_times >= _WORTHWHILE * (num_leads + num_times)
 
 
 def cropa_kernel(masked: AttentionKernel) -> AttentionKernel:

@@ -16,7 +16,7 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import JEPA_LEADS, EcgJepaConfig
 from ecg_hf.models.ecg_jepa.feature_extraction_ecg_jepa import EcgJepaFeatureExtractor
 from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import EcgJepaForPreTraining, EcgJepaModel
-from ecg_hf.nn.cropa import cropa_mask
+from ecg_hf.nn.cropa import cropa_mask, factorised_is_faster
 from ecg_hf.signal.leads import STANDARD_LEADS
 
 from ..conftest import make_case
@@ -106,7 +106,20 @@ def test_layouts_give_the_same_loss():
         lead_mask[0, 2] = 0
         losses.append(model(**batch, lead_mask=lead_mask).loss)
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-6)
-    assert torch.equal(losses[1], losses[2])  # the CPU's automatic choice
+    torch.testing.assert_close(losses[0], losses[2], rtol=1e-5, atol=1e-6)
+
+
+def test_automatic_layout_goes_by_device_and_size():
+    cpu, elsewhere = torch.device("cpu"), torch.device("meta")
+    assert factorised_is_faster(8, 50, cpu)
+    assert factorised_is_faster(12, 150, cpu)
+    assert not factorised_is_faster(8, 23, cpu)
+    assert not factorised_is_faster(2, 50, cpu)
+    assert not factorised_is_faster(12, 150, elsewhere)
+    encoder = EcgJepaModel(EcgJepaConfig.preset("micro", patch_size=20)).encoder
+    assert encoder._attention_mask(50, None, cpu, False).ndim == 5
+    assert encoder._attention_mask(23, None, cpu, False).ndim == 4
+    assert encoder._attention_mask(50, None, cpu, True).ndim == 4
 
 
 def test_attention_weights_are_cropa_even_where_the_layout_has_none():

@@ -73,9 +73,9 @@ class EcgJepaConfig(EcgConfig):
         layer_norm_eps: Epsilon of layer norms, that of the targets included.
         drop_path_rate: Stochastic depth of the last layer of encoder and predictor; linear from 0 at the first.
         attention_layout: ``masked`` (any kernel, with a boolean mask), ``factorised`` (the same numbers without
-            computing pairs that do not attend) or ``auto``: factorised on the CPU, where ``bench_ecg_jepa.py`` has it
-            faster at every size, masked elsewhere. With the eager kernel, or where attention weights are asked for,
-            it is masked whatever is set here.
+            computing pairs that do not attend) or ``auto``: factorised on the CPU for grids from about 8 x 40 on,
+            masked otherwise, see :func:`ecg_hf.nn.cropa.factorised_is_faster`. With the eager kernel, or where
+            attention weights are asked for, it is masked whatever is set here.
         predictor_hidden_size: Width of the predictor, a multiple of 4.
         predictor_num_layers: Its layers.
         predictor_num_attention_heads: Its heads.

@@ -13,6 +13,7 @@ from ecg_hf.nn.cropa import (
     cropa_kernel,
     cropa_mask,
     factorised_cropa_mask,
+    factorised_is_faster,
     masked_cropa_mask,
     restrict_cropa,
 )
@@ -136,7 +137,7 @@ class EcgJepaEncoder(nn.Module):
         config = self.config
         factorised = config.attention_layout == "factorised"
         if config.attention_layout == "auto":
-            factorised = device.type == "cpu"
+            factorised = factorised_is_faster(config.num_leads, times, device)
         if factorised and not need_weights and config._attn_implementation != "eager":
             return factorised_cropa_mask(config.num_leads, times, token_mask, device)
         return masked_cropa_mask(restrict_cropa(self.cropa, config.num_leads, times), token_mask)

@@ -56,7 +56,9 @@ class EcgJepaPreTrainedModel(EcgPreTrainedModel):
             init.trunc_normal_(module.weight, std=std)
         elif isinstance(module, EcgJepaEncoder):
             if self.config.patch_initializer_range is not None:
-                init.trunc_normal_(module.patch_projection.weight, std=float(self.config.patch_initializer_range))
+                init.trunc_normal_(
+                    module.patch_projection.weight, std=float(self.config.patch_initializer_range)
+                )
             init.copy_(module.positions, module.position_table())
             init.copy_(module.cropa, cropa_mask(self.config.num_leads, self.config.num_patches))
             _shrink_with_depth(module.layers, std)

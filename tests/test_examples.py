@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from ecg_hf.cli.convert import conversion_options
 from ecg_hf.cli.main import app
 from ecg_hf.cli.pretrain import parse_overrides
 
@@ -40,5 +41,7 @@ def test_command_exists_with_its_options(words: list[str]) -> None:
         command, words = command.commands[words[0]], words[1:]  # type: ignore[attr-defined]
     # Parses and checks types, runs nothing.
     context = command.make_context("ecg-hf", list(words))
-    if context.args:
+    if context.args and command.name == "convert":
+        conversion_options(context.args, context.params["model"])
+    elif context.args:
         parse_overrides(context.args, context.params["model"])

@@ -125,3 +125,11 @@ def test_model_of_no_method(parts: tuple[str, Any, Any], tmp_path: Path) -> None
     with pytest.raises(ConfigurationError, match="stranger"):
         write(tmp_path, ("stranger", Stranger(), parts[2]))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_papers_without_a_preprint_are_linked_by_doi():
+    from ecg_hf.models.registry import METHODS
+
+    assert METHODS["acl-ecg"].paper_url == "https://doi.org/10.3390/s26031080"
+    assert METHODS["acl-ecg"].paper_name == "doi:10.3390/s26031080"
+    assert METHODS["ecg-jepa"].paper_url == "https://arxiv.org/abs/2410.08559"

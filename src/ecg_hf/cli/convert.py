@@ -12,12 +12,12 @@ import typer
 from ecg_hf.cli.output import print_json, quiet_libraries
 from ecg_hf.errors import ConfigurationError
 
-__all__ = ["PASS_THROUGH", "convert_command"]
+__all__ = ["PASS_THROUGH", "conversion_options", "convert_command"]
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-def _conversion_options(arguments: Sequence[str], model: str) -> dict[str, int]:
+def conversion_options(arguments: Sequence[str], model: str) -> dict[str, int]:
     """``--num-attention-heads 16`` and what else the method's converter may have to be told: whole numbers."""
     from ecg_hf.hub.converting import converter_options
 
@@ -49,7 +49,7 @@ def convert_command(
 
     What shapes can't tell is asked for, such as --num-attention-heads 16.
     """
-    options = _conversion_options(context.args, model)
+    options = conversion_options(context.args, model)
     quiet_libraries()
     from ecg_hf.hub.converting import convert_checkpoint
 

@@ -28,7 +28,7 @@ def _models() -> list[dict[str, Any]]:
         {
             "name": spec.name,
             "title": spec.title,
-            "paper": f"arXiv:{spec.paper}",
+            "paper": spec.paper_name,
             "official_code": spec.official_code,
             "status": spec.status,
             "multimodal": spec.multimodal,

@@ -33,7 +33,7 @@ class MethodSpec:
         name: As on the command line and in ``config.model_type``.
         class_prefix: Common beginning of its class names.
         title: For a reader.
-        paper: arXiv identifier.
+        paper: arXiv identifier, or DOI where there is no preprint.
         official_code: Address of the authors' code, or None if there is none.
         status: What is from the paper, what is inferred, what parity was shown.
         multimodal: Whether it has a text tower.
@@ -57,6 +57,20 @@ class MethodSpec:
     def module(self) -> str:
         """Folder and file suffix: the name with underscores."""
         return self.name.replace("-", "_")
+
+    @property
+    def paper_name(self) -> str:
+        """The paper's identifier with its kind, such as ``arXiv:2410.08559``."""
+        return f"{'doi' if self._has_doi else 'arXiv'}:{self.paper}"
+
+    @property
+    def paper_url(self) -> str:
+        """Where the paper is."""
+        return f"https://{'doi.org' if self._has_doi else 'arxiv.org/abs'}/{self.paper}"
+
+    @property
+    def _has_doi(self) -> bool:
+        return self.paper.startswith("10.")
 
     def class_name(self, role: ClassRole) -> str:
         """Name of the class in a role, such as ``CgDmerModel``."""

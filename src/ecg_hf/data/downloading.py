@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -21,7 +21,7 @@ from ecg_hf.data.sources import SOURCES
 from ecg_hf.data.sources.base import is_plain_relative
 from ecg_hf.errors import ConfigurationError, DownloadError, UnsafePath
 
-__all__ = ["PHYSIONET", "DownloadReport", "download_source"]
+__all__ = ["PHYSIONET", "DownloadReport", "download_files", "download_source"]
 
 PHYSIONET = "https://physionet.org/files/"
 CHECKSUMS = "SHA256SUMS.txt"
@@ -92,25 +92,55 @@ def download_source(
         DownloadError: if a file can't be fetched, or does not match its published checksum.
         UnsafePath: if the listing names a path outside the folder. Nothing is fetched then.
     """
-    started = time.perf_counter()
     slug, version, patterns = _resolve(name, version, subset)
     root = f"{(base_url or PHYSIONET).rstrip('/')}/{slug}/{version}/"
-    if urlsplit(root).scheme not in ("http", "https"):
-        raise ConfigurationError(
-            f"base_url must begin with http:// or https://, got {base_url!r}", value=base_url
-        )
+    _check_address(root)
     folder = Path(data_dir)
     folder.mkdir(parents=True, exist_ok=True)
     listing = _fetch_listing(root, folder)
     wanted = {path: digest for path, digest in listing.items() if _matches(path, patterns)}
     if not wanted:
         raise DownloadError(f"no file of {slug} {version} matches {', '.join(patterns)}")
+    return download_files(root, folder, wanted, title=slug, num_workers=num_workers, progress=progress)
+
+
+def download_files(
+    root: str,
+    data_dir: str | Path,
+    files: Mapping[str, str],
+    *,
+    title: str = "",
+    num_workers: int = 4,
+    progress: bool = True,
+) -> DownloadReport:
+    """Fetch files whose checksums are known, as :func:`download_source` does: resumable, never half there.
+
+    Args:
+        root: Address the paths are relative to, with a slash at its end.
+        data_dir: Folder to fill.
+        files: Path -> SHA-256 in hexadecimal.
+        title: Word for the progress bar.
+        num_workers: Files fetched at a time.
+        progress: Show a progress bar on standard error.
+
+    Raises:
+        ConfigurationError: if ``root`` is no web address.
+        DownloadError: if a file can't be fetched, or does not match its checksum.
+        UnsafePath: if a path leaves the folder.
+    """
+    started = time.perf_counter()
+    _check_address(root)
+    folder = Path(data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        if not is_plain_relative(path):
+            raise UnsafePath("a file to fetch lies outside the folder", path=path)
     received = there = total = 0
     with (
-        tqdm(total=len(wanted), unit="file", desc=slug, disable=not progress) as bar,
+        tqdm(total=len(files), unit="file", desc=title, disable=not progress) as bar,
         ThreadPoolExecutor(max(1, num_workers)) as pool,
     ):
-        futures = [pool.submit(_fetch, root, folder, path, digest) for path, digest in wanted.items()]
+        futures = [pool.submit(_fetch, root, folder, path, digest) for path, digest in files.items()]
         try:
             for future in futures:
                 size = future.result()
@@ -122,8 +152,13 @@ def download_source(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return DownloadReport(
-        str(folder), len(wanted), received, there, total, round(time.perf_counter() - started, 3)
+        str(folder), len(files), received, there, total, round(time.perf_counter() - started, 3)
     )
+
+
+def _check_address(root: str) -> None:
+    if urlsplit(root).scheme not in ("http", "https"):
+        raise ConfigurationError(f"base_url must begin with http:// or https://, got {root!r}", value=root)
 
 
 def _resolve(

@@ -1,4 +1,4 @@
-"""Label groups of PTB-XL: from SCP-ECG codes to the targets of the published benchmark tasks."""
+"""Label groups: from codes to the targets of benchmark tasks; PTB-XL's here, others in ``label_groups``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from importlib.resources import files
 import numpy as np
 import numpy.typing as npt
 
+from ecg_hf.data.label_groups import OTHER_TASKS
 from ecg_hf.errors import ConfigurationError
 
 __all__ = ["LABEL_TASKS", "ScpStatement", "label_matrix", "label_names", "scp_statements", "unknown_codes"]
 
 LABEL_TASKS = ("super", "sub", "form", "rhythm", "diag", "all")
-"""Groups of labels: 5 superclasses, 23 subclasses, 19 form, 12 rhythm, 44 diagnostic, all 71 statements."""
+"""Groups of PTB-XL's labels: 5 superclasses, 23 subclasses, 19 form, 12 rhythm, 44 diagnostic, all 71 statements."""
 
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 
@@ -79,7 +80,10 @@ def _targets(task: str) -> dict[str, str]:
         return {s.code: s.code for s in statements if s.diagnostic}
     if task == "all":
         return {s.code: s.code for s in statements}
-    raise ConfigurationError(f"task must be one of {', '.join(LABEL_TASKS)}, got {task!r}", value=task)
+    if task in OTHER_TASKS:
+        return OTHER_TASKS[task]
+    known = ", ".join((*LABEL_TASKS, *OTHER_TASKS))
+    raise ConfigurationError(f"task must be one of {known}, got {task!r}", value=task)
 
 
 @cache
@@ -91,7 +95,9 @@ def label_names(task: str) -> tuple[str, ...]:
     (``AVB`` for ``_AVB``): select columns by name.
 
     Args:
-        task: ``"super"``, ``"sub"``, ``"form"``, ``"rhythm"``, ``"diag"`` or ``"all"``.
+        task: ``"super"``, ``"sub"``, ``"form"``, ``"rhythm"``, ``"diag"``, ``"all"``, or a task of another source:
+            ``"cpsc2018"``, ``"csn"``, ``"challenge2021"``, ``"ludb-rhythm"``, ``"ludb-conduction"``,
+            ``"ludb-hypertrophy"``.
 
     Raises:
         ConfigurationError: for any other task.
@@ -109,8 +115,8 @@ def label_matrix(
     unknown codes do not count (see :func:`unknown_codes`).
 
     Args:
-        codes: SCP codes of each recording, as in the ``labels`` column.
-        task: One of :data:`LABEL_TASKS`.
+        codes: Codes of each recording, as in the ``labels`` column.
+        task: One of :data:`LABEL_TASKS`, or a task of another source (see :func:`label_names`).
 
     Returns:
         int8 ``(recordings, labels)`` of zeros and ones in the order of :func:`label_names`, and bool

@@ -60,9 +60,9 @@ class Challenge2021(WfdbFolder):
     (``#Dx`` or ``# Dx``); headers that call the record ``E07500.mat``, as some of Georgia do, are read.
 
     Several sets are other datasets again: ``ptb-xl`` is PTB-XL (``HR00001`` is ``ecg_id`` 1), ``chapman_shaoxing``
-    and ``ningbo`` are ``csn`` (same names), ``cpsc_2018`` is ``cpsc2018`` (same names). Where names are the same so are
-    the folds, and nothing leaks between two builds with the same seed. PTB-XL's folds can't be known from here, so
-    ``ptb-xl`` is read only when it is asked for: never test on it beside PTB-XL.
+    and ``ningbo`` are ``csn`` (same names), ``cpsc_2018`` is ``cpsc2018`` (same names). Where names are the same so
+    are the folds, and nothing leaks between two builds with the same seed. PTB-XL's folds can't be known from here,
+    so ``ptb-xl`` is read only when it is asked for: never test on it beside PTB-XL.
 
     No patient is known, so each recording is its own. INCART has 74 recordings of 32 patients, PTB 516 of 262:
     for these two a split by recording is not one by patient.

@@ -93,13 +93,10 @@ def align_beats(
         wide = beat_windows(signal, peaks, before + reach, after + reach)
         template = np.median(wide[:, :, reach : reach + width], axis=0)
         template -= template.mean(axis=1, keepdims=True)
-        # (beats, leads, lags, width): a view, summed without being made.
-        shifted = np.lib.stride_tricks.sliding_window_view(wide, width, axis=2)
-        product = np.einsum("blkw,lw->bk", shifted, template)
-        power = np.einsum("blkw,blkw->bk", shifted, shifted) - width * np.square(shifted.mean(axis=3)).sum(
-            axis=1
+        product = np.stack(
+            [np.tensordot(wide[:, :, lag : lag + width], template, 2) for lag in range(2 * reach + 1)], axis=1
         )
-        match = product / np.sqrt(np.maximum(power, 1e-12))
+        match = product / np.sqrt(np.maximum(_moving_power(wide, width), 1e-12))
         peaks = (peaks + match.argmax(axis=1) - reach).clip(0, last)
     middle = np.median(beat_windows(signal, peaks, before, after), axis=0)
     middle -= np.median(middle, axis=1, keepdims=True)
@@ -151,6 +148,16 @@ def median_beat(
         similarity = _correlation(windows[:, :, qrs], median[:, qrs])
         used = alike
     return MedianBeat(median, before, sampling_rate, peaks, similarity, int(used.sum()))
+
+
+def _moving_power(windows: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
+    """Power about each lead's mean of every stretch of ``width`` samples, summed over leads: ``(beats, lags)``."""
+    edges = [(0, 0), (0, 0), (1, 0)]
+    first = np.cumsum(np.pad(windows, edges), axis=2)
+    second = np.cumsum(np.pad(np.square(windows), edges), axis=2)
+    sums = first[:, :, width:] - first[:, :, :-width]
+    squares = second[:, :, width:] - second[:, :, :-width]
+    return (squares - np.square(sums) / width).sum(axis=1)
 
 
 def _correlation(

@@ -29,6 +29,7 @@ __all__ = [
     "PairedResult",
     "bootstrap_auroc",
     "paired_bootstrap",
+    "percentiles",
     "resample_counts",
     "unit_numbers",
     "weighted_auroc",
@@ -268,7 +269,8 @@ def _mean_of_defined(areas: FloatArray) -> FloatArray:
     return mean
 
 
-def _percentiles(samples: FloatArray, level: float) -> tuple[float, float]:
+def percentiles(samples: FloatArray, level: float) -> tuple[float, float]:
+    """Limits between which the middle ``level`` of the finite samples lies; NaN if there are none."""
     kept = samples[np.isfinite(samples)]
     if kept.size == 0:
         return float("nan"), float("nan")
@@ -333,9 +335,9 @@ def bootstrap_auroc(
     estimates = np.where(chosen, auroc(truth, values), np.nan)
     macro = float(_mean_of_defined(estimates[None])[0])
     return BootstrapResult(
-        macro=Interval(macro, *_percentiles(samples, level)),
+        macro=Interval(macro, *percentiles(samples, level)),
         classes=tuple(
-            Interval(float(estimate), *_percentiles(areas[:, k], level))
+            Interval(float(estimate), *percentiles(areas[:, k], level))
             for k, estimate in enumerate(estimates)
         ),
         samples=samples,
@@ -387,7 +389,7 @@ def paired_bootstrap(
     tails = min((kept <= 0).sum(), (kept >= 0).sum())
     p_value = min(1.0, 2.0 * (int(tails) + 1) / (len(kept) + 1)) if len(kept) else float("nan")
     return PairedResult(
-        difference=Interval(one.macro.estimate - two.macro.estimate, *_percentiles(differences, level)),
+        difference=Interval(one.macro.estimate - two.macro.estimate, *percentiles(differences, level)),
         p_value=p_value,
         level=level,
         unit=one.unit,

@@ -13,7 +13,7 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, BootstrapResult, bootstrap_auroc
 from ecg_hf.evaluation.metrics import FloatArray, MacroScore, score_classes
 
-__all__ = ["ZeroShotResult", "cosine_scores", "encode_prompts", "evaluate_zero_shot"]
+__all__ = ["ZeroShotResult", "cosine_scores", "encode_prompts", "evaluate_zero_shot", "unit_rows"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +45,7 @@ def cosine_scores(ecg_features: npt.ArrayLike, text_features: npt.ArrayLike) -> 
     Raises:
         ConfigurationError: if the widths differ or a row is zero or not finite.
     """
-    ecg, text = _unit_rows(ecg_features, "record"), _unit_rows(text_features, "class")
+    ecg, text = unit_rows(ecg_features, "record"), unit_rows(text_features, "class")
     if ecg.shape[1] != text.shape[1]:
         raise ConfigurationError(
             f"ECG features have {ecg.shape[1]} dimensions, text features {text.shape[1]}",
@@ -54,7 +54,12 @@ def cosine_scores(ecg_features: npt.ArrayLike, text_features: npt.ArrayLike) -> 
     return np.asarray(ecg @ text.T)
 
 
-def _unit_rows(features: npt.ArrayLike, what: str) -> FloatArray:
+def unit_rows(features: npt.ArrayLike, what: str) -> FloatArray:
+    """Rows of Euclidean length 1, float64 ``(rows, dim)``; ``what`` names a row in messages.
+
+    Raises:
+        ConfigurationError: if there are none, or one is zero or not finite.
+    """
     rows = np.asarray(features, dtype=np.float64)
     if rows.ndim != 2 or 0 in rows.shape:
         raise ConfigurationError(f"features must be (rows, dim), got {rows.shape}", value=rows.shape)
@@ -117,10 +122,10 @@ def encode_prompts(
                 features.append(part.float().cpu().numpy())
     finally:
         model.train(training)
-    unit = _unit_rows(np.concatenate(features), "prompt")
+    unit = unit_rows(np.concatenate(features), "prompt")
     stops = np.cumsum([len(texts) for texts in per_class])
     means = np.stack([part.mean(axis=0) for part in np.split(unit, stops[:-1])])
-    return _unit_rows(means, "class").astype(np.float32)
+    return unit_rows(means, "class").astype(np.float32)
 
 
 def evaluate_zero_shot(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import convolve1d, median_filter
@@ -49,8 +51,7 @@ def qrs_energy(signal: npt.NDArray[np.floating], sampling_rate: float) -> npt.ND
         raise SignalError(f"expected finite (leads, samples), got {signal.dtype} {signal.shape}")
     if 0 in signal.shape or signal.shape[1] < sampling_rate / 2:
         return np.zeros(signal.shape[-1])
-    sections = butter(2, _BAND_HZ, "bandpass", fs=sampling_rate, output="sos")
-    band = np.abs(sosfiltfilt(sections, signal.astype(np.float64), axis=-1))
+    band = np.abs(sosfiltfilt(_qrs_band(sampling_rate), signal.astype(np.float64), axis=-1))
     ordered = np.sort(band, axis=-1)
     size = ordered.shape[1]
     scale, background = ordered[:, int(0.98 * (size - 1))], ordered[:, size // 2]
@@ -64,6 +65,12 @@ def qrs_energy(signal: npt.NDArray[np.floating], sampling_rate: float) -> npt.ND
     window = np.hanning(width + 2)[1:-1]
     smooth = convolve1d(power, window / window.sum(), mode="nearest")
     return np.sqrt(np.maximum(smooth, 0.0))
+
+
+@lru_cache(maxsize=32)
+def _qrs_band(sampling_rate: float) -> npt.NDArray[np.float64]:
+    # Designing the filter takes longer than using it.
+    return np.asarray(butter(2, _BAND_HZ, "bandpass", fs=sampling_rate, output="sos"))
 
 
 def detect_beats(signal: npt.NDArray[np.floating], sampling_rate: float) -> npt.NDArray[np.int64]:

@@ -93,8 +93,10 @@ def align_beats(
         wide = beat_windows(signal, peaks, before + reach, after + reach)
         template = np.median(wide[:, :, reach : reach + width], axis=0)
         template -= template.mean(axis=1, keepdims=True)
+        flat = template.ravel()
         product = np.stack(
-            [np.tensordot(wide[:, :, lag : lag + width], template, 2) for lag in range(2 * reach + 1)], axis=1
+            [wide[:, :, lag : lag + width].reshape(len(wide), -1) @ flat for lag in range(2 * reach + 1)],
+            axis=1,
         )
         match = product / np.sqrt(np.maximum(_moving_power(wide, width), 1e-12))
         peaks = (peaks + match.argmax(axis=1) - reach).clip(0, last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -73,8 +74,7 @@ def handmade_features(
     )
     filled = bridge_gaps(np.ascontiguousarray(arranged))[0]
     raw = resample(filled, sampling_rate, ANALYSIS_RATE_HZ).astype(np.float64)
-    sections = butter(2, _BAND_HZ, "bandpass", fs=ANALYSIS_RATE_HZ, output="sos")
-    clean = sosfiltfilt(sections, raw, axis=-1)
+    clean = sosfiltfilt(_sections(), raw, axis=-1)
 
     per_beat = np.full((len(STANDARD_LEADS), len(BEAT_FEATURES)), np.nan)
     overall = np.full(len(GLOBAL_FEATURES), np.nan)
@@ -93,6 +93,11 @@ def handmade_features(
     per_record[~present] = np.nan
     statistics = rr_statistics(np.asarray(peaks, dtype=np.int64), ANALYSIS_RATE_HZ)
     return np.concatenate([statistics, per_beat.ravel(), per_record.ravel(), overall]).astype(np.float32)
+
+
+@cache
+def _sections() -> Array:
+    return np.asarray(butter(2, _BAND_HZ, "bandpass", fs=ANALYSIS_RATE_HZ, output="sos"))
 
 
 def _only(beat: MedianBeat, present: npt.NDArray[np.bool_]) -> MedianBeat:

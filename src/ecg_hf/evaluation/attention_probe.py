@@ -11,7 +11,14 @@ import numpy.typing as npt
 from transformers.utils.logging import tqdm
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc
+from ecg_hf.evaluation.head_inputs import (
+    checked_labels,
+    class_names_of,
+    learnable_classes,
+    macro_quality,
+    to_probability,
+)
+from ecg_hf.evaluation.metrics import BoolArray, FloatArray
 from ecg_hf.evaluation.token_store import TokenFeatures
 
 if TYPE_CHECKING:
@@ -123,8 +130,9 @@ class AttentionProbe:
         from ecg_hf.evaluation.attention_head import QueryHead
 
         tokens = _tokens(features)
-        y, known = _labels(labels, len(tokens))
-        fitted = self._fittable(y, known, class_names)
+        y, known = checked_labels(labels, len(tokens))
+        self.class_names = class_names_of(class_names, y.shape[1])
+        fitted, self.unfitted = learnable_classes(y, known, self.class_names)
         validation = self._validation(validation_features, validation_labels, tokens, y.shape[1])
         self._learn_scale(tokens)
         head = QueryHead(
@@ -163,7 +171,7 @@ class AttentionProbe:
                         value=epoch,
                     )
                 if validation is not None:
-                    quality = self._quality(*validation, fitted)
+                    quality = macro_quality(validation[1], self._log_odds(validation[0]), fitted, "the epoch")
                     self.validation_auroc += (quality,)
                     if quality > best:
                         best, self.epoch = quality, epoch
@@ -188,59 +196,28 @@ class AttentionProbe:
 
     def predict_proba(self, features: TokenFeatures | npt.ArrayLike) -> FloatArray:
         """Windows' mean probability, float64 ``(records, classes)``; NaN for the classes in :attr:`unfitted`."""
-        probability = 0.5 * (1.0 + np.tanh(0.5 * self.decision_function(features)))
+        probability = to_probability(self.decision_function(features))
         probability[:, [name in self.unfitted for name in self.class_names]] = np.nan
         return probability
 
-    def _fittable(
-        self, y: npt.NDArray[np.float32], known: BoolArray, names: Sequence[str] | None
-    ) -> BoolArray:
-        self.class_names = tuple(names or (f"class_{i}" for i in range(y.shape[1])))
-        if len(self.class_names) != y.shape[1]:
-            raise ConfigurationError(f"{len(self.class_names)} names for {y.shape[1]} classes", value=names)
-        positives, counts = (y == 1).sum(axis=0), known.sum(axis=0)
-        fitted: BoolArray = (positives > 0) & (positives < counts)
-        self.unfitted = {
-            name: f"no {'positive' if positive == 0 else 'negative'} record among {count} for training"
-            for name, positive, count, ok in zip(self.class_names, positives, counts, fitted, strict=True)
-            if not ok
-        }
-        if not fitted.any():
-            raise ConfigurationError(f"no class can be learnt from {len(y)} records: all labels are constant")
-        return fitted
+    predict = decision_function
 
     def _validation(
         self, features: Any, labels: npt.ArrayLike | None, training: TokenFeatures, n_classes: int
-    ) -> tuple[TokenFeatures, npt.NDArray[np.float32], BoolArray] | None:
+    ) -> tuple[TokenFeatures, npt.NDArray[np.float32]] | None:
         if features is None and labels is None:
             return None
         if features is None or labels is None:
             raise ConfigurationError("choosing the epoch needs both validation features and labels")
         tokens = _tokens(features)
-        y, known = _labels(labels, len(tokens))
+        y, _ = checked_labels(labels, len(tokens))
         if y.shape[1] != n_classes or tokens.shape[2] != training.shape[2]:
             raise ConfigurationError(
                 f"validation has {y.shape[1]} classes and tokens of {tokens.shape[2]}, training {n_classes} and "
                 f"{training.shape[2]}",
                 value=(y.shape, tokens.shape),
             )
-        return tokens, y, known
-
-    def _quality(
-        self, tokens: TokenFeatures, y: npt.NDArray[np.float32], known: BoolArray, fitted: BoolArray
-    ) -> float:
-        """Macro AUROC over the known labels of the classes that can be learnt."""
-        scores = self._log_odds(tokens)
-        columns = np.flatnonzero(fitted)
-        if known.all():
-            areas = auroc(y[:, columns] == 1, scores[:, columns])
-        else:
-            areas = np.array([_area(y[:, k] == 1, scores[:, k], known[:, k]) for k in columns])
-        if not np.isfinite(areas).any():
-            raise ConfigurationError(
-                "the epoch cannot be chosen: no class that can be learnt is defined on the validation records"
-            )
-        return float(np.nanmean(areas))
+        return tokens, y
 
     def _learn_scale(self, tokens: TokenFeatures) -> None:
         """Mean and spread of every feature over the tokens that hold signal."""
@@ -319,19 +296,5 @@ def _batches(order: npt.NDArray[np.intp], size: int) -> Iterator[npt.NDArray[np.
         yield order[start : start + size]
 
 
-def _area(truth: BoolArray, scores: FloatArray, known: BoolArray) -> float:
-    return float(auroc(truth[known, None], scores[known, None])[0]) if known.any() else float("nan")
-
-
 def _tokens(features: TokenFeatures | npt.ArrayLike) -> TokenFeatures:
     return features if isinstance(features, TokenFeatures) else TokenFeatures(np.asarray(features))
-
-
-def _labels(labels: npt.ArrayLike, n: int) -> tuple[npt.NDArray[np.float32], BoolArray]:
-    y = np.asarray(labels, dtype=np.float32)
-    known = ~np.isnan(y)
-    if y.ndim != 2 or 0 in y.shape or len(y) != n or not np.isin(y[known], (0, 1)).all():
-        raise ConfigurationError(
-            f"labels must be 0, 1 or NaN and ({n}, classes), got {y.shape}", value=y.shape
-        )
-    return y, known

@@ -9,6 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.head_inputs import (
+    FeatureScale,
+    checked_features,
+    class_names_of,
+    learnable_classes,
+    to_probability,
+)
 from ecg_hf.evaluation.logistic import LogisticPath
 from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc
 
@@ -60,8 +67,7 @@ class LinearProbe:
     class_names: tuple[str, ...] = field(default=(), init=False)
     coef: FloatArray | None = field(default=None, init=False, repr=False)
     intercept: FloatArray | None = field(default=None, init=False, repr=False)
-    _centre: FloatArray | None = field(default=None, init=False, repr=False)
-    _scale: FloatArray | None = field(default=None, init=False, repr=False)
+    _scale: FeatureScale | None = field(default=None, init=False, repr=False)
 
     @property
     def c_at_edge(self) -> bool:
@@ -94,23 +100,11 @@ class LinearProbe:
                 class is defined on the validation records.
         """
         y = _labels(labels)
-        x = self._learn_scale(_features(features, len(y)))
-        names = (
-            tuple(class_names) if class_names is not None else tuple(f"class_{i}" for i in range(y.shape[1]))
-        )
-        if len(names) != y.shape[1]:
-            raise ConfigurationError(f"{len(names)} names for {y.shape[1]} classes", value=names)
-        positives = y.sum(axis=0)
-        fitted = (positives > 0) & (positives < len(y))
-        self.class_names = names
-        self.unfitted = {
-            name: f"no {'positive' if count == 0 else 'negative'} record among {len(y)} for training"
-            for name, count, ok in zip(names, positives, fitted, strict=True)
-            if not ok
-        }
-        if not fitted.any():
-            raise ConfigurationError(f"no class can be learnt from {len(y)} records: all labels are constant")
-
+        x = checked_features(features, len(y))
+        self._scale = FeatureScale.of(x, self.clip_sd)
+        x = self._scale(x)
+        self.class_names = class_names_of(class_names, y.shape[1])
+        fitted, self.unfitted = learnable_classes(y.astype(np.float32), np.ones_like(y), self.class_names)
         validation = None
         if len(self.c_grid) > 1:
             validation = self._validation(validation_features, validation_labels, y.shape[1])
@@ -143,34 +137,18 @@ class LinearProbe:
         Raises:
             ConfigurationError: if the probe was not fitted, or to features of another width.
         """
-        if self.coef is None or self.intercept is None:
+        if self.coef is None or self.intercept is None or self._scale is None:
             raise ConfigurationError("the probe has not been fitted")
-        x = self._standardise(_features(features))
+        x = self._scale(checked_features(features))
         return np.asarray(x @ self.coef.T + self.intercept)
 
     def predict_proba(self, features: npt.ArrayLike) -> FloatArray:
         """Probabilities float64 ``(records, classes)``; NaN for the classes in :attr:`unfitted`."""
-        probability = 0.5 * (1.0 + np.tanh(0.5 * self.decision_function(features)))
+        probability = to_probability(self.decision_function(features))
         probability[:, [name in self.unfitted for name in self.class_names]] = np.nan
         return probability
 
-    def _learn_scale(self, x: FloatArray) -> FloatArray:
-        self._centre = x.mean(axis=0)
-        spread = x.std(axis=0)
-        # A column that is constant but for rounding must not be blown up to unit variance.
-        constant = spread <= 1e-7 * np.maximum(np.abs(self._centre), 1e-30)
-        self._scale = np.where(constant, np.inf, spread)
-        return self._standardise(x)
-
-    def _standardise(self, x: FloatArray) -> FloatArray:
-        assert self._centre is not None
-        assert self._scale is not None
-        if x.shape[1] != len(self._centre):
-            raise ConfigurationError(
-                f"the probe was fitted to {len(self._centre)} features, got {x.shape[1]}", value=x.shape
-            )
-        scaled = (x - self._centre) / self._scale
-        return np.clip(scaled, -self.clip_sd, self.clip_sd, out=scaled)
+    predict = decision_function
 
     def _validation(
         self, features: npt.ArrayLike | None, labels: npt.ArrayLike | None, n_classes: int
@@ -182,7 +160,8 @@ class LinearProbe:
             raise ConfigurationError(
                 f"validation labels have {y.shape[1]} classes, training labels {n_classes}", value=y.shape
             )
-        return self._standardise(_features(features, len(y))), y
+        assert self._scale is not None
+        return self._scale(checked_features(features, len(y))), y
 
 
 def _labels(labels: npt.ArrayLike) -> BoolArray:
@@ -192,17 +171,3 @@ def _labels(labels: npt.ArrayLike) -> BoolArray:
             f"labels must be 0/1 of shape (records, classes), got {y.shape}", value=y.shape
         )
     return y.astype(bool)
-
-
-def _features(features: npt.ArrayLike, n: int | None = None) -> FloatArray:
-    x = np.asarray(features)
-    if x.ndim != 2 or x.dtype.kind not in "fiu" or (n is not None and len(x) != n):
-        wanted = "(records, dim)" if n is None else f"({n}, dim)"
-        raise ConfigurationError(
-            f"features must be real and {wanted}, got {x.dtype} {x.shape}", value=x.shape
-        )
-    x = x.astype(np.float64)
-    if not np.isfinite(x).all():
-        row = int(np.argwhere(~np.isfinite(x))[0, 0])
-        raise ConfigurationError(f"features of record {row} are not finite", value=row)
-    return x

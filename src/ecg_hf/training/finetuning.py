@@ -34,7 +34,15 @@ from ecg_hf.training.collators import EcgCollator
 from ecg_hf.training.layer_decay import layerwise_groups
 from ecg_hf.training.run_folder import write_json
 
-__all__ = ["EcgFineTuningArguments", "EcgFineTuningTrainer", "FineTuneResult", "finetune", "macro_auroc"]
+__all__ = [
+    "EcgFineTuningArguments",
+    "EcgFineTuningTrainer",
+    "FineTuneResult",
+    "TrainedClassifier",
+    "finetune",
+    "macro_auroc",
+    "train_classifier",
+]
 
 REPORT_FILE = "finetune_report.json"
 
@@ -143,6 +151,93 @@ def _metrics(prediction: EvalPrediction) -> dict[str, float]:
     return {"macro_auroc": score, "labels_scored": labels}
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedClassifier:
+    """A trainer after training, with the best epoch's weights in its model.
+
+    Attributes:
+        trainer: The trainer.
+        sets: Datasets by split, those without rows absent.
+        seconds: Duration of the training.
+    """
+
+    trainer: EcgFineTuningTrainer
+    sets: dict[str, BatchedEcgDataset]
+    seconds: float
+
+
+def train_classifier(
+    model_path: str | Path,
+    dataset: Dataset,
+    splits: Mapping[str, tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.float32]]],
+    names: Sequence[str],
+    output_dir: str | Path,
+    *,
+    from_scratch: bool = False,
+    model_options: Mapping[str, Any] | None = None,
+    cache_inputs: bool = False,
+    resume: bool = False,
+    callbacks: Sequence[TrainerCallback] = (),
+    arguments: EcgFineTuningArguments | None = None,
+    **training_options: Any,
+) -> TrainedClassifier:
+    """Fine-tune all weights on given rows and targets; the epoch is chosen on ``validation``.
+
+    Args:
+        model_path: Folder or Hub name of a pretrained model of this package.
+        dataset: Built rows.
+        splits: ``train``, ``validation`` and others -> rows of ``dataset`` and targets 0/1 ``(rows, labels)``.
+        names: Names of the labels.
+        output_dir: Where checkpoints go.
+        from_scratch: See :func:`finetune`; likewise for the remaining arguments.
+        model_options: Fields of the configuration.
+        cache_inputs: Keep preprocessed signals in memory.
+        resume: Continue from the newest complete checkpoint.
+        callbacks: More trainer callbacks.
+        arguments: All training arguments, in place of ``training_options``.
+        training_options: Fields of :class:`EcgFineTuningArguments`.
+
+    Raises:
+        EcgError: Model or options can't be used; the message says why.
+    """
+    arguments = _arguments(arguments, output_dir, training_options)
+    set_seed(arguments.seed)
+    config = AutoConfig.from_pretrained(model_path)
+    config.update(
+        {
+            **(model_options or {}),
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: index for index, name in enumerate(names)},
+            "problem_type": "multi_label_classification",
+        }
+    )
+    model_class = get_method(config.model_type).load("classification")
+    model = model_class(config) if from_scratch else model_class.from_pretrained(model_path, config=config)
+    extractor = AutoFeatureExtractor.from_pretrained(model_path)
+    sets = {
+        split: BatchedEcgDataset(
+            dataset.select(rows), labels=targets, cache_with=extractor if cache_inputs else None
+        )
+        for split, (rows, targets) in splits.items()
+        if len(rows)
+    }
+    stopping = arguments.early_stopping_patience
+    trainer = EcgFineTuningTrainer(
+        model=model,
+        args=arguments,
+        data_collator=EcgCollator(extractor),
+        train_dataset=sets["train"],
+        eval_dataset=sets["validation"],
+        processing_class=extractor,
+        compute_metrics=_metrics,
+        callbacks=[*([EarlyStoppingCallback(stopping)] if stopping else []), *callbacks],
+    )
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=resume and newest_complete_checkpoint(output_dir) is not None)
+    seconds = time.perf_counter() - started
+    return TrainedClassifier(trainer, sets, seconds)
+
+
 def finetune(
     model_path: str | Path,
     dataset_path: str | Path,
@@ -197,40 +292,20 @@ def finetune(
     if macro_auroc(splits["validation"][1], splits["validation"][1])[1] == 0:
         raise ConfigurationError(f"no label of {task!r} occurs in the validation split", path=dataset_path)
 
-    set_seed(arguments.seed)
-    config = AutoConfig.from_pretrained(model_path)
-    config.update(
-        {
-            **(model_options or {}),
-            "id2label": dict(enumerate(names)),
-            "label2id": {name: index for index, name in enumerate(names)},
-            "problem_type": "multi_label_classification",
-        }
+    trained = train_classifier(
+        model_path,
+        dataset,
+        splits,
+        names,
+        output_dir,
+        from_scratch=from_scratch,
+        model_options=model_options,
+        cache_inputs=cache_inputs,
+        resume=resume,
+        callbacks=callbacks,
+        arguments=arguments,
     )
-    model_class = get_method(config.model_type).load("classification")
-    model = model_class(config) if from_scratch else model_class.from_pretrained(model_path, config=config)
-    extractor = AutoFeatureExtractor.from_pretrained(model_path)
-    sets = {
-        split: BatchedEcgDataset(
-            dataset.select(rows), labels=targets, cache_with=extractor if cache_inputs else None
-        )
-        for split, (rows, targets) in splits.items()
-        if len(rows)
-    }
-    stopping = arguments.early_stopping_patience
-    trainer = EcgFineTuningTrainer(
-        model=model,
-        args=arguments,
-        data_collator=EcgCollator(extractor),
-        train_dataset=sets["train"],
-        eval_dataset=sets["validation"],
-        processing_class=extractor,
-        compute_metrics=_metrics,
-        callbacks=[*([EarlyStoppingCallback(stopping)] if stopping else []), *callbacks],
-    )
-    started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=resume and newest_complete_checkpoint(output_dir) is not None)
-    seconds = time.perf_counter() - started
+    trainer, sets = trained.trainer, trained.sets
     result = FineTuneResult(
         output_dir=str(output_dir),
         task=task,
@@ -241,7 +316,7 @@ def finetune(
         best_step=trainer.state.best_global_step or trainer.state.global_step,
         validation=trainer.evaluate(),
         test=_score(trainer, sets["test"]) if "test" in sets else {},
-        seconds=round(seconds, 3),
+        seconds=round(trained.seconds, 3),
     )
     trainer.save_model()
     if trainer.is_world_process_zero():

@@ -109,6 +109,33 @@ def test_layouts_give_the_same_loss():
     torch.testing.assert_close(losses[0], losses[2], rtol=1e-5, atol=1e-6)
 
 
+def test_factorised_attention_exports_and_compiles_to_one_graph():
+    torch.manual_seed(0)
+    model = EcgJepaModel(EcgJepaConfig.preset("micro", attention_layout="factorised")).eval()
+    inputs = {"input_values": torch.randn(3, 8, 1000), "lead_mask": torch.ones(3, 8)}
+    expected = model(**inputs).pooler_output
+    exported = torch.export.export(
+        model, (), inputs, dynamic_shapes={name: {0: torch.export.Dim("batch", min=2)} for name in inputs}
+    ).module()
+    torch.testing.assert_close(exported(**inputs).pooler_output, expected, rtol=1e-4, atol=1e-5)
+    more = {name: torch.cat([value, value]) for name, value in inputs.items()}
+    torch.testing.assert_close(exported(**more).pooler_output[3:], expected, rtol=1e-4, atol=1e-5)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(**inputs).pooler_output, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", ["masked", "factorised"])
+def test_weights_in_bfloat16(layout: str):
+    model, batch = pretraining(attention_layout=layout)
+    expected = model(**batch).loss
+    model = model.to(torch.bfloat16)
+    batch["input_values"] = batch["input_values"].to(torch.bfloat16)
+    output = model(**batch)
+    assert output.loss.dtype == torch.float32
+    torch.testing.assert_close(output.loss, expected, rtol=0.05, atol=0.0)
+    assert model.ecg_jepa(batch["input_values"]).pooler_output.dtype == torch.float32
+
+
 def test_automatic_layout_goes_by_device_and_size():
     cpu, elsewhere = torch.device("cpu"), torch.device("meta")
     assert factorised_is_faster(8, 50, cpu)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, distributed
@@ -11,6 +12,22 @@ __all__ = ["PoolEmbeddings", "gather_across_processes"]
 
 PoolEmbeddings = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 """Local embeddings ``{name: (batch, dim)}`` to the pool ``{name: (pool, dim)}`` a contrastive loss runs over."""
+
+
+class _RowMajorGradient(torch.autograd.Function):
+    """The identity, whose gradient is contiguous.
+
+    The backward pass of gloo's ``all_gather`` takes the memory of the gradient it is handed for row-major. A loss
+    that works on transposed embeddings hands it another layout, and gradients come out scrambled without an error.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous()
 
 
 def gather_across_processes(embeddings: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -28,4 +45,7 @@ def gather_across_processes(embeddings: Mapping[str, Tensor]) -> dict[str, Tenso
         return dict(embeddings)
     from torch.distributed.nn.functional import all_gather
 
-    return {name: torch.cat(list(all_gather(rows.contiguous()))) for name, rows in embeddings.items()}
+    return {
+        name: _RowMajorGradient.apply(torch.cat(list(all_gather(rows.contiguous()))))
+        for name, rows in embeddings.items()
+    }

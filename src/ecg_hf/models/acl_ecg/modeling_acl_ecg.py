@@ -241,11 +241,6 @@ class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
         # Pooled together with the embeddings whether a lead is missing here or not: all processes must agree.
         embeddings = {"first": first.flatten(1), "second": second.flatten(1), "present": present}
         pool = self.pool_embeddings(embeddings) if config.gather_negatives else embeddings
-        for values in pool.values():
-            if values.requires_grad:
-                # The backward pass of gloo's all_gather takes the gradient's memory for row-major, and this loss's
-                # gradient is not: without this, gradients of two CPU processes are scrambled without an error.
-                values.register_hook(torch.Tensor.contiguous)
         regions = len(config.regions)
         terms = region_contrast_loss(
             pool["first"].unflatten(1, (regions, -1)),

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from ecg_hf.data import build_dataset, load_built
 from ecg_hf.data.feature import Ecg
 from ecg_hf.evaluation.embedding import embed_dataset
+from ecg_hf.evaluation.fingerprints import fingerprint_dataset
 from ecg_hf.models.registry import METHODS
 from ecg_hf.signal.record import EcgRecord
 from ecg_hf.signal.synthetic import simulate
@@ -65,3 +67,22 @@ def test_projected_features_are_the_dual_encoders(parts: tuple[Any, Any, Any]) -
     inputs = extractor([table[i]["ecg"] for i in range(7)], return_tensors="pt")
     with torch.no_grad():
         np.testing.assert_allclose(result, model.get_ecg_features(**inputs).numpy(), atol=1e-5)
+
+
+def test_known_r_peaks_reach_models_that_cut_beats(tmp_path):
+    """Stored peaks are used instead of detecting again, and another set of peaks is another embedding."""
+    build_dataset("synthetic", None, tmp_path / "built", records=6, sampling_rate=100, progress=False)
+    dataset = load_built(tmp_path / "built")
+    spec = METHODS["clear-hug"]
+    config = spec.load("config").preset("micro")
+    torch.manual_seed(0)
+    model, extractor = spec.load("model")(config).eval(), spec.feature_extractor_for(config)
+    stored = embed_dataset(model, extractor, dataset, progress=False)
+    shifted = dataset.map(
+        lambda row: {"r_peaks": [peak + 20 for peak in row["r_peaks"]]}, load_from_cache_file=False
+    )
+    moved = embed_dataset(model, extractor, shifted, progress=False)
+    assert np.abs(stored - moved).max() > 1e-3
+    one = fingerprint_dataset(dataset, r_peaks=True)
+    assert one != fingerprint_dataset(shifted, r_peaks=True)
+    assert fingerprint_dataset(dataset) == fingerprint_dataset(shifted)

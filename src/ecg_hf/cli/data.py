@@ -50,6 +50,9 @@ def build_command(
         typer.Option("--option", "-o", help="Option of the source, NAME=VALUE; may be repeated."),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace another or an older build.")] = False,
+    detect_r_peaks: Annotated[
+        bool, typer.Option("--detect-r-peaks", help="Store R peaks, for models that cut beats.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Build a dataset from recordings. A killed build continues where it stopped."""
@@ -59,7 +62,15 @@ def build_command(
     reserved = sorted(set(inspect.signature(build_dataset).parameters) & set(options))
     if reserved:
         raise ConfigurationError(f"{reserved[0]} is no option of a source", value=reserved)
-    report = build_dataset(source, data_dir, output, num_proc=num_proc, overwrite=overwrite, **options)
+    report = build_dataset(
+        source,
+        data_dir,
+        output,
+        num_proc=num_proc,
+        overwrite=overwrite,
+        detect_r_peaks=detect_r_peaks,
+        **options,
+    )
     if as_json:
         print_json(report.to_dict())
     else:

@@ -34,6 +34,7 @@ from ecg_hf.data.shards import (
 )
 from ecg_hf.data.sources import Source, create_source
 from ecg_hf.data.sources.base import Plan
+from ecg_hf.data.sources.with_r_peaks import WithRPeaks
 from ecg_hf.data.splits import check_patient_leak
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 
@@ -62,6 +63,7 @@ def build_dataset(
     records_per_shard: int = RECORDS_PER_SHARD,
     progress: bool = True,
     overwrite: bool = False,
+    detect_r_peaks: bool = False,
     **source_options: Any,
 ) -> BuildReport:
     """Turn recordings on disk into one ``datasets.Dataset`` folder.
@@ -82,6 +84,8 @@ def build_dataset(
         progress: Show a progress bar on standard error.
         overwrite: Rebuild a folder that holds another or an older build. A folder that holds anything else is
             refused all the same.
+        detect_r_peaks: Fill the column ``r_peaks`` of recordings whose peaks the source does not know, so that models
+            that need them don't detect them in every run. Some 10 ms for a recording of ten seconds.
         **source_options: Options of the source.
 
     Raises:
@@ -94,6 +98,8 @@ def build_dataset(
             f"num_proc and records_per_shard must be positive, got {num_proc}, {records_per_shard}"
         )
     reader = create_source(source, None if data_dir is None else Path(data_dir), source_options)
+    if detect_r_peaks:
+        reader = WithRPeaks(reader)
     folder = Path(output)
     _refuse_foreign(folder)
     started = time.perf_counter()

@@ -193,7 +193,7 @@ def content_metadata(
     metadata = {
         "model": fingerprint_model(model),
         "preprocessing": fingerprint_preprocessing(feature_extractor),
-        "data": fingerprint_dataset(dataset, column),
+        "data": fingerprint_dataset(dataset, column, r_peaks=_wants_r_peaks(feature_extractor)),
         "records": str(len(dataset)),
         **{name: str(value) for name, value in settings.items()},
     }
@@ -294,7 +294,7 @@ def encode_batches(
     """
     import torch
 
-    fetch = _fetcher(dataset, column)
+    fetch = _fetcher(dataset, column, r_peaks=_wants_r_peaks(feature_extractor))
     batches = [range(i, min(i + batch_size, len(dataset))) for i in range(start, len(dataset), batch_size)]
 
     def prepare(rows: range) -> dict[str, torch.Tensor]:
@@ -366,8 +366,12 @@ def accepted(inputs: Mapping[str, torch.Tensor], names: frozenset[str] | None) -
     return {name: value for name, value in inputs.items() if names is None or name in names}
 
 
-def _fetcher(dataset: Dataset | Sequence[Any], column: str) -> Any:
-    """Rows as keyword arguments of a feature extractor's call."""
+def _wants_r_peaks(feature_extractor: Any) -> bool:
+    return bool(getattr(feature_extractor, "wants_r_peaks", False))
+
+
+def _fetcher(dataset: Dataset | Sequence[Any], column: str, *, r_peaks: bool) -> Any:
+    """Rows as keyword arguments of a feature extractor's call; with known R peaks if it wants them."""
     if not hasattr(dataset, "with_format"):
         return lambda rows: {"ecg": [dataset[i] for i in rows]}
 
@@ -379,10 +383,17 @@ def _fetcher(dataset: Dataset | Sequence[Any], column: str) -> Any:
         try:
             batch = decoder(rows)
         except SamplingRateError:
-            # Rows of different rates: each is resampled by the feature extractor, from its own rate.
+            # Rows of different rates: each is resampled by the feature extractor, from its own rate. Peaks are left
+            # to detection: stored ones are samples of the stored rate, which a decoded row may no longer have.
             return {"ecg": [dataset[i][column] for i in rows]}
+        known = {"r_peaks": batch.r_peaks} if r_peaks else {}
         if batch.lead_mask.all() and not batch.is_padded:
-            return {"ecg": batch.signal, "sampling_rate": batch.sampling_rate, "lead_names": batch.lead_names}
+            return {
+                "ecg": batch.signal,
+                "sampling_rate": batch.sampling_rate,
+                "lead_names": batch.lead_names,
+                **known,
+            }
         # Missing leads and padding must reach the model as such, not as zeros somebody measured.
         ragged = []
         for signal, there, length in zip(batch.signal, batch.lead_mask, batch.lengths, strict=True):
@@ -390,7 +401,7 @@ def _fetcher(dataset: Dataset | Sequence[Any], column: str) -> Any:
             ragged.append(
                 {"signal": signal[there, :length], "sampling_rate": batch.sampling_rate, "lead_names": names}
             )
-        return {"ecg": ragged}
+        return {"ecg": ragged, **known}
 
     return fetch
 

@@ -48,15 +48,18 @@ def fingerprint_preprocessing(feature_extractor: Any) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_dataset(dataset: Dataset | Sequence[Any], column: str = "ecg") -> str:
+def fingerprint_dataset(
+    dataset: Dataset | Sequence[Any], column: str = "ecg", *, r_peaks: bool = False
+) -> str:
     """Digest of the recordings in order: stored samples and everything needed to decode them.
 
-    Only the ECG column counts: labels may be corrected without embedding again.
+    Only the ECG column counts, and known R peaks if asked for: labels may be corrected without embedding again.
 
     Args:
         dataset: A dataset with an ``Ecg`` column, or a sequence of :class:`~ecg_hf.signal.EcgRecord` or of
             decoded dictionaries.
         column: Name of the column.
+        r_peaks: Whether the column ``r_peaks`` counts too, if there is one.
     """
     # 1 GB/s on one core: seconds for PTB-XL, against minutes for an encoder.
     digest = hashlib.blake2b(digest_size=32)
@@ -66,6 +69,8 @@ def fingerprint_dataset(dataset: Dataset | Sequence[Any], column: str = "ecg") -
         stored = table.select_columns([column]).with_format("arrow")
         for start in range(0, len(stored), ROWS_AT_ONCE):
             _add_storage(digest, stored[start : start + ROWS_AT_ONCE].column(column))
+        if r_peaks and "r_peaks" in table.features:
+            digest.update(json.dumps(table["r_peaks"][:]).encode())
     else:
         for record in dataset:
             _add_record(digest, record)

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError, SignalError
-from ecg_hf.signal.heartbeats import detect_r_peaks_in_leads
-from ecg_hf.signal.resampling import resample
+from ecg_hf.signal.heartbeats import DETECTION_RATE_HZ, detect_r_peaks_in_leads
 
 __all__ = ["NO_PEAK", "KnownPeaks", "checked_known_peaks", "max_peaks_in", "move_r_peaks", "r_peak_table"]
 
@@ -18,10 +17,6 @@ KnownPeaks = Sequence[Sequence[int] | npt.NDArray[np.integer] | None]
 
 NO_PEAK = -1
 """What follows the last peak of a row."""
-
-# XQRS' windows are whole samples: at 100 Hz, as CLEAR-HUG runs it, 74 % of the R peaks annotated in lead II of LUDB's
-# first 30 records have a detection within 80 ms; of the same 100 Hz signals taken to 250 Hz, 99 %.
-_DETECTION_RATE_HZ = 250.0
 
 # 240 beats per minute: beyond it, ventricular flutter, there is no QRS complex to speak of.
 _PEAKS_PER_SECOND = 4
@@ -76,26 +71,15 @@ def r_peak_table(
         raise ConfigurationError(f"max_peaks must be positive, got {max_peaks}", value=max_peaks)
     given = checked_known_peaks(known, len(signal))
     unknown = np.flatnonzero([not peaks.size for peaks in given])
-    for position, peaks in zip(
-        unknown.tolist(), _detected(signal[unknown], sampling_rate, lead_names), strict=True
-    ):
-        given[position] = peaks
+    for position in unknown.tolist():
+        given[position] = detect_r_peaks_in_leads(
+            signal[position], sampling_rate, lead_names, detection_rate=DETECTION_RATE_HZ
+        )
     table = np.full((len(signal), max_peaks), NO_PEAK, dtype=np.int64)
     for row, peaks in zip(table, given, strict=True):
         kept = np.unique(peaks[(peaks >= 0) & (peaks < signal.shape[2])])[:max_peaks]
         row[: kept.size] = kept
     return table
-
-
-def _detected(
-    signal: npt.NDArray[np.floating], sampling_rate: float, lead_names: Sequence[str]
-) -> list[npt.NDArray[np.int64]]:
-    rate = sampling_rate
-    if len(signal) and 0.0 < sampling_rate < _DETECTION_RATE_HZ and signal.shape[2] > 1:
-        rate = _DETECTION_RATE_HZ
-        signal = resample(signal, sampling_rate, rate)
-    found = (detect_r_peaks_in_leads(record, rate, lead_names) for record in signal)
-    return [move_r_peaks(peaks, rate, sampling_rate) for peaks in found]
 
 
 def checked_known_peaks(known: KnownPeaks | None, n_records: int) -> list[npt.NDArray[np.int64]]:

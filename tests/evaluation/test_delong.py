@@ -8,7 +8,13 @@ from scipy.stats import norm
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.bootstrap import bootstrap_auroc, paired_bootstrap
-from ecg_hf.evaluation.delong import auroc_influence, delong_auroc, delong_interval, paired_delong
+from ecg_hf.evaluation.delong import (
+    auroc_influence,
+    delong_auroc,
+    delong_interval,
+    hanley_mcneil_variance,
+    paired_delong,
+)
 from ecg_hf.evaluation.metrics import auroc
 
 from .test_metrics import scored_set
@@ -128,6 +134,38 @@ def test_classes_without_a_variance_take_no_part() -> None:
     assert np.isnan(nothing.macro.estimate)
 
 
+def test_floor_is_hanley_and_mcneils_variance() -> None:
+    # At chance it is the null variance of the Mann-Whitney statistic.
+    assert hanley_mcneil_variance(0.5, 7, 30) == pytest.approx((7 + 30 + 1) / (12 * 7 * 30))
+    assert hanley_mcneil_variance(0.3, 7, 30) == hanley_mcneil_variance(0.5, 7, 30)
+    labels, scores = scored_set(120)
+    labels[:, 1] = np.arange(120) == 5
+    labels[:, 2] = False
+    plain, floored = delong_auroc(labels, scores), delong_auroc(labels, scores, floor=True)
+    positives = labels.sum(axis=0)
+    for k in (0, 1, 3, 4, 5, 6, 7, 8):
+        least = hanley_mcneil_variance(plain.classes[k].estimate, positives[k], 120 - positives[k])
+        own = np.nan_to_num(plain.covariance[k, k])
+        rare = min(positives[k], 120 - positives[k]) < 10
+        assert floored.covariance[k, k] == pytest.approx(max(own, least) if rare else own)
+    assert floored.covariance[3, 7] == plain.covariance[3, 7]
+    assert floored.included.tolist() == [True, True, False, *[True] * 6]
+    assert floored.macro_standard_error**2 == pytest.approx(
+        floored.covariance[np.ix_(floored.included, floored.included)].mean()
+    )
+    patients = np.repeat(np.arange(120), 2)
+    doubled = delong_auroc(
+        np.repeat(labels, 2, axis=0), np.repeat(scores, 2, axis=0), groups=patients, floor=True
+    )
+    np.testing.assert_allclose(doubled.covariance, floored.covariance, atol=1e-14)
+    through = bootstrap_auroc(labels, scores, n_resamples=5, method="floored")
+    assert through.macro == floored.macro
+    without = bootstrap_auroc(labels, scores, n_resamples=5, method="floored", include=np.arange(9) != 4)
+    assert np.isnan(without.classes[4].estimate)
+    with pytest.raises(ConfigurationError, match="method"):
+        bootstrap_auroc(labels, scores, method="basic")  # type: ignore[arg-type]
+
+
 def test_equal_models_do_not_differ() -> None:
     labels, scores = scored_set(80)
     same = paired_delong(labels, scores, 3.0 * scores + 1.0)
@@ -164,3 +202,22 @@ def test_the_test_keeps_its_level() -> None:
         rejected += paired_delong(labels, first, second).macro_p_value < 0.05
     # Standard error of the rate: 0.007.
     assert 0.03 <= rejected / 1000 <= 0.075
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rare", [False, True])
+def test_floored_interval_covers_where_classes_are_rare_and_where_they_are_not(rare: bool) -> None:
+    rng = np.random.default_rng(11)
+    share = np.array([2, 4, 2, 40, 3, 150]) / 1000 if rare else np.array([0.15, 0.3, 0.5])
+    n, shift = (1000, 1.8) if rare else (300, 1.2)
+    truth, hits, short = norm.cdf(shift / np.sqrt(2.0)), 0, 0
+    for _ in range(400):
+        labels = rng.random((n, len(share))) < share
+        scores = rng.normal(size=labels.shape) + shift * labels
+        floored, plain = (delong_auroc(labels, scores, floor=floor).macro for floor in (True, False))
+        hits += floored.low <= truth <= floored.high
+        short += plain.low <= truth <= plain.high
+    # Standard error of a rate of 0.95: 0.011.
+    assert 0.92 <= hits / 400 <= 1.0
+    if rare:
+        assert short / 400 < 0.9, "the floor would not be needed"

@@ -8,6 +8,13 @@ class is
 divided by the product of the two total weights. Scores are sorted once per class, and the sums of a whole
 block of resamples are matrix operations, instead of one sort per class and resample.
 
+Limits are percentiles of the resamples, or, with ``method="floored"``, DeLong's on the logit scale with a floor under
+the variance of rare classes (:func:`ecg_hf.evaluation.delong.delong_auroc`). Coverage of nominal 95 % intervals of
+the macro AUROC in simulations, percentile and floored: 300 records, 3 classes: 0.94 and 0.94; 2,158 records, 5
+classes with the counts of PTB-XL's superclasses: 0.93 and 0.94; 2,098 records, 12 classes with those of its rhythm
+statements, five of them 2 to 7 positives: 0.88 and 0.98. Where classes have fewer than ten positives, percentiles are
+too narrow.
+
 What the interval covers is the sampling of the test set, with the trained model held fixed. It does not
 cover another pretraining seed or another labelled subset.
 """
@@ -16,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +34,7 @@ from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc, check_scores
 __all__ = [
     "BootstrapResult",
     "Interval",
+    "IntervalMethod",
     "PairedResult",
     "bootstrap_auroc",
     "paired_bootstrap",
@@ -35,6 +44,7 @@ __all__ = [
     "weighted_auroc",
 ]
 
+IntervalMethod = Literal["percentile", "floored"]
 WeightArray = npt.NDArray[np.float32]
 
 # Resamples per block: 2,198 records x 128 float32 are 1.1 MB, which stays in the cache of one core while the
@@ -46,7 +56,7 @@ DEFAULT_LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with its percentile interval.
+    """An estimate with its interval.
 
     Attributes:
         estimate: The statistic on the test set itself.
@@ -304,8 +314,9 @@ def bootstrap_auroc(
     n_resamples: int = DEFAULT_RESAMPLES,
     level: float = DEFAULT_LEVEL,
     seed: int = 0,
+    method: IntervalMethod = "percentile",
 ) -> BootstrapResult:
-    """Percentile bootstrap interval of the macro AUROC.
+    """Interval of the macro AUROC, by default of bootstrap percentiles.
 
     A class that a resample holds no positive (or no negative) of is left out of that resample's macro mean.
 
@@ -318,12 +329,16 @@ def bootstrap_auroc(
         n_resamples: Resamples.
         level: Nominal coverage.
         seed: Seed of the resamples.
+        method: ``"percentile"``, or ``"floored"``, the wider and safer one where classes are rare: see the module's
+            docstring. Resamples are drawn either way.
 
     Raises:
         ConfigurationError: for arrays or options that do not fit.
     """
     truth, values = check_scores(labels, scores)
     _check_level(level)
+    if method not in get_args(IntervalMethod):
+        raise ConfigurationError(f"method must be percentile or floored, got {method!r}", value=method)
     chosen = _selected(truth.shape[1], include)
     prepared = [one if keep else None for one, keep in zip(_prepare(truth, values), chosen, strict=True)]
     blocks = [
@@ -333,13 +348,20 @@ def bootstrap_auroc(
     areas = np.concatenate(blocks)
     samples = _mean_of_defined(areas)
     estimates = np.where(chosen, auroc(truth, values), np.nan)
-    macro = float(_mean_of_defined(estimates[None])[0])
+    macro = Interval(float(_mean_of_defined(estimates[None])[0]), *percentiles(samples, level))
+    classes = tuple(
+        Interval(float(estimate), *percentiles(areas[:, k], level)) for k, estimate in enumerate(estimates)
+    )
+    if method == "floored":
+        from ecg_hf.evaluation.delong import delong_auroc
+
+        normal = delong_auroc(truth, values, groups=groups, include=chosen, level=level, floor=True)
+        macro = normal.macro
+        nothing = Interval(float("nan"), float("nan"), float("nan"))
+        classes = tuple(one if keep else nothing for one, keep in zip(normal.classes, chosen, strict=True))
     return BootstrapResult(
-        macro=Interval(macro, *percentiles(samples, level)),
-        classes=tuple(
-            Interval(float(estimate), *percentiles(areas[:, k], level))
-            for k, estimate in enumerate(estimates)
-        ),
+        macro=macro,
+        classes=classes,
         samples=samples,
         defined_share=np.isfinite(areas).mean(axis=0),
         level=level,

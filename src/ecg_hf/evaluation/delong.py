@@ -11,9 +11,16 @@ For one class this is DeLong's estimator, ``S10 / m + S01 / n``. Because it is a
 classes that share the records but not the labels, hence to the macro mean, and to patients with several records
 (components are then added within a patient first).
 
+Of a class with two or three positive records the components say next to nothing about their spread, and the estimated
+variance is often far too small: in simulations with the counts of PTB-XL's rhythm and form statements, nominal 95 %
+intervals of the macro AUROC cover 74 to 84 %. ``floor=True`` does not let the variance of such a class fall below
+Hanley and McNeil's, which follows from the AUROC and the counts alone: 95 to 98 %. Of common classes DeLong's own is
+the better one (94 %, where Hanley and McNeil's covers 96 %), so theirs stay as they are.
+
 References:
     DeLong, DeLong, Clarke-Pearson, Biometrics 44 (1988) 837-845; Sun and Xu, IEEE Signal Processing Letters 21 (2014)
-    1389-1393 (components from ranks in O(n log n)); Obuchowski, Biometrics 53 (1997) 567-578 (clustered records).
+    1389-1393 (components from ranks in O(n log n)); Obuchowski, Biometrics 53 (1997) 567-578 (clustered records);
+    Hanley and McNeil, Radiology 143 (1982) 29-36.
 """
 
 from __future__ import annotations
@@ -36,9 +43,12 @@ __all__ = [
     "auroc_influence",
     "delong_auroc",
     "delong_interval",
+    "hanley_mcneil_variance",
     "paired_delong",
 ]
 
+# Units of the rarer label value below which a class's own components are not trusted with its variance.
+RARE = 10
 Transform = Literal["logit", "none"]
 
 
@@ -122,7 +132,7 @@ def auroc_influence(
     """
     truth, known, values = check_known(labels, scores)
     n, k = truth.shape
-    unit_of, n_units = (np.arange(n), n) if groups is None else unit_numbers(n, groups)
+    unit_of, n_units = unit_numbers(n, groups)
     areas = np.full(k, np.nan)
     influence = np.full((n_units, k), np.nan)
     for column in range(k):
@@ -141,6 +151,20 @@ def auroc_influence(
     return areas, influence
 
 
+def _unit_counts(
+    labels: npt.ArrayLike, scores: npt.ArrayLike, groups: Sequence[object] | npt.NDArray[np.generic] | None
+) -> tuple[FloatArray, FloatArray]:
+    """Units with a positive, and with a negative, record of every class."""
+    truth, known, _ = check_known(labels, scores)
+    unit_of, n_units = unit_numbers(len(truth), groups)
+    counts = []
+    for side in (known & truth, known & ~truth):
+        seen = np.zeros((n_units, truth.shape[1]), dtype=bool)
+        np.logical_or.at(seen, unit_of, side)
+        counts.append(seen.sum(axis=0).astype(np.float64))
+    return counts[0], counts[1]
+
+
 def _components(positive: FloatArray, negative: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Share of negatives below each positive, share of positives above each negative; ties count one half."""
     above, below = np.sort(positive), np.sort(negative)
@@ -156,6 +180,26 @@ def _unit_sums(centred: FloatArray, units: npt.NDArray[np.intp], n_units: int) -
         return None
     sums = np.bincount(units, weights=centred, minlength=n_units)
     return np.asarray(sums / len(centred) * np.sqrt(concerned / (concerned - 1.0)))
+
+
+def hanley_mcneil_variance(
+    area: npt.ArrayLike, positives: npt.ArrayLike, negatives: npt.ArrayLike
+) -> FloatArray:
+    """Variance of an AUROC from its value and the counts alone (exponential scores); NaN where it is undefined.
+
+    Areas below 0.5 count as 0.5, where the variance is largest: chance, and not a model that knows the opposite, is
+    what puts the AUROC of a few records there.
+
+    Args:
+        area: AUROC.
+        positives: Positive records (or patients).
+        negatives: Negative ones.
+    """
+    a = np.maximum(np.asarray(area, dtype=np.float64), 0.5)
+    m, n = (np.asarray(count, dtype=np.float64) for count in (positives, negatives))
+    of_positives, of_negatives = a / (2.0 - a) - a**2, 2.0 * a**2 / (1.0 + a) - a**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray((a * (1.0 - a) + (m - 1.0) * of_positives + (n - 1.0) * of_negatives) / (m * n))
 
 
 def delong_interval(
@@ -198,6 +242,7 @@ def delong_auroc(
     include: npt.ArrayLike | None = None,
     level: float = DEFAULT_LEVEL,
     transform: Transform = "logit",
+    floor: bool = False,
 ) -> DelongResult:
     """AUROC of every class and their macro mean, with DeLong intervals.
 
@@ -208,18 +253,28 @@ def delong_auroc(
         include: Booleans ``(classes,)``: classes the macro mean is taken over; all by default.
         level: Nominal coverage.
         transform: Scale of the intervals, see :func:`delong_interval`.
+        floor: Do not let the variance of a class with fewer than ten positive (or negative) units fall below
+            :func:`hanley_mcneil_variance`, counts taken in units. Classes with a single positive (negative) unit then
+            have a variance and take part in the macro mean. Covariances between classes are kept.
 
     Raises:
         ConfigurationError: for arrays or options that do not fit.
     """
     areas, influence = auroc_influence(labels, scores, groups=groups)
+    if floor:
+        # A class without a variance of its own has that of the floor alone.
+        influence = np.where(np.isfinite(areas) & np.isnan(influence), 0.0, influence)
     covariance = influence.T @ influence
+    if floor:
+        counts = _unit_counts(labels, scores, groups)
+        least = np.where(np.minimum(*counts) < RARE, hanley_mcneil_variance(areas, *counts), 0.0)
+        covariance += np.diag(np.maximum(least - np.diag(covariance), 0.0))
     errors = np.sqrt(np.diag(covariance))
     chosen = _included(len(areas), include) & np.isfinite(errors)
     macro, error = float("nan"), float("nan")
     if chosen.any():
         macro = float(areas[chosen].mean())
-        error = float(np.linalg.norm(influence[:, chosen].mean(axis=1)))
+        error = float(np.sqrt(covariance[np.ix_(chosen, chosen)].mean()))
     return DelongResult(
         classes=tuple(
             delong_interval(float(a), float(e), level=level, transform=transform)

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.bootstrap import unit_numbers
-from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord, Delineation
+from ecg_hf.evaluation.delineation.annotations import WAVES, AnnotatedRecord, Delineation
 from ecg_hf.evaluation.delineation.controls import WaveTimetable, detected_beats
 from ecg_hf.evaluation.delineation.head import DelineationHead
 from ecg_hf.evaluation.delineation.layout import token_layout
-from ecg_hf.evaluation.delineation.scoring import ALL_LEADS, BoundaryScore, score_delineations
+from ecg_hf.evaluation.delineation.scoring import ALL_LEADS, BOUNDARIES, BoundaryScore, score_delineations
 from ecg_hf.evaluation.delineation.segments import WaveRules, classes_at, waves_from_probabilities
 from ecg_hf.evaluation.token_features import embed_tokens
 from ecg_hf.signal.leads import normalize_lead_names
@@ -173,9 +173,12 @@ def _score(
     leads: Sequence[str],
     n_resamples: int,
     seed: int,
-    **what: Sequence[str],
+    waves: Sequence[str] = WAVES,
+    boundaries: Sequence[str] = BOUNDARIES,
 ) -> list[BoundaryScore]:
-    return score_delineations(truth, found, leads=leads, n_resamples=n_resamples, seed=seed, **what)
+    return score_delineations(
+        truth, found, leads=leads, waves=waves, boundaries=boundaries, n_resamples=n_resamples, seed=seed
+    )
 
 
 def _from_tokens(
@@ -198,7 +201,7 @@ def _from_tokens(
     # A file of tokens may be filled up to whole windows; what was filled up is behind the last real token.
     there = tokens.shape[1] if tokens.mask is None else int(np.flatnonzero(tokens.mask.any(axis=0))[-1]) + 1
     layout = token_layout(model, samples, there)
-    moments = np.arange(samples) * (1000.0 / rate)
+    moments = np.arange(samples, dtype=np.float64) * (1000.0 / rate)
     classes = np.array(
         [[classes_at(one.delineation.get(lead, {}), moments) for lead in leads] for one in records]
     )
@@ -240,7 +243,7 @@ def _from_timetable(
 ) -> list[Delineation]:
     found: list[Delineation] = [{} for _ in records]
     for fold in np.unique(folds):
-        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        train, test = np.flatnonzero(folds != fold).tolist(), np.flatnonzero(folds == fold).tolist()
         table = WaveTimetable().fit([records[i] for i in train], [beats[i] for i in train], leads)
         for row, waves in zip(test, table.delineate([beats[i] for i in test]), strict=True):
             found[row] = waves

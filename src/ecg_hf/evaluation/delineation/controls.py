@@ -34,7 +34,7 @@ def detected_beats(records: Sequence[EcgRecord], leads: Sequence[str]) -> list[D
             if lead in record.lead_names:
                 row = record.signal[record.lead_names.index(lead)]
                 peaks = detect_r_peaks(row, record.sampling_rate, refine=True)
-                times = peaks * (1000.0 / record.sampling_rate)
+                times = peaks.astype(np.float64) * (1000.0 / record.sampling_rate)
                 nothing = np.full(len(times), np.nan)
                 waves[lead] = {"QRS": WaveTimes(nothing, times, nothing)}
         found.append(waves)

@@ -111,8 +111,11 @@ class DelineationHead:
             ConfigurationError: if the head is not fitted.
         """
         layout = self._layout
-        if layout is None or self._weight is None or self._centre is None:
+        if layout is None or self._weight is None:
             raise ConfigurationError("the delineation head is not fitted")
+        assert self._centre is not None
+        assert self._scale is not None
+        assert self._bias is not None
         rows = (self._rows(tokens).to(self.device) - self._centre) / self._scale
         scores = torch.addmm(self._bias, rows, self._weight).unflatten(1, (-1, NUM_CLASSES)).softmax(-1).cpu()
         n, patch = len(tokens), layout.samples_per_token

@@ -1,4 +1,4 @@
-"""Figures: ECG paper, delineations, curves, results with intervals, maps of embeddings. All drawn without ``pyplot``."""
+"""Figures: ECG paper, delineations, loss curves, results with intervals, maps of embeddings. No ``pyplot`` is used."""
 
 from ecg_hf.evaluation.plotting.curves import loss_series, plot_losses
 from ecg_hf.evaluation.plotting.delineation import plot_delineation

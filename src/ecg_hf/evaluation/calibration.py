@@ -287,7 +287,7 @@ def fit_temperature(labels: npt.ArrayLike, logits: npt.ArrayLike, *, per_class: 
     """
     truth, known, values = check_known(labels, logits)
     if not per_class:
-        truth, known, values = (array.reshape(-1, 1) for array in (truth, known, values))
+        truth, known, values = truth.reshape(-1, 1), known.reshape(-1, 1), values.reshape(-1, 1)
     return _fit(truth, known, values, with_offset=False)
 
 

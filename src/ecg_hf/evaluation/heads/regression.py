@@ -112,7 +112,7 @@ class RegressionHead:
         Raises:
             ConfigurationError: if the head was not fitted, or to features of another width.
         """
-        if self.coef is None or self._scale is None:
+        if self.coef is None or self.intercept is None or self._scale is None:
             raise ConfigurationError("the head has not been fitted")
         return np.asarray(self._scale(checked_features(features)) @ self.coef.T + self.intercept)
 

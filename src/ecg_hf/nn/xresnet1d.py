@@ -113,4 +113,5 @@ class Xresnet1d(nn.Module):
     def forward(self, signal: Tensor) -> Tensor:
         """Logits ``(batch, n_classes)`` of float ``(batch, n_leads, samples)``."""
         features = self.blocks(self.stem(signal))
-        return self.head(torch.cat([features.mean(dim=2), features.amax(dim=2)], dim=1))
+        logits: Tensor = self.head(torch.cat([features.mean(dim=2), features.amax(dim=2)], dim=1))
+        return logits

@@ -64,7 +64,7 @@ def qrs_energy(signal: npt.NDArray[np.floating], sampling_rate: float) -> npt.ND
     width = max(3, 2 * round(_SMOOTHING_S * sampling_rate / 2) + 1)
     window = np.hanning(width + 2)[1:-1]
     smooth = convolve1d(power, window / window.sum(), mode="nearest")
-    return np.sqrt(np.maximum(smooth, 0.0))
+    return np.asarray(np.sqrt(np.maximum(smooth, 0.0)))
 
 
 @lru_cache(maxsize=32)
@@ -115,7 +115,7 @@ def _level(energy: npt.NDArray[np.float64], sampling_rate: float) -> npt.NDArray
     maxima = np.array([part.max() for part in np.split(energy, np.arange(1, n_blocks) * block)])
     level = median_filter(maxima, size=5, mode="nearest")
     level = np.maximum(level, 0.05 * energy.max())
-    return level[np.minimum(np.arange(energy.size) // block, n_blocks - 1)]
+    return np.asarray(level[np.minimum(np.arange(energy.size) // block, n_blocks - 1)])
 
 
 def _without_t_waves(

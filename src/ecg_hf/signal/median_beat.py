@@ -159,7 +159,8 @@ def _moving_power(windows: npt.NDArray[np.float64], width: int) -> npt.NDArray[n
     second = np.cumsum(np.pad(np.square(windows), edges), axis=2)
     sums = first[:, :, width:] - first[:, :, :-width]
     squares = second[:, :, width:] - second[:, :, :-width]
-    return (squares - np.square(sums) / width).sum(axis=1)
+    power: npt.NDArray[np.float64] = (squares - np.square(sums) / width).sum(axis=1)
+    return power
 
 
 def _correlation(
@@ -170,4 +171,5 @@ def _correlation(
     reference = template - template.mean(axis=1, keepdims=True)
     product = np.einsum("blw,lw->b", centred, reference)
     power = np.einsum("blw,blw->b", centred, centred) * np.square(reference).sum()
-    return product / np.sqrt(np.maximum(power, 1e-12))
+    correlation: npt.NDArray[np.float64] = product / np.sqrt(np.maximum(power, 1e-12))
+    return correlation

@@ -67,7 +67,7 @@ def handmade_features(
     if signal.shape[1] < _MIN_DURATION_S * sampling_rate:
         return np.full(len(feature_names()), np.nan, dtype=np.float32)
     values = signal.astype(np.float32, copy=False)
-    valid = np.isfinite(values).any(axis=1)
+    valid: npt.NDArray[np.bool_] = np.asarray(np.isfinite(values).any(axis=1))
     names = [name for name, ok in zip(lead_names, valid, strict=True) if ok]
     arranged, present, _ = arrange_leads(
         np.where(np.isfinite(values[valid]), values[valid], np.nan), names, STANDARD_LEADS
@@ -79,7 +79,8 @@ def handmade_features(
     per_beat = np.full((len(STANDARD_LEADS), len(BEAT_FEATURES)), np.nan)
     overall = np.full(len(GLOBAL_FEATURES), np.nan)
     there = clean[present]
-    peaks = align_beats(there, detect_beats(there, ANALYSIS_RATE_HZ), ANALYSIS_RATE_HZ) if len(there) else []
+    peaks = detect_beats(there, ANALYSIS_RATE_HZ)
+    peaks = align_beats(there, peaks, ANALYSIS_RATE_HZ)
     rr = np.diff(peaks) / ANALYSIS_RATE_HZ
     beat, marks = None, None
     if len(peaks):
@@ -91,7 +92,7 @@ def handmade_features(
         overall = _global_features(beat, marks, per_beat, clean, present)
     per_record = _record_features(raw, clean, beat, marks)
     per_record[~present] = np.nan
-    statistics = rr_statistics(np.asarray(peaks, dtype=np.int64), ANALYSIS_RATE_HZ)
+    statistics = rr_statistics(peaks, ANALYSIS_RATE_HZ)
     return np.concatenate([statistics, per_beat.ravel(), per_record.ravel(), overall]).astype(np.float32)
 
 

@@ -200,7 +200,7 @@ class SupervisedXresnet(SupervisedBaseline):
         }
         if not (positive & negative).any():
             raise ConfigurationError(f"no class can be learnt from {len(truth)} records")
-        return positive & negative
+        return np.asarray(positive & negative)
 
     def _scale(self, decoder: BatchDecoder, train: npt.NDArray[np.int64]) -> float:
         """Standard deviation of the training records (evenly spread ones, where there are many)."""

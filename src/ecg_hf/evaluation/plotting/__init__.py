@@ -1,4 +1,4 @@
-"""Figures: ECG paper, delineations, loss curves, results with intervals, maps of embeddings. No ``pyplot`` is used."""
+"""Figures: ECG paper, delineations, losses, results with intervals, maps of embeddings. ``pyplot`` is not used."""
 
 from ecg_hf.evaluation.plotting.curves import loss_series, plot_losses
 from ecg_hf.evaluation.plotting.delineation import plot_delineation

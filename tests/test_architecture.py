@@ -24,7 +24,7 @@ FLOORS = {
     "registration": 7,
 }
 # Neighbours on one floor that may see each other; everything else on a floor is apart.
-NEIGHBOURS = {("errors", "errors"), ("cli", "quickstart"), ("training", "evaluation")}
+NEIGHBOURS = {("cli", "quickstart"), ("evaluation", "training")}
 FORBIDDEN = {"signal": {"torch", "transformers", "datasets"}, "nn": {"transformers", "datasets"}}
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "PairedRow",
     "ProbeRow",
     "Results",
+    "SummaryRow",
     "ZeroShotRow",
     "class_rows",
     "read_results",
@@ -59,8 +60,12 @@ class ProbeRow(TypedDict):
     n_test: int
     positives: dict[str, int]
     benchmark: NotRequired[str]
+    protocol: NotRequired[str]
     head: NotRequired[str]
+    solver: NotRequired[str]
+    aggregation: NotRequired[str]
     seed: NotRequired[int]
+    cell: NotRequired[str]
     macro_auroc_unlearnt_at_chance: NotRequired[float | None]
     macro_auprc: NotRequired[float | None]
     n_validation: NotRequired[int]
@@ -85,7 +90,31 @@ class PairedRow(TypedDict):
     p_value: float | None
     benchmark: NotRequired[str]
     head: NotRequired[str]
+    second_head: NotRequired[str]
     seed: NotRequired[int]
+    n_seeds: NotRequired[int]
+    p_delong: NotRequired[float | None]
+
+
+class SummaryRow(TypedDict):
+    """One encoder at a benchmark, head and label fraction, averaged over seeds.
+
+    ``ci95`` is the sampling interval of that mean over test records, ``sd`` the spread over seeds (null for one).
+    """
+
+    encoder: str
+    benchmark: str
+    protocol: str
+    head: str
+    fraction: float
+    seeds: list[int]
+    macro_auroc: float | None
+    sd: float | None
+    ci95: list[float | None]
+    n_train: int
+    n_test: int
+    n_classes: int
+    solver: str
 
 
 class ZeroShotRow(TypedDict):
@@ -112,6 +141,15 @@ class Results(TypedDict):
     zero_shot: NotRequired[ZeroShotRow | None]
     paired: NotRequired[list[PairedRow]]
     synthetic: NotRequired[bool]
+    model: NotRequired[str]
+    summary: NotRequired[list[SummaryRow]]
+    published: NotRequired[list[dict[str, Any]]]
+    leaks: NotRequired[dict[str, Any]]
+    splits: NotRequired[dict[str, Any]]
+    reports: NotRequired[list[dict[str, Any]]]
+    curves: NotRequired[list[dict[str, Any]]]
+    notes: NotRequired[list[str]]
+    settings: NotRequired[dict[str, Any]]
 
 
 def finite(value: float | None) -> float | None:
@@ -179,7 +217,8 @@ def validate_results(content: Any) -> Results:
         where = f"probe[{i}]"
         _need(row, where, {"encoder": str, "n_train": int, "n_test": int, "positives": dict})
         fraction = row.get("fraction")
-        if not _is_number(fraction) or not 0 < fraction <= 1:
+        untrained = fraction == 0 and row.get("head") == "zero-shot"
+        if not untrained and (not _is_number(fraction) or not 0 < fraction <= 1):
             raise ConfigurationError(f"{where}.fraction must lie in (0, 1], got {fraction!r}", value=fraction)
         _check_score(row, where)
         for name, count in row["positives"].items():

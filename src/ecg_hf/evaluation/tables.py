@@ -11,6 +11,8 @@ from ecg_hf.evaluation.results import PairedRow, ProbeRow, Results
 __all__ = [
     "Table",
     "class_table",
+    "evaluation_markdown",
+    "evaluation_table",
     "format_difference",
     "format_interval",
     "format_percent",
@@ -213,3 +215,109 @@ def results_markdown(results: Results) -> str:
     if classes.rows:
         parts += ["#### Per class: AUROC [95 % interval]\n", markdown_table(classes)]
     return "\n".join(parts)
+
+
+def evaluation_table(results: Results, benchmark: str) -> Table:
+    """One line per encoder and label fraction of a benchmark, seeds averaged, the model's difference beside controls.
+
+    Args:
+        results: Of an evaluation, with a ``summary``.
+        benchmark: Name of the benchmark.
+    """
+    rows = [row for row in results.get("summary", []) if row["benchmark"] == benchmark]
+    pairs = {
+        (pair["second"], pair.get("second_head"), pair["fraction"]): pair
+        for pair in results.get("paired", [])
+        if pair.get("benchmark") == benchmark
+    }
+    lines = []
+    for row in sorted(rows, key=lambda row: row["fraction"]):
+        pair = pairs.get((row["encoder"], row["head"], row["fraction"]))
+        lines.append(
+            (
+                row["encoder"],
+                row["head"],
+                format_percent(row["fraction"]),
+                f"{row['n_train']:,}",
+                f"{row['n_test']:,}",
+                str(row["n_classes"]),
+                format_interval(row["macro_auroc"], row["ci95"]),
+                f"{len(row['seeds'])}" if row["sd"] is None else f"{len(row['seeds'])} (SD {row['sd']:.3f})",
+                "" if pair is None else format_difference(pair),
+                "" if pair is None or (p := pair.get("p_delong")) is None else _p_value(p),
+            )
+        )
+    for row in results.get("published", []):
+        if row["benchmark"] == benchmark:
+            lines.append(
+                (
+                    f"{row['model']} (published)",
+                    row["head"],
+                    format_percent(row["fraction"]),
+                    "",
+                    "",
+                    "",
+                    format_interval(row["macro_auroc"], row.get("ci95") or [None, None]),
+                    "",
+                    "",
+                    "",
+                )
+            )
+    header = (
+        "Encoder", "Head", "Labels", "n train", "n test", "Classes", "Macro AUROC [95 % interval]", "Seeds",
+        "Pretrained minus this [95 % interval]", "p (DeLong)",
+    )  # fmt: skip
+    return Table(header, tuple(lines), (False, False, *(True for _ in header[2:])))
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def evaluation_markdown(results: Results) -> str:
+    """Every benchmark of an evaluation as a table, whatever else it found below, and notes on how to read it."""
+    settings = results.get("settings", {})
+    parts = [f"## Evaluation of {results.get('model', 'a model')}\n"]
+    if settings:
+        parts.append(f"Protocol `{settings.get('protocol')}`, head `{settings.get('head')}`.\n")
+    for benchmark in dict.fromkeys(row["benchmark"] for row in results.get("summary", [])):
+        split = results.get("splits", {}).get(benchmark, {})
+        counts = ", ".join(
+            f"{name} {split[name]:,}" for name in ("train", "validation", "test") if name in split
+        )
+        parts += [
+            f"### {benchmark}\n",
+            f"Records: {counts}.\n",
+            markdown_table(evaluation_table(results, benchmark)),
+        ]
+        missing = {name: n for name, n in split.get("missing", {}).items() if n}
+        if missing:
+            parts.append(
+                "Published records that are not there: "
+                + ", ".join(f"{name} {n:,}" for name, n in missing.items())
+                + ": not the published test.\n"
+            )
+    for report in results.get("reports", []):
+        parts += [f"### {report['benchmark']}: {report['kind']}\n", report["markdown"] + "\n"]
+    notes = [*results.get("notes", []), *_evaluation_notes(results)]
+    sources = dict.fromkeys(f"{row['model']}: {row['source']}" for row in results.get("published", []))
+    notes += [f"Published: {text}." for text in sources]
+    return "\n".join([*parts, *(f"- {note}" for note in notes)]) + "\n"
+
+
+def _evaluation_notes(results: Results) -> list[str]:
+    """What limits the figures, said once."""
+    if not results.get("summary"):
+        return []
+    notes = [
+        "Intervals: percentile bootstrap of the mean over seeds, over test "
+        + " or ".join(sorted({row.get("resampled", "records") for row in results["probe"]}))
+        + "; differences are paired on the same resamples. They cover the choice of test records alone.",
+        "A row with one seed under several asked for does not depend on the seed.",
+    ]
+    left_out: dict[tuple[str, str], dict[str, None]] = {}
+    for row in results["probe"]:
+        for name in row.get("undefined", []):
+            left_out.setdefault((row.get("benchmark", ""), format_percent(row["fraction"])), {})[name] = None
+    notes += [f"Undefined in {b} at {share}: {', '.join(names)}." for (b, share), names in left_out.items()]
+    return notes

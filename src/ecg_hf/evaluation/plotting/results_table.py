@@ -49,7 +49,7 @@ def plot_results(results: Results, *, title: str = "") -> Figure:
     lines: list[tuple[tuple[str, ...], float | None, list[float | None], str]] = [
         (
             (
-                "linear probe",
+                _probe_title(row),
                 row["encoder"],
                 format_percent(row["fraction"]),
                 f"{row['n_train']:,}",
@@ -116,6 +116,11 @@ def _differences(results: Results) -> list[str]:
         text = f"{format_difference(pair)} at {format_percent(pair['fraction'])}"
         by_pair.setdefault((pair["first"], pair["second"]), []).append(text)
     return [f"Paired difference, {a} minus {b}: {', '.join(texts)}." for (a, b), texts in by_pair.items()]
+
+
+def _probe_title(row: Any) -> str:
+    head = row.get("head", "linear")
+    return head if head in ("supervised", "finetune", "zero-shot") else f"{head} probe"
 
 
 def _classes(row: Any) -> str:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -49,13 +50,21 @@ def png_bytes(figure: Figure, dpi: float = 150) -> bytes:
     return buffer.getvalue()
 
 
+def svg_bytes(figure: Figure) -> bytes:
+    """The figure as SVG. The same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "ecg-hf"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: float = 150) -> Path:
-    """Write the figure as a PNG file, atomically. Returns the path."""
+    """Write the figure as a PNG file or, to a path that ends so, as SVG, atomically. Returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(png_bytes(figure, dpi))
+        partial.write_bytes(svg_bytes(figure) if path.suffix == ".svg" else png_bytes(figure, dpi))
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

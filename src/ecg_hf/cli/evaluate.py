@@ -1,0 +1,313 @@
+"""``ecg-hf evaluate``: a model on benchmarks by a published protocol, with controls and intervals."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ecg_hf.cli.data import parse_options
+from ecg_hf.cli.output import print_json
+from ecg_hf.errors import ConfigurationError, EcgError
+
+if TYPE_CHECKING:
+    from ecg_hf.evaluation.definitions import Benchmark
+    from ecg_hf.evaluation.prepared import Recordings
+
+__all__ = ["evaluate_command"]
+
+
+def evaluate_command(
+    model: Annotated[str, typer.Option(help="Model folder or Hub repository.")],
+    benchmark: Annotated[
+        str, typer.Option(help="One or several, comma-separated; see 'ecg-hf list benchmarks'.")
+    ],
+    output: Annotated[
+        Path, typer.Option(help="Folder for cells, features, results and figures; a killed run goes on.")
+    ],
+    data_dir: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Folder with a source's files, built once into OUTPUT/data; SOURCE=FOLDER for several."
+        ),
+    ] = None,
+    dataset: Annotated[
+        list[Path] | None, typer.Option(help="Built dataset instead; may be repeated.")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="merl, merl-exact, merl-test-max, strodthoff or jepa.")
+    ] = "merl-exact",
+    head: Annotated[
+        str,
+        typer.Option(
+            help="linear, attention, mlp, finetune, zero-shot, retrieval, delineation or regression."
+        ),
+    ] = "linear",
+    fraction: Annotated[
+        str | None, typer.Option(help="Label fractions, e.g. 0.01,0.1,1.0; the protocol's by default.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds of label subsets and heads.")] = 1,
+    train_folds: Annotated[str | None, typer.Option(help="Instead of the protocol's, e.g. 1-7.")] = None,
+    validation_folds: Annotated[str | None, typer.Option(help="The same for what is chosen.")] = None,
+    test_folds: Annotated[str | None, typer.Option(help="The same for scoring.")] = None,
+    controls: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows beside the model: random,handmade,minirocket,supervised (all by default), or none."
+        ),
+    ] = None,
+    control_option: Annotated[
+        list[str] | None,
+        typer.Option(help="Setting of a control, e.g. supervised.epochs=5; may be repeated."),
+    ] = None,
+    solver: Annotated[
+        str, typer.Option(help="Of linear heads: lbfgs (exact), published (the protocol's schedule) or auto.")
+    ] = "auto",
+    head_option: Annotated[
+        list[str] | None, typer.Option(help="Setting of the head, e.g. epochs=20; may be repeated.")
+    ] = None,
+    prompts: Annotated[
+        str, typer.Option(help="For zero-shot: plain, merl (in --tables), or a JSON file.")
+    ] = "plain",
+    tables: Annotated[
+        Path | None, typer.Option(help="Folder with MERL's published tables (splits and prompts).")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", help="Option of the source that is built, NAME=VALUE."),
+    ] = None,
+    num_proc: Annotated[int, typer.Option(min=1, help="Processes reading records.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Recordings per forward pass.")] = 64,
+    pool_tokens: Annotated[
+        int, typer.Option(min=1, help="For heads on tokens: mean over so many consecutive ones of a lead.")
+    ] = 1,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples.")] = 1000,
+    device: Annotated[str | None, typer.Option(help="Device; by default a GPU if there is one.")] = None,
+    figures: Annotated[bool, typer.Option(help="Draw figures, PNG and SVG.")] = True,
+    lead_curve: Annotated[
+        bool, typer.Option("--lead-curve", help="Score with ever fewer leads too.")
+    ] = False,
+    update_card: Annotated[
+        bool, typer.Option("--update-card", help="Write the results into the model folder's card.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Evaluate a model: frozen features or fine-tuning, every label fraction and seed, controls beside it.
+
+    Settings are chosen on validation records, never on test. OUTPUT gets results.json, results.csv, table.md and
+    figures; finished cells are kept, so that the same command continues a killed run.
+    """
+    from ecg_hf.data.splits import parse_folds
+    from ecg_hf.evaluation.definitions import get_benchmark
+    from ecg_hf.evaluation.evaluation_run import LoadedModel, check_controls, evaluate_model
+    from ecg_hf.evaluation.harness import EvaluationPlan
+    from ecg_hf.evaluation.protocols import get_protocol
+
+    benchmarks = [get_benchmark(name) for name in _names(benchmark, "--benchmark")]
+    for folds in (train_folds, validation_folds, test_folds):
+        parse_folds(folds or "")
+    from ecg_hf.cli.loading import load_model, resolve_device
+
+    place = resolve_device(device)
+    plan = EvaluationPlan(
+        protocol=get_protocol(protocol),
+        head=head,
+        fractions=None if fraction is None else _numbers(fraction),
+        seeds=tuple(range(seeds)),
+        solver=solver,
+        head_options=parse_options(head_option or []),
+        folds=(train_folds, validation_folds, test_folds),
+        n_resamples=resamples,
+        device=place,
+        prompts=_prompts(prompts, tables) if head == "zero-shot" else None,
+    )
+    wanted = None if controls is None else () if controls == "none" else _names(controls, "--controls")
+    chosen, notes = check_controls(wanted, plan)
+    control_options = _control_options(control_option or [], chosen, place, num_proc)
+    source_options = _source_options(option or [])
+    encoder, extractor = load_model(model, device=place)
+    loaded = LoadedModel(model, encoder, extractor, place, batch_size, pool_tokens)
+    if update_card and not Path(model).is_dir():
+        raise ConfigurationError("--update-card needs a model in a local folder", value=model)
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    with _nothing_left_behind(output), contextlib.redirect_stdout(sys.stderr):
+        recordings = _recordings(
+            benchmarks,
+            data_dir or [],
+            dataset or [],
+            output,
+            source_options,
+            num_proc,
+            _wants_peaks(extractor),
+            say,
+        )
+        evaluation = evaluate_model(
+            plan,
+            loaded,
+            benchmarks,
+            recordings,
+            output,
+            controls=chosen,
+            control_options=control_options,
+            tables=tables,
+            notes=notes,
+            say=say,
+        )
+        from ecg_hf.evaluation.reporting import write_evaluation
+
+        files = write_evaluation(output, evaluation, figures=figures)
+    say(f"{evaluation.computed} cells computed, {evaluation.reused} found; results in {files[0].parent}")
+    if as_json:
+        print_json(evaluation.results)
+    else:
+        typer.echo((output / "table.md").read_text(encoding="utf-8"))
+
+
+def _names(text: str, flag: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise ConfigurationError(
+            f"{flag} takes different names separated by commas, got {text!r}", value=text
+        )
+    return names
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError:
+        raise ConfigurationError(
+            f"--fraction takes numbers such as 0.01,0.1,1.0, got {text!r}", value=text
+        ) from None
+
+
+def _prompts(prompts: str, tables: Path | None) -> dict[str, str] | None:
+    from ecg_hf.evaluation.prompts import load_prompts
+    from ecg_hf.evaluation.protocols import merl_prompts_file
+
+    if prompts == "plain":
+        return None
+    if prompts == "merl":
+        if tables is None:
+            raise ConfigurationError("--prompts merl needs --tables, where the published prompts are")
+        return load_prompts(merl_prompts_file(tables))
+    return load_prompts(prompts)
+
+
+def _source_options(given: list[str]) -> dict[str, Any]:
+    from ecg_hf.data import build_dataset
+
+    options = parse_options(given)
+    reserved = sorted(set(inspect.signature(build_dataset).parameters) & set(options))
+    if reserved:
+        raise ConfigurationError(f"{reserved[0]} is no option of a source", value=reserved)
+    return options
+
+
+def _control_options(
+    given: list[str], controls: Sequence[str], device: str, num_proc: int
+) -> dict[str, dict[str, Any]]:
+    """``supervised.epochs=5`` to ``{"supervised": {"epochs": 5}}``, with devices and processes."""
+    own: dict[str, dict[str, Any]] = {
+        "supervised": {"device": device},
+        "handmade": {"num_proc": num_proc},
+        "minirocket": {"num_proc": num_proc},
+    }
+    options = {name: dict(own.get(name, {})) for name in controls}
+    for item in given:
+        name, dot, setting = item.partition(".")
+        if not dot or name not in options or name == "random":
+            raise ConfigurationError(
+                f"--control-option is CONTROL.NAME=VALUE of a control used, got {item!r}", value=item
+            )
+        options[name] |= parse_options([setting])
+    return options
+
+
+def _wants_peaks(extractor: Any) -> bool:
+    return bool(getattr(extractor, "wants_r_peaks", False))
+
+
+@contextlib.contextmanager
+def _nothing_left_behind(output: Path) -> Iterator[None]:
+    """If nothing could be done, the folder is not there afterwards; finished work is never removed."""
+    existed = output.exists()
+    if existed and not output.is_dir():
+        raise ConfigurationError("the output must be a folder", path=output)
+    try:
+        yield
+    except (EcgError, OSError):
+        if not existed and output.is_dir():
+            for folder, _, _ in sorted(os.walk(output), reverse=True):
+                with contextlib.suppress(OSError):
+                    os.rmdir(folder)
+        raise
+
+
+def _recordings(
+    benchmarks: Sequence[Benchmark],
+    data_dirs: Sequence[str],
+    datasets: Sequence[Path],
+    output: Path,
+    options: dict[str, Any],
+    num_proc: int,
+    detect_r_peaks: bool,
+    say: Any,
+) -> dict[str, Recordings]:
+    """Built rows of every source the benchmarks need."""
+    from ecg_hf.data import build_dataset, load_built
+    from ecg_hf.evaluation.prepared import Recordings
+    from ecg_hf.evaluation.protocols.preparing import SAME_NAMES
+
+    needed = tuple(dict.fromkeys(one.dataset for one in benchmarks))
+    built = [(path, Recordings.of(load_built(path))) for path in datasets]
+    found: dict[str, Recordings] = {}
+    for one in benchmarks:
+        fitting = {one.dataset, *SAME_NAMES.get(one.name, ())}
+        for _, recordings in built:
+            if recordings.source in fitting:
+                found.setdefault(one.dataset, recordings)
+    missing = [name for name in needed if name not in found]
+    folders = _folders(data_dirs, missing)
+    for name in missing:
+        if name not in folders and name != "synthetic":
+            have = ", ".join(recordings.source for _, recordings in built) or "none"
+            raise ConfigurationError(
+                f"no recordings of {name}: give --data-dir or a --dataset built from it (datasets given: {have})",
+                value=name,
+            )
+        folder = output / "data" / name
+        report = build_dataset(
+            name, folders.get(name), folder, num_proc=num_proc, detect_r_peaks=detect_r_peaks, **options
+        )
+        say(report.summary())
+        found[name] = Recordings.of(load_built(folder))
+    return found
+
+
+def _folders(given: Sequence[str], missing: Sequence[str]) -> dict[str, Path]:
+    """``["ptbxl=/data/a", ...]``, or one folder where one source is missing."""
+    from ecg_hf.data.sources import SOURCES
+
+    folders: dict[str, Path] = {}
+    for item in given:
+        name, equals, path = item.partition("=")
+        if equals and name in SOURCES:
+            folders[name] = Path(path)
+        elif len(missing) == 1 and len(given) == 1:
+            folders[missing[0]] = Path(item)
+        else:
+            raise ConfigurationError(
+                f"--data-dir must say which of {', '.join(missing) or 'no source'} it is: SOURCE=FOLDER",
+                value=item,
+            )
+    return folders

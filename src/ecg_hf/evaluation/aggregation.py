@@ -1,0 +1,239 @@
+"""Several seeds as one figure, and two rows against each other: means, spread, paired intervals, tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.bootstrap import DEFAULT_LEVEL, Interval, bootstrap_auroc, percentiles
+from ecg_hf.evaluation.cells import CellScores
+from ecg_hf.evaluation.delong import auroc_influence
+from ecg_hf.evaluation.harness import RESAMPLING_SEED, EvaluatedCell
+from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc
+from ecg_hf.evaluation.results import PairedRow, SummaryRow, finite
+
+__all__ = ["Difference", "aligned", "paired_difference", "paired_rows", "summary_rows"]
+
+PRETRAINED = "pretrained"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Macro AUROC of one row minus another's, on the same records.
+
+    Attributes:
+        difference: Mean over seeds, with the bootstrap's limits: sampling of test records, seeds averaged.
+        p_bootstrap: Two-sided, from the share of resamples on either side of zero.
+        p_delong: Two-sided, by DeLong; NaN where no class has a variance.
+        classes: Classes both could learn.
+        unit: ``"records"`` or ``"patients"``.
+    """
+
+    difference: Interval
+    p_bootstrap: float
+    p_delong: float
+    classes: int
+    unit: str
+
+
+def paired_difference(
+    first: Sequence[CellScores], second: Sequence[CellScores], *, level: float = DEFAULT_LEVEL
+) -> Difference:
+    """Compare two rows on the same test records, seed by seed; a row with one seed is compared with every other's.
+
+    The macro means are taken over the classes that every seed of both could learn.
+
+    Raises:
+        ConfigurationError: if the test sets differ, or the numbers of seeds do.
+    """
+    if len(first) > 1 and len(second) > 1 and len(first) != len(second):
+        raise ConfigurationError(f"{len(first)} seeds can't be paired with {len(second)}")
+    _same_records([*first, *second])
+    count = max(len(first), len(second))
+    pairs = [(first[i % len(first)], second[i % len(second)]) for i in range(count)]
+    common: BoolArray = np.logical_and.reduce([one.included for one in (*first, *second)])
+    n_resamples = max((len(one.samples) for one in (*first, *second)), default=0) or 1000
+    samples = {id(one): _samples(one, common, n_resamples, level) for one in (*first, *second)}
+    areas = {id(one): _mean_area(one, common) for one in (*first, *second)}
+    deltas = np.array([areas[id(a)] - areas[id(b)] for a, b in pairs])
+    resampled = np.mean([samples[id(a)] - samples[id(b)] for a, b in pairs], axis=0)
+    kept = resampled[np.isfinite(resampled)]
+    # One is added to both counts: the observed sample is itself one of the possible resamples.
+    tails = min((kept <= 0).sum(), (kept >= 0).sum())
+    return Difference(
+        Interval(float(deltas.mean()), *percentiles(resampled, level)),
+        min(1.0, 2.0 * (int(tails) + 1) / (len(kept) + 1)) if len(kept) else float("nan"),
+        _delong(pairs, common),
+        int(common.sum()),
+        "records" if first[0].patients is None else "patients",
+    )
+
+
+def _same_records(scores: Sequence[CellScores]) -> None:
+    reference = scores[0]
+    for other in scores[1:]:
+        same = (
+            other.record_ids == reference.record_ids
+            and other.class_names == reference.class_names
+            and np.array_equal(other.labels, reference.labels)
+        )
+        if not same:
+            raise ConfigurationError("the test sets differ: other records, classes or labels")
+
+
+def _samples(one: CellScores, common: BoolArray, n_resamples: int, level: float) -> FloatArray:
+    """Macro AUROC over the common classes of every resample; as stored where these are the cell's own."""
+    if len(one.samples) == n_resamples and np.array_equal(one.included, common):
+        return one.samples
+    result = bootstrap_auroc(
+        one.labels, one.scores, groups=one.patients, include=common, n_resamples=n_resamples, level=level,
+        seed=RESAMPLING_SEED,
+    )  # fmt: skip
+    return result.samples
+
+
+def _mean_area(one: CellScores, common: BoolArray) -> float:
+    areas = auroc(one.labels, one.scores)[common]
+    return float(np.nanmean(areas)) if np.isfinite(areas).any() else float("nan")
+
+
+def _delong(pairs: Sequence[tuple[CellScores, CellScores]], common: BoolArray) -> float:
+    """DeLong's test of the macro difference; of several seeds, of their mean."""
+    deltas, influences = [], []
+    for pair in pairs:
+        (areas, influence), (other, other_influence) = (
+            auroc_influence(one.labels, one.scores, groups=one.patients) for one in pair
+        )
+        deltas.append(areas - other)
+        influences.append(influence - other_influence)
+    delta, influence = np.mean(deltas, axis=0), np.mean(influences, axis=0)
+    chosen = common & np.isfinite(influence).all(axis=0)
+    if not chosen.any():
+        return float("nan")
+    error = float(np.linalg.norm(influence[:, chosen].mean(axis=1)))
+    value = float(delta[chosen].mean())
+    if error == 0.0:
+        return 1.0 if value == 0.0 else 0.0
+    return float(2.0 * ndtr(-abs(value) / error))
+
+
+def _groups(cells: Sequence[EvaluatedCell]) -> dict[tuple[str, float, str, str], list[EvaluatedCell]]:
+    """Cells that differ in their seed alone."""
+    groups: dict[tuple[str, float, str, str], list[EvaluatedCell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.benchmark, cell.fraction, cell.encoder, cell.head), []).append(cell)
+    return groups
+
+
+def summary_rows(cells: Sequence[EvaluatedCell]) -> list[SummaryRow]:
+    """Mean over seeds of every encoder, benchmark, head and fraction, its spread, and its interval.
+
+    The interval is of the mean over seeds on resampled test records: sampling error of the test set alone. The
+    spread over seeds stands beside it as a standard deviation.
+    """
+    rows = []
+    for (benchmark, fraction, encoder, head), members in _groups(cells).items():
+        values = [cell.result.content["macro_auroc"] for cell in members]
+        known = [value for value in values if value is not None]
+        samples = [cell.result.scores.samples for cell in members if cell.result.scores is not None]
+        limits: list[float | None] = [None, None]
+        if known and len(samples) == len(known):
+            low, high = percentiles(np.mean(samples, axis=0), DEFAULT_LEVEL)
+            limits = [finite(low), finite(high)]
+        content = members[0].result.content
+        rows.append(
+            SummaryRow(
+                encoder=encoder,
+                benchmark=benchmark,
+                protocol=content["protocol"],
+                head=head,
+                fraction=fraction,
+                seeds=[cell.seed for cell in members],
+                macro_auroc=float(np.mean(known)) if known else None,
+                sd=float(np.std(known, ddof=1)) if len(known) > 1 else None,
+                ci95=limits,
+                n_train=content["n_train"],
+                n_test=content["n_test"],
+                n_classes=len(content["positives"]) - len(content["undefined"]),
+                solver=content.get("solver", ""),
+            )
+        )
+    return rows
+
+
+def paired_rows(cells: Sequence[EvaluatedCell]) -> list[PairedRow]:
+    """The model against every control, at every benchmark and fraction."""
+    groups = _groups(cells)
+    rows = []
+    for (benchmark, fraction, encoder, head), members in groups.items():
+        if encoder != PRETRAINED:
+            continue
+        for (other_benchmark, other_fraction, other, other_head), theirs in groups.items():
+            if other == PRETRAINED or (other_benchmark, other_fraction) != (benchmark, fraction):
+                continue
+            first, second = _scores(members), _scores(theirs)
+            if not first or not second:
+                continue
+            if len(first) > 1 and len(second) > 1 and len(first) != len(second):
+                continue  # some seed of one could learn nothing
+            found = paired_difference(first, second)
+            row = PairedRow(
+                first=encoder,
+                second=other,
+                fraction=fraction,
+                difference=finite(found.difference.estimate),
+                ci95=[finite(found.difference.low), finite(found.difference.high)],
+                p_value=finite(found.p_bootstrap),
+                benchmark=benchmark,
+                head=head,
+                seed=members[0].seed,
+            )
+            row.update({"second_head": other_head, "p_delong": finite(found.p_delong), "n_seeds": len(first)})
+            rows.append(row)
+    return rows
+
+
+def _scores(members: Sequence[EvaluatedCell]) -> list[CellScores]:
+    return [cell.result.scores for cell in members if cell.result.scores is not None]
+
+
+def aligned(first: CellScores, second: CellScores, *, common: bool = False) -> tuple[CellScores, CellScores]:
+    """Two test sets in the same order of records.
+
+    Args:
+        first: Scores of one evaluation.
+        second: Of another.
+        common: Keep the records both have, instead of refusing different sets.
+
+    Raises:
+        ConfigurationError: if records, classes or labels differ.
+    """
+    if first.class_names != second.class_names:
+        raise ConfigurationError(
+            f"the test sets differ: {len(first.class_names)} and {len(second.class_names)} classes, not the same ones"
+        )
+    place = {name: row for row, name in enumerate(second.record_ids)}
+    both = [name for name in first.record_ids if name in place]
+    if not common and (len(both) < len(first.record_ids) or len(both) < len(second.record_ids)):
+        raise ConfigurationError(
+            f"the test sets differ: {len(first.record_ids)} and {len(second.record_ids)} records, {len(both)} "
+            "of them in both",
+            value=len(both),
+        )
+    if not both:
+        raise ConfigurationError("the test sets have no record in common")
+    wanted = set(both)
+    rows = np.array([row for row, name in enumerate(first.record_ids) if name in wanted], dtype=np.intp)
+    others: npt.NDArray[np.intp] = np.array([place[name] for name in both], dtype=np.intp)
+    if len(both) == len(first.record_ids) and first.record_ids == second.record_ids:
+        one, two = first, second
+    else:
+        one, two = first.select(rows), second.select(others)
+    if not np.array_equal(one.labels, two.labels):
+        raise ConfigurationError("the test sets differ: the same records with other labels")
+    return one, two

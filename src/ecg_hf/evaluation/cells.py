@@ -1,0 +1,228 @@
+"""Cells of an evaluation: one result each, kept in files named by everything the result depends on.
+
+A cell that is there is finished and right: its name is a digest of the model's weights, the preprocessing, the
+recordings, labels and splits, the records trained on, the head's settings and the seed. A run that was killed
+therefore continues by asking which cells are there, and a changed input never finds another input's result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.metrics import BoolArray, FloatArray
+
+__all__ = ["CELL_FORMAT", "CellResult", "CellScores", "CellStore", "array_digest", "cell_key", "read_scores"]
+
+CELL_FORMAT = 1
+"""Raised when the same inputs would give another result than before, or files have another layout."""
+
+KEY_LENGTH = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellScores:
+    """What a head said about every test record, and what it should have said.
+
+    Attributes:
+        record_ids: Names of the test records.
+        class_names: Names of the classes.
+        patients: Patient of every record; ``None`` where resampling was over records.
+        labels: bool ``(records, classes)``.
+        scores: float64 ``(records, classes)``, higher = more likely.
+        included: bool ``(classes,)``: the classes the macro mean is taken over.
+        samples: float64 ``(resamples,)``: macro AUROC of every bootstrap resample.
+    """
+
+    record_ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+    patients: tuple[str | None, ...] | None
+    labels: BoolArray
+    scores: FloatArray
+    included: BoolArray
+    samples: FloatArray
+
+    def select(self, rows: npt.NDArray[np.intp]) -> CellScores:
+        """The same of some records; ``samples`` are of all of them and therefore dropped."""
+        patients = None if self.patients is None else tuple(self.patients[row] for row in rows)
+        return CellScores(
+            tuple(self.record_ids[row] for row in rows),
+            self.class_names,
+            patients,
+            self.labels[rows],
+            self.scores[rows],
+            self.included,
+            np.empty(0),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellResult:
+    """A finished cell.
+
+    Attributes:
+        key: Its name.
+        content: The row, or whatever the kind of cell holds.
+        seconds: How long it took.
+        scores: Scores of every test record, where it has any.
+    """
+
+    key: str
+    content: dict[str, Any]
+    seconds: float
+    scores: CellScores | None = None
+
+
+def cell_key(depends: Mapping[str, Any]) -> str:
+    """Digest of everything a result depends on, as JSON values."""
+    text = json.dumps({"format": CELL_FORMAT, **depends}, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def array_digest(*parts: npt.ArrayLike) -> str:
+    """Digest of arrays: types, shapes and values."""
+    digest = hashlib.sha256()
+    for part in parts:
+        array = np.ascontiguousarray(part)
+        if array.dtype.kind in "UO":
+            digest.update(json.dumps(array.tolist()).encode())
+            continue
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+class CellStore:
+    """Finished cells in ``folder/cells/<key>.json`` with their scores in ``folder/scores/<key>.safetensors``.
+
+    Args:
+        folder: The evaluation's folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.reused = 0
+        self.computed = 0
+
+    def __contains__(self, depends: Mapping[str, Any]) -> bool:
+        """Whether the cell is finished."""
+        return self._read(cell_key(depends)) is not None
+
+    def get(
+        self,
+        depends: Mapping[str, Any],
+        compute: Callable[[], tuple[dict[str, Any], CellScores | None]],
+    ) -> CellResult:
+        """The cell as it was stored, or computed and stored now.
+
+        Args:
+            depends: Everything the result depends on, as JSON values.
+            compute: Gives the content and the scores.
+        """
+        key = cell_key(depends)
+        found = self._read(key)
+        if found is not None:
+            self.reused += 1
+            return found
+        started = time.perf_counter()
+        content, scores = compute()
+        result = CellResult(key, content, round(time.perf_counter() - started, 3), scores)
+        # The scores first: a cell without its scores is none.
+        if scores is not None:
+            _write_scores(self._scores_file(key), scores)
+        account = {
+            "key": key,
+            "depends": dict(depends),
+            "seconds": result.seconds,
+            "has_scores": scores is not None,
+            "content": content,
+        }
+        write_text(self._cell_file(key), json.dumps(account, indent=1, allow_nan=False) + "\n")
+        self.computed += 1
+        return result
+
+    def _cell_file(self, key: str) -> Path:
+        return self.folder / "cells" / f"{key}.json"
+
+    def _scores_file(self, key: str) -> Path:
+        return self.folder / "scores" / f"{key}.safetensors"
+
+    def _read(self, key: str) -> CellResult | None:
+        try:
+            account = json.loads(self._cell_file(key).read_text(encoding="utf-8"))
+            scores = read_scores(self._scores_file(key)) if account["has_scores"] else None
+            if account["key"] != key:
+                return None
+            return CellResult(key, account["content"], account["seconds"], scores)
+        except (OSError, ValueError, KeyError, TypeError, ConfigurationError):
+            # Absent, or damaged from outside: computed again.
+            return None
+
+
+def _write_scores(path: Path, scores: CellScores) -> None:
+    names = {
+        "record_ids": list(scores.record_ids),
+        "class_names": list(scores.class_names),
+        "patients": None if scores.patients is None else list(scores.patients),
+    }
+    tensors = {
+        "labels": scores.labels.astype(np.uint8),
+        "scores": np.ascontiguousarray(scores.scores, dtype=np.float64),
+        "included": scores.included.astype(np.uint8),
+        "samples": np.ascontiguousarray(scores.samples, dtype=np.float64),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        save_file(tensors, partial, metadata={"names": json.dumps(names), "format": "np"})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_scores(path: str | os.PathLike[str]) -> CellScores:
+    """Scores of a finished cell.
+
+    Raises:
+        ConfigurationError: if the file is absent or holds none.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            names = json.loads(file.metadata()["names"])
+            tensors = {name: file.get_tensor(name) for name in ("labels", "scores", "included", "samples")}
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError("no scores of an evaluation here", path=path) from error
+    patients: Sequence[str | None] | None = names["patients"]
+    return CellScores(
+        record_ids=tuple(names["record_ids"]),
+        class_names=tuple(names["class_names"]),
+        patients=None if patients is None else tuple(patients),
+        labels=tensors["labels"].astype(bool),
+        scores=tensors["scores"],
+        included=tensors["included"].astype(bool),
+        samples=tensors["samples"],
+    )
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file that is never seen half-written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,255 @@
+"""A whole evaluation: benchmarks prepared, entrants lined up, cells run, results put together."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.aggregation import PRETRAINED, paired_rows, summary_rows
+from ecg_hf.evaluation.cells import CellStore
+from ecg_hf.evaluation.definitions import Benchmark
+from ecg_hf.evaluation.delineation.benchmark import untrained_copy
+from ecg_hf.evaluation.entrants import BaselineEntrant, ModelEntrant, adapted_extractor
+from ecg_hf.evaluation.harness import Entrant, EvaluatedCell, EvaluationPlan, Say, evaluate_benchmark
+from ecg_hf.evaluation.prepared import PreparedBenchmark, Recordings, prepare
+from ecg_hf.evaluation.protocols import extractor_overrides
+from ecg_hf.evaluation.results import Results
+
+__all__ = ["Evaluation", "LoadedModel", "check_controls", "evaluate_model"]
+
+FEATURES = "features"
+WORK = "work"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedModel:
+    """A model as a command loads it.
+
+    Attributes:
+        source: Folder or Hub name.
+        model: The encoder, in evaluation mode.
+        extractor: Its own feature extractor.
+        device: Where it runs.
+        batch_size: Recordings per forward pass.
+        pool_tokens: For heads on tokens, see :func:`ecg_hf.evaluation.embed_tokens`.
+    """
+
+    source: str
+    model: Any
+    extractor: Any
+    device: str = "cpu"
+    batch_size: int = 64
+    pool_tokens: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        results: Content of ``results.json``.
+        cells: Every cell, with scores.
+        prepared: Benchmark -> records, labels, splits.
+        model: The model's entrant, per benchmark, for figures.
+        computed: Cells computed by this run.
+        reused: Cells that were there.
+    """
+
+    results: Results
+    cells: list[EvaluatedCell]
+    prepared: Mapping[str, PreparedBenchmark]
+    model: Mapping[str, ModelEntrant]
+    computed: int
+    reused: int
+    notes: list[str] = field(default_factory=list)
+
+
+def check_controls(controls: Sequence[str] | None, plan: EvaluationPlan) -> tuple[tuple[str, ...], list[str]]:
+    """Controls of an evaluation, and what was left out of the usual ones and why.
+
+    Args:
+        controls: Asked for; ``None`` for all that can be run here.
+        plan: What is asked of the model.
+
+    Raises:
+        ConfigurationError: for a control that does not exist or, asked for by name, can't be run.
+    """
+    from importlib.util import find_spec
+
+    from ecg_hf.evaluation.entrants import CONTROLS
+
+    known = ("random",) if plan.head in ("zero-shot", "retrieval", "delineation", "regression") else CONTROLS
+    wanted = known if controls is None else tuple(dict.fromkeys(controls))
+    unknown = [name for name in wanted if name not in CONTROLS]
+    if unknown:
+        raise ConfigurationError(
+            f"no control {unknown[0]!r}; there are {', '.join(CONTROLS)}, or 'none'", value=unknown[0]
+        )
+    misfit = [name for name in wanted if name not in known]
+    if misfit:
+        raise ConfigurationError(f"{misfit[0]} has no {plan.head} row", value=misfit[0])
+    reasons: dict[str, str] = {}
+    if "minirocket" in wanted and (find_spec("sktime") is None or find_spec("numba") is None):
+        reasons["minirocket"] = "it needs sktime and numba: pip install 'ecg-hf[baselines]'"
+    if reasons and controls is not None:
+        name, reason = next(iter(reasons.items()))
+        raise ConfigurationError(f"control {name}: {reason}", value=name)
+    notes = [f"Left out: {name}, because {reason}." for name, reason in reasons.items()]
+    return tuple(name for name in wanted if name not in reasons), notes
+
+
+def evaluate_model(
+    plan: EvaluationPlan,
+    loaded: LoadedModel,
+    benchmarks: Sequence[Benchmark],
+    recordings: Mapping[str, Recordings],
+    output: str | os.PathLike[str],
+    *,
+    controls: Sequence[str] = (),
+    control_options: Mapping[str, Mapping[str, Any]] | None = None,
+    tables: str | os.PathLike[str] | None = None,
+    notes: Sequence[str] = (),
+    say: Say = print,
+) -> Evaluation:
+    """Evaluate a model on benchmarks, with its controls; cells that are finished are not run again.
+
+    Args:
+        plan: Protocol, head, fractions, seeds.
+        loaded: The model.
+        benchmarks: On what.
+        recordings: Source -> built rows.
+        output: Folder that keeps cells, scores and features.
+        controls: Rows beside the model.
+        control_options: Control -> arguments of its class.
+        tables: Folder with MERL's published tables.
+        notes: Sentences to stand below the tables.
+        say: Receives progress.
+
+    Raises:
+        ConfigurationError: if parts do not fit, or splits share patients.
+    """
+    folder, timings = Path(output), {}
+    started = time.perf_counter()
+    # All of them before anything is scored.
+    prepared = {
+        one.name: prepare(one, plan.protocol, recordings[one.dataset], plan.folds, tables)
+        for one in benchmarks
+    }
+    timings["prepare"] = round(time.perf_counter() - started, 2)
+    for name, one in prepared.items():
+        counts = ", ".join(
+            f"{split} {len(one.data.rows(split))}" for split in ("train", "validation", "test")
+        )
+        say(f"{name}: {counts}; left out: {dict(one.data.dropped) or 'none'}")
+    every = _Entrants(loaded, folder, tuple(controls), dict(control_options or {}))
+    store, cells = CellStore(folder), []
+    entrants: dict[str, ModelEntrant] = {}
+    found_notes = list(notes)
+    for name, one in prepared.items():
+        started = time.perf_counter()
+        lined_up, kept = every.line_up(one, plan)
+        assert isinstance(lined_up[0], ModelEntrant)
+        entrants[name] = lined_up[0]
+        if kept:
+            found_notes.append(
+                f"{name}: {', '.join(kept)} of the signal as the model was made for, not the protocol's."
+            )
+        if "supervised" in controls and not len(one.data.rows("validation")):
+            found_notes.append(
+                f"{name}: no row from scratch, because there are no validation records to choose on."
+            )
+        cells += evaluate_benchmark(plan, one, lined_up, store, say)
+        timings[name] = round(time.perf_counter() - started, 2)
+    results = _results(plan, loaded, prepared, cells, timings, list(dict.fromkeys(found_notes)))
+    return Evaluation(results, cells, prepared, entrants, store.computed, store.reused)
+
+
+class _Entrants:
+    """The model and its controls, each made once; preprocessing follows the protocol of a benchmark."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        folder: Path,
+        controls: tuple[str, ...],
+        options: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self.loaded = loaded
+        self.folder = folder
+        self.controls = controls
+        self.baselines = {
+            name: BaselineEntrant(name, options.get(name, {}), folder / FEATURES, folder / WORK)
+            for name in controls
+            if name != "random"
+        }
+        self.untrained = untrained_copy(loaded.model) if "random" in controls else None
+        self._models: dict[str, list[ModelEntrant]] = {}
+
+    def line_up(
+        self, prepared: PreparedBenchmark, plan: EvaluationPlan
+    ) -> tuple[list[Entrant], tuple[str, ...]]:
+        """The model first, then its controls; and the settings of the protocol that are the model's to decide."""
+        overrides = extractor_overrides(plan.protocol, prepared.benchmark)
+        extractor, kept = adapted_extractor(self.loaded.extractor, self.loaded.model, overrides)
+        key = repr(sorted(overrides.items()))
+        if key not in self._models:
+            self._models[key] = [self._model(PRETRAINED, self.loaded.model, extractor)]
+            if self.untrained is not None:
+                self._models[key].append(self._model("random", self.untrained, extractor))
+        lined_up: list[Entrant] = list(self._models[key])
+        scratch = len(prepared.data.rows("validation")) > 0
+        lined_up += [one for name, one in self.baselines.items() if name != "supervised" or scratch]
+        return lined_up, kept
+
+    def _model(self, name: str, model: Any, extractor: Any) -> ModelEntrant:
+        one = self.loaded
+        return ModelEntrant(
+            name, model, extractor, one.source, self.folder / FEATURES, untrained=name == "random",
+            device=one.device, batch_size=one.batch_size, pool_tokens=one.pool_tokens,
+        )  # fmt: skip
+
+
+def _results(
+    plan: EvaluationPlan,
+    loaded: LoadedModel,
+    prepared: Mapping[str, PreparedBenchmark],
+    cells: Sequence[EvaluatedCell],
+    timings: Mapping[str, float],
+    notes: list[str],
+) -> Results:
+    sources = list(dict.fromkeys(one.benchmark.dataset for one in prepared.values()))
+    rows: list[Any] = [{**cell.result.content, "cell": cell.result.key} for cell in cells]
+    return Results(
+        dataset=", ".join(sources),
+        synthetic=sources == ["synthetic"],
+        model=loaded.source,
+        probe=rows,
+        summary=summary_rows(cells),
+        paired=paired_rows(cells),
+        leaks={name: dict(one.leaks) for name, one in prepared.items()},
+        splits={
+            name: {
+                **{split: len(one.data.rows(split)) for split in ("train", "validation", "test")},
+                "dropped": dict(one.data.dropped),
+                "missing": dict(one.data.missing),
+            }
+            for name, one in prepared.items()
+        },
+        settings={
+            "protocol": plan.protocol.name,
+            "head": plan.head,
+            "fractions": None if plan.fractions is None else list(plan.fractions),
+            "seeds": list(plan.seeds),
+            "folds": list(plan.folds),
+            "solver": plan.solver,
+            "head_options": dict(plan.head_options),
+            "n_resamples": plan.n_resamples,
+        },
+        notes=notes,
+        timings=dict(timings),
+    )

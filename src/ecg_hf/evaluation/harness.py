@@ -1,0 +1,352 @@
+"""The evaluation of a model: every benchmark, head, label fraction and seed, with controls, as cells that stay.
+
+One result is one cell (:mod:`ecg_hf.evaluation.cells`). Features are made once per encoder and recordings, kept by
+content, and read by every head; cells that are there are not computed again, so that a killed run continues.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.bootstrap import DEFAULT_RESAMPLES
+from ecg_hf.evaluation.cell_heads import FrozenHead, frozen_head
+from ecg_hf.evaluation.cells import CellResult, CellScores, CellStore, array_digest
+from ecg_hf.evaluation.entrants import BaselineEntrant, ModelEntrant, take
+from ecg_hf.evaluation.fractions import LabelledSubset
+from ecg_hf.evaluation.metrics import FloatArray
+from ecg_hf.evaluation.prepared import Folds, PreparedBenchmark
+from ecg_hf.evaluation.protocols import EvaluationProtocol, fraction_subsets
+from ecg_hf.evaluation.rows import learnable, scored_row, unscored_row
+
+__all__ = ["HEADS", "EvaluatedCell", "EvaluationPlan", "evaluate_benchmark"]
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+Entrant = ModelEntrant | BaselineEntrant
+
+HEADS = ("linear", "attention", "mlp", "finetune", "zero-shot", "retrieval", "delineation", "regression")
+"""What an evaluation can be asked for."""
+
+RESAMPLING_SEED = 0
+"""The same for every cell: models are then compared on the same resamples."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationPlan:
+    """What is asked of a model on every benchmark.
+
+    Attributes:
+        protocol: How.
+        head: One of :data:`HEADS`.
+        fractions: Label fractions; the protocol's by default.
+        seeds: Seeds of label subsets and heads.
+        solver: How linear heads are fitted, see :func:`ecg_hf.evaluation.cell_heads.frozen_head`.
+        head_options: Fields of the head that replace its own.
+        folds: Train, validation and test folds that replace the protocol's.
+        n_resamples: Bootstrap resamples.
+        device: Where heads with a device are trained.
+        prompts: Class -> text, for zero-shot.
+    """
+
+    protocol: EvaluationProtocol
+    head: str = "linear"
+    fractions: tuple[float, ...] | None = None
+    seeds: tuple[int, ...] = (0,)
+    solver: str = "auto"
+    head_options: Mapping[str, Any] = field(default_factory=dict)
+    folds: Folds = (None, None, None)
+    n_resamples: int = DEFAULT_RESAMPLES
+    device: str = "cpu"
+    prompts: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without data."""
+        if self.head not in HEADS:
+            raise ConfigurationError(
+                f"head must be one of {', '.join(HEADS)}, got {self.head!r}", value=self.head
+            )
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ConfigurationError(
+                f"seeds must be different numbers from 0, got {self.seeds}", value=self.seeds
+            )
+        for share in self.fractions or ():
+            if not 0.0 < share <= 1.0:
+                raise ConfigurationError(f"a label fraction must lie in (0, 1], got {share:g}", value=share)
+        if self.n_resamples < 1:
+            raise ConfigurationError(
+                f"there must be resamples, got {self.n_resamples}", value=self.n_resamples
+            )
+        if self.head in ("linear", "attention", "mlp"):
+            self.frozen(self.head)
+
+    def frozen(self, head: str, windows: bool = False) -> FrozenHead:
+        """A head on frozen features; options are for the head asked for alone."""
+        options = self.head_options if head == self.head else {}
+        return frozen_head(
+            head, self.protocol, solver=self.solver, options=options, windows=windows, device=self.device
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvaluatedCell:
+    """A finished cell with its place in the evaluation.
+
+    Attributes:
+        encoder: Whose scores these are: ``"pretrained"`` for the model itself.
+        benchmark: Name of the benchmark.
+        head: Name of the head.
+        fraction: Label fraction; 0 without training.
+        seed: First seed this cell stands for.
+        result: Row and scores.
+    """
+
+    encoder: str
+    benchmark: str
+    head: str
+    fraction: float
+    seed: int
+    result: CellResult
+
+
+def evaluate_benchmark(
+    plan: EvaluationPlan,
+    prepared: PreparedBenchmark,
+    entrants: Sequence[Entrant],
+    store: CellStore,
+    say: Say = logger.info,
+) -> list[EvaluatedCell]:
+    """All cells of one benchmark; those already in the store are read.
+
+    Args:
+        plan: What is asked for.
+        prepared: Records, labels, splits.
+        entrants: The model first, then its controls.
+        store: Where cells are kept.
+        say: Receives one line per cell computed.
+
+    Raises:
+        ConfigurationError: if head and protocol do not fit, or a model lacks what the head needs.
+    """
+    found: list[EvaluatedCell] = []
+    seen: set[tuple[str, str]] = set()
+    for job in _jobs(plan, prepared, entrants):
+        depends = job.depends()
+        before = store.computed
+        result = store.get(depends, job.compute)
+        if (job.entrant.name, result.key) in seen:
+            continue  # nothing of this cell depends on the seed
+        seen.add((job.entrant.name, result.key))
+        cell = EvaluatedCell(
+            job.entrant.name, prepared.benchmark.name, job.head_name, job.fraction, job.seed, result
+        )
+        found.append(cell)
+        if store.computed > before:
+            value = result.content["macro_auroc"]
+            shown = "no score" if value is None else f"macro AUROC {value:.4f}"
+            who = f"{cell.benchmark} {cell.encoder} {cell.head} {cell.fraction:g} seed {cell.seed}"
+            say(f"{who}: {shown} ({result.seconds:.1f} s)")
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    """One cell to be: what it depends on, and how to compute it."""
+
+    plan: EvaluationPlan
+    prepared: PreparedBenchmark
+    entrant: Entrant
+    head_name: str
+    subset: LabelledSubset | None
+    seed: int
+    settings: Mapping[str, Any]
+    stochastic: bool
+    score: Callable[[_Job], tuple[FloatArray, dict[str, str], dict[str, Any]]]
+    needs_validation: bool = True
+
+    @property
+    def fraction(self) -> float:
+        return 0.0 if self.subset is None else self.subset.fraction
+
+    def train_rows(self) -> npt.NDArray[np.intp]:
+        assert self.subset is not None
+        return self.prepared.data.rows("train")[self.subset.indices]
+
+    def depends(self) -> dict[str, Any]:
+        depends: dict[str, Any] = {
+            "kind": "scores",
+            "benchmark": self.prepared.benchmark.name,
+            "protocol": self.plan.protocol.name,
+            "entrant": self.entrant.digest(),
+            "data": self.prepared.digest(None if self.subset is None else self.train_rows()),
+            "head": {"name": self.head_name, **self.settings},
+            "fraction": self.fraction,
+            "resamples": self.plan.n_resamples,
+        }
+        if isinstance(self.entrant, BaselineEntrant) and self.entrant.frozen:
+            depends["fit_rows"] = array_digest(self.prepared.fit_rows)
+        if self.stochastic:
+            depends["seed"] = self.seed
+        return depends
+
+    def compute(self) -> tuple[dict[str, Any], CellScores | None]:
+        data = self.prepared.data
+        test = data.rows("test")
+        truth, patients = data.labels[test], self.prepared.test_patients()
+        own = {
+            "encoder": self.entrant.name,
+            "benchmark": self.prepared.benchmark.name,
+            "protocol": self.plan.protocol.name,
+            "head": self.head_name,
+            "seed": self.seed,
+            "n_validation": len(data.rows("validation")),
+        }
+        if self.subset is not None:
+            validation = data.labels[data.rows("validation")] if self.needs_validation else None
+            if not learnable(data.labels[self.train_rows()], validation):
+                row = unscored_row(truth, data.class_names, self.subset, len(data.rows("validation")))
+                return {**row, **own}, None
+        scores, unfitted, notes = self.score(self)
+        scored, interval = scored_row(
+            truth,
+            scores,
+            data.class_names,
+            unfitted,
+            self.subset,
+            patients=patients,
+            n_resamples=self.plan.n_resamples,
+            seed=RESAMPLING_SEED,
+        )
+        kept = CellScores(
+            record_ids=tuple(self.prepared.record_ids[test].tolist()),
+            class_names=data.class_names,
+            patients=patients,
+            labels=truth,
+            scores=scores,
+            included=np.array([name not in unfitted for name in data.class_names]),
+            samples=interval.samples,
+        )
+        return {**scored, **own, **notes}, kept
+
+
+def _jobs(plan: EvaluationPlan, prepared: PreparedBenchmark, entrants: Sequence[Entrant]) -> Iterator[_Job]:
+    if plan.head == "zero-shot":
+        from ecg_hf.evaluation.text_cells import zero_shot_scores, zero_shot_settings
+
+        for entrant in entrants:
+            if isinstance(entrant, ModelEntrant):
+                yield _Job(
+                    plan, prepared, entrant, "zero-shot", None, plan.seeds[0],
+                    zero_shot_settings(plan, prepared), False, zero_shot_scores,
+                )  # fmt: skip
+        return
+    for seed in plan.seeds:
+        for subset in fraction_subsets(plan.protocol, prepared.data, plan.fractions, seed):
+            for entrant in entrants:
+                yield _trained_job(plan, prepared, entrant, subset, seed)
+
+
+def _trained_job(
+    plan: EvaluationPlan, prepared: PreparedBenchmark, entrant: Entrant, subset: LabelledSubset, seed: int
+) -> _Job:
+    if isinstance(entrant, BaselineEntrant) and not entrant.frozen:
+        return _Job(plan, prepared, entrant, "supervised", subset, seed, {}, True, _scratch_scores)
+    if plan.head == "finetune" and isinstance(entrant, ModelEntrant):
+        from ecg_hf.evaluation.finetune_cells import finetune_settings, finetuned_scores
+
+        return _Job(
+            plan,
+            prepared,
+            entrant,
+            "finetune",
+            subset,
+            seed,
+            finetune_settings(plan, entrant),
+            True,
+            finetuned_scores,
+        )
+    head = _head_of(plan, entrant)
+    return _Job(
+        plan, prepared, entrant, head.name, subset, seed, head.settings, head.stochastic, _frozen_scores,
+        head.needs_validation or len(prepared.data.rows("validation")) > 0,
+    )  # fmt: skip
+
+
+def _head_of(plan: EvaluationPlan, entrant: Entrant) -> FrozenHead:
+    """The head asked for; of baselines, which have no tokens and no weights to tune, the linear one."""
+    if isinstance(entrant, ModelEntrant):
+        windows = plan.protocol.window_s is not None and entrant.window_s == plan.protocol.window_s
+        return plan.frozen(plan.head, windows)
+    return plan.frozen(plan.head if plan.head in ("linear", "mlp") else "linear")
+
+
+def _frozen_scores(job: _Job) -> tuple[FloatArray, dict[str, str], dict[str, Any]]:
+    prepared, plan = job.prepared, job.plan
+    data, chosen = prepared.data, _head_of(plan, job.entrant)
+    if isinstance(job.entrant, ModelEntrant):
+        features = job.entrant.features(chosen.inputs, prepared.dataset, prepared.recordings)
+    else:
+        features = job.entrant.features(prepared.dataset, prepared.recordings, prepared.fit_rows)
+    head = chosen.build(job.seed)
+    test = data.rows("test")
+    extra: dict[str, Any] = {}
+    if chosen.sees_test:
+        extra = {"test_features": take(features, test), "test_labels": data.labels[test]}
+    train, validation = job.train_rows(), data.rows("validation")
+    if chosen.needs_validation and not len(validation):
+        raise ConfigurationError(
+            f"the {chosen.name} head chooses on validation records, of which {plan.protocol.name} has none: give "
+            "validation folds, or another solver"
+        )
+    judged = (take(features, validation), data.labels[validation]) if len(validation) else (None, None)
+    head.fit(take(features, train), data.labels[train], *judged, class_names=data.class_names, **extra)
+    scores = head.decision_function(take(features, test))
+    return scores, dict(head.unfitted), {**_chosen(getattr(head, "head", head), head), **_solver(chosen)}
+
+
+def _solver(chosen: FrozenHead) -> dict[str, Any]:
+    notes: dict[str, Any] = {}
+    if "solver" in chosen.settings:
+        schedule = chosen.settings.get("schedule")
+        notes["solver"] = chosen.settings["solver"] if schedule is None else schedule["name"]
+    if chosen.inputs == "windows":
+        notes["aggregation"] = "mean_probability"
+    return notes
+
+
+def _chosen(inner: Any, head: Any) -> dict[str, Any]:
+    """What the head chose on validation, for the row."""
+    for thing in (head, inner):
+        if hasattr(thing, "c_grid"):
+            return {"c": thing.c, "c_at_edge": thing.c_at_edge, "converged": thing.converged}
+        if hasattr(thing, "epochs"):
+            return {"epoch": thing.epoch, "epochs": thing.epochs}
+        if hasattr(thing, "schedule"):
+            return {"epoch": thing.epoch}
+    return {}
+
+
+def _scratch_scores(job: _Job) -> tuple[FloatArray, dict[str, str], dict[str, Any]]:
+    assert isinstance(job.entrant, BaselineEntrant)
+    data, network = job.prepared.data, job.entrant.make()
+    if not len(data.rows("validation")):
+        raise ConfigurationError(
+            "a network trained from scratch is chosen on validation records: give validation folds"
+        )
+    scores = network.fit_predict(
+        job.prepared.dataset,
+        data.labels.astype(np.float32),
+        job.train_rows(),
+        data.rows("validation"),
+        data.rows("test"),
+        data.class_names,
+        seed=job.seed,
+    )
+    return scores, dict(network.unfitted), {"epoch": network.epoch, "epochs": network.epochs}

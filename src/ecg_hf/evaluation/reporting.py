@@ -1,0 +1,100 @@
+"""What an evaluation leaves behind for readers: JSON, CSV, a Markdown table, figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ecg_hf.evaluation.aggregation import PRETRAINED
+from ecg_hf.evaluation.cells import write_text
+from ecg_hf.evaluation.evaluation_run import Evaluation
+from ecg_hf.evaluation.results import Results, write_results
+from ecg_hf.evaluation.tables import evaluation_markdown
+
+__all__ = ["write_evaluation"]
+
+CSV_COLUMNS = (
+    "benchmark", "protocol", "encoder", "head", "solver", "fraction", "seed", "macro_auroc", "low", "high",
+    "macro_auprc", "macro_auroc_unlearnt_at_chance", "n_train", "n_validation", "n_test", "resampled", "undefined",
+    "cell",
+)  # fmt: skip
+MAP_POINTS = 3000
+FIGURE_SEED = 0
+
+
+def write_evaluation(folder: str | Path, evaluation: Evaluation, *, figures: bool = True) -> list[Path]:
+    """Write ``results.json``, ``results.csv``, ``table.md`` and, if asked for, ``figures/*.png`` and ``*.svg``.
+
+    Returns:
+        The files, in that order.
+    """
+    target = Path(folder)
+    results = evaluation.results
+    write_results(target / "results.json", results)
+    files = [
+        target / "results.json",
+        write_text(target / "results.csv", results_csv(results)),
+        write_text(target / "table.md", evaluation_markdown(results)),
+    ]
+    if figures:
+        files += _figures(target / "figures", evaluation)
+    return files
+
+
+def results_csv(results: Results) -> str:
+    """One line per cell, empty where a value is undefined."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n", restval="")
+    writer.writeheader()
+    for row in results["probe"]:
+        low, high = row["ci95"]
+        content: dict[str, Any] = {
+            **row,
+            "low": low,
+            "high": high,
+            "undefined": " ".join(row.get("undefined", [])),
+        }
+        writer.writerow({name: "" if value is None else value for name, value in content.items()})
+    return buffer.getvalue()
+
+
+def _figures(folder: Path, evaluation: Evaluation) -> Iterator[Path]:
+    from ecg_hf.evaluation.plotting import plot_embedding_map, plot_results, plot_roc, save_figure
+    from ecg_hf.evaluation.plotting.embedding_map import categories_of
+
+    for name, prepared in evaluation.prepared.items():
+        cells = [cell for cell in evaluation.cells if cell.benchmark == name]
+        scored = [cell for cell in cells if cell.result.scores is not None]
+        drawn: dict[str, Any] = {}
+        rows = [row for row in evaluation.results["probe"] if row.get("benchmark") == name]
+        paired = [row for row in evaluation.results.get("paired", []) if row.get("benchmark") == name]
+        if rows:
+            shown: Results = {"dataset": name, "probe": rows, "paired": paired, "timings": {}}
+            drawn["bars"] = plot_results(shown, title=name)
+        largest = max((cell.fraction for cell in scored), default=0.0)
+        curves = {}
+        for cell in scored:
+            if cell.fraction == largest and cell.encoder not in curves and cell.result.scores is not None:
+                curves[cell.encoder] = cell.result.scores
+        if curves:
+            reference = curves.get(PRETRAINED) or next(iter(curves.values()))
+            if (reference.labels.any(axis=0) & ~reference.labels.all(axis=0)).any():
+                drawn["roc"] = plot_roc(
+                    reference.labels,
+                    {encoder: one.scores for encoder, one in curves.items()},
+                    reference.class_names,
+                    title=f"{name}, {largest:.0%} of labels" if largest else f"{name}, zero-shot",
+                )
+        test = prepared.data.rows("test")
+        if len(test) >= 4:
+            features = evaluation.model[name].features("pooled", prepared.dataset, prepared.recordings)[test]
+            labels = categories_of(prepared.data.labels[test], prepared.data.class_names, several=False)
+            drawn["tsne"] = plot_embedding_map(
+                features, labels, title=f"{name}: test records", max_points=MAP_POINTS, seed=FIGURE_SEED
+            )
+        for kind, figure in drawn.items():
+            for suffix in ("png", "svg"):
+                yield save_figure(figure, folder / f"{name}-{kind}.{suffix}")

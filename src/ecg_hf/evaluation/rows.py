@@ -1,0 +1,106 @@
+"""From scores of a test set to the row of a results file, the same way for every head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ecg_hf.evaluation.bootstrap import BootstrapResult, Interval, bootstrap_auroc
+from ecg_hf.evaluation.fractions import LabelledSubset
+from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc, score_classes
+from ecg_hf.evaluation.results import ProbeRow, class_rows, finite
+
+__all__ = ["learnable", "scored_row", "unscored_row"]
+
+
+def learnable(train: BoolArray, validation: BoolArray | None = None) -> bool:
+    """Whether some class has both label values in training records and, where there are any, in validation records.
+
+    Args:
+        train: bool ``(training records, classes)``.
+        validation: bool ``(validation records, classes)``; ``None`` where nothing is chosen on them.
+    """
+    both = train.any(axis=0) & ~train.all(axis=0)
+    if validation is not None:
+        both &= validation.any(axis=0) & ~validation.all(axis=0)
+    return bool(both.any())
+
+
+def scored_row(
+    truth: BoolArray,
+    scores: FloatArray,
+    class_names: Sequence[str],
+    unfitted: Mapping[str, str],
+    subset: LabelledSubset | None,
+    *,
+    patients: Sequence[str | None] | None,
+    n_resamples: int,
+    seed: int,
+) -> tuple[ProbeRow, BootstrapResult]:
+    """Row of a scored test set, without the fields that say whose it is.
+
+    Args:
+        truth: bool ``(test records, classes)``.
+        scores: float64, same shape.
+        class_names: Names of the classes.
+        unfitted: Class name -> why it could not be learnt; these take no part in the macro mean.
+        subset: What was trained on; ``None`` without training, which is fraction 0.
+        patients: Patient of every test record, to resample patients.
+        n_resamples: Bootstrap resamples.
+        seed: Seed of the resamples.
+
+    Returns:
+        The row, and the bootstrap its intervals are from.
+    """
+    include = np.array([name not in unfitted for name in class_names])
+    score = score_classes(truth, scores, class_names, excluded=unfitted)
+    interval = bootstrap_auroc(
+        truth, scores, groups=patients, include=include, n_resamples=n_resamples, seed=seed
+    )
+    # What a constant output scores, wherever the test set defines a score at all.
+    areas = auroc(truth, np.where(include, scores, 0.0))
+    at_chance = float(np.nanmean(areas)) if np.isfinite(areas).any() else None
+    train_positives = None
+    if subset is not None:
+        train_positives = dict(zip(class_names, (int(p) for p in subset.positives), strict=True))
+    row = ProbeRow(
+        encoder="",
+        fraction=0.0 if subset is None else subset.fraction,
+        macro_auroc=score.macro_auroc,
+        ci95=[finite(interval.macro.low), finite(interval.macro.high)],
+        n_train=0 if subset is None else subset.n,
+        n_test=score.n,
+        positives=score.positives,
+        macro_auroc_unlearnt_at_chance=at_chance,
+        macro_auprc=score.macro_auprc,
+        resampled=interval.unit,
+        undefined=list(score.undefined),
+        classes=class_rows(score, interval.classes, train_positives),
+    )
+    return row, interval
+
+
+def unscored_row(
+    truth: BoolArray, class_names: Sequence[str], subset: LabelledSubset, n_validation: int
+) -> ProbeRow:
+    """The row of a fraction too small to learn anything from: no score, and every class says why."""
+    reason = (
+        f"{subset.n} training and {n_validation} validation records are too few to fit and choose a probe"
+    )
+    score = score_classes(
+        truth, np.zeros(truth.shape), class_names, excluded=dict.fromkeys(class_names, reason)
+    )
+    nothing = [Interval(np.nan, np.nan, np.nan)] * len(class_names)
+    return ProbeRow(
+        encoder="",
+        fraction=subset.fraction,
+        macro_auroc=None,
+        ci95=[None, None],
+        n_train=subset.n,
+        n_test=len(truth),
+        positives=score.positives,
+        n_validation=n_validation,
+        undefined=list(class_names),
+        classes=class_rows(score, nothing),
+    )

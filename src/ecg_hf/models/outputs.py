@@ -52,7 +52,8 @@ class EcgPreTrainingOutput(ModelOutput):
         metrics: Further scalars worth logging, not part of the loss.
         ecg_embeds: float ``(batch, dim)``.
         text_embeds: float ``(batch, dim)``, multimodal methods only.
-        reconstruction: float ``(batch, masked, patch_size)`` in the units of the target, if patches are predicted.
+        reconstruction: float ``(batch, masked, patch_size)`` in the units of the target, if patches are predicted;
+            with several views of each record ``batch * views`` rows, the views of a record side by side.
         masked_index: int64 ``(batch, masked)``: tokens (lead-major) that ``reconstruction`` belongs to.
     """
 

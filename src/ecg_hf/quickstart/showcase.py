@@ -63,13 +63,15 @@ def reconstruct_record(model: Any, processor: Any, row: dict[str, Any], *, seed:
     if output.reconstruction is None:
         return None
 
+    # A method with several views of each record gives as many rows; the first view is shown.
+    predicted, masked_index = output.reconstruction[:1], output.masked_index[:1]
     config = model.config
     values = inputs["input_values"]
     patches = patchify(values, config.patch_size)
     target = normalize_patches(patches, config.reconstruction_target)
     filled = target.flatten(1, 2).clone()
-    index = output.masked_index.unsqueeze(-1).expand_as(output.reconstruction)
-    filled = filled.scatter(1, index, output.reconstruction).view_as(target)
+    index = masked_index.unsqueeze(-1).expand_as(predicted)
+    filled = filled.scatter(1, index, predicted).view_as(target)
     if config.reconstruction_target == "patch_zscore":
         variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
         filled = filled * variance.sqrt() + mean
@@ -78,7 +80,7 @@ def reconstruct_record(model: Any, processor: Any, row: dict[str, Any], *, seed:
         filled = filled * variance.sqrt() + mean
 
     hidden = torch.zeros(patches.shape[1] * patches.shape[2], dtype=torch.bool)
-    hidden[output.masked_index[0]] = True
+    hidden[masked_index[0]] = True
     signal = record_millivolts(extractor, row["ecg"])
     reconstruction = _undo_normalization(values[0].numpy(), unpatchify(filled)[0].numpy(), signal)
     return Showcase(

@@ -18,6 +18,7 @@ from ecg_hf.errors import ConfigurationError, EcgError
 
 if TYPE_CHECKING:
     from ecg_hf.evaluation.definitions import Benchmark
+    from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord
     from ecg_hf.evaluation.prepared import Recordings
 
 __all__ = ["evaluate_command"]
@@ -78,6 +79,9 @@ def evaluate_command(
     tables: Annotated[
         Path | None, typer.Option(help="Folder with MERL's published tables (splits and prompts).")
     ] = None,
+    subsets: Annotated[
+        str, typer.Option(help="Label subsets: published (the protocol's) or drawn (by seed).")
+    ] = "published",
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", help="Option of the source that is built, NAME=VALUE."),
@@ -126,15 +130,20 @@ def evaluate_command(
         n_resamples=resamples,
         device=place,
         prompts=_prompts(prompts, tables) if head == "zero-shot" else None,
+        prompt_set=prompts,
+        subsets=subsets,
     )
+    _check_heads(benchmarks, head, lead_curve)
     wanted = None if controls is None else () if controls == "none" else _names(controls, "--controls")
     chosen, notes = check_controls(wanted, plan)
     control_options = _control_options(control_option or [], chosen, place, num_proc)
     source_options = _source_options(option or [])
     encoder, extractor = load_model(model, device=place)
     loaded = LoadedModel(model, encoder, extractor, place, batch_size, pool_tokens)
-    if update_card and not Path(model).is_dir():
-        raise ConfigurationError("--update-card needs a model in a local folder", value=model)
+    if update_card and not (Path(model) / "README.md").is_file():
+        raise ConfigurationError("--update-card needs a model in a local folder with a card", path=model)
+    if head in ("zero-shot", "retrieval") and not hasattr(encoder, "get_text_features"):
+        raise ConfigurationError(f"{head} needs a model with a text side", path=model)
 
     def say(line: str) -> None:
         typer.echo(line, err=True)
@@ -159,12 +168,18 @@ def evaluate_command(
             controls=chosen,
             control_options=control_options,
             tables=tables,
+            annotated=_annotated(benchmarks, data_dir or []),
+            curves=lead_curve,
             notes=notes,
             say=say,
         )
         from ecg_hf.evaluation.reporting import write_evaluation
 
         files = write_evaluation(output, evaluation, figures=figures)
+        if update_card:
+            from ecg_hf.hub.model_index import update_model_index
+
+            say(f"results written into {update_model_index(model, evaluation.results)}")
     say(f"{evaluation.computed} cells computed, {evaluation.reused} found; results in {files[0].parent}")
     if as_json:
         print_json(evaluation.results)
@@ -263,20 +278,20 @@ def _recordings(
     detect_r_peaks: bool,
     say: Any,
 ) -> dict[str, Recordings]:
-    """Built rows of every source the benchmarks need."""
+    """Built rows of every benchmark's source."""
     from ecg_hf.data import build_dataset, load_built
     from ecg_hf.evaluation.prepared import Recordings
     from ecg_hf.evaluation.protocols.preparing import SAME_NAMES
 
-    needed = tuple(dict.fromkeys(one.dataset for one in benchmarks))
     built = [(path, Recordings.of(load_built(path))) for path in datasets]
     found: dict[str, Recordings] = {}
-    for one in benchmarks:
-        fitting = {one.dataset, *SAME_NAMES.get(one.name, ())}
-        for _, recordings in built:
-            if recordings.source in fitting:
-                found.setdefault(one.dataset, recordings)
-    missing = [name for name in needed if name not in found]
+    wanted = [one for one in benchmarks if one.kind == "multilabel"]
+    for one in wanted:
+        for source in (one.dataset, *sorted(SAME_NAMES.get(one.name, ()))):
+            for _, recordings in built:
+                if recordings.source == source:
+                    found.setdefault(one.name, recordings)
+    missing = list(dict.fromkeys(one.dataset for one in wanted if one.name not in found))
     folders = _folders(data_dirs, missing)
     for name in missing:
         if name not in folders and name != "synthetic":
@@ -290,8 +305,35 @@ def _recordings(
             name, folders.get(name), folder, num_proc=num_proc, detect_r_peaks=detect_r_peaks, **options
         )
         say(report.summary())
-        found[name] = Recordings.of(load_built(folder))
+        made = Recordings.of(load_built(folder))
+        found |= {one.name: made for one in wanted if one.dataset == name and one.name not in found}
     return found
+
+
+def _check_heads(benchmarks: Sequence[Benchmark], head: str, lead_curve: bool) -> None:
+    """Every benchmark can be run with the head."""
+    from ecg_hf.evaluation.report_cells import LUDB_KINDS
+
+    for one in benchmarks:
+        fitting = LUDB_KINDS.get(one.name)
+        if fitting != head and (fitting is not None or head in LUDB_KINDS.values()):
+            raise ConfigurationError(f"{one.name} is no benchmark for --head {head}", value=one.name)
+    if lead_curve and head not in ("linear", "mlp"):
+        raise ConfigurationError("--lead-curve is for --head linear or mlp", value=head)
+
+
+def _annotated(benchmarks: Sequence[Benchmark], data_dirs: Sequence[str]) -> Sequence[AnnotatedRecord]:
+    """LUDB with its marks, where a benchmark is about these."""
+    from ecg_hf.evaluation.delineation.annotations import read_ludb
+
+    if all(one.kind == "multilabel" for one in benchmarks):
+        return ()
+    folders = _folders(data_dirs, ["ludb"])
+    if "ludb" not in folders:
+        raise ConfigurationError(
+            "delineation and measurements read LUDB itself: give its folder as --data-dir"
+        )
+    return read_ludb(folders["ludb"])
 
 
 def _folders(given: Sequence[str], missing: Sequence[str]) -> dict[str, Path]:

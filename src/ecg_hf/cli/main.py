@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from ecg_hf.cli import convert, data, embed, evaluate, listing, predict, pretrain, quickstart
+from ecg_hf.cli import compare, convert, data, embed, evaluate, listing, predict, pretrain, quickstart
 from ecg_hf.errors import EcgError
 
 __all__ = ["app", "main"]
@@ -28,6 +28,7 @@ app.command("quickstart")(quickstart.quickstart_command)
 app.command("pretrain", context_settings=pretrain.PASS_THROUGH)(pretrain.pretrain_command)
 app.command("embed")(embed.embed_command)
 app.command("evaluate")(evaluate.evaluate_command)
+app.command("compare")(compare.compare_command)
 app.command("convert", context_settings=convert.PASS_THROUGH)(convert.convert_command)
 app.command("predict")(predict.predict_command)
 

@@ -48,6 +48,7 @@ class ModelEntrant:
         device: Where the encoder runs.
         batch_size: Recordings per forward pass.
         pool_tokens: Mean over so many consecutive tokens of a lead, for heads on tokens.
+        adapted: Whether ``extractor`` is not as it lies in ``source``.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ModelEntrant:
     device: str = "cpu"
     batch_size: int = 64
     pool_tokens: int = 1
+    adapted: bool = False
     _digest: dict[str, str] = field(default_factory=dict, repr=False)
     _kept: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
 
@@ -93,6 +95,17 @@ class ModelEntrant:
                 cache_dir=self.cache_dir,
             )
         return self._kept[inputs, recordings]
+
+    def embed(self, dataset: Dataset) -> npt.NDArray[np.float32]:
+        """Pooled features of other rows, kept on disk alone."""
+        return embed_dataset(
+            self.model,
+            self.extractor,
+            dataset,
+            batch_size=self.batch_size,
+            device=self.device,
+            cache_dir=self.cache_dir,
+        )
 
     def projected(self, dataset: Dataset, recordings: str) -> npt.NDArray[np.float32]:
         """Features in the space shared with text."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.aggregation import PRETRAINED, paired_rows, summary_rows
@@ -18,7 +18,12 @@ from ecg_hf.evaluation.entrants import BaselineEntrant, ModelEntrant, adapted_ex
 from ecg_hf.evaluation.harness import Entrant, EvaluatedCell, EvaluationPlan, Say, evaluate_benchmark
 from ecg_hf.evaluation.prepared import PreparedBenchmark, Recordings, prepare
 from ecg_hf.evaluation.protocols import extractor_overrides
-from ecg_hf.evaluation.results import Results
+from ecg_hf.evaluation.published import PublishedRow, comparable_rows
+from ecg_hf.evaluation.report_cells import lead_curve, ludb_report, retrieval_report
+from ecg_hf.evaluation.results import Results, SummaryRow
+
+if TYPE_CHECKING:
+    from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord
 
 __all__ = ["Evaluation", "LoadedModel", "check_controls", "evaluate_model"]
 
@@ -113,6 +118,8 @@ def evaluate_model(
     controls: Sequence[str] = (),
     control_options: Mapping[str, Mapping[str, Any]] | None = None,
     tables: str | os.PathLike[str] | None = None,
+    annotated: Sequence[AnnotatedRecord] = (),
+    curves: bool = False,
     notes: Sequence[str] = (),
     say: Say = print,
 ) -> Evaluation:
@@ -122,11 +129,13 @@ def evaluate_model(
         plan: Protocol, head, fractions, seeds.
         loaded: The model.
         benchmarks: On what.
-        recordings: Source -> built rows.
+        recordings: Benchmark -> built rows.
         output: Folder that keeps cells, scores and features.
         controls: Rows beside the model.
         control_options: Control -> arguments of its class.
         tables: Folder with MERL's published tables.
+        annotated: Recordings of LUDB with their marks, for benchmarks about these.
+        curves: Also score with ever fewer leads.
         notes: Sentences to stand below the tables.
         say: Receives progress.
 
@@ -137,8 +146,9 @@ def evaluate_model(
     started = time.perf_counter()
     # All of them before anything is scored.
     prepared = {
-        one.name: prepare(one, plan.protocol, recordings[one.dataset], plan.folds, tables)
+        one.name: prepare(one, plan.protocol, recordings[one.name], plan.folds, tables)
         for one in benchmarks
+        if one.kind == "multilabel"
     }
     timings["prepare"] = round(time.perf_counter() - started, 2)
     for name, one in prepared.items():
@@ -147,14 +157,24 @@ def evaluate_model(
         )
         say(f"{name}: {counts}; left out: {dict(one.data.dropped) or 'none'}")
     every = _Entrants(loaded, folder, tuple(controls), dict(control_options or {}))
-    store, cells = CellStore(folder), []
+    store = CellStore(folder)
+    cells: list[EvaluatedCell] = []
     entrants: dict[str, ModelEntrant] = {}
     found_notes = list(notes)
-    for name, one in prepared.items():
+    extra: dict[str, list[dict[str, Any]]] = {"reports": [], "curves": []}
+    for benchmark in benchmarks:
+        name = benchmark.name
         started = time.perf_counter()
+        if benchmark.kind != "multilabel":
+            entrant = every.plain_model()
+            found = ludb_report(plan, name, entrant, annotated, store, controls="random" in controls)
+            extra["reports"].append(found)
+            timings[name] = round(time.perf_counter() - started, 2)
+            continue
+        one = prepared[name]
         lined_up, kept = every.line_up(one, plan)
-        assert isinstance(lined_up[0], ModelEntrant)
-        entrants[name] = lined_up[0]
+        models = [entrant for entrant in lined_up if isinstance(entrant, ModelEntrant)]
+        entrants[name] = models[0]
         if kept:
             found_notes.append(
                 f"{name}: {', '.join(kept)} of the signal as the model was made for, not the protocol's."
@@ -163,9 +183,17 @@ def evaluate_model(
             found_notes.append(
                 f"{name}: no row from scratch, because there are no validation records to choose on."
             )
-        cells += evaluate_benchmark(plan, one, lined_up, store, say)
+        if plan.head == "retrieval":
+            extra["reports"] += [retrieval_report(plan, one, entrant, store) for entrant in models]
+        else:
+            cells += evaluate_benchmark(plan, one, lined_up, store, say)
+        if curves:
+            extra["curves"] += [lead_curve(plan, one, entrant, store) for entrant in models]
         timings[name] = round(time.perf_counter() - started, 2)
-    results = _results(plan, loaded, prepared, cells, timings, list(dict.fromkeys(found_notes)))
+    results = _results(plan, loaded, benchmarks, prepared, cells, timings, list(dict.fromkeys(found_notes)))
+    for part, content in extra.items():
+        if content:
+            results[part] = content  # type: ignore[literal-required]
     return Evaluation(results, cells, prepared, entrants, store.computed, store.reused)
 
 
@@ -206,30 +234,38 @@ class _Entrants:
         lined_up += [one for name, one in self.baselines.items() if name != "supervised" or scratch]
         return lined_up, kept
 
+    def plain_model(self) -> ModelEntrant:
+        """The model with its own preprocessing."""
+        return self._model(PRETRAINED, self.loaded.model, self.loaded.extractor)
+
     def _model(self, name: str, model: Any, extractor: Any) -> ModelEntrant:
         one = self.loaded
         return ModelEntrant(
             name, model, extractor, one.source, self.folder / FEATURES, untrained=name == "random",
             device=one.device, batch_size=one.batch_size, pool_tokens=one.pool_tokens,
+            adapted=extractor is not one.extractor,
         )  # fmt: skip
 
 
 def _results(
     plan: EvaluationPlan,
     loaded: LoadedModel,
+    benchmarks: Sequence[Benchmark],
     prepared: Mapping[str, PreparedBenchmark],
     cells: Sequence[EvaluatedCell],
     timings: Mapping[str, float],
     notes: list[str],
 ) -> Results:
-    sources = list(dict.fromkeys(one.benchmark.dataset for one in prepared.values()))
+    sources = list(dict.fromkeys(one.dataset for one in benchmarks))
+    summary = summary_rows(cells)
     rows: list[Any] = [{**cell.result.content, "cell": cell.result.key} for cell in cells]
     return Results(
         dataset=", ".join(sources),
         synthetic=sources == ["synthetic"],
         model=loaded.source,
         probe=rows,
-        summary=summary_rows(cells),
+        summary=summary,
+        published=_published(plan, summary),
         paired=paired_rows(cells),
         leaks={name: dict(one.leaks) for name, one in prepared.items()},
         splits={
@@ -247,9 +283,27 @@ def _results(
             "seeds": list(plan.seeds),
             "folds": list(plan.folds),
             "solver": plan.solver,
+            "subsets": plan.subsets,
+            "prompts": plan.prompt_set if plan.head == "zero-shot" else None,
             "head_options": dict(plan.head_options),
             "n_resamples": plan.n_resamples,
         },
         notes=notes,
         timings=dict(timings),
     )
+
+
+def _published(plan: EvaluationPlan, summary: Sequence[SummaryRow]) -> list[dict[str, Any]]:
+    """Published rows that were found as ours were."""
+    if plan.subsets != "published" or (plan.head == "zero-shot" and plan.prompt_set != "merl"):
+        return []
+    found: dict[PublishedRow, None] = {}
+    for row in summary:
+        # A protocol's own procedure: our exact optimum is another head.
+        if row["head"] == "linear" and (row["encoder"] != PRETRAINED or row["solver"] == "lbfgs"):
+            continue
+        for one in comparable_rows(
+            row["benchmark"], row["protocol"], row["head"], row["fraction"], row["n_test"], plan.folds
+        ):
+            found[one] = None
+    return [one.as_dict() for one in found]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.benchmark_data import BenchmarkData
 from ecg_hf.evaluation.bootstrap import DEFAULT_RESAMPLES
 from ecg_hf.evaluation.cell_heads import FrozenHead, frozen_head
 from ecg_hf.evaluation.cells import CellResult, CellScores, CellStore, array_digest
@@ -25,7 +26,7 @@ from ecg_hf.evaluation.prepared import Folds, PreparedBenchmark
 from ecg_hf.evaluation.protocols import EvaluationProtocol, fraction_subsets
 from ecg_hf.evaluation.rows import learnable, scored_row, unscored_row
 
-__all__ = ["HEADS", "EvaluatedCell", "EvaluationPlan", "evaluate_benchmark"]
+__all__ = ["HEADS", "EvaluatedCell", "EvaluationPlan", "Job", "evaluate_benchmark"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ Entrant = ModelEntrant | BaselineEntrant
 
 HEADS = ("linear", "attention", "mlp", "finetune", "zero-shot", "retrieval", "delineation", "regression")
 """What an evaluation can be asked for."""
+
+SUBSETS = ("published", "drawn")
 
 RESAMPLING_SEED = 0
 """The same for every cell: models are then compared on the same resamples."""
@@ -53,7 +56,9 @@ class EvaluationPlan:
         folds: Train, validation and test folds that replace the protocol's.
         n_resamples: Bootstrap resamples.
         device: Where heads with a device are trained.
-        prompts: Class -> text, for zero-shot.
+        prompts: Class -> text, for zero-shot; the package's own by default.
+        prompt_set: What these are called; ``"merl"`` for the published ones.
+        subsets: ``"published"``: label subsets by the protocol's rule; ``"drawn"``: by the seed, nested.
     """
 
     protocol: EvaluationProtocol
@@ -66,6 +71,8 @@ class EvaluationPlan:
     n_resamples: int = DEFAULT_RESAMPLES
     device: str = "cpu"
     prompts: Mapping[str, str] | None = None
+    prompt_set: str = "plain"
+    subsets: str = "published"
 
     def __post_init__(self) -> None:
         """Check what can be checked without data."""
@@ -80,12 +87,21 @@ class EvaluationPlan:
         for share in self.fractions or ():
             if not 0.0 < share <= 1.0:
                 raise ConfigurationError(f"a label fraction must lie in (0, 1], got {share:g}", value=share)
+        if self.subsets not in SUBSETS:
+            raise ConfigurationError(
+                f"subsets must be {' or '.join(SUBSETS)}, got {self.subsets!r}", value=self.subsets
+            )
         if self.n_resamples < 1:
             raise ConfigurationError(
                 f"there must be resamples, got {self.n_resamples}", value=self.n_resamples
             )
         if self.head in ("linear", "attention", "mlp"):
             self.frozen(self.head)
+
+    def labelled_subsets(self, data: BenchmarkData, seed: int) -> list[LabelledSubset]:
+        """Training records whose labels a head may see, one subset per fraction."""
+        rule = self.protocol if self.subsets == "published" else replace(self.protocol, subset_rule="nested")
+        return fraction_subsets(rule, data, self.fractions, seed)
 
     def frozen(self, head: str, windows: bool = False) -> FrozenHead:
         """A head on frozen features; options are for the head asked for alone."""
@@ -157,8 +173,21 @@ def evaluate_benchmark(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    """One cell to be: what it depends on, and how to compute it."""
+class Job:
+    """One cell to be: what it depends on, and how to compute it.
+
+    Attributes:
+        plan: What is asked for.
+        prepared: Records, labels, splits.
+        entrant: Whose scores.
+        head_name: By which head.
+        subset: What is trained on; ``None`` without training.
+        seed: Of the subset and of everything random.
+        settings: Of the head, as JSON values.
+        stochastic: Whether the seed matters beyond the subset.
+        score: Gives scores of the test records, classes that could not be learnt, and notes for the row.
+        needs_validation: Whether something is chosen on validation records.
+    """
 
     plan: EvaluationPlan
     prepared: PreparedBenchmark
@@ -168,18 +197,21 @@ class _Job:
     seed: int
     settings: Mapping[str, Any]
     stochastic: bool
-    score: Callable[[_Job], tuple[FloatArray, dict[str, str], dict[str, Any]]]
+    score: Callable[[Job], tuple[FloatArray, dict[str, str], dict[str, Any]]]
     needs_validation: bool = True
 
     @property
     def fraction(self) -> float:
+        """Label fraction; 0 without training."""
         return 0.0 if self.subset is None else self.subset.fraction
 
     def train_rows(self) -> npt.NDArray[np.intp]:
+        """Rows of the dataset that are trained on."""
         assert self.subset is not None
         return self.prepared.data.rows("train")[self.subset.indices]
 
     def depends(self) -> dict[str, Any]:
+        """Everything the result depends on, as JSON values."""
         depends: dict[str, Any] = {
             "kind": "scores",
             "benchmark": self.prepared.benchmark.name,
@@ -197,6 +229,7 @@ class _Job:
         return depends
 
     def compute(self) -> tuple[dict[str, Any], CellScores | None]:
+        """The row, and the scores it is from."""
         data = self.prepared.data
         test = data.rows("test")
         truth, patients = data.labels[test], self.prepared.test_patients()
@@ -236,44 +269,44 @@ class _Job:
         return {**scored, **own, **notes}, kept
 
 
-def _jobs(plan: EvaluationPlan, prepared: PreparedBenchmark, entrants: Sequence[Entrant]) -> Iterator[_Job]:
+def _jobs(plan: EvaluationPlan, prepared: PreparedBenchmark, entrants: Sequence[Entrant]) -> Iterator[Job]:
     if plan.head == "zero-shot":
         from ecg_hf.evaluation.text_cells import zero_shot_scores, zero_shot_settings
 
         for entrant in entrants:
             if isinstance(entrant, ModelEntrant):
-                yield _Job(
+                yield Job(
                     plan, prepared, entrant, "zero-shot", None, plan.seeds[0],
-                    zero_shot_settings(plan, prepared), False, zero_shot_scores,
+                    zero_shot_settings(plan, prepared, entrant), False, zero_shot_scores,
                 )  # fmt: skip
         return
     for seed in plan.seeds:
-        for subset in fraction_subsets(plan.protocol, prepared.data, plan.fractions, seed):
+        for subset in plan.labelled_subsets(prepared.data, seed):
             for entrant in entrants:
                 yield _trained_job(plan, prepared, entrant, subset, seed)
 
 
 def _trained_job(
     plan: EvaluationPlan, prepared: PreparedBenchmark, entrant: Entrant, subset: LabelledSubset, seed: int
-) -> _Job:
+) -> Job:
     if isinstance(entrant, BaselineEntrant) and not entrant.frozen:
-        return _Job(plan, prepared, entrant, "supervised", subset, seed, {}, True, _scratch_scores)
+        return Job(plan, prepared, entrant, "supervised", subset, seed, {}, True, _scratch_scores)
     if plan.head == "finetune" and isinstance(entrant, ModelEntrant):
         from ecg_hf.evaluation.finetune_cells import finetune_settings, finetuned_scores
 
-        return _Job(
+        return Job(
             plan,
             prepared,
             entrant,
             "finetune",
             subset,
             seed,
-            finetune_settings(plan, entrant),
+            finetune_settings(plan),
             True,
             finetuned_scores,
         )
     head = _head_of(plan, entrant)
-    return _Job(
+    return Job(
         plan, prepared, entrant, head.name, subset, seed, head.settings, head.stochastic, _frozen_scores,
         head.needs_validation or len(prepared.data.rows("validation")) > 0,
     )  # fmt: skip
@@ -287,7 +320,7 @@ def _head_of(plan: EvaluationPlan, entrant: Entrant) -> FrozenHead:
     return plan.frozen(plan.head if plan.head in ("linear", "mlp") else "linear")
 
 
-def _frozen_scores(job: _Job) -> tuple[FloatArray, dict[str, str], dict[str, Any]]:
+def _frozen_scores(job: Job) -> tuple[FloatArray, dict[str, str], dict[str, Any]]:
     prepared, plan = job.prepared, job.plan
     data, chosen = prepared.data, _head_of(plan, job.entrant)
     if isinstance(job.entrant, ModelEntrant):
@@ -333,7 +366,7 @@ def _chosen(inner: Any, head: Any) -> dict[str, Any]:
     return {}
 
 
-def _scratch_scores(job: _Job) -> tuple[FloatArray, dict[str, str], dict[str, Any]]:
+def _scratch_scores(job: Job) -> tuple[FloatArray, dict[str, str], dict[str, Any]]:
     assert isinstance(job.entrant, BaselineEntrant)
     data, network = job.prepared.data, job.entrant.make()
     if not len(data.rows("validation")):

@@ -11,6 +11,7 @@ from typing import Any
 from ecg_hf.evaluation.aggregation import PRETRAINED
 from ecg_hf.evaluation.cells import write_text
 from ecg_hf.evaluation.evaluation_run import Evaluation
+from ecg_hf.evaluation.report_cells import curve_points
 from ecg_hf.evaluation.results import Results, write_results
 from ecg_hf.evaluation.tables import evaluation_markdown
 
@@ -62,7 +63,13 @@ def results_csv(results: Results) -> str:
 
 
 def _figures(folder: Path, evaluation: Evaluation) -> Iterator[Path]:
-    from ecg_hf.evaluation.plotting import plot_embedding_map, plot_results, plot_roc, save_figure
+    from ecg_hf.evaluation.plotting import (
+        plot_embedding_map,
+        plot_results,
+        plot_robustness,
+        plot_roc,
+        save_figure,
+    )
     from ecg_hf.evaluation.plotting.embedding_map import categories_of
 
     for name, prepared in evaluation.prepared.items():
@@ -88,6 +95,13 @@ def _figures(folder: Path, evaluation: Evaluation) -> Iterator[Path]:
                     reference.class_names,
                     title=f"{name}, {largest:.0%} of labels" if largest else f"{name}, zero-shot",
                 )
+        lines = {
+            one["encoder"]: curve_points(one)
+            for one in evaluation.results.get("curves", [])
+            if one["benchmark"] == name
+        }
+        if lines:
+            drawn["leads"] = plot_robustness(lines, title=name)
         test = prepared.data.rows("test")
         if len(test) >= 4:
             features = evaluation.model[name].features("pooled", prepared.dataset, prepared.recordings)[test]

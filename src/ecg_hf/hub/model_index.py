@@ -1,0 +1,74 @@
+"""Results of an evaluation in the card of a model that has one: its ``model-index``, the text left alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard
+
+from ecg_hf.errors import ModelFolderError
+from ecg_hf.evaluation.results import Results
+
+__all__ = ["update_model_index"]
+
+CARD = "README.md"
+METRIC = "roc_auc"
+
+
+def update_model_index(folder: str | os.PathLike[str], results: Results) -> Path:
+    """Put the model's own rows into the ``model-index`` of its card; rows of the same task and name are replaced.
+
+    Args:
+        folder: The model's folder, with its card.
+        results: Of an evaluation, with a ``summary``.
+
+    Returns:
+        The card.
+
+    Raises:
+        ModelFolderError: if there is no card, or none that can be read.
+    """
+    path = Path(folder) / CARD
+    if not path.is_file():
+        raise ModelFolderError("the model has no card to write results into", path=path)
+    try:
+        card = ModelCard.load(path)
+    except (ValueError, OSError) as error:
+        raise ModelFolderError("the model's card can't be read", path=path) from error
+    new = [_entry(results, row) for row in results.get("summary", []) if _counts(row)]
+    names = {(one.dataset_config, one.metric_name) for one in new}
+    old = [one for one in card.data.eval_results or [] if (one.dataset_config, one.metric_name) not in names]
+    card.data.eval_results = [*old, *new]
+    if not card.data.model_name:
+        card.data.model_name = Path(folder).resolve().name
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(str(card), encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def _counts(row: Any) -> bool:
+    return row["encoder"] == "pretrained" and row["macro_auroc"] is not None
+
+
+def _entry(results: Results, row: Any) -> EvalResult:
+    labels = "zero-shot" if row["head"] == "zero-shot" else f"{row['head']}, {row['fraction']:.4g} of labels"
+    return EvalResult(
+        task_type="ecg-classification",
+        task_name="ECG classification",
+        dataset_type=row["benchmark"].split("-")[0],
+        dataset_name=row["benchmark"],
+        dataset_config=row["benchmark"],
+        dataset_split="test",
+        metric_type=METRIC,
+        # The library files all metrics of a task and dataset under one entry, so the name tells them apart.
+        metric_name=f"macro AUROC, {labels}, protocol {row['protocol']}",
+        metric_value=round(row["macro_auroc"], 4),
+        metric_args={
+            "ci95": [None if limit is None else round(limit, 4) for limit in row["ci95"]],
+            "seeds": len(row["seeds"]),
+            "n_test": row["n_test"],
+        },
+    )

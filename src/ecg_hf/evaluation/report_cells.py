@@ -140,7 +140,7 @@ def ludb_report(
     }
 
     def compute() -> tuple[dict[str, Any], None]:
-        run = {"controls": controls, "n_resamples": plan.n_resamples, "seed": plan.seeds[0]}
+        run: dict[str, Any] = {"controls": controls, "n_resamples": plan.n_resamples, "seed": plan.seeds[0]}
         if kind == "delineation":
             from ecg_hf.evaluation.delineation.benchmark import run_delineation
             from ecg_hf.evaluation.delineation.head import DelineationHead

@@ -54,7 +54,7 @@ def scored_row(
         The row, and the bootstrap its intervals are from.
     """
     include = np.array([name not in unfitted for name in class_names])
-    score = score_classes(truth, scores, class_names, excluded=unfitted)
+    score = score_classes(truth, scores, class_names, excluded=dict(unfitted))
     interval = bootstrap_auroc(
         truth, scores, groups=patients, include=include, n_resamples=n_resamples, seed=seed
     )

@@ -247,17 +247,17 @@ def evaluation_table(results: Results, benchmark: str) -> Table:
                 "" if pair is None or (p := pair.get("p_delong")) is None else _p_value(p),
             )
         )
-    for row in results.get("published", []):
-        if row["benchmark"] == benchmark:
+    for known in results.get("published", []):
+        if known["benchmark"] == benchmark:
             lines.append(
                 (
-                    f"{row['model']} (published)",
-                    row["head"],
-                    format_percent(row["fraction"]),
+                    f"{known['model']} (published)",
+                    known["head"],
+                    format_percent(known["fraction"]),
                     "",
                     "",
                     "",
-                    format_interval(row["macro_auroc"], row.get("ci95") or [None, None]),
+                    format_interval(known["macro_auroc"], row.get("ci95") or [None, None]),
                     "",
                     "",
                     "",

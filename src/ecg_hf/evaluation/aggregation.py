@@ -10,9 +10,15 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.bootstrap import DEFAULT_LEVEL, Interval, bootstrap_auroc, percentiles
+from ecg_hf.evaluation.bootstrap import (
+    DEFAULT_LEVEL,
+    DEFAULT_RESAMPLES,
+    Interval,
+    bootstrap_auroc,
+    percentiles,
+)
 from ecg_hf.evaluation.cells import CellScores
-from ecg_hf.evaluation.delong import auroc_influence
+from ecg_hf.evaluation.delong import auroc_influence, paired_delong
 from ecg_hf.evaluation.harness import RESAMPLING_SEED, EvaluatedCell
 from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc
 from ecg_hf.evaluation.results import PairedRow, SummaryRow, finite
@@ -30,7 +36,7 @@ class Difference:
         difference: Mean over seeds, with the bootstrap's limits: sampling of test records, seeds averaged.
         p_bootstrap: Two-sided, from the share of resamples on either side of zero.
         p_delong: Two-sided, by DeLong; NaN where no class has a variance.
-        classes: Classes both could learn.
+        classes: Classes both could learn; of several seeds, the smallest number.
         unit: ``"records"`` or ``"patients"``.
     """
 
@@ -46,7 +52,7 @@ def paired_difference(
 ) -> Difference:
     """Compare two rows on the same test records, seed by seed; a row with one seed is compared with every other's.
 
-    The macro means are taken over the classes that every seed of both could learn.
+    Macro means are taken over the classes that both could learn, seed by seed.
 
     Raises:
         ConfigurationError: if the test sets differ, or the numbers of seeds do.
@@ -56,20 +62,22 @@ def paired_difference(
     _same_records([*first, *second])
     count = max(len(first), len(second))
     pairs = [(first[i % len(first)], second[i % len(second)]) for i in range(count)]
-    common: BoolArray = np.logical_and.reduce([one.included for one in (*first, *second)])
-    n_resamples = max((len(one.samples) for one in (*first, *second)), default=0) or 1000
-    samples = {id(one): _samples(one, common, n_resamples, level) for one in (*first, *second)}
-    areas = {id(one): _mean_area(one, common) for one in (*first, *second)}
-    deltas = np.array([areas[id(a)] - areas[id(b)] for a, b in pairs])
-    resampled = np.mean([samples[id(a)] - samples[id(b)] for a, b in pairs], axis=0)
-    kept = resampled[np.isfinite(resampled)]
+    commons = [one.included & other.included for one, other in pairs]
+    n_resamples = max((len(one.samples) for one in (*first, *second)), default=0) or DEFAULT_RESAMPLES
+    deltas, resampled = [], []
+    for (one, other), common in zip(pairs, commons, strict=True):
+        deltas.append(_mean_area(one, common) - _mean_area(other, common))
+        mine, theirs = (_samples(side, common, n_resamples, level) for side in (one, other))
+        resampled.append(mine - theirs)
+    samples = np.mean(resampled, axis=0)
+    kept = samples[np.isfinite(samples)]
     # One is added to both counts: the observed sample is itself one of the possible resamples.
     tails = min((kept <= 0).sum(), (kept >= 0).sum())
     return Difference(
-        Interval(float(deltas.mean()), *percentiles(resampled, level)),
+        Interval(float(np.mean(deltas)), *percentiles(samples, level)),
         min(1.0, 2.0 * (int(tails) + 1) / (len(kept) + 1)) if len(kept) else float("nan"),
-        _delong(pairs, common),
-        int(common.sum()),
+        _delong(pairs, commons),
+        int(min(common.sum() for common in commons)),
         "records" if first[0].patients is None else "patients",
     )
 
@@ -102,24 +110,29 @@ def _mean_area(one: CellScores, common: BoolArray) -> float:
     return float(np.nanmean(areas)) if np.isfinite(areas).any() else float("nan")
 
 
-def _delong(pairs: Sequence[tuple[CellScores, CellScores]], common: BoolArray) -> float:
-    """DeLong's test of the macro difference; of several seeds, of their mean."""
+def _delong(pairs: Sequence[tuple[CellScores, CellScores]], commons: Sequence[BoolArray]) -> float:
+    """DeLong's test of the macro difference over classes with a variance; of several seeds, of their mean."""
+    if len(pairs) == 1:
+        ((one, other),) = pairs
+        test = paired_delong(
+            one.labels, one.scores, other.scores, groups=one.patients, include=commons[0]
+        )  # fmt: skip
+        return test.macro_p_value
     deltas, influences = [], []
-    for pair in pairs:
-        (areas, influence), (other, other_influence) = (
-            auroc_influence(one.labels, one.scores, groups=one.patients) for one in pair
+    for pair, common in zip(pairs, commons, strict=True):
+        (areas, influence), (other_areas, other_influence) = (
+            auroc_influence(side.labels, side.scores, groups=side.patients) for side in pair
         )
-        deltas.append(areas - other)
-        influences.append(influence - other_influence)
-    delta, influence = np.mean(deltas, axis=0), np.mean(influences, axis=0)
-    chosen = common & np.isfinite(influence).all(axis=0)
-    if not chosen.any():
-        return float("nan")
-    error = float(np.linalg.norm(influence[:, chosen].mean(axis=1)))
-    value = float(delta[chosen].mean())
-    if error == 0.0:
-        return 1.0 if value == 0.0 else 0.0
-    return float(2.0 * ndtr(-abs(value) / error))
+        chosen = common & np.isfinite(influence).all(axis=0)
+        if not chosen.any():
+            return float("nan")
+        deltas.append((areas - other_areas)[chosen].mean())
+        influences.append((influence - other_influence)[:, chosen].mean(axis=1))
+    value, error = abs(float(np.mean(deltas))), float(np.linalg.norm(np.mean(influences, axis=0)))
+    # Rounding leaves 1e-17 where two rankings are the same.
+    if max(value, error) < 1e-12:
+        return 1.0
+    return float(2.0 * ndtr(-value / error)) if error > 0.0 else 0.0
 
 
 def _groups(cells: Sequence[EvaluatedCell]) -> dict[tuple[str, float, str, str], list[EvaluatedCell]]:

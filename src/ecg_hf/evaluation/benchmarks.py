@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,13 @@ import numpy.typing as npt
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.attention_probe import AttentionProbe
 from ecg_hf.evaluation.benchmark_data import SPLITS, BenchmarkData
-from ecg_hf.evaluation.bootstrap import Interval, bootstrap_auroc, paired_bootstrap
+from ecg_hf.evaluation.bootstrap import paired_bootstrap
 from ecg_hf.evaluation.definitions import BENCHMARKS, Benchmark, Protocol, get_benchmark, list_benchmarks
-from ecg_hf.evaluation.fractions import LabelledSubset, nested_subsets
-from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc, score_classes
+from ecg_hf.evaluation.fractions import nested_subsets
+from ecg_hf.evaluation.metrics import BoolArray, FloatArray
 from ecg_hf.evaluation.probe import DEFAULT_C_GRID, LinearProbe
-from ecg_hf.evaluation.results import PairedRow, ProbeRow, class_rows, finite
+from ecg_hf.evaluation.results import PairedRow, ProbeRow, finite
+from ecg_hf.evaluation.rows import learnable, scored_row, unscored_row
 from ecg_hf.evaluation.token_store import TokenFeatures
 
 __all__ = [
@@ -101,11 +102,10 @@ def run_probe_benchmark(
     scores: dict[tuple[str, float], FloatArray] = {}
     for subset in nested_subsets(data.labels[train], shares, seed=seed):
         chosen = train[subset.indices]
-        if not _learnable(data.labels[chosen], data.labels[validation]):
-            rows += [
-                _unscored_row(benchmark, name, data, truth, subset, len(validation), seed, head)
-                for name in frozen
-            ]
+        if not learnable(data.labels[chosen], data.labels[validation]):
+            nothing = unscored_row(truth, data.class_names, subset, len(validation))
+            shared = {"benchmark": benchmark.name, "head": head, "seed": seed}
+            rows += [cast(ProbeRow, {**nothing, **shared, "encoder": name}) for name in frozen]
             continue
         include: BoolArray | None = None
         for name, features in frozen.items():
@@ -124,7 +124,20 @@ def run_probe_benchmark(
             predicted = probe.decision_function(_take(features, test))
             scores[name, subset.fraction] = predicted
             include = np.array([label not in probe.unfitted for label in data.class_names])
-            row = _probe_row(data, truth, predicted, probe, subset, patients, include, resamples, seed)
+            row, _ = scored_row(
+                truth,
+                predicted,
+                data.class_names,
+                probe.unfitted,
+                subset,
+                patients=patients,
+                n_resamples=resamples,
+                seed=seed,
+            )
+            if isinstance(probe, LinearProbe):
+                row.update({"c": probe.c, "c_at_edge": probe.c_at_edge, "converged": probe.converged})
+            else:
+                row.update({"epoch": probe.epoch, "epochs": probe.epochs})
             row.update(
                 {
                     "encoder": name,
@@ -185,83 +198,3 @@ def _features(name: str, values: npt.ArrayLike | TokenFeatures, head: str, recor
 
 def _take(features: Any, rows: npt.NDArray[np.intp]) -> Any:
     return features.select(rows) if isinstance(features, TokenFeatures) else features[rows]
-
-
-def _learnable(train: BoolArray, validation: BoolArray) -> bool:
-    """Whether some class has both label values in training and in validation records."""
-    both = [labels.any(axis=0) & ~labels.all(axis=0) for labels in (train, validation)]
-    return bool((both[0] & both[1]).any())
-
-
-def _unscored_row(
-    benchmark: Benchmark,
-    encoder: str,
-    data: BenchmarkData,
-    truth: BoolArray,
-    subset: LabelledSubset,
-    n_validation: int,
-    seed: int,
-    head: str,
-) -> ProbeRow:
-    """The row of a fraction too small to learn anything from: no score, and every class says why."""
-    reason = (
-        f"{subset.n} training and {n_validation} validation records are too few to fit and choose a probe"
-    )
-    everything = dict.fromkeys(data.class_names, reason)
-    score = score_classes(truth, np.zeros(truth.shape), data.class_names, excluded=everything)
-    nothing = [Interval(np.nan, np.nan, np.nan)] * len(data.class_names)
-    return ProbeRow(
-        encoder=encoder,
-        fraction=subset.fraction,
-        macro_auroc=None,
-        ci95=[None, None],
-        n_train=subset.n,
-        n_test=len(truth),
-        positives=score.positives,
-        benchmark=benchmark.name,
-        head=head,
-        seed=seed,
-        n_validation=n_validation,
-        undefined=list(data.class_names),
-        classes=class_rows(score, nothing),
-    )
-
-
-def _probe_row(
-    data: BenchmarkData,
-    truth: BoolArray,
-    predicted: FloatArray,
-    probe: LinearProbe | AttentionProbe,
-    subset: LabelledSubset,
-    patients: Sequence[str | None] | None,
-    include: BoolArray,
-    n_resamples: int,
-    seed: int,
-) -> ProbeRow:
-    score = score_classes(truth, predicted, data.class_names, excluded=probe.unfitted)
-    interval = bootstrap_auroc(
-        truth, predicted, groups=patients, include=include, n_resamples=n_resamples, seed=seed
-    )
-    # What a constant output scores, wherever the test set defines a score at all.
-    areas = auroc(truth, np.where(include, predicted, 0.0))
-    at_chance = float(np.nanmean(areas)) if np.isfinite(areas).any() else None
-    train_positives = dict(zip(data.class_names, (int(p) for p in subset.positives), strict=True))
-    row = ProbeRow(
-        encoder="",
-        fraction=subset.fraction,
-        macro_auroc=score.macro_auroc,
-        ci95=[finite(interval.macro.low), finite(interval.macro.high)],
-        n_train=subset.n,
-        n_test=score.n,
-        positives=score.positives,
-        macro_auroc_unlearnt_at_chance=at_chance,
-        macro_auprc=score.macro_auprc,
-        resampled=interval.unit,
-        undefined=list(score.undefined),
-        classes=class_rows(score, interval.classes, train_positives),
-    )
-    if isinstance(probe, LinearProbe):
-        row.update({"c": probe.c, "c_at_edge": probe.c_at_edge, "converged": probe.converged})
-    else:
-        row.update({"epoch": probe.epoch, "epochs": probe.epochs})
-    return row

@@ -160,6 +160,9 @@ def evaluate_benchmark(
         if (job.entrant.name, result.key) in seen:
             continue  # nothing of this cell depends on the seed
         seen.add((job.entrant.name, result.key))
+        # Whose cell it is belongs to this evaluation: another may know the same weights by another name.
+        whose = {"encoder": job.entrant.name, "seed": job.seed}
+        result = replace(result, content={**result.content, **whose})
         cell = EvaluatedCell(
             job.entrant.name, prepared.benchmark.name, job.head_name, job.fraction, job.seed, result
         )
@@ -234,11 +237,9 @@ class Job:
         test = data.rows("test")
         truth, patients = data.labels[test], self.prepared.test_patients()
         own = {
-            "encoder": self.entrant.name,
             "benchmark": self.prepared.benchmark.name,
             "protocol": self.plan.protocol.name,
             "head": self.head_name,
-            "seed": self.seed,
             "n_validation": len(data.rows("validation")),
         }
         if self.subset is not None:

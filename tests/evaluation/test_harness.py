@@ -1,0 +1,342 @@
+"""The harness: cells that stay and are right, caches that are never another's, differences, published rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from ecg_hf.data import build_dataset, load_built
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.aggregation import aligned, paired_difference
+from ecg_hf.evaluation.bootstrap import bootstrap_auroc, paired_bootstrap
+from ecg_hf.evaluation.cell_heads import WindowedHead, frozen_head
+from ecg_hf.evaluation.cells import CellScores, CellStore, read_scores
+from ecg_hf.evaluation.comparison import compare_results
+from ecg_hf.evaluation.definitions import get_benchmark
+from ecg_hf.evaluation.delong import paired_delong
+from ecg_hf.evaluation.entrants import adapted_extractor
+from ecg_hf.evaluation.evaluation_run import Evaluation, LoadedModel, check_controls, evaluate_model
+from ecg_hf.evaluation.harness import EvaluationPlan
+from ecg_hf.evaluation.prepared import Recordings, prepare
+from ecg_hf.evaluation.probe import LinearProbe
+from ecg_hf.evaluation.protocols import PROTOCOLS, get_protocol
+from ecg_hf.evaluation.published import comparable_rows, published_rows
+from ecg_hf.evaluation.reporting import results_csv, write_evaluation
+from ecg_hf.evaluation.results import read_results
+from ecg_hf.evaluation.tables import evaluation_markdown
+from ecg_hf.evaluation.token_store import TokenFeatures
+
+NAME = "synthetic-findings"
+PLAN = EvaluationPlan(
+    protocol=get_protocol("merl-exact"), fractions=(0.5, 1.0), seeds=(0, 1), n_resamples=40, subsets="drawn"
+)
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Recordings:
+    folder = tmp_path_factory.mktemp("harness") / "data"
+    build_dataset("synthetic", None, folder, records=150, seed=5, sampling_rate=100, progress=False)
+    return Recordings.of(load_built(folder))
+
+
+def micro(seed: int) -> LoadedModel:
+    import torch
+
+    from ecg_hf.models.registry import get_method
+
+    method = get_method("ecg-jepa")
+    torch.manual_seed(100 + seed)
+    config = method.load("config").preset("micro")
+    extractor = method.load("feature_extractor")(
+        sampling_rate=config.sampling_rate,
+        lead_names=config.lead_names,
+        duration_s=config.num_samples / config.sampling_rate,
+    )
+    return LoadedModel(f"micro-{seed}", method.load("model")(config).eval(), extractor)
+
+
+def run(
+    folder: Path, recordings: Recordings, plan: EvaluationPlan = PLAN, seed: int = 0, **options: Any
+) -> Evaluation:
+    options.setdefault("controls", ("random",))
+    return evaluate_model(
+        plan, micro(seed), [get_benchmark(NAME)], {NAME: recordings}, folder, say=lambda line: None, **options
+    )
+
+
+def files(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in sorted(folder.iterdir())}
+
+
+def test_rows_are_what_their_scores_say_and_cells_stay(recordings: Recordings, tmp_path: Path) -> None:
+    first = run(tmp_path, recordings)
+    # At 100 % nothing of an exact linear probe depends on the seed: one cell for both.
+    assert [(c.encoder, c.fraction, c.seed) for c in first.cells] == [
+        (encoder, fraction, seed)
+        for fraction, seed in ((0.5, 0), (1.0, 0), (0.5, 1))
+        for encoder in ("pretrained", "random")
+    ]
+    for cell in first.cells:
+        kept = read_scores(tmp_path / "scores" / f"{cell.result.key}.safetensors")
+        areas = [
+            roc_auc_score(kept.labels[:, k], kept.scores[:, k])
+            for k in np.flatnonzero(kept.included)
+            if 0 < kept.labels[:, k].sum() < len(kept.labels)
+        ]
+        assert cell.result.content["macro_auroc"] == pytest.approx(np.mean(areas), abs=1e-12)
+        assert kept.record_ids == tuple(
+            first.prepared[NAME].record_ids[first.prepared[NAME].data.rows("test")]
+        )
+    pair = first.results["paired"][0]
+    both = [c.result.scores for c in first.cells if c.fraction == 1.0]
+    assert both[0] is not None
+    assert both[1] is not None
+    whole = next(p for p in first.results["paired"] if p["fraction"] == 1.0)
+    include = both[0].included
+    expected = paired_bootstrap(
+        both[0].labels,
+        both[0].scores,
+        both[1].scores,
+        groups=both[0].patients,
+        include=include,
+        n_resamples=40,
+    )
+    assert [whole["difference"], *whole["ci95"], whole["p_value"]] == pytest.approx(
+        [expected.difference.estimate, *expected.difference.limits, expected.p_value]
+    )
+    delong = paired_delong(
+        both[0].labels, both[0].scores, both[1].scores, groups=both[0].patients, include=include
+    )
+    assert whole["p_delong"] == pytest.approx(delong.macro_p_value)
+    assert (pair["second"], pair["n_seeds"]) == ("random", 2)
+
+    before = files(tmp_path / "cells") | files(tmp_path / "scores") | files(tmp_path / "features")
+    again = run(tmp_path, recordings)
+    assert (
+        again.computed,
+        files(tmp_path / "cells") | files(tmp_path / "scores") | files(tmp_path / "features"),
+    ) == (
+        0,
+        before,
+    )
+    assert [c.result.content for c in again.cells] == [c.result.content for c in first.cells]
+
+    written = write_evaluation(tmp_path, first)
+    assert read_results(tmp_path / "results.json") == json.loads(json.dumps(first.results))
+    assert len(results_csv(first.results).splitlines()) == 1 + len(first.cells)
+    assert "| pretrained | linear | 50 %" in evaluation_markdown(first.results)
+    assert {path.suffix for path in written} >= {".png", ".svg", ".json", ".csv", ".md"}
+
+
+def test_another_model_or_preprocessing_shares_nothing(recordings: Recordings, tmp_path: Path) -> None:
+    plan = replace(PLAN, fractions=(1.0,), seeds=(0,))
+    run(tmp_path, recordings, plan, controls=())
+    features, cells = files(tmp_path / "features"), files(tmp_path / "cells")
+    other = run(tmp_path, recordings, plan, seed=1, controls=())
+    assert (other.computed, other.reused) == (1, 0)
+    assert len(files(tmp_path / "features")) == 2 * len(features)
+    assert {name: files(tmp_path / "cells")[name] for name in cells} == cells
+    changed = micro(0)
+    changed.extractor.clip = 0.5
+    third = evaluate_model(
+        plan, changed, [get_benchmark(NAME)], {NAME: recordings}, tmp_path, say=lambda line: None
+    )
+    assert (third.computed, third.reused) == (1, 0)
+    assert len(files(tmp_path / "features")) == 3 * len(features)
+    # A cell whose scores were lost, or that was cut short, is none.
+    (tmp_path / "scores" / f"{third.cells[0].result.key}.safetensors").unlink()
+    (tmp_path / "cells" / f"{other.cells[0].result.key}.json").write_text("{")
+    assert run(tmp_path, recordings, plan, seed=1, controls=()).computed == 1
+
+
+def test_a_changed_label_or_record_is_another_cell(recordings: Recordings) -> None:
+    one = prepare(get_benchmark(NAME), get_protocol("merl-exact"), recordings, (None, None, None))
+    train = one.data.rows("train")
+    labels = one.data.labels.copy()
+    labels[one.data.rows("test")[0], 0] ^= True
+    assert replace(one, data=replace(one.data, labels=labels)).digest(train) != one.digest(train)
+    assert one.digest(train[1:]) != one.digest(train)
+    assert one.digest(train) == one.digest(train.copy())
+    assert one.digest(None) != one.digest(train)
+
+
+def test_heads_that_read_more_than_a_vector(recordings: Recordings, tmp_path: Path) -> None:
+    plan = replace(PLAN, fractions=(1.0,), seeds=(0,), n_resamples=5)
+    for head, options in (("mlp", {"hidden": 8, "epochs": 2}), ("attention", {"epochs": 1, "num_heads": 2})):
+        found = run(tmp_path, recordings, replace(plan, head=head, head_options=options))
+        assert [(c.head, c.result.content["epochs"]) for c in found.cells] == [(head, options["epochs"])] * 2
+    published = run(tmp_path, recordings, replace(plan, solver="published", head_options={}), controls=())
+    assert published.cells[0].result.content["solver"] == "merl"
+
+
+def test_two_evaluations_compared_and_refused(recordings: Recordings, tmp_path: Path) -> None:
+    plan = replace(PLAN, seeds=(0,))
+    for seed in (0, 1):
+        folder = tmp_path / str(seed)
+        write_evaluation(folder, run(folder, recordings, plan, seed=seed, controls=()), figures=False)
+    paths = [tmp_path / str(seed) / "results.json" for seed in (0, 1)]
+    rows = compare_results(*paths)
+    assert [row.fraction for row in rows] == [0.5, 1.0]
+    for row in rows:
+        assert row.first is not None
+        assert row.second is not None
+        assert row.found.difference.estimate == pytest.approx(row.first - row.second)
+    back = compare_results(*reversed(paths))
+    assert back[0].found.difference.estimate == pytest.approx(-rows[0].found.difference.estimate)
+    same = compare_results(paths[0], paths[0])
+    assert same[0].found.difference.limits == [0.0, 0.0]
+    with pytest.raises(ConfigurationError, match="no benchmark"):
+        compare_results(*paths, encoder="random")
+
+
+def made(n: int = 60, k: int = 3, seed: int = 0, quality: float = 1.0, truth: int = 0) -> CellScores:
+    labels = np.random.default_rng(truth).random((n, k)) < 0.4
+    scores = quality * labels + np.random.default_rng(seed).normal(size=(n, k))
+    samples = bootstrap_auroc(labels, scores, n_resamples=50).samples
+    names = tuple(f"c{i}" for i in range(k))
+    return CellScores(tuple(map(str, range(n))), names, None, labels, scores, np.ones(k, bool), samples)
+
+
+def test_differences_average_seeds() -> None:
+    mine, theirs = [made(seed=s) for s in (1, 2)], [made(seed=3, quality=0.2)]
+    found = paired_difference(mine, theirs)
+    single = [paired_difference([one], theirs) for one in mine]
+    assert found.difference.estimate == pytest.approx(np.mean([one.difference.estimate for one in single]))
+    mean = np.mean([one.samples for one in mine], axis=0) - theirs[0].samples
+    assert found.difference.limits == pytest.approx([*np.percentile(mean, [2.5, 97.5])])
+    assert 0 < found.p_delong < 1
+    twice = paired_difference([mine[0], mine[0]], [theirs[0], theirs[0]])
+    assert twice.p_delong == pytest.approx(single[0].p_delong, rel=1e-6)
+    partly = replace(theirs[0], included=np.array([True, True, False]))
+    assert paired_difference(mine, [partly]).classes == 2
+    with pytest.raises(ConfigurationError, match="seeds"):
+        paired_difference([*mine, mine[0]], [theirs[0]] * 2)
+
+
+def test_test_sets_must_be_the_same() -> None:
+    one, other = made(seed=1), made(seed=2)
+    order = np.random.default_rng(0).permutation(60)
+    a, b = aligned(one, other.select(order))
+    assert a.record_ids == b.record_ids
+    assert np.array_equal(b.scores, other.scores)
+    fewer = other.select(np.arange(40))
+    with pytest.raises(ConfigurationError, match="60 and 40 records, 40"):
+        aligned(one, fewer)
+    assert len(aligned(one, fewer, common=True)[0].record_ids) == 40
+    with pytest.raises(ConfigurationError, match="other labels"):
+        aligned(one, made(truth=9))
+    with pytest.raises(ConfigurationError, match="classes"):
+        aligned(one, replace(other, class_names=("x", "y", "z")))
+    with pytest.raises(ConfigurationError, match="no record"):
+        aligned(one, replace(other, record_ids=tuple(f"r{i}" for i in range(60))), common=True)
+
+
+def test_windows_train_alone_and_vote_together() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.random((80, 1)) < 0.5
+    values = (labels[:, None] + rng.normal(size=(80, 4, 3))).astype(np.float32)
+    mask = np.ones((80, 4), dtype=bool)
+    mask[0, 2:] = False
+    tokens = TokenFeatures(values, mask, windows=4)
+    head = WindowedHead(LinearProbe(c_grid=(1.0,)))
+    head.fit(tokens, labels)
+    flat, y = values[mask], labels[np.nonzero(mask)[0], 0]
+    scale = flat.astype(np.float64).mean(axis=0), flat.astype(np.float64).std(axis=0)
+    reference = LogisticRegression(C=1.0, tol=1e-10, max_iter=1000).fit((flat - scale[0]) / scale[1], y)
+    single = reference.predict_proba(((values - scale[0]) / scale[1]).reshape(-1, 3))[:, 1].reshape(80, 4)
+    mean = np.array([p[there].mean() for p, there in zip(single, mask, strict=True)])
+    odds = head.decision_function(tokens)[:, 0]
+    assert 1 / (1 + np.exp(-odds)) == pytest.approx(mean, abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "solver", "expected"),
+    [
+        ("merl", "auto", "merl_step_bug"),
+        ("merl-test-max", "auto", "merl_test_max"),
+        ("merl-exact", "published", "merl"),
+        ("jepa", "auto", "ecg_jepa"),
+        ("strodthoff", "auto", "strodthoff-linear"),
+    ],
+)
+def test_protocols_bring_their_schedules(protocol: str, solver: str, expected: str) -> None:
+    head = frozen_head("linear", PROTOCOLS[protocol], solver=solver)
+    assert head.settings["schedule"]["name"] == expected
+    assert head.sees_test == (protocol == "merl-test-max")
+    assert head.needs_validation == (protocol in ("merl", "merl-exact", "strodthoff"))
+    json.dumps(head.settings)
+
+
+def test_wrong_plans() -> None:
+    protocol = get_protocol("merl-exact")
+    wrong: Sequence[tuple[dict[str, Any], str]] = (
+        ({"head": "quantum"}, "head must be"),
+        ({"fractions": (0.0,)}, "fraction"),
+        ({"seeds": (0, 0)}, "seeds"),
+        ({"n_resamples": 0}, "resamples"),
+        ({"head_options": {"colour": 1}}, "colour"),
+        ({"solver": "magic"}, "solver"),
+        ({"subsets": "mine"}, "subsets"),
+    )
+    for options, message in wrong:
+        with pytest.raises(ConfigurationError, match=message):
+            EvaluationPlan(protocol=protocol, **options)
+    plan = EvaluationPlan(protocol=protocol)
+    with pytest.raises(ConfigurationError, match="oracle"):
+        check_controls(("oracle",), plan)
+    with pytest.raises(ConfigurationError, match="zero-shot"):
+        check_controls(("handmade",), replace(plan, head="zero-shot"))
+    assert check_controls(None, replace(plan, head="zero-shot"))[0] == ("random",)
+
+
+def test_published_rows_stand_only_beside_their_like() -> None:
+    assert {row.protocols for row in published_rows()} == {
+        ("merl", "merl-test-max"),
+        ("strodthoff",),
+        ("jepa",),
+        (),
+    }
+    assert all(0.4 < row.macro_auroc < 1 for row in published_rows())
+
+    def models(*where: Any, **options: Any) -> list[str]:
+        return [row.model for row in comparable_rows(*where, **options)]
+
+    assert "CG-DMER" in models("ptbxl-super", "merl", "linear", 0.1, 2158)
+    assert models("ptbxl-super", "merl-exact", "linear", 0.1, 2158) == []
+    assert models("ptbxl-super", "merl", "linear", 0.1, 2146) == []
+    assert models("ptbxl-super", "merl", "linear", 0.2, 2158) == []
+    assert models("ptbxl-super", "merl", "mlp", 0.1, 2158) == []
+    assert models("ptbxl-super", "merl", "linear", 0.1, 2158, folds=("1-7", "8", "9")) == []
+    assert "CG-DMER" in models("ptbxl-super", "merl", "linear", 0.1, 2158, folds=("1-8", None, None))
+    (row,) = (
+        row for row in comparable_rows("ptbxl-super", "merl", "linear", 1.0, 2158) if row.model == "CG-DMER"
+    )
+    assert row.macro_auroc == 0.9031
+    (row,) = (
+        r for r in comparable_rows("ptbxl-all", "strodthoff", "finetune", 1.0, 2198) if r.model == "ECG-CPC"
+    )
+    assert (row.macro_auroc, row.ci95) == (0.9493, (0.9162, 0.9511))
+
+
+def test_a_protocol_sets_what_is_not_the_models() -> None:
+    loaded = micro(0)
+    adapted, kept = adapted_extractor(loaded.extractor, loaded.model, PROTOCOLS["merl"].extractor)
+    assert set(kept) >= {"sampling_rate", "lead_names"}
+    assert adapted.normalization == "minmax_record"
+    assert adapted.sampling_rate == loaded.extractor.sampling_rate
+    assert loaded.extractor.normalization != "minmax_record"
+    assert adapted_extractor(loaded.extractor, loaded.model, {}) == (loaded.extractor, ())
+
+
+def test_cells_refuse_what_json_cannot_say(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        CellStore(tmp_path).get({"kind": "x"}, lambda: ({"value": float("nan")}, None))
+    assert not list(tmp_path.rglob("*.json"))

@@ -157,6 +157,58 @@ def test_another_model_or_preprocessing_shares_nothing(recordings: Recordings, t
     assert run(tmp_path, recordings, plan, seed=1, controls=()).computed == 1
 
 
+def test_equal_weights_share_cells_under_their_own_names(recordings: Recordings, tmp_path: Path) -> None:
+    from ecg_hf.evaluation.delineation.benchmark import untrained_copy
+
+    loaded = micro(0)
+    same = replace(loaded, model=untrained_copy(loaded.model))
+    plan = replace(PLAN, fractions=(1.0,), seeds=(0,))
+    found = evaluate_model(
+        plan,
+        same,
+        [get_benchmark(NAME)],
+        {NAME: recordings},
+        tmp_path,
+        controls=("random",),
+        say=lambda line: None,
+    )
+    assert [(c.encoder, c.result.content["encoder"]) for c in found.cells] == [
+        ("pretrained", "pretrained"),
+        ("random", "random"),
+    ]
+    assert (found.computed, found.reused) == (1, 1)
+    assert found.results["paired"][0]["difference"] == 0.0
+
+
+def test_windows_of_an_encoder_that_cuts_recordings(recordings: Recordings, tmp_path: Path) -> None:
+    import torch
+
+    from ecg_hf.models.registry import get_method
+
+    method = get_method("ecg-cpc")
+    torch.manual_seed(0)
+    config = method.load("config").preset("micro")
+    seconds = config.window_samples / config.sampling_rate
+    extractor = method.load("feature_extractor")(
+        sampling_rate=config.sampling_rate, lead_names=config.lead_names, duration_s=10.0
+    )
+    loaded = LoadedModel("cpc", method.load("model")(config).eval(), extractor)
+    protocol = replace(
+        PROTOCOLS["strodthoff"], subset_rule="nested", window_s=seconds, schedules={}, fractions=(1.0,)
+    )
+    plan = EvaluationPlan(protocol=protocol, n_resamples=5, head_options={"c_grid": [0.1]})
+    found = evaluate_model(
+        plan, loaded, [get_benchmark(NAME)], {NAME: recordings}, tmp_path, say=lambda line: None
+    )
+    assert found.cells[0].result.content["aggregation"] == "mean_probability"
+    windows = found.model[NAME].features(
+        "windows", found.prepared[NAME].dataset, found.prepared[NAME].recordings
+    )
+    count = round(10.0 / seconds)
+    assert windows.shape[:2] == (150, count)
+    assert windows.windows == count
+
+
 def test_a_changed_label_or_record_is_another_cell(recordings: Recordings) -> None:
     one = prepare(get_benchmark(NAME), get_protocol("merl-exact"), recordings, (None, None, None))
     train = one.data.rows("train")

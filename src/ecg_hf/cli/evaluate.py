@@ -286,6 +286,8 @@ def _recordings(
     built = [(path, Recordings.of(load_built(path))) for path in datasets]
     found: dict[str, Recordings] = {}
     wanted = [one for one in benchmarks if one.kind == "multilabel"]
+    if not wanted:
+        return found
     for one in wanted:
         for source in (one.dataset, *sorted(SAME_NAMES.get(one.name, ()))):
             for _, recordings in built:

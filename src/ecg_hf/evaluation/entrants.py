@@ -30,9 +30,6 @@ BASELINE_CONTROLS = {"handmade": "handmade", "minirocket": "minirocket", "superv
 CONTROLS = ("random", *BASELINE_CONTROLS)
 """Rows that stand beside every model unless switched off."""
 
-WHOLE_WINDOW = 1 << 30
-"""Tokens averaged together: all of a window."""
-
 
 @dataclass(slots=True, eq=False)
 class ModelEntrant:
@@ -90,7 +87,7 @@ class ModelEntrant:
                 dataset,
                 batch_size=self.batch_size,
                 device=self.device,
-                pool_tokens=self.pool_tokens if inputs == "tokens" else WHOLE_WINDOW,
+                pool_tokens=self.pool_tokens if inputs == "tokens" else self._window_tokens(),
                 dtype="float16" if inputs == "tokens" else "float32",
                 cache_dir=self.cache_dir,
             )
@@ -124,6 +121,11 @@ class ModelEntrant:
             )
         kept: npt.NDArray[np.float32] = self._kept[what, recordings]
         return kept
+
+    def _window_tokens(self) -> int:
+        """Tokens of one window: averaged together they are one vector per window."""
+        config = self.model.config
+        return -(-int(config.window_samples) // int(config.patch_size))
 
     @property
     def window_s(self) -> float | None:

@@ -278,7 +278,7 @@ def evaluation_markdown(results: Results) -> str:
     """Every benchmark of an evaluation as a table, whatever else it found below, and notes on how to read it."""
     settings = results.get("settings", {})
     parts = [f"## Evaluation of {results.get('model', 'a model')}\n"]
-    if settings:
+    if settings and results.get("summary"):
         parts.append(f"Protocol `{settings.get('protocol')}`, head `{settings.get('head')}`.\n")
     for benchmark in dict.fromkeys(row["benchmark"] for row in results.get("summary", [])):
         split = results.get("splits", {}).get(benchmark, {})

@@ -44,7 +44,7 @@ def update_model_index(folder: str | os.PathLike[str], results: Results) -> Path
     if not card.data.model_name:
         card.data.model_name = Path(folder).resolve().name
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(str(card), encoding="utf-8")
+    partial.write_text(str(card).rstrip("\n") + "\n", encoding="utf-8")
     os.replace(partial, path)
     return path
 

@@ -38,6 +38,19 @@ def test_every_size_builds_a_config(case: MicroCase):
         case.spec.load("config").preset("gigantic")
 
 
+def test_every_variant_sets_its_fields_over_the_preset(case: MicroCase):
+    kind, smallest = case.spec.load("config"), case.spec.sizes[0]
+    full = kind.preset(smallest).to_dict()
+    assert kind.preset(smallest, variant="full").to_dict() == full
+    for variant in kind.variants:
+        fields = kind.variant_fields(variant)
+        made = kind.preset(smallest, variant=variant).to_dict()
+        assert all(made[name] == value for name, value in fields.items())
+        assert variant == "full" or any(full[name] != value for name, value in fields.items())
+    with pytest.raises(EcgError, match=r"unknown variant 'other'; known: .*full"):
+        kind.preset(smallest, variant="other")
+
+
 def test_signal_contract(case: MicroCase):
     model = case.spec.load("model")(case.config).eval()
     output = model(**case.signal)

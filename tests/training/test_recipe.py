@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.registry import get_method
-from ecg_hf.training import EcgPreTrainingArguments, list_recipes, load_recipe
+from ecg_hf.training import EcgPreTrainingArguments, list_recipes, load_recipe, pretrain
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -16,6 +17,35 @@ def test_every_recipe_makes_arguments_and_a_configuration(name: str, tmp_path: P
     recipe = load_recipe(name)
     EcgPreTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **recipe.training)
     get_method(recipe.method).load("config").preset(recipe.size, **recipe.model)
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_variant_stands_above_the_recipe(
+    name: str, built_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(name)
+    kind = get_method(recipe.method).load("config")
+
+    class Reached(Exception):
+        """The configuration is what this test is about; no model is built."""
+
+    def preset(size: str, **fields: object) -> None:
+        raise Reached(fields)
+
+    monkeypatch.setattr(kind, "preset", preset)
+    # Settings for an accelerator are refused on a machine without one.
+    recipe = replace(recipe, training={"max_steps": 1}, text_model=None)
+    for variant in kind.variants:
+        with pytest.raises(Reached) as reached:
+            pretrain(
+                recipe.method,
+                built_path,
+                tmp_path / "run",
+                recipe=recipe,
+                model_options={"variant": variant, "initializer_range": 0.5},
+            )
+        expected = {**recipe.model, **kind.variant_fields(variant), "initializer_range": 0.5}
+        assert reached.value.args[0].items() >= expected.items()
 
 
 def test_paper_values_of_cg_dmer() -> None:

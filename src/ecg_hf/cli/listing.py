@@ -33,6 +33,7 @@ def _models() -> list[dict[str, Any]]:
             "status": spec.status,
             "multimodal": spec.multimodal,
             "sizes": list(spec.sizes),
+            "variants": list(spec.load("config").variants),
         }
         for spec in METHODS.values()
     ]

@@ -2,9 +2,11 @@
 
 # No postponed annotations here or in any configuration: ``@strict`` does not see through them.
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from ecg_hf.errors import ConfigurationError
@@ -27,6 +29,12 @@ class EcgConfig(PreTrainedConfig):
         initializer_range: Standard deviation of randomly initialised weights.
     """
 
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Named sizes, smallest first."""
+
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"full": {}}
+    """Named ablations and alternatives; ``full`` is the method itself."""
+
     sampling_rate: float | int = 500
     lead_names: list[str] | tuple[str, ...] | None = None
     num_samples: int = 5000
@@ -38,6 +46,38 @@ class EcgConfig(PreTrainedConfig):
         """Fill in the standard leads and normalise their names."""
         super().__post_init__(**kwargs)
         self.lead_names = list(normalize_lead_names(self.lead_names or STANDARD_LEADS))
+
+    @classmethod
+    def variant_fields(cls, variant: str) -> dict[str, Any]:
+        """Fields that a variant sets.
+
+        Raises:
+            ConfigurationError: if the method has no such variant.
+        """
+        if variant not in cls.variants:
+            raise ConfigurationError(
+                f"unknown variant {variant!r}; known: {', '.join(cls.variants)}", value=variant
+            )
+        return dict(cls.variants[variant])
+
+    @classmethod
+    def preset(cls, size: str, *, variant: str = "full", **overrides: Any) -> Self:
+        """A named size, optionally as one of the method's variants.
+
+        Args:
+            size: A key of :attr:`presets`.
+            variant: A key of :attr:`variants`.
+            overrides: Fields that take precedence over both.
+
+        Raises:
+            ConfigurationError: if the size or variant does not exist, or a value does not fit.
+        """
+        if size not in cls.presets:
+            raise ConfigurationError(f"unknown size {size!r}; known: {', '.join(cls.presets)}", value=size)
+        try:
+            return cls(**{**cls.presets[size], **cls.variant_fields(variant), **overrides})
+        except StrictDataclassError as error:
+            raise ConfigurationError(f"{cls.__name__}: {' '.join(str(error).split())}") from None
 
     @property
     def num_leads(self) -> int:

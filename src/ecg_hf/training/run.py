@@ -128,7 +128,7 @@ def pretrain(
         output_dir: Folder of the run.
         size: Preset of the method; the recipe's, or the smallest, if not given.
         recipe: Name or path of a recipe; arguments given here take precedence over it.
-        model_options: Fields of the method's configuration.
+        model_options: Fields of the method's configuration; ``variant`` names several, over the recipe's.
         extractor_options: Fields of its feature extractor; rate, leads and duration follow from the configuration.
         text_model: Folder or Hub name of a pretrained text tower with its tokenizer. If neither this nor the
             recipe names one, a small tower is trained from scratch on a vocabulary made of the training reports.
@@ -167,7 +167,10 @@ def pretrain(
         raise ConfigurationError("no training records to use", path=", ".join(str(path) for path in paths))
 
     arguments = _arguments(output_dir, {**defaults.training, **training_options}, len(validation_rows) > 0)
-    options = {**defaults.model, **(model_options or {})}
+    given = dict(model_options or {})
+    # What was asked for by name stands above the recipe, or a recipe would undo an ablation without a word.
+    variant = method.load("config").variant_fields(given.pop("variant", "full"))
+    options = {**defaults.model, **variant, **given}
     train_set = dataset.select(train_rows)
     tokenizer, options = (
         _tokenizer(method, size, options, text_model, train_set) if method.multimodal else (None, options)

@@ -44,14 +44,16 @@ def test_random_partitions_follow_the_seed_and_nothing_else(tmp_path):
     assert sorted(len(leads) for leads in eleven.regions.values()) == [2, 3, 3, 3]
 
 
-def test_named_views():
-    assert list(AclEcgConfig.preset("base", views="rate_safe").crop_ratio) == [0.85, 1.0]
-    assert list(AclEcgConfig.preset("base", views="rate_safe", crop_ratio=[0.9, 1.0]).crop_ratio) == [
+def test_variants():
+    assert list(AclEcgConfig.preset("base", variant="rate-safe").crop_ratio) == [0.85, 1.0]
+    assert list(AclEcgConfig.preset("base", variant="rate-safe", crop_ratio=[0.9, 1.0]).crop_ratio) == [
         0.9,
         1.0,
     ]
-    with pytest.raises(ConfigurationError, match="unknown views"):
-        AclEcgConfig.preset("base", views="everything")
+    paper = AclEcgConfig.preset("base")
+    control = AclEcgConfig.preset("base", variant="random-regions")
+    assert control.lead_names == paper.lead_names
+    assert set(control.regions.values()) != set(paper.regions.values())
 
 
 @pytest.mark.parametrize(

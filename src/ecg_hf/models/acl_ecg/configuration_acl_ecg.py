@@ -1,16 +1,14 @@
 """Configuration of ACL-ECG, with every silence of the available sources as a field."""
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 
-from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.acl_ecg.regions_acl_ecg import default_leads, group_leads
 from ecg_hf.models.configuration import EcgConfig
 from ecg_hf.processing.r_peaks import max_peaks_in
 
-__all__ = ["VIEWS", "AclEcgConfig"]
+__all__ = ["VARIANTS", "AclEcgConfig"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     "micro": {
@@ -36,11 +34,16 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Named sizes. ``base`` is the published method as far as it is known; ``tiny`` is for two CPU cores, ``micro`` for
 tests."""
 
-VIEWS: dict[str, dict[str, Any]] = {
-    "family": {},
-    "rate_safe": {"crop_ratio": [0.85, 1.0]},
+VARIANTS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "rate-safe": {"crop_ratio": [0.85, 1.0]},
+    "random-regions": {"region_grouping": "random"},
+    "clinical12": {"region_grouping": "clinical12"},
+    "intra-only": {"gamma": 1.0},
+    "inter-only": {"gamma": 0.0},
 }
-"""Named settings of the views. ``rate_safe`` lowers the apparent heart rate by at most 15 %."""
+"""The method with other views or regions, or one of its two terms. ``rate-safe`` lowers the apparent heart rate by at
+most 15 %; ``random-regions`` is the control for anatomy: the same leads in regions drawn by ``partition_seed``."""
 
 
 @strict
@@ -89,6 +92,8 @@ class AclEcgConfig(EcgConfig):
     """
 
     model_type = "acl-ecg"
+    presets = PRESETS
+    variants = VARIANTS
 
     sampling_rate: float | int = 204.8
     num_samples: int = 2048
@@ -206,24 +211,3 @@ class AclEcgConfig(EcgConfig):
     def inter_region_weight(self) -> float:
         """Weight of the inter-region term in the loss."""
         return 1.0 - float(self.gamma)
-
-    @classmethod
-    def preset(cls, size: str, *, views: str = "family", **overrides: Any) -> Self:
-        """A named size with named views.
-
-        Args:
-            size: A key of the presets: ``micro``, ``tiny``, ``base``.
-            views: A key of :data:`VIEWS`.
-            overrides: Fields that take precedence.
-
-        Raises:
-            ConfigurationError: if the size or the views do not exist, or a field does not fit.
-        """
-        if size not in PRESETS:
-            raise ConfigurationError(f"unknown size {size!r}; known: {', '.join(PRESETS)}", value=size)
-        if views not in VIEWS:
-            raise ConfigurationError(f"unknown views {views!r}; known: {', '.join(VIEWS)}", value=views)
-        try:
-            return cls(**{**PRESETS[size], **VIEWS[views], **overrides})
-        except StrictDataclassError as error:
-            raise ConfigurationError(f"{cls.__name__}: {' '.join(str(error).split())}") from None

@@ -1,9 +1,8 @@
 """Configuration of CG-DMER, with every silence of the paper as a field."""
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -190,6 +189,8 @@ class CgDmerConfig(EcgConfig):
     """
 
     model_type = "cg-dmer"
+    presets = PRESETS
+    variants = VARIANTS
     sub_configs: ClassVar[dict[str, Any]] = {"text_config": AutoConfig}
 
     patch_size: int = 50
@@ -312,26 +313,3 @@ class CgDmerConfig(EcgConfig):
     def masks_text(self) -> bool:
         """Whether pretraining hides text tokens: only when they are to be predicted."""
         return self.text_reconstruction_weight > 0.0
-
-    @classmethod
-    def preset(cls, size: str, *, variant: str = "full", **overrides: Any) -> Self:
-        """A named size, optionally as one of the ablation variants.
-
-        Args:
-            size: A key of the presets: ``micro``, ``tiny``, ``small``, ``base``.
-            variant: A row of the paper's Table 3, see :data:`VARIANTS`.
-            overrides: Fields that take precedence.
-
-        Raises:
-            ConfigurationError: if the size or variant does not exist.
-        """
-        if size not in PRESETS:
-            raise ConfigurationError(f"unknown size {size!r}; known: {', '.join(PRESETS)}", value=size)
-        if variant not in VARIANTS:
-            raise ConfigurationError(
-                f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}", value=variant
-            )
-        try:
-            return cls(**{**PRESETS[size], **VARIANTS[variant], **overrides})
-        except StrictDataclassError as error:
-            raise ConfigurationError(f"{cls.__name__}: {' '.join(str(error).split())}") from None

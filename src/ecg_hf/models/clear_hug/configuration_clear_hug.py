@@ -1,11 +1,9 @@
 """Configuration of CLEAR-HUG: what the paper shows, what the official code does, and where the two differ."""
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 
-from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.configuration import EcgConfig
 
 __all__ = ["LEAD_GROUPS", "ClearHugConfig"]
@@ -45,6 +43,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "decoder_num_layers": 24,
     },
 }
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "dense": {"encoder_attention": "dense"},
+    "independent-beats": {"token_kernel_size": 1},
+}
+"""``dense`` lets lead tokens see beats of all leads, as the released weights were most likely trained;
+``independent-beats`` embeds beats without their neighbours."""
 
 
 @strict
@@ -99,6 +105,8 @@ class ClearHugConfig(EcgConfig):
     """
 
     model_type = "clear-hug"
+    presets = PRESETS
+    variants = VARIANTS
 
     sampling_rate: float | int = 100
     num_samples: int = 1000
@@ -184,21 +192,3 @@ class ClearHugConfig(EcgConfig):
         names = list(self.lead_names or ())
         groups = [[names.index(name) for name in group if name in names] for group in self.lead_groups]
         return [group for group in groups if group]
-
-    @classmethod
-    def preset(cls, size: str, **overrides: Any) -> Self:
-        """A named size.
-
-        Args:
-            size: ``micro`` (tests), ``tiny`` (two CPU cores), or as published, ``base`` and ``large``.
-            overrides: Fields that take precedence.
-
-        Raises:
-            ConfigurationError: if the size does not exist or a field has the wrong type.
-        """
-        if size not in PRESETS:
-            raise ConfigurationError(f"unknown size {size!r}; known: {', '.join(PRESETS)}", value=size)
-        try:
-            return cls(**{**PRESETS[size], **overrides})
-        except StrictDataclassError as error:
-            raise ConfigurationError(f"{cls.__name__}: {' '.join(str(error).split())}") from None

@@ -1,12 +1,10 @@
 """Configuration of CoRe-ECG, with everything the sources leave open as a field."""
 
 from math import pi
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 
-from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.configuration import EcgConfig
 
 __all__ = ["INDEPENDENT_LEADS", "VARIANTS", "CoreEcgConfig"]
@@ -127,6 +125,8 @@ class CoreEcgConfig(EcgConfig):
     """
 
     model_type = "core-ecg"
+    presets = PRESETS
+    variants = VARIANTS
 
     sampling_rate: float | int = 250
     num_samples: int = 2500
@@ -220,26 +220,3 @@ class CoreEcgConfig(EcgConfig):
     def num_patches(self) -> int:
         """Patches per lead."""
         return self.num_samples // self.patch_size
-
-    @classmethod
-    def preset(cls, size: str, *, variant: str = "full", **overrides: Any) -> Self:
-        """A named size, optionally as one of the ablations.
-
-        Args:
-            size: A key of the presets: ``micro``, ``tiny``, ``small``, ``base``.
-            variant: The method without one of its parts, see :data:`VARIANTS`.
-            overrides: Fields that take precedence.
-
-        Raises:
-            ConfigurationError: if the size or variant does not exist.
-        """
-        if size not in PRESETS:
-            raise ConfigurationError(f"unknown size {size!r}; known: {', '.join(PRESETS)}", value=size)
-        if variant not in VARIANTS:
-            raise ConfigurationError(
-                f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}", value=variant
-            )
-        try:
-            return cls(**{**PRESETS[size], **VARIANTS[variant], **overrides})
-        except StrictDataclassError as error:
-            raise ConfigurationError(f"{cls.__name__}: {' '.join(str(error).split())}") from None

@@ -3,12 +3,10 @@
 # No postponed annotations here or in any configuration: ``@strict`` does not see through them.
 
 from math import prod
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 
-from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.configuration import EcgConfig
 
 __all__ = ["EcgCpcConfig"]
@@ -79,6 +77,7 @@ class EcgCpcConfig(EcgConfig):
     """
 
     model_type = "ecg-cpc"
+    presets = PRESETS
 
     sampling_rate: float | int = 240
     num_samples: int = 2400
@@ -160,21 +159,3 @@ class EcgCpcConfig(EcgConfig):
     def num_tokens(self) -> int:
         """Tokens of one pass of the network."""
         return -(-(self.window_samples or self.num_samples) // self.patch_size)
-
-    @classmethod
-    def preset(cls, size: str, **overrides: Any) -> Self:
-        """A named size.
-
-        Args:
-            size: ``micro``, ``tiny``, ``base`` or ``base-10s``.
-            overrides: Fields that take precedence.
-
-        Raises:
-            ConfigurationError: if the size does not exist.
-        """
-        if size not in PRESETS:
-            raise ConfigurationError(f"unknown size {size!r}; known: {', '.join(PRESETS)}", value=size)
-        try:
-            return cls(**{**PRESETS[size], **overrides})
-        except StrictDataclassError as error:
-            raise ConfigurationError(f"{cls.__name__}: {' '.join(str(error).split())}") from None

@@ -1,11 +1,9 @@
 """Configuration of ECG-JEPA."""
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 
-from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.configuration import EcgConfig
 from ecg_hf.signal.leads import normalize_lead_names
 
@@ -97,6 +95,7 @@ class EcgJepaConfig(EcgConfig):
     """
 
     model_type = "ecg-jepa"
+    presets = PRESETS
 
     sampling_rate: float | int = 250
     num_samples: int = 2500
@@ -196,21 +195,3 @@ class EcgJepaConfig(EcgConfig):
         for name in names:
             self.require(name in table, f"no position for lead {name}; there is {', '.join(table)}", name)
         return [table.index(name) for name in names]
-
-    @classmethod
-    def preset(cls, size: str, **overrides: Any) -> Self:
-        """A named size.
-
-        Args:
-            size: A key of the presets: ``micro``, ``tiny``, ``base``.
-            overrides: Fields that take precedence.
-
-        Raises:
-            ConfigurationError: if the size does not exist or a value does not fit.
-        """
-        if size not in PRESETS:
-            raise ConfigurationError(f"unknown size {size!r}; known: {', '.join(PRESETS)}", value=size)
-        try:
-            return cls(**{**PRESETS[size], **overrides})
-        except StrictDataclassError as error:
-            raise ConfigurationError(f"{cls.__name__}: {' '.join(str(error).split())}") from None

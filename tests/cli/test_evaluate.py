@@ -109,6 +109,25 @@ def test_heads_beyond_frozen_vectors(evaluate: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_curves_over_poorer_recordings(evaluate: Any, tmp_path: Path) -> None:
+    arguments = ("--controls", "random", "--fraction", "1.0", "--lead-curve", "--rate-curve")
+    outcome = evaluate(tmp_path, *arguments)
+    assert outcome.returncode == 0, outcome.stderr
+    results = read_results(tmp_path / "results.json")
+    whole = {row["encoder"]: row["macro_auroc"] for row in results["probe"]}
+    found = {(one["axis"], one["encoder"]): one["points"] for one in results["curves"]}
+    assert set(found) == {(axis, who) for axis in ("leads", "rate") for who in ("pretrained", "random")}
+    for (_, who), points in found.items():
+        assert points[0]["macro_auroc"] == pytest.approx(whole[who])
+    assert [point["condition"] for point in found["leads", "random"]] == ["12", "6", "3", "2", "1"]
+    assert found["rate", "random"][0]["condition"].endswith(" Hz")
+    assert "fewer leads" in outcome.stdout
+    cells = sorted((tmp_path / "cells").iterdir())
+    assert evaluate(tmp_path, *arguments).returncode == 0
+    assert sorted((tmp_path / "cells").iterdir()) == cells
+
+
+@pytest.mark.slow
 def test_killed_and_continued(pretrained: Path, corpus: Path, tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "ecg_hf.cli", "evaluate", "--model", pretrained, "--benchmark", BENCHMARK),

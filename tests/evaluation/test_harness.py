@@ -92,6 +92,11 @@ def test_rows_are_what_their_scores_say_and_cells_stay(recordings: Recordings, t
             if 0 < kept.labels[:, k].sum() < len(kept.labels)
         ]
         assert cell.result.content["macro_auroc"] == pytest.approx(np.mean(areas), abs=1e-12)
+        chosen = kept.included
+        p = 1.0 / (1.0 + np.exp(-kept.scores[:, chosen]))
+        brier = ((p - kept.labels[:, chosen]) ** 2).mean(axis=0).mean()
+        assert cell.result.content["macro_brier"] == pytest.approx(brier)
+        assert 0.0 < cell.result.content["macro_ece"] < 1.0
         assert kept.record_ids == tuple(
             first.prepared[NAME].record_ids[first.prepared[NAME].data.rows("test")]
         )
@@ -134,6 +139,9 @@ def test_rows_are_what_their_scores_say_and_cells_stay(recordings: Recordings, t
     assert len(results_csv(first.results).splitlines()) == 1 + len(first.cells)
     assert "| pretrained | linear | 50 %" in evaluation_markdown(first.results)
     assert {path.suffix for path in written} >= {".png", ".svg", ".json", ".csv", ".md"}
+    assert {path.stem for path in written} >= {
+        f"{NAME}-{kind}" for kind in ("bars", "roc", "reliability", "tsne")
+    }
 
 
 def test_another_model_or_preprocessing_shares_nothing(recordings: Recordings, tmp_path: Path) -> None:

@@ -95,7 +95,10 @@ def evaluate_command(
     device: Annotated[str | None, typer.Option(help="Device; by default a GPU if there is one.")] = None,
     figures: Annotated[bool, typer.Option(help="Draw figures, PNG and SVG.")] = True,
     lead_curve: Annotated[
-        bool, typer.Option("--lead-curve", help="Score with ever fewer leads too.")
+        bool, typer.Option("--lead-curve", help="Score test records with ever fewer leads too.")
+    ] = False,
+    rate_curve: Annotated[
+        bool, typer.Option("--rate-curve", help="Score test records at ever lower sampling rates too.")
     ] = False,
     update_card: Annotated[
         bool, typer.Option("--update-card", help="Write the results into the model folder's card.")
@@ -133,7 +136,8 @@ def evaluate_command(
         prompt_set=prompts,
         subsets=subsets,
     )
-    _check_heads(benchmarks, head, lead_curve)
+    curves = tuple(axis for axis, wanted in (("leads", lead_curve), ("rate", rate_curve)) if wanted)
+    _check_heads(benchmarks, head, curves)
     wanted = None if controls is None else () if controls == "none" else _names(controls, "--controls")
     chosen, notes = check_controls(wanted, plan)
     control_options = _control_options(control_option or [], chosen, place, num_proc)
@@ -169,7 +173,7 @@ def evaluate_command(
             control_options=control_options,
             tables=tables,
             annotated=_annotated(benchmarks, data_dir or []),
-            curves=lead_curve,
+            curves=curves,
             notes=notes,
             say=say,
         )
@@ -312,7 +316,7 @@ def _recordings(
     return found
 
 
-def _check_heads(benchmarks: Sequence[Benchmark], head: str, lead_curve: bool) -> None:
+def _check_heads(benchmarks: Sequence[Benchmark], head: str, curves: Sequence[str]) -> None:
     """Every benchmark can be run with the head."""
     from ecg_hf.evaluation.report_cells import LUDB_KINDS
 
@@ -320,8 +324,8 @@ def _check_heads(benchmarks: Sequence[Benchmark], head: str, lead_curve: bool) -
         fitting = LUDB_KINDS.get(one.name)
         if fitting != head and (fitting is not None or head in LUDB_KINDS.values()):
             raise ConfigurationError(f"{one.name} is no benchmark for --head {head}", value=one.name)
-    if lead_curve and head not in ("linear", "mlp"):
-        raise ConfigurationError("--lead-curve is for --head linear or mlp", value=head)
+    if curves and head not in ("linear", "mlp"):
+        raise ConfigurationError("curves over leads or rates are for --head linear or mlp", value=head)
 
 
 def _annotated(benchmarks: Sequence[Benchmark], data_dirs: Sequence[str]) -> Sequence[AnnotatedRecord]:

@@ -19,7 +19,7 @@ from ecg_hf.evaluation.harness import Entrant, EvaluatedCell, EvaluationPlan, Sa
 from ecg_hf.evaluation.prepared import PreparedBenchmark, Recordings, prepare
 from ecg_hf.evaluation.protocols import extractor_overrides
 from ecg_hf.evaluation.published import PublishedRow, comparable_rows
-from ecg_hf.evaluation.report_cells import lead_curve, ludb_report, retrieval_report
+from ecg_hf.evaluation.report_cells import degradation_curve, ludb_report, retrieval_report
 from ecg_hf.evaluation.results import Results, SummaryRow
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def evaluate_model(
     control_options: Mapping[str, Mapping[str, Any]] | None = None,
     tables: str | os.PathLike[str] | None = None,
     annotated: Sequence[AnnotatedRecord] = (),
-    curves: bool = False,
+    curves: Sequence[str] = (),
     notes: Sequence[str] = (),
     say: Say = print,
 ) -> Evaluation:
@@ -135,7 +135,7 @@ def evaluate_model(
         control_options: Control -> arguments of its class.
         tables: Folder with MERL's published tables.
         annotated: Recordings of LUDB with their marks, for benchmarks about these.
-        curves: Also score with ever fewer leads.
+        curves: Also score on poorer test recordings: ``"leads"``, ``"rate"``.
         notes: Sentences to stand below the tables.
         say: Receives progress.
 
@@ -187,8 +187,9 @@ def evaluate_model(
             extra["reports"] += [retrieval_report(plan, one, entrant, store) for entrant in models]
         else:
             cells += evaluate_benchmark(plan, one, lined_up, store, say)
-        if curves:
-            extra["curves"] += [lead_curve(plan, one, entrant, store) for entrant in models]
+        extra["curves"] += [
+            degradation_curve(plan, one, entrant, store, axis) for axis in curves for entrant in models
+        ]
         timings[name] = round(time.perf_counter() - started, 2)
     results = _results(plan, loaded, benchmarks, prepared, cells, timings, list(dict.fromkeys(found_notes)))
     for part, content in extra.items():

@@ -24,7 +24,7 @@ from ecg_hf.evaluation.fractions import LabelledSubset
 from ecg_hf.evaluation.metrics import FloatArray
 from ecg_hf.evaluation.prepared import Folds, PreparedBenchmark
 from ecg_hf.evaluation.protocols import EvaluationProtocol, fraction_subsets
-from ecg_hf.evaluation.rows import learnable, scored_row, unscored_row
+from ecg_hf.evaluation.rows import calibration_entries, learnable, scored_row, unscored_row
 
 __all__ = ["HEADS", "EvaluatedCell", "EvaluationPlan", "Job", "evaluate_benchmark"]
 
@@ -258,16 +258,18 @@ class Job:
             n_resamples=self.plan.n_resamples,
             seed=RESAMPLING_SEED,
         )
+        included = np.array([name not in unfitted for name in data.class_names])
+        calibration = calibration_entries(self.head_name, truth, scores, included)
         kept = CellScores(
             record_ids=tuple(self.prepared.record_ids[test].tolist()),
             class_names=data.class_names,
             patients=patients,
             labels=truth,
             scores=scores,
-            included=np.array([name not in unfitted for name in data.class_names]),
+            included=included,
             samples=interval.samples,
         )
-        return {**scored, **own, **notes}, kept
+        return {**scored, **calibration, **own, **notes}, kept
 
 
 def _jobs(plan: EvaluationPlan, prepared: PreparedBenchmark, entrants: Sequence[Entrant]) -> Iterator[Job]:

@@ -16,15 +16,18 @@ from ecg_hf.evaluation.fingerprints import fingerprint_dataset
 from ecg_hf.evaluation.harness import RESAMPLING_SEED, EvaluationPlan
 from ecg_hf.evaluation.metrics import MacroScore
 from ecg_hf.evaluation.prepared import PreparedBenchmark
-from ecg_hf.evaluation.robustness import Condition, CurvePoint, plan_leads, robustness_curve
+from ecg_hf.evaluation.robustness import Condition, CurvePoint, plan_leads, plan_rates, robustness_curve
 
 if TYPE_CHECKING:
     from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord
 
-__all__ = ["curve_points", "lead_curve", "ludb_report", "retrieval_report"]
+__all__ = ["CURVE_AXES", "curve_points", "degradation_curve", "ludb_report", "retrieval_report"]
 
 LUDB_KINDS = {"ludb-delineation": "delineation", "ludb-measurements": "regression"}
 """Benchmark -> the head it is for."""
+
+CURVE_AXES = ("leads", "rate")
+"""What test recordings can be reduced in."""
 
 
 def retrieval_report(
@@ -178,28 +181,38 @@ def ludb_report(
     return {"benchmark": benchmark, "kind": kind, "encoder": entrant.name, "records": len(records), **content}
 
 
-def lead_curve(
-    plan: EvaluationPlan, prepared: PreparedBenchmark, entrant: ModelEntrant, store: CellStore
+def degradation_curve(
+    plan: EvaluationPlan, prepared: PreparedBenchmark, entrant: ModelEntrant, store: CellStore, axis: str
 ) -> dict[str, Any]:
-    """Macro AUROC of the head at the largest fraction and the first seed, with ever fewer leads at test time.
+    """Macro AUROC of the head at the largest fraction and the first seed, on ever poorer test recordings.
+
+    Args:
+        plan: Its head is fitted on whole recordings.
+        prepared: Records, labels, splits.
+        entrant: The encoder that is run again.
+        store: Where the cell is kept.
+        axis: ``"leads"``: with ever fewer of them; ``"rate"``: sampled ever more slowly.
 
     Raises:
         ConfigurationError: for a head that is not on frozen features.
     """
     if plan.head not in ("linear", "mlp"):
-        raise ConfigurationError(f"a lead curve is of a linear or mlp head, not {plan.head}", value=plan.head)
+        raise ConfigurationError(
+            f"a {axis} curve is of a linear or mlp head, not {plan.head}", value=plan.head
+        )
     head_kind = plan.frozen(plan.head)
     data, test = prepared.data, prepared.data.rows("test")
     subset = max(plan.labelled_subsets(data, plan.seeds[0]), key=lambda one: one.n)
     train, validation = data.rows("train")[subset.indices], data.rows("validation")
-    conditions = plan_leads(entrant.extractor.lead_names)
+    recordings = prepared.dataset.select(test.tolist())
+    conditions = plan_leads(entrant.extractor.lead_names) if axis == "leads" else plan_rates(recordings)
     depends = {
-        "kind": "lead-curve",
+        "kind": f"{axis}-curve",
         "entrant": entrant.digest(),
         "data": prepared.digest(train),
         "head": {"name": plan.head, **head_kind.settings},
         "seed": plan.seeds[0],
-        "conditions": [[one.name, list(one.leads or ())] for one in conditions],
+        "conditions": [[one.name, list(one.leads or ()), one.sampling_rate] for one in conditions],
         "resamples": plan.n_resamples,
     }
 
@@ -210,7 +223,7 @@ def lead_curve(
         head.fit(take(features, train), data.labels[train], *judged, class_names=data.class_names)
         points = robustness_curve(
             entrant.embed,
-            prepared.dataset.select(test.tolist()),
+            recordings,
             conditions,
             head,
             data.labels[test],
@@ -226,6 +239,7 @@ def lead_curve(
         "benchmark": prepared.benchmark.name,
         "encoder": entrant.name,
         "head": plan.head,
+        "axis": axis,
         "fraction": subset.fraction,
         **content,
     }

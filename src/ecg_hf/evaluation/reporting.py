@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from ecg_hf.evaluation.aggregation import PRETRAINED
+from ecg_hf.evaluation.calibration import reliability
 from ecg_hf.evaluation.cells import write_text
 from ecg_hf.evaluation.evaluation_run import Evaluation
-from ecg_hf.evaluation.report_cells import curve_points
+from ecg_hf.evaluation.report_cells import CURVE_AXES, curve_points
 from ecg_hf.evaluation.results import ProbeRow, Results, write_results
+from ecg_hf.evaluation.rows import probabilities
 from ecg_hf.evaluation.tables import evaluation_markdown
 
 __all__ = ["write_evaluation"]
 
 CSV_COLUMNS = (
     "benchmark", "protocol", "encoder", "head", "solver", "fraction", "seed", "macro_auroc", "low", "high",
-    "macro_auprc", "macro_auroc_unlearnt_at_chance", "n_train", "n_validation", "n_test", "resampled", "undefined",
-    "cell",
+    "macro_auprc", "macro_ece", "macro_brier", "macro_auroc_unlearnt_at_chance", "n_train", "n_validation", "n_test",
+    "resampled", "undefined", "cell",
 )  # fmt: skip
 MAP_POINTS = 3000
 FIGURE_SEED = 0
@@ -65,6 +67,7 @@ def results_csv(results: Results) -> str:
 def _figures(folder: Path, evaluation: Evaluation) -> Iterator[Path]:
     from ecg_hf.evaluation.plotting import (
         plot_embedding_map,
+        plot_reliability,
         plot_results,
         plot_robustness,
         plot_roc,
@@ -82,10 +85,10 @@ def _figures(folder: Path, evaluation: Evaluation) -> Iterator[Path]:
             shown: Results = {"dataset": name, "probe": rows, "paired": paired, "timings": {}}
             drawn["bars"] = plot_results(shown, title=name)
         largest = max((cell.fraction for cell in scored), default=0.0)
-        curves = {}
+        curves, heads = {}, {}
         for cell in scored:
             if cell.fraction == largest and cell.encoder not in curves and cell.result.scores is not None:
-                curves[cell.encoder] = cell.result.scores
+                curves[cell.encoder], heads[cell.encoder] = cell.result.scores, cell.head
         if curves:
             reference = curves.get(PRETRAINED) or next(iter(curves.values()))
             if (reference.labels.any(axis=0) & ~reference.labels.all(axis=0)).any():
@@ -95,13 +98,21 @@ def _figures(folder: Path, evaluation: Evaluation) -> Iterator[Path]:
                     reference.class_names,
                     title=f"{name}, {largest:.0%} of labels" if largest else f"{name}, zero-shot",
                 )
-        lines = {
-            one["encoder"]: curve_points(one)
-            for one in evaluation.results.get("curves", [])
-            if one["benchmark"] == name
-        }
-        if lines:
-            drawn["leads"] = plot_robustness(lines, title=name)
+            calibrated = {
+                encoder: reliability(one.labels[:, one.included], values[:, one.included])
+                for encoder, one in curves.items()
+                if (values := probabilities(heads[encoder], one.scores)) is not None
+            }
+            if calibrated:
+                drawn["reliability"] = plot_reliability(calibrated, title=f"{name}, {largest:.0%} of labels")
+        for axis in CURVE_AXES:
+            lines = {
+                one["encoder"]: curve_points(one)
+                for one in evaluation.results.get("curves", [])
+                if (one["benchmark"], one["axis"]) == (name, axis)
+            }
+            if lines:
+                drawn[axis] = plot_robustness(lines, title=name)
         test = prepared.data.rows("test")
         if len(test) >= 4:
             features = evaluation.model[name].features("pooled", prepared.dataset, prepared.recordings)[test]

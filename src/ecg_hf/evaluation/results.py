@@ -68,6 +68,8 @@ class ProbeRow(TypedDict):
     cell: NotRequired[str]
     macro_auroc_unlearnt_at_chance: NotRequired[float | None]
     macro_auprc: NotRequired[float | None]
+    macro_ece: NotRequired[float | None]
+    macro_brier: NotRequired[float | None]
     n_validation: NotRequired[int]
     c: NotRequired[float]
     c_at_edge: NotRequired[bool]

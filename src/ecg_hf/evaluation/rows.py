@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.special import expit
 
 from ecg_hf.evaluation.bootstrap import BootstrapResult, Interval, bootstrap_auroc
+from ecg_hf.evaluation.calibration import assess_calibration
 from ecg_hf.evaluation.fractions import LabelledSubset
 from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc, score_classes
 from ecg_hf.evaluation.results import ProbeRow, class_rows, finite
 
-__all__ = ["learnable", "scored_row", "unscored_row"]
+__all__ = ["calibration_entries", "learnable", "probabilities", "scored_row", "unscored_row"]
+
+LOG_ODDS_HEADS = frozenset({"linear", "mlp", "attention", "finetune"})
+PROBABILITY_HEADS = frozenset({"supervised"})
 
 
 def learnable(train: BoolArray, validation: BoolArray | None = None) -> bool:
@@ -79,6 +84,36 @@ def scored_row(
         classes=class_rows(score, interval.classes, train_positives),
     )
     return row, interval
+
+
+def probabilities(head: str, scores: FloatArray) -> FloatArray | None:
+    """Scores of a head as probabilities; ``None`` where they are similarities, which are none.
+
+    Args:
+        head: Name of the head.
+        scores: Its log-odds or probabilities, any shape.
+    """
+    if head in LOG_ODDS_HEADS:
+        return np.asarray(expit(scores))
+    return scores if head in PROBABILITY_HEADS else None
+
+
+def calibration_entries(
+    head: str, truth: BoolArray, scores: FloatArray, included: BoolArray
+) -> dict[str, float | None]:
+    """Expected calibration error and Brier score of the classes that could be learnt; nothing for similarities.
+
+    Args:
+        head: Name of the head the scores are of.
+        truth: bool ``(test records, classes)``.
+        scores: float64, same shape.
+        included: bool ``(classes,)``.
+    """
+    values = probabilities(head, scores)
+    if values is None or not included.any():
+        return {}
+    found = assess_calibration(truth[:, included], values[:, included])
+    return {"macro_ece": finite(found.macro_error), "macro_brier": finite(found.macro_brier)}
 
 
 def unscored_row(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from ecg_hf.evaluation.results import PairedRow, ProbeRow, Results
 
@@ -299,10 +300,28 @@ def evaluation_markdown(results: Results) -> str:
             )
     for report in results.get("reports", []):
         parts += [f"### {report['benchmark']}: {report['kind']}\n", report["markdown"] + "\n"]
+    for curve in results.get("curves", []):
+        parts += [
+            f"### {curve['benchmark']}: {curve['encoder']}, {CURVE_TITLES[curve['axis']]}\n",
+            _curve_markdown(curve),
+        ]
     notes = [*results.get("notes", []), *_evaluation_notes(results)]
     sources = dict.fromkeys(f"{row['model']}: {row['source']}" for row in results.get("published", []))
     notes += [f"Published: {text}." for text in sources]
     return "\n".join([*parts, *(f"- {note}" for note in notes)]) + "\n"
+
+
+CURVE_TITLES = {"leads": "fewer leads", "rate": "lower sampling rates"}
+
+
+def _curve_markdown(curve: Mapping[str, Any]) -> str:
+    """Score under every condition, and what it lost against the first."""
+    lines = [f"| {curve['axis']} | Macro AUROC [95 %] | Lost [95 %] |", "|---|---|---|"]
+    for point in curve["points"]:
+        score = format_interval(point["macro_auroc"], point["ci95"])
+        lost = format_interval(point["loss"], point["loss_ci95"])
+        lines.append(f"| {point['condition']} | {score} | {lost} |")
+    return "\n".join(lines) + "\n"
 
 
 def _evaluation_notes(results: Results) -> list[str]:

@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.models.registry import get_method
+from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 
-__all__ = ["Recipe", "list_recipes", "load_recipe"]
+__all__ = ["Recipe", "list_recipes", "load_recipe", "recipe_for"]
 
 _FOLDER = "ecg_hf.training.recipes"
 
@@ -73,6 +73,22 @@ def load_recipe(name: str | Path) -> Recipe:
     except yaml.YAMLError as error:
         raise ConfigurationError(f"not a YAML file: {' '.join(str(error).split())}", path=path) from None
     return _checked(path, content)
+
+
+def recipe_for(method: MethodSpec, recipe: str | Path | Recipe | None) -> Recipe:
+    """The recipe to train a method by; without one, the library's defaults at the smallest size.
+
+    Raises:
+        ConfigurationError: There is no such recipe, or it is another method's.
+    """
+    if recipe is None:
+        return Recipe("defaults", method.name, method.sizes[0])
+    recipe = load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
+    if recipe.method != method.name:
+        raise ConfigurationError(
+            f"recipe {recipe.name} is for {recipe.method}, not {method.name}", value=recipe.name
+        )
+    return recipe
 
 
 def _checked(path: Path, content: object) -> Recipe:

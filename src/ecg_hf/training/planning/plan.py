@@ -9,25 +9,18 @@ import torch
 
 from ecg_hf.training.planning.cards import CARDS, Card, card_of_device, get_card
 from ecg_hf.training.planning.disk import CheckpointBytes, StoredRecords, checkpoint_bytes
-from ecg_hf.training.planning.flops import OperationCounts
 from ecg_hf.training.planning.measuring import MeasuredStep, measure_step
 from ecg_hf.training.planning.memory import StaticMemory, static_memory
+from ecg_hf.training.planning.operations import Operations, operations_per_record
 from ecg_hf.training.planning.parameters import ParameterCounts, count_parameters
 from ecg_hf.training.planning.samples import sample_inputs
 from ecg_hf.training.planning.settings import PlannedRun
-from ecg_hf.training.planning.tracing import (
-    StepMemory,
-    StepOperations,
-    meta_model,
-    trace_memory,
-    trace_operations,
-)
+from ecg_hf.training.planning.tracing import StepMemory, meta_model, trace_memory
 from ecg_hf.training.planning.wall_time import Schedule, records_per_second, schedule
 
-__all__ = ["Assumptions", "Operations", "Plan", "Rate", "make_plan"]
+__all__ = ["Assumptions", "Plan", "Rate", "make_plan"]
 
 _DEFAULT_CARD, _DEFAULT_MFU = "h100", 0.4
-_DRAWS = 4  # of the noise: what some methods mask differs in size from step to step
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +50,6 @@ class Assumptions:
             get_card(self.card)
         tflops = 1.0 if self.device_tflops is None else self.device_tflops
         records_per_second(1.0, 1, tflops, _DEFAULT_MFU if self.mfu is None else self.mfu)
-
-
-@dataclass(frozen=True, slots=True)
-class Operations:
-    """Operations per record of a training step.
-
-    Attributes:
-        model: Forward and backward pass without any recomputation; mean over draws of the noise.
-        forward: The forward pass' part of ``model``.
-        executed: What is really run: recomputed activations and the first pass of exact accumulation included.
-        lowest: Smallest total of ``model`` over the draws.
-        highest: Largest.
-    """
-
-    model: OperationCounts
-    forward: OperationCounts
-    executed: OperationCounts
-    lowest: float
-    highest: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +199,10 @@ def make_plan(
     steps = schedule(run, dataset_size)
     inputs = sample_inputs(run, assumptions.stored, text_tokens=assumptions.text_tokens)
     model = meta_model(run)
-    traces = [trace_operations(run, inputs, seed=seed) for seed in range(_DRAWS)]
-    operations = _operations(run, traces, inputs)
+    operations = operations_per_record(run, inputs)
     measured = measure_step(run, inputs, device=device, records=measured_records, steps=measured_steps)
     notes = list(run.notes)
-    if run.accumulation > 1 and traces[0].pooled and run.exact_accumulation:
+    if operations.first_pass:
         notes.append("exact accumulation runs each forward pass twice: counted among executed operations")
     return Plan(
         run=run,
@@ -247,22 +220,6 @@ def make_plan(
         checkpoint=checkpoint_bytes(model),
         notes=tuple(notes),
     )
-
-
-def _operations(run: PlannedRun, traces: list[StepOperations], inputs: Any) -> Operations:
-    """Per record, from traces of whole micro-batches."""
-    share = 1.0 / run.batch_size
-    mean = share / len(traces)
-    forward = sum((trace.forward for trace in traces), OperationCounts()) * mean
-    model = sum((trace.both for trace in traces), OperationCounts()) * mean
-    totals = [trace.both.total * share for trace in traces]
-    executed = model
-    if run.checkpointing:
-        again = [trace_operations(run, inputs, seed=seed, checkpointing=True) for seed in range(len(traces))]
-        executed = sum((trace.both for trace in again), OperationCounts()) * mean
-    if run.accumulation > 1 and run.exact_accumulation and traces[0].pooled:
-        executed = executed + forward
-    return Operations(model, forward, executed, min(totals), max(totals))
 
 
 def _peak_rate(

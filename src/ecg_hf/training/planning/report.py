@@ -93,14 +93,14 @@ def _time(plan: Plan) -> Iterator[str]:
     on_cpu = "" if measured.threads is None else f", {measured.threads} threads"
     yield (
         f"  measured  {measured.device}{on_cpu}, {measured.precision}: a step of {measured.records} records "
-        f"{measured.step_s:.3f} s (median of {measured.steps}), {here:.3g} records/s, {tflops:.3g} TFLOP/s; "
+        f"{measured.step_s:.3f} s ({measured.clock} time, median of {measured.steps}), {here:.3g} records/s, {tflops:.3g} TFLOP/s; "
         f"one such device: {_duration(plan.schedule.hours(here))} for {epochs:.4g} epochs"
     )
     hours = plan.schedule.hours(rate.records_per_s)
     yield f"  assumed   {rate.basis}"
     yield (
         f"  estimate  {rate.records_per_s:,.0f} records/s: {_duration(hours / epochs)} an epoch, {_duration(hours)} "
-        f"for {epochs:.4g} epochs, {hours * plan.run.gpus:,.0f} GPU hours; evaluation, start and checkpoints not included"
+        f"for {epochs:.4g} epochs, {hours * plan.run.gpus:,.0f} GPU hours; without evaluation, start and checkpoints"
     )
     bytes_per_s = rate.records_per_s * plan.assumptions.stored.record_bytes
     yield (

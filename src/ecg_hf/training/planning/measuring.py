@@ -83,7 +83,7 @@ class TrainingStep:
 
     @property
     def clock(self) -> Clock:
-        """What steps are timed by: one thread by its processor time, which other work on the machine changes little."""
+        """What times a step: processor time for one thread, which other work on the machine changes little."""
         return "processor" if self.device.type == "cpu" and torch.get_num_threads() == 1 else "wall"
 
     def seconds(self) -> float:

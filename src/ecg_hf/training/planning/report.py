@@ -93,8 +93,8 @@ def _time(plan: Plan) -> Iterator[str]:
     on_cpu = "" if measured.threads is None else f", {measured.threads} threads"
     yield (
         f"  measured  {measured.device}{on_cpu}, {measured.precision}: a step of {measured.records} records "
-        f"{measured.step_s:.3f} s ({measured.clock} time, median of {measured.steps}), {here:.3g} records/s, {tflops:.3g} TFLOP/s; "
-        f"one such device: {_duration(plan.schedule.hours(here))} for {epochs:.4g} epochs"
+        f"{measured.step_s:.3f} s ({measured.clock} time, median of {measured.steps}), {here:.3g} records/s, "
+        f"{tflops:.3g} TFLOP/s; one such device: {_duration(plan.schedule.hours(here))} for {epochs:.4g} epochs"
     )
     hours = plan.schedule.hours(rate.records_per_s)
     yield f"  assumed   {rate.basis}"

@@ -90,7 +90,7 @@ def _time(plan: Plan) -> Iterator[str]:
     epochs = plan.schedule.steps / plan.schedule.steps_per_epoch
     yield ""
     yield "time"
-    on_cpu = "" if measured.threads is None else f", {measured.threads} threads"
+    on_cpu = "" if measured.threads is None else f", torch threads: {measured.threads}"
     yield (
         f"  measured  {measured.device}{on_cpu}, {measured.precision}: a step of {measured.records} records "
         f"{measured.step_s:.3f} s ({measured.clock} time, median of {measured.steps}), {here:.3g} records/s, "

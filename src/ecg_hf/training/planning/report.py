@@ -148,6 +148,8 @@ def _gib(value: float) -> str:
 
 
 def _duration(hours: float) -> str:
+    if hours < 1.0 / 60.0:
+        return f"{hours * 3600:.0f} s"
     if hours < 1.0:
         return f"{hours * 60:.1f} min"
     return f"{hours:.1f} h" if hours < 96.0 else f"{hours / 24:,.1f} days"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from ecg_hf.cli import compare, convert, data, embed, evaluate, listing, predict, pretrain, quickstart
+from ecg_hf.cli import compare, convert, data, embed, evaluate, listing, plan, predict, pretrain, quickstart
 from ecg_hf.errors import EcgError
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ app.add_typer(data.app, name="data")
 app.command("list")(listing.list_command)
 app.command("quickstart")(quickstart.quickstart_command)
 app.command("pretrain", context_settings=pretrain.PASS_THROUGH)(pretrain.pretrain_command)
+app.command("plan", context_settings=plan.PASS_THROUGH)(plan.plan_command)
 app.command("embed")(embed.embed_command)
 app.command("evaluate")(evaluate.evaluate_command)
 app.command("compare")(compare.compare_command)

@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.models.registry import get_method
+from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 
-__all__ = ["Recipe", "list_recipes", "load_recipe"]
+__all__ = ["Recipe", "list_recipes", "load_recipe", "recipe_for"]
 
 _FOLDER = "ecg_hf.training.recipes"
 
@@ -40,6 +40,21 @@ class Recipe:
     training: dict[str, Any] = field(default_factory=dict)
     feature_extractor: dict[str, Any] = field(default_factory=dict)
     text_model: str | None = None
+
+    def model_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields of the configuration: the recipe's, over them a variant's, over these what was given.
+
+        A variant asked for by name stands above the recipe, or a recipe would undo an ablation without a word.
+
+        Args:
+            given: Fields; ``variant`` names several.
+
+        Raises:
+            ConfigurationError: if the method has no such variant.
+        """
+        fields = dict(given)
+        variant = get_method(self.method).load("config").variant_fields(fields.pop("variant", "full"))
+        return {**self.model, **variant, **fields}
 
 
 def list_recipes() -> list[str]:
@@ -73,6 +88,22 @@ def load_recipe(name: str | Path) -> Recipe:
     except yaml.YAMLError as error:
         raise ConfigurationError(f"not a YAML file: {' '.join(str(error).split())}", path=path) from None
     return _checked(path, content)
+
+
+def recipe_for(method: MethodSpec, recipe: str | Path | Recipe | None) -> Recipe:
+    """The recipe to train a method by; without one, the library's defaults at the smallest size.
+
+    Raises:
+        ConfigurationError: There is no such recipe, or it is another method's.
+    """
+    if recipe is None:
+        return Recipe("defaults", method.name, method.sizes[0])
+    recipe = load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
+    if recipe.method != method.name:
+        raise ConfigurationError(
+            f"recipe {recipe.name} is for {recipe.method}, not {method.name}", value=recipe.name
+        )
+    return recipe
 
 
 def _checked(path: Path, content: object) -> Recipe:

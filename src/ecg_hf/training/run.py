@@ -26,12 +26,12 @@ from ecg_hf.training.arguments import EcgPreTrainingArguments
 from ecg_hf.training.batches import BatchedEcgDataset
 from ecg_hf.training.checkpoints import newest_complete_checkpoint
 from ecg_hf.training.collators import EcgCollator, EcgTextCollator
-from ecg_hf.training.recipe import Recipe, load_recipe
+from ecg_hf.training.recipe import Recipe, recipe_for
 from ecg_hf.training.run_folder import claim_run_folder, write_json
 from ecg_hf.training.trainer import EcgPreTrainer
 from ecg_hf.training.vocabulary import make_tokenizer
 
-__all__ = ["PretrainResult", "pretrain", "split_rows"]
+__all__ = ["PretrainResult", "device_name", "pretrain", "split_rows"]
 
 logger = logging.getLogger(__name__)
 
@@ -145,12 +145,7 @@ def pretrain(
         EcgError: The dataset, the folder or the options can't be used; the message says why.
     """
     method = get_method(model_name)
-    recipe = load_recipe(recipe) if isinstance(recipe, (str, Path)) else recipe
-    if recipe is not None and recipe.method != method.name:
-        raise ConfigurationError(
-            f"recipe {recipe.name} is for {recipe.method}, not {method.name}", value=recipe.name
-        )
-    defaults = Recipe("defaults", method.name, method.sizes[0]) if recipe is None else recipe
+    defaults = recipe_for(method, recipe)
     size = defaults.size if size is None else size
     text_model = defaults.text_model if text_model is None else text_model
 
@@ -167,10 +162,7 @@ def pretrain(
         raise ConfigurationError("no training records to use", path=", ".join(str(path) for path in paths))
 
     arguments = _arguments(output_dir, {**defaults.training, **training_options}, len(validation_rows) > 0)
-    given = dict(model_options or {})
-    # What was asked for by name stands above the recipe, or a recipe would undo an ablation without a word.
-    variant = method.load("config").variant_fields(given.pop("variant", "full"))
-    options = {**defaults.model, **variant, **given}
+    options = defaults.model_options(model_options or {})
     train_set = dataset.select(train_rows)
     tokenizer, options = (
         _tokenizer(method, size, options, text_model, train_set) if method.multimodal else (None, options)
@@ -247,7 +239,7 @@ def pretrain(
         peak_memory_bytes=_peak_memory(arguments.device),
         train=dict(train_log[-1]) if train_log else {},
         evaluation=evaluation,
-        device=_device_name(arguments.device),
+        device=device_name(arguments.device),
         processes=arguments.world_size,
         versions=_versions(),
         main_process=trainer.is_world_process_zero(),
@@ -406,7 +398,8 @@ def _peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, kilobytes elsewhere
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """What a reader calls a device."""
     return (
         torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.processor() or device.type)
     )

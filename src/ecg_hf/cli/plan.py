@@ -1,0 +1,97 @@
+"""``ecg-hf plan``: what a pretraining run will take, before machines are rented for it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from ecg_hf.cli.loading import resolve_device
+from ecg_hf.cli.output import print_json, quiet_libraries
+from ecg_hf.cli.pretrain import PASS_THROUGH, parse_overrides
+
+__all__ = ["PASS_THROUGH", "plan_command"]
+
+
+class PrecisionName(StrEnum):
+    """Arithmetic of the forward pass."""
+
+    bf16 = "bf16"
+    fp16 = "fp16"
+    fp32 = "fp32"
+
+
+def plan_command(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(help="A method, see 'ecg-hf list models'.")],
+    dataset_size: Annotated[int, typer.Option(min=1, help="Training records.")],
+    gpus: Annotated[int, typer.Option(min=1, help="Devices, one process each.")] = 1,
+    size: Annotated[str | None, typer.Option(help="Preset; the recipe's if not given.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="A recipe of the package, or a YAML file; the published one if not given."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Records per device and micro-batch, instead of the recipe's.")
+    ] = None,
+    precision: Annotated[PrecisionName | None, typer.Option(help="Instead of the recipe's.")] = None,
+    card: Annotated[str | None, typer.Option(help="Planned GPU: h100, h200, a100-80gb ... (h100)")] = None,
+    device_tflops: Annotated[
+        float | None, typer.Option(help="Its dense peak in the run's precision, instead of the data sheet's.")
+    ] = None,
+    mfu: Annotated[
+        float | None, typer.Option(help="Share of the peak the model's operations reach (0.4).")
+    ] = None,
+    text_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of the longest report in a batch; the model's limit.")
+    ] = None,
+    record_rate: Annotated[float, typer.Option(help="Hertz of the stored recordings.")] = 500.0,
+    record_seconds: Annotated[float, typer.Option(help="Their length.")] = 10.0,
+    record_leads: Annotated[int, typer.Option(min=1, help="Their leads.")] = 12,
+    device: Annotated[
+        str | None, typer.Option(help="Where the step is measured; a GPU if there is one.")
+    ] = None,
+    measured_records: Annotated[
+        int | None, typer.Option(min=2, help="Records of the measured step; 2 on a CPU, else the batch.")
+    ] = None,
+    measured_steps: Annotated[int, typer.Option(min=1, help="Steps to time.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Say what a pretraining run will take: parameters, operations, memory, time, disk.
+
+    Any training argument and any field of the model's configuration is an option too, as in 'ecg-hf pretrain'.
+    """
+    training, options = parse_overrides(context.args, model)
+    quiet_libraries()
+    from ecg_hf.training.planning import Assumptions, StoredRecords, make_plan, plan_lines, planned_run
+
+    run = planned_run(
+        model,
+        size=size,
+        recipe=recipe,
+        gpus=gpus,
+        batch_size=batch_size,
+        precision=None if precision is None else precision.value,
+        model_options=options,
+        training_options=training,
+    )
+    assumptions = Assumptions(
+        card=card,
+        device_tflops=device_tflops,
+        mfu=mfu,
+        stored=StoredRecords(record_rate, record_seconds, record_leads),
+        text_tokens=text_tokens,
+    )
+    plan = make_plan(
+        run,
+        dataset_size,
+        assumptions=assumptions,
+        device=resolve_device(device),
+        measured_records=measured_records,
+        measured_steps=measured_steps,
+    )
+    if as_json:
+        print_json(plan.to_dict())
+    else:
+        typer.echo("\n".join(plan_lines(plan)))

@@ -32,6 +32,7 @@ def plan_command(
         str | None,
         typer.Option(help="A recipe of the package, or a YAML file; the published one if not given."),
     ] = None,
+    variant: Annotated[str | None, typer.Option(help="An ablation of the method, if it has any.")] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Records per device and micro-batch, instead of the recipe's.")
     ] = None,
@@ -63,6 +64,8 @@ def plan_command(
     Any training argument and any field of the model's configuration is an option too, as in 'ecg-hf pretrain'.
     """
     training, options = parse_overrides(context.args, model)
+    if variant is not None:
+        options["variant"] = variant
     quiet_libraries()
     from ecg_hf.training.planning import Assumptions, StoredRecords, make_plan, plan_lines, planned_run
 

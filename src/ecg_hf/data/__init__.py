@@ -7,6 +7,7 @@ from ecg_hf.data.decoding import BatchDecoder, DecodedBatch, decode_batch
 from ecg_hf.data.downloading import DownloadReport, download_source
 from ecg_hf.data.feature import Ecg, storage_features
 from ecg_hf.data.labels import LABEL_TASKS, label_matrix, label_names, scp_statements, unknown_codes
+from ecg_hf.data.merging import merge_parts
 from ecg_hf.data.mixing import MixedDataset, load_mixed
 from ecg_hf.data.report import BuildReport
 from ecg_hf.data.schema import canonical_features
@@ -35,6 +36,7 @@ __all__ = [
     "list_sources",
     "load_built",
     "load_mixed",
+    "merge_parts",
     "parse_folds",
     "scp_statements",
     "storage_features",

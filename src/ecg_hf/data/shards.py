@@ -22,7 +22,9 @@ __all__ = [
     "ShardResult",
     "build_shard",
     "load_result",
+    "place_shard",
     "set_source",
+    "shard_filename",
     "write_atomically",
 ]
 
@@ -77,7 +79,6 @@ def build_shard(job: ShardJob) -> ShardResult:
     if _source is None:
         raise RuntimeError("set_source was not called in this process")
     tally = Tally()
-    target = job.folder / job.filename
     temporary = job.folder / WORK_FOLDER / f"{job.filename}.{os.getpid()}.tmp"
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, shard_schema()) as writer:
         pending: list[SourceRow] = []
@@ -94,14 +95,24 @@ def build_shard(job: ShardJob) -> ShardResult:
                 pending, pending_bytes = [], 0
         if pending:
             writer.write_batch(rows_to_batch(pending, _source.info.name))
-    _flush(temporary)
     size = temporary.stat().st_size
-    os.replace(temporary, target)
-    _flush(job.folder)
     result = ShardResult(job.number, size, tally)
-    account = {"filename": job.filename, "bytes": size, "tally": tally.to_dict()}
-    write_atomically(_account_path(job), json.dumps(account, ensure_ascii=False))
+    place_shard(job, temporary, result)
     return result
+
+
+def place_shard(job: ShardJob, temporary: Path, result: ShardResult) -> None:
+    """Give a written shard its name, and remember its account."""
+    _flush(temporary)
+    os.replace(temporary, job.folder / job.filename)
+    _flush(job.folder)
+    account = {"filename": job.filename, "bytes": result.bytes, "tally": result.tally.to_dict()}
+    write_atomically(_account_path(job), json.dumps(account, ensure_ascii=False))
+
+
+def shard_filename(number: int, total: int) -> str:
+    """File name of shard ``number`` (from 0) of a dataset of ``total``."""
+    return f"data-{number:05d}-of-{total:05d}.arrow"
 
 
 def load_result(job: ShardJob) -> ShardResult | None:

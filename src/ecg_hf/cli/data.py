@@ -105,6 +105,28 @@ def merge_command(
     _print_report(merge_parts(parts, output, overwrite=overwrite), as_json)
 
 
+@app.command("export")
+def export_command(
+    dataset: Annotated[Path, typer.Argument(help="A built dataset.")],
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    rows_per_file: Annotated[int, typer.Option(min=1, help="Recordings per file.")] = 1000,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a built dataset as Parquet, for 'pretrain --streaming' and the Hub. A killed export continues."""
+    from dataclasses import asdict
+
+    from ecg_hf.data import export_parquet
+
+    export = export_parquet(dataset, output, rows_per_file=rows_per_file)
+    if as_json:
+        print_json(asdict(export))
+    else:
+        rows = ", ".join(
+            f"{split} {count:,} in {export.files[split]} files" for split, count in export.rows.items()
+        )
+        typer.echo(f"{export.output}: {rows} ({export.bytes / 1e6:,.1f} MB)")
+
+
 @app.command("download")
 def download_command(
     source: Annotated[str, typer.Argument(help="A source, see 'ecg-hf list datasets'.")],

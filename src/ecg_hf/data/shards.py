@@ -21,6 +21,7 @@ __all__ = [
     "ShardJob",
     "ShardResult",
     "build_shard",
+    "flush",
     "load_result",
     "place_shard",
     "set_source",
@@ -103,9 +104,9 @@ def build_shard(job: ShardJob) -> ShardResult:
 
 def place_shard(job: ShardJob, temporary: Path, result: ShardResult) -> None:
     """Give a written shard its name, and remember its account."""
-    _flush(temporary)
+    flush(temporary)
     os.replace(temporary, job.folder / job.filename)
-    _flush(job.folder)
+    flush(job.folder)
     account = {"filename": job.filename, "bytes": result.bytes, "tally": result.tally.to_dict()}
     write_atomically(_account_path(job), json.dumps(account, ensure_ascii=False))
 
@@ -136,12 +137,12 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a small file so that it is there whole or not at all, even after a power cut."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
-    _flush(temporary)
+    flush(temporary)
     os.replace(temporary, path)
-    _flush(path.parent)
+    flush(path.parent)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Make a file (or a folder's list of names) reach the disk."""
     if os.name != "posix" and path.is_dir():
         return

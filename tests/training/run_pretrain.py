@@ -1,6 +1,6 @@
 """``run_pretrain.py METHODS DATASET OUTPUT JSON``: ``pretrain`` in a process of its own; for torchrun too.
 
-``METHODS`` are separated by commas, each run goes to ``OUTPUT/<method>``.
+``METHODS`` and datasets are separated by commas, each run goes to ``OUTPUT/<method>``.
 """
 
 from __future__ import annotations
@@ -16,4 +16,4 @@ from ecg_hf.training import pretrain
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for method in sys.argv[1].split(","):
-        pretrain(method, sys.argv[2], Path(sys.argv[3], method), **json.loads(sys.argv[4]))
+        pretrain(method, sys.argv[2].split(","), Path(sys.argv[3], method), **json.loads(sys.argv[4]))

@@ -59,3 +59,16 @@ def test_check_says_what_was_built(dataset: Path, cli: Cli) -> None:
     assert answer["patient_leak"]["patients"] == 0
     readable = cli("data", "check", dataset)
     assert f"kept {RECORDS} of {RECORDS}" in readable.stdout
+
+
+def test_parts_are_built_and_merged(dataset: Path, cli: Cli, tmp_path: Path) -> None:
+    for shard in ("1/2", "2/2"):
+        options = ("--shard", shard, "--output", tmp_path / shard[0], "-o", f"records={RECORDS}")
+        outcome = cli("data", "build", "synthetic", *options)
+        assert outcome.returncode == 0, outcome.stderr
+        assert f"synthetic, part {shard}: kept" in outcome.stdout
+    merge = ("data", "merge", tmp_path / "1", tmp_path / "2", "--output", tmp_path / "merged", "--json")
+    outcome = cli(*merge)
+    assert json.loads(outcome.stdout)["kept"] == RECORDS
+    for name in ("dataset_info.json", "state.json", "data-00000-of-00001.arrow"):
+        assert (tmp_path / "merged" / name).read_bytes() == (dataset / name).read_bytes()

@@ -36,6 +36,9 @@ def test_in_a_process_of_its_own(process: Cli, tmp_path: Path) -> None:
         (("data", "build", "synthetic", "-o", "records=many"), ("many",)),
         (("data", "build", "synthetic", "-o", "records"), ("NAME=VALUE",)),
         (("data", "build", "synthetic", "--num-proc", "0"), ("num-proc",)),
+        (("data", "build", "synthetic", "--shard", "5/4"), ("I/N", "5/4")),
+        (("data", "merge", "{missing}"), ("missing", "no such folder")),
+        (("data", "merge", "{empty}"), ("empty", "no part")),
     ],
 )
 def test_impossible_builds(

@@ -109,7 +109,7 @@ def test_overwrite_spares_files_it_did_not_write(ptbxl_folder: Path, tmp_path: P
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ecg_hf.data import building, shards
+from ecg_hf.data import build_folder, building, shards
 real = shards.build_shard
 def dying(job):
     if job.number == int(sys.argv[3]):
@@ -123,7 +123,7 @@ if sys.argv[4] == "end":
         real(path, text)
         if path.name == "dataset_info.json":
             os.kill(os.getpid(), signal.SIGKILL)
-    building.write_atomically = dying_write
+    build_folder.write_atomically = dying_write
 building.build_dataset("ptbxl", sys.argv[1], sys.argv[2], records_per_shard=8, progress=False)
 """
 
@@ -214,9 +214,9 @@ def test_a_build_that_never_got_anywhere_is_no_obstacle(ptbxl_folder: Path, tmp_
 def test_two_builds_of_one_folder(ptbxl_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from filelock import FileLock
 
-    from ecg_hf.data import building
+    from ecg_hf.data import build_folder
 
-    monkeypatch.setattr(building, "LOCK_PATIENCE_S", 0.1)
+    monkeypatch.setattr(build_folder, "LOCK_PATIENCE_S", 0.1)
     (tmp_path / "out" / ".building").mkdir(parents=True)
     other = FileLock(tmp_path / "out" / ".building" / "lock")
     with other, pytest.raises(DatasetBuildError, match="another process"):

@@ -94,14 +94,15 @@ def test_cg_dmer_on_two_processes_equals_one(built_path: Path, tmp_path: Path) -
         "gradient_accumulation_steps": 2,
         "per_device_eval_batch_size": 4,
     }
-    launch(1, "run_pretrain.py", str(built_path), str(tmp_path / "one"), json.dumps(one))
-    launch(2, "run_pretrain.py", str(built_path), str(tmp_path / "two"), json.dumps(two))
-    rows = [read_training_log(tmp_path / name) for name in ("one", "two")]
+    launch(1, "run_pretrain.py", "cg-dmer", str(built_path), str(tmp_path / "one"), json.dumps(one))
+    launch(2, "run_pretrain.py", "cg-dmer", str(built_path), str(tmp_path / "two"), json.dumps(two))
+    runs = [tmp_path / name / "cg-dmer" for name in ("one", "two")]
+    rows = [read_training_log(run) for run in runs]
     trained = [[row for row in log if row["kind"] == "training"] for log in rows]
     assert len(trained[0]) == 3
     for expected, found in zip(*trained, strict=True):
         for name in expected:
             if name.startswith("loss"):
                 assert found[name] == pytest.approx(expected[name], rel=1e-4), name
-    reports = [json.loads((tmp_path / name / "pretrain_report.json").read_text()) for name in ("one", "two")]
+    reports = [json.loads((run / "pretrain_report.json").read_text()) for run in runs]
     assert [report["processes"] for report in reports] == [1, 2]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ecg_hf.cli.output import print_json
 from ecg_hf.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ecg_hf.data import BuildReport
 
 __all__ = ["app"]
 
@@ -39,6 +42,13 @@ def parse_options(options: list[str]) -> dict[str, Any]:
     return parsed
 
 
+def _print_report(report: BuildReport, as_json: bool) -> None:
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        typer.echo(report.summary())
+
+
 @app.command("build")
 def build_command(
     source: Annotated[str, typer.Argument(help="A source, see 'ecg-hf list datasets'.")],
@@ -53,9 +63,16 @@ def build_command(
     detect_r_peaks: Annotated[
         bool, typer.Option("--detect-r-peaks", help="Store R peaks, for models that cut beats.")
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Build the I-th of N parts only, for 'ecg-hf data merge'."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Build a dataset from recordings. A killed build continues where it stopped."""
+    """Build a dataset from recordings. A killed build continues where it stopped.
+
+    On four machines, or in a Slurm array 1-4: --shard $SLURM_ARRAY_TASK_ID/4 --output part-$SLURM_ARRAY_TASK_ID.
+    """
     from ecg_hf.data import build_dataset
 
     options = parse_options(option or [])
@@ -69,12 +86,45 @@ def build_command(
         num_proc=num_proc,
         overwrite=overwrite,
         detect_r_peaks=detect_r_peaks,
+        shard=shard,
         **options,
     )
+    _print_report(report, as_json)
+
+
+@app.command("merge")
+def merge_command(
+    parts: Annotated[list[Path], typer.Argument(help="All parts, built with 'data build --shard I/N'.")],
+    output: Annotated[Path, typer.Option(help="Folder of the dataset.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace another or an older build.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Join parts into the dataset one machine would have built. A killed merge continues where it stopped."""
+    from ecg_hf.data import merge_parts
+
+    _print_report(merge_parts(parts, output, overwrite=overwrite), as_json)
+
+
+@app.command("export")
+def export_command(
+    dataset: Annotated[Path, typer.Argument(help="A built dataset.")],
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    rows_per_file: Annotated[int, typer.Option(min=1, help="Recordings per file.")] = 1000,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a built dataset as Parquet, for 'pretrain --streaming' and the Hub. A killed export continues."""
+    from dataclasses import asdict
+
+    from ecg_hf.data import export_parquet
+
+    export = export_parquet(dataset, output, rows_per_file=rows_per_file)
     if as_json:
-        print_json(report.to_dict())
+        print_json(asdict(export))
     else:
-        typer.echo(report.summary())
+        rows = ", ".join(
+            f"{split} {count:,} in {export.files[split]} files" for split, count in export.rows.items()
+        )
+        typer.echo(f"{export.output}: {rows} ({export.bytes / 1e6:,.1f} MB)")
 
 
 @app.command("download")

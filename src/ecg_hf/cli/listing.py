@@ -19,6 +19,7 @@ class Kind(StrEnum):
     models = "models"
     datasets = "datasets"
     benchmarks = "benchmarks"
+    launchers = "launchers"
 
 
 def _models() -> list[dict[str, Any]]:
@@ -55,10 +56,17 @@ def _benchmarks() -> list[dict[str, Any]]:
     return [asdict(benchmark) for benchmark in BENCHMARKS.values()]
 
 
+def _launchers() -> list[dict[str, Any]]:
+    from ecg_hf.training.launching import list_launch_configs
+
+    return [{"name": name, "path": str(path)} for name, path in list_launch_configs().items()]
+
+
 _LISTS: dict[Kind, tuple[Callable[[], list[dict[str, Any]]], tuple[str, ...]]] = {
     Kind.models: (_models, ("name", "paper", "title")),
     Kind.datasets: (_datasets, ("name", "title")),
     Kind.benchmarks: (_benchmarks, ("name", "description")),
+    Kind.launchers: (_launchers, ("name", "path")),
 }
 
 
@@ -66,7 +74,7 @@ def list_command(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     as_json: Annotated[bool, typer.Option("--json", help="Everything known, as a JSON array.")] = False,
 ) -> None:
-    """List models, data sources or benchmarks."""
+    """List models, data sources, benchmarks, or configurations for 'accelerate launch --config_file'."""
     collect, columns = _LISTS[kind]
     rows = collect()
     if as_json:

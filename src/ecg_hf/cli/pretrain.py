@@ -93,6 +93,16 @@ def pretrain_command(
         str | None, typer.Option(help="How signals are normalised, instead of the method's own way.")
     ] = None,
     max_records: Annotated[int | None, typer.Option(min=1, help="Use only so many training records.")] = None,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Stream from Parquet, as 'ecg-hf data export' writes it.")
+    ] = False,
+    sampling_weight: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of a streamed dataset in the training records, one for each --dataset."),
+    ] = None,
+    shuffle_buffer: Annotated[
+        int | None, typer.Option(min=1, help="Streamed records to draw from at random (2000).")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the newest complete checkpoint.")
     ] = False,
@@ -127,6 +137,9 @@ def pretrain_command(
             extractor_options={} if normalization is None else {"normalization": normalization},
             text_model=text_model,
             max_records=max_records,
+            streaming=streaming,
+            sampling_weights=sampling_weight or None,
+            shuffle_buffer=shuffle_buffer,
             resume=resume,
             overwrite=overwrite,
             **training,

@@ -7,7 +7,9 @@ from ecg_hf.data.decoding import BatchDecoder, DecodedBatch, decode_batch
 from ecg_hf.data.downloading import DownloadReport, download_source
 from ecg_hf.data.feature import Ecg, storage_features
 from ecg_hf.data.labels import LABEL_TASKS, label_matrix, label_names, scp_statements, unknown_codes
+from ecg_hf.data.merging import merge_parts
 from ecg_hf.data.mixing import MixedDataset, load_mixed
+from ecg_hf.data.parquet import ParquetExport, ParquetSplit, export_parquet, open_parquet
 from ecg_hf.data.report import BuildReport
 from ecg_hf.data.schema import canonical_features
 from ecg_hf.data.sources import SourceInfo, get_source, list_sources
@@ -21,6 +23,8 @@ __all__ = [
     "DownloadReport",
     "Ecg",
     "MixedDataset",
+    "ParquetExport",
+    "ParquetSplit",
     "PatientLeak",
     "SourceInfo",
     "assign_splits",
@@ -29,12 +33,15 @@ __all__ = [
     "check_patient_leak",
     "decode_batch",
     "download_source",
+    "export_parquet",
     "get_source",
     "label_matrix",
     "label_names",
     "list_sources",
     "load_built",
     "load_mixed",
+    "merge_parts",
+    "open_parquet",
     "parse_folds",
     "scp_statements",
     "storage_features",

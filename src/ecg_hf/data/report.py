@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ecg_hf.errors import DatasetBuildError
 
-__all__ = ["REPORT_FILE", "BuildReport", "Tally"]
+__all__ = ["REPORT_FILE", "BuildReport", "Tally", "add_up"]
 
 REPORT_FILE = "build_report.json"
 
@@ -69,6 +69,13 @@ class Tally:
         for label, counts in other.labels.items():
             self.labels.setdefault(label, Counter()).update(counts)
 
+    def reasons(self) -> str:
+        """Why recordings were left out, for an error message."""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
+        if not reasons:
+            return "the source lists no records"
+        return f"{sum(self.dropped.values())} records dropped ({reasons})"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, keys sorted, the same for equal counts."""
         return {
@@ -95,6 +102,14 @@ class Tally:
         )
 
 
+def add_up(tallies: Iterable[Tally]) -> Tally:
+    """The tally of the whole, of those of its parts in order."""
+    total = Tally()
+    for tally in tallies:
+        total.add(tally)
+    return total
+
+
 @dataclass(frozen=True, slots=True)
 class BuildReport:
     """Account of one finished build, kept as ``build_report.json`` beside the dataset.
@@ -116,10 +131,11 @@ class BuildReport:
         shards: Arrow files written.
         shards_reused: Of these, how many an earlier, interrupted run had finished.
         bytes: Size of the Arrow files.
-        seconds: Duration of this run.
+        seconds: Duration of this run; of a merged dataset, of the runs of all parts together.
         records_per_second: Recordings read in this run per second.
         fingerprint: Identifies source, options and listing; equal fingerprints give equal bytes.
         versions: Versions of the packages that wrote it.
+        part: ``"2/4"`` for the second of four parts of a dataset, ``""`` for a dataset.
         reused: Whether the folder was found finished and left alone.
     """
 
@@ -143,6 +159,7 @@ class BuildReport:
     records_per_second: float
     fingerprint: str
     versions: dict[str, str]
+    part: str = ""
     reused: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,10 +189,12 @@ class BuildReport:
 
     def summary(self) -> str:
         """A few lines for a person."""
-        lines = [f"{self.source}: kept {self.kept:,} of {self.seen:,} records ({self.bytes / 1e6:,.1f} MB)"]
+        name = f"{self.source}, part {self.part}" if self.part else self.source
+        lines = [f"{name}: kept {self.kept:,} of {self.seen:,} records ({self.bytes / 1e6:,.1f} MB)"]
         lines += [f"  dropped {count:,}: {reason}" for reason, count in self.dropped.items()]
         lines += [f"  noted {count:,}: {code}" for code, count in self.notes.items()]
-        lines.append("  " + ", ".join(f"{split} {count:,}" for split, count in self.splits.items()))
+        if self.splits:
+            lines.append("  " + ", ".join(f"{split} {count:,}" for split, count in self.splits.items()))
         if self.patients_in_two_splits:
             lines.append(f"  {self.patients_in_two_splits:,} patients are in more than one split")
         lines.append(f"  {self.seconds:.1f} s, {self.records_per_second:,.0f} records/s")

@@ -21,8 +21,11 @@ __all__ = [
     "ShardJob",
     "ShardResult",
     "build_shard",
+    "flush",
     "load_result",
+    "place_shard",
     "set_source",
+    "shard_filename",
     "write_atomically",
 ]
 
@@ -77,7 +80,6 @@ def build_shard(job: ShardJob) -> ShardResult:
     if _source is None:
         raise RuntimeError("set_source was not called in this process")
     tally = Tally()
-    target = job.folder / job.filename
     temporary = job.folder / WORK_FOLDER / f"{job.filename}.{os.getpid()}.tmp"
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, shard_schema()) as writer:
         pending: list[SourceRow] = []
@@ -94,14 +96,24 @@ def build_shard(job: ShardJob) -> ShardResult:
                 pending, pending_bytes = [], 0
         if pending:
             writer.write_batch(rows_to_batch(pending, _source.info.name))
-    _flush(temporary)
     size = temporary.stat().st_size
-    os.replace(temporary, target)
-    _flush(job.folder)
     result = ShardResult(job.number, size, tally)
-    account = {"filename": job.filename, "bytes": size, "tally": tally.to_dict()}
-    write_atomically(_account_path(job), json.dumps(account, ensure_ascii=False))
+    place_shard(job, temporary, result)
     return result
+
+
+def place_shard(job: ShardJob, temporary: Path, result: ShardResult) -> None:
+    """Give a written shard its name, and remember its account."""
+    flush(temporary)
+    os.replace(temporary, job.folder / job.filename)
+    flush(job.folder)
+    account = {"filename": job.filename, "bytes": result.bytes, "tally": result.tally.to_dict()}
+    write_atomically(_account_path(job), json.dumps(account, ensure_ascii=False))
+
+
+def shard_filename(number: int, total: int) -> str:
+    """File name of shard ``number`` (from 0) of a dataset of ``total``."""
+    return f"data-{number:05d}-of-{total:05d}.arrow"
 
 
 def load_result(job: ShardJob) -> ShardResult | None:
@@ -125,12 +137,12 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a small file so that it is there whole or not at all, even after a power cut."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
-    _flush(temporary)
+    flush(temporary)
     os.replace(temporary, path)
-    _flush(path.parent)
+    flush(path.parent)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Make a file (or a folder's list of names) reach the disk."""
     if os.name != "posix" and path.is_dir():
         return

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from transformers import Trainer, TrainerState
 from transformers.trainer_utils import TrainOutput
@@ -14,6 +15,7 @@ from transformers.trainer_utils import TrainOutput
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.quiet import without_progress_bars
 from ecg_hf.training.checkpoints import STATE_FILE, discard_incomplete_checkpoints, newest_complete_checkpoint
+from ecg_hf.training.sharding import as_scalars, scalars_to_vectors
 from ecg_hf.training.training_log import TrainingLog
 
 __all__ = ["EcgTrainer"]
@@ -34,6 +36,7 @@ class EcgTrainer(Trainer):
     * Every logged value also goes to ``training_log.jsonl``.
     * ``train(resume_from_checkpoint=True)`` takes the newest complete checkpoint and removes incomplete ones.
     * Model folders hold no pickles.
+    * With FSDP2, parameters without dimensions are divided too; a request for it that can't be met is refused.
     """
 
     # Losses are means over the micro-batch: the trainer divides by the number of micro-batches (read by
@@ -47,6 +50,14 @@ class EcgTrainer(Trainer):
                 "several GPUs in one process are not supported: start one process per GPU with torchrun",
                 value=self.args.n_gpu,
             )
+        self._vectors = frozenset[str]()
+        if self.is_fsdp_enabled:
+            if self.accelerator.distributed_type != DistributedType.FSDP:
+                # accelerate would go on without sharding, and say nothing.
+                raise ConfigurationError(
+                    "FSDP was asked for, but there are no accelerators to divide the model among: use torchrun alone"
+                )
+            self._vectors = scalars_to_vectors(self.model)
         self.add_callback(TrainingLog())
         if self.args.world_size > 1:
             atexit.register(_leave_process_group)
@@ -131,6 +142,8 @@ class EcgTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        if state_dict is not None and self._vectors:
+            state_dict = as_scalars(state_dict, self._vectors)
         with without_progress_bars():
             super()._save(output_dir, state_dict)
         if not self.args.should_save:

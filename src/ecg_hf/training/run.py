@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 import resource
 import sys
@@ -13,27 +12,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from datasets import Dataset
 from transformers import AutoTokenizer, TrainerCallback, set_seed
 
-from ecg_hf.data import MixedDataset, load_mixed
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.processing import EcgProcessor
 from ecg_hf.training.arguments import EcgPreTrainingArguments
-from ecg_hf.training.batches import BatchedEcgDataset
 from ecg_hf.training.checkpoints import newest_complete_checkpoint
 from ecg_hf.training.collators import EcgCollator, EcgTextCollator
+from ecg_hf.training.pretraining_data import BuiltData, PretrainingData, StreamedData
 from ecg_hf.training.recipe import Recipe, recipe_for
 from ecg_hf.training.run_folder import claim_run_folder, write_json
 from ecg_hf.training.trainer import EcgPreTrainer
 from ecg_hf.training.vocabulary import make_tokenizer
 
-__all__ = ["PretrainResult", "device_name", "pretrain", "split_rows"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["PretrainResult", "device_name", "pretrain"]
 
 REPORT_FILE = "pretrain_report.json"
 
@@ -110,6 +104,9 @@ def pretrain(
     text_model: str | None = None,
     max_records: int | None = None,
     cache_inputs: bool | None = None,
+    streaming: bool = False,
+    sampling_weights: Sequence[float] | None = None,
+    shuffle_buffer: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
@@ -135,6 +132,11 @@ def pretrain(
         max_records: Use only so many training records: the first ones; of several datasets, of each the first
             ones, in proportion to its training records.
         cache_inputs: Keep all preprocessed signals in memory. None: if they take less than 2 GB.
+        streaming: Stream the training records from Parquet: ``dataset_path`` names folders made by
+            :func:`ecg_hf.data.export_parquet`. Every process reads its own files, see
+            :class:`ecg_hf.data.streaming.RowStream`.
+        sampling_weights: Share of each streamed dataset in the training records; by default those of their sizes.
+        shuffle_buffer: Records of each streamed dataset a process draws from at random (2000).
         resume: Continue the run in ``output_dir`` from its newest complete checkpoint; start it if there is none.
         overwrite: Throw away a run found in ``output_dir``.
         callbacks: More trainer callbacks.
@@ -150,32 +152,25 @@ def pretrain(
     text_model = defaults.text_model if text_model is None else text_model
 
     paths = [dataset_path] if isinstance(dataset_path, (str, Path)) else list(dataset_path)
-    mixed = load_mixed(paths)
-    dataset = mixed.dataset
-    train_rows, without = split_rows(dataset, "train", needs_report=method.multimodal)
-    validation_rows, _ = split_rows(dataset, "validation", needs_report=method.multimodal)
-    if max_records is not None:
-        train_rows = _first_of_each(train_rows, mixed, max_records)
-    counts = {"train": len(train_rows), "validation": len(validation_rows)}
-    records = {**counts, **without, **mixed.left_out}
-    if not len(train_rows):
-        raise ConfigurationError("no training records to use", path=", ".join(str(path) for path in paths))
+    data = _data(
+        paths,
+        method,
+        max_records,
+        cache_inputs,
+        streaming=streaming,
+        weights=sampling_weights,
+        buffer=shuffle_buffer,
+    )
+    records = data.records
 
-    arguments = _arguments(output_dir, {**defaults.training, **training_options}, len(validation_rows) > 0)
+    arguments = _arguments(output_dir, {**defaults.training, **training_options}, records["validation"] > 0)
     options = defaults.model_options(model_options or {})
-    train_set = dataset.select(train_rows)
     tokenizer, options = (
-        _tokenizer(method, size, options, text_model, train_set) if method.multimodal else (None, options)
+        _tokenizer(method, size, options, text_model, data) if method.multimodal else (None, options)
     )
     config = method.load("config").preset(size, **options)
-    extractor = method.load("feature_extractor")(
-        **{
-            **defaults.feature_extractor,
-            **(extractor_options or {}),
-            "sampling_rate": config.sampling_rate,
-            "lead_names": config.lead_names,
-            "duration_s": config.num_samples / config.sampling_rate,
-        }
+    extractor = method.feature_extractor_for(
+        config, **{**defaults.feature_extractor, **(extractor_options or {})}
     )
 
     folder = Path(output_dir)
@@ -185,7 +180,7 @@ def pretrain(
             "config": _settings_of_config(config),
             "feature_extractor": extractor.to_dict(),
             "text_model": text_model,
-            "dataset": {"fingerprint": _fingerprint(mixed), **records},
+            "dataset": data.settings(arguments),
             "training": _settings_of_training(arguments),
         }
         claim_run_folder(folder, settings, resume=resume, overwrite=overwrite)
@@ -194,26 +189,17 @@ def pretrain(
     set_seed(arguments.seed)
     model_class = method.load("pretraining")
     model = model_class(config) if text_model is None else model_class.from_text_model(text_model, config)
-    reading: dict[str, Any] = {
-        "tokenizer": tokenizer,
-        "max_text_length": getattr(config, "max_text_length", 256),
-    }
-    bytes_needed = (
-        4 * (len(train_rows) + len(validation_rows)) * len(extractor.lead_names) * config.num_samples
-    )
-    if bytes_needed < 2e9 if cache_inputs is None else cache_inputs:
-        reading["cache_with"] = extractor
+    max_text_length = getattr(config, "max_text_length", 256)
     collator = EcgCollator(extractor)
     if tokenizer is not None:
-        collator = EcgTextCollator(extractor, tokenizer, reading["max_text_length"])
+        collator = EcgTextCollator(extractor, tokenizer, max_text_length)
+    train_set, validation_set = data.datasets(arguments, extractor, tokenizer, max_text_length)
     trainer: EcgPreTrainer = method.load("trainer")(
         model=model,
         args=arguments,
         data_collator=collator,
-        train_dataset=BatchedEcgDataset(train_set, **reading),
-        eval_dataset=BatchedEcgDataset(dataset.select(validation_rows), **reading)
-        if len(validation_rows)
-        else None,
+        train_dataset=train_set,
+        eval_dataset=validation_set,
         processing_class=extractor if tokenizer is None else EcgProcessor(extractor, tokenizer),
         callbacks=list(callbacks),
     )
@@ -222,7 +208,7 @@ def pretrain(
     trainer.train(resume_from_checkpoint=checkpoint is not None)
     seconds = time.perf_counter() - started
     train_log = [row for row in trainer.state.log_history if "loss" in row]
-    evaluation = _evaluation(trainer) if len(validation_rows) else {}
+    evaluation = _evaluation(trainer) if validation_set is not None else {}
     trainer.save_model()
 
     resumed_from = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
@@ -243,7 +229,7 @@ def pretrain(
         processes=arguments.world_size,
         versions=_versions(),
         main_process=trainer.is_world_process_zero(),
-        datasets=_account(mixed, {"train": train_rows, "validation": validation_rows}),
+        datasets=data.account,
     )
     if trainer.is_world_process_zero():
         write_json(folder / REPORT_FILE, asdict(result))
@@ -251,67 +237,27 @@ def pretrain(
     return result
 
 
-def split_rows(
-    dataset: Dataset, split: str, *, needs_report: bool = False
-) -> tuple[list[int], dict[str, int]]:
-    """Rows of a split that can be used, and how many were left out, by reason.
-
-    Args:
-        dataset: Canonical rows.
-        split: ``train``, ``validation`` or ``test``.
-        needs_report: Leave out rows without a report.
-    """
-    chosen = np.asarray(dataset["split"][:])
-    rows = np.flatnonzero(chosen == split)
-    left_out: dict[str, int] = {}
-    if needs_report:
-        reports = dataset["report"][:]
-        with_report = np.array([bool((reports[row] or "").strip()) for row in rows], dtype=bool)
-        if not with_report.all():
-            left_out["without_report"] = int((~with_report).sum())
-            logger.warning("%d %s records have no report and are left out", left_out["without_report"], split)
-        rows = rows[with_report]
-    return rows.tolist(), left_out
-
-
-def _first_of_each(rows: list[int], mixed: MixedDataset, count: int) -> list[int]:
-    """The first ``count`` rows, of several datasets in proportion to what each has of them."""
-    if len(mixed.parts) == 1 or count >= len(rows):
-        return rows[:count]
-    chosen = np.asarray(rows)
-    origins = mixed.origins[chosen]
-    have = np.bincount(origins, minlength=len(mixed.parts))
-    exact = have * count / len(rows)
-    share = np.floor(exact).astype(int)
-    # Largest remainders get what rounding down left over.
-    order = np.argsort(share - exact, kind="stable")
-    share[order[: count - share.sum()]] += 1
-    kept = [chosen[origins == part][: share[part]] for part in range(len(mixed.parts))]
-    return [int(row) for row in np.concatenate(kept)]
-
-
-def _fingerprint(mixed: MixedDataset) -> str | list[str]:
-    """What identifies the data of a run."""
-    fingerprints = [part.fingerprint for part in mixed.parts]
-    return fingerprints[0] if len(fingerprints) == 1 else fingerprints
-
-
-def _account(mixed: MixedDataset, rows: Mapping[str, list[int]]) -> list[dict[str, Any]]:
-    """Records used and left out, dataset by dataset."""
-    used = {
-        split: np.bincount(mixed.origins[np.asarray(chosen, dtype=np.int64)], minlength=len(mixed.parts))
-        for split, chosen in rows.items()
-    }
-    return [
-        {
-            "path": part.path,
-            "source": part.source,
-            "fingerprint": part.fingerprint,
-            **{split: int(counts[i]) for split, counts in used.items()},
-            "left_out": part.left_out,
-        }
-        for i, part in enumerate(mixed.parts)
-    ]
+def _data(
+    paths: Sequence[str | Path],
+    method: MethodSpec,
+    max_records: int | None,
+    cache_inputs: bool | None,
+    *,
+    streaming: bool,
+    weights: Sequence[float] | None,
+    buffer: int | None,
+) -> PretrainingData:
+    """The records of a run; options of one way of reading are refused with the other."""
+    if not streaming:
+        for name, given in (("sampling_weights", weights), ("shuffle_buffer", buffer)):
+            if given is not None:
+                raise ConfigurationError(f"{name} is for streamed datasets only: add streaming", value=given)
+        return BuiltData(
+            paths, needs_report=method.multimodal, max_records=max_records, cache_inputs=cache_inputs
+        )
+    if max_records is not None or cache_inputs:
+        raise ConfigurationError("max_records and cache_inputs are not for streamed datasets")
+    return StreamedData(paths, needs_report=method.multimodal, weights=weights, buffer_size=buffer)
 
 
 def _evaluation(trainer: EcgPreTrainer) -> dict[str, float]:
@@ -349,7 +295,7 @@ def _arguments(
 
 
 def _tokenizer(
-    method: MethodSpec, size: str, options: dict[str, Any], text_model: str | None, train_set: Dataset
+    method: MethodSpec, size: str, options: dict[str, Any], text_model: str | None, data: PretrainingData
 ) -> tuple[Any, dict[str, Any]]:
     """The tokenizer, and model options that agree with it."""
     if text_model is not None:
@@ -357,7 +303,7 @@ def _tokenizer(
     else:
         preset = method.load("config").preset(size, **options)
         tokenizer = make_tokenizer(
-            train_set["report"][:],
+            data.reports(),
             vocab_size=preset.text_config.vocab_size,
             max_length=preset.max_text_length,
         )

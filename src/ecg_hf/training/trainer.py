@@ -23,6 +23,7 @@ from ecg_hf.training.arguments import EcgPreTrainingArguments
 from ecg_hf.training.base import Batch, EcgTrainer
 from ecg_hf.training.loss_terms import RunningMeans, reported_values
 from ecg_hf.training.noise import StepRows, draw_noise_rows
+from ecg_hf.training.streams import StreamedEcgDataset, StreamEpochs, stream_loader
 
 __all__ = ["EcgPreTrainer"]
 
@@ -74,6 +75,7 @@ class EcgPreTrainer(EcgTrainer):
                 f"{type(self).__name__} needs EcgPreTrainingArguments", value=type(self.args)
             )
         self.add_callback(_AfterOptimizerStep())
+        self.add_callback(StreamEpochs())
         self._step: _OptimizerStep | None = None
         self._accumulation: ExactAccumulation | None = None
         self._has_contrastive_loss = True  # until a first pass shows otherwise
@@ -158,6 +160,21 @@ class EcgPreTrainer(EcgTrainer):
     def _rows(self, inputs: Batch) -> int:
         name = getattr(self.model, "main_input_name", "input_values")
         return len(inputs[name])
+
+    # Data ----------------------------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """As the library's; a stream is divided among the processes already."""
+        if isinstance(self.train_dataset, StreamedEcgDataset):
+            return stream_loader(self.train_dataset, self.data_collator, self.args)
+        loader: DataLoader[Any] = super().get_train_dataloader()
+        return loader
+
+    def num_examples(self, dataloader: DataLoader[Any]) -> int:
+        """Records in a loader; the items of a stream are batches."""
+        if isinstance(dataloader.dataset, StreamedEcgDataset):
+            return len(dataloader.dataset.stream)
+        return int(super().num_examples(dataloader))
 
     # Evaluation ----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,206 @@
+"""A built dataset as Parquet files that can be streamed: from a disk that is shared, or from the Hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from ecg_hf.data.building import load_built
+from ecg_hf.data.report import REPORT_FILE, BuildReport
+from ecg_hf.data.schema import SPLITS, shard_schema
+from ecg_hf.data.shards import flush, write_atomically
+from ecg_hf.errors import ConfigurationError, DatasetBuildError
+
+__all__ = ["ROWS_PER_FILE", "ParquetExport", "ParquetSplit", "export_parquet", "open_parquet"]
+
+ROWS_PER_FILE = 1000
+
+ROWS_PER_GROUP = 100
+"""A reader has to decompress a whole group: small ones suit shuffling, and 2.4 MB at 100 Hz is large enough."""
+
+_FILE = re.compile(r"(?P<split>[a-z]+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetExport:
+    """What was written.
+
+    Attributes:
+        output: The folder.
+        rows: Recordings by split.
+        files: Files by split.
+        bytes: Their size.
+    """
+
+    output: str
+    rows: dict[str, int]
+    files: dict[str, int]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetSplit:
+    """The files of one split of an exported dataset.
+
+    Attributes:
+        folder: The dataset.
+        source: Name of its source.
+        fingerprint: That of the build it was exported from.
+        files: Paths in order.
+        rows: Recordings in each.
+    """
+
+    folder: Path
+    source: str
+    fingerprint: str
+    files: tuple[Path, ...]
+    rows: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return sum(self.rows)
+
+    def texts(self, column: str) -> list[str]:
+        """A column of strings, without reading the others; ``""`` for nulls."""
+        values: list[str] = []
+        for file in self.files:
+            values += [value or "" for value in pq.read_table(file, columns=[column])[column].to_pylist()]
+        return values
+
+
+def export_parquet(
+    dataset: str | Path, output: str | Path, *, rows_per_file: int = ROWS_PER_FILE, progress: bool = True
+) -> ParquetExport:
+    """Write a built dataset as ``data/<split>-00000-of-00012.parquet``, the layout the Hub and ``datasets`` expect.
+
+    ``datasets.load_dataset(output)`` opens it, with ``streaming=True`` too, and without this package as well: the ECG
+    column has its plain storage type. Rows keep their order within a split. Files are written whole or not at all;
+    the same call continues an export that was killed.
+
+    Streaming is best from files that are many and equal: with a multiple of the number of processes every process
+    reads its own only.
+
+    Args:
+        dataset: Folder made by :func:`ecg_hf.data.build_dataset`.
+        output: Folder to write.
+        rows_per_file: Recordings per file.
+        progress: Show a progress bar on standard error.
+
+    Raises:
+        ConfigurationError: if ``rows_per_file`` is not positive.
+        DatasetBuildError: if the dataset can't be opened, or the output holds something else.
+    """
+    if rows_per_file < 1:
+        raise ConfigurationError(f"rows_per_file must be positive, got {rows_per_file}", value=rows_per_file)
+    rows, report = load_built(dataset), BuildReport.load(dataset)
+    folder = Path(output)
+    plan = _plan(rows, rows_per_file)
+    _claim(folder, Path(dataset), report, {name for name, _ in plan})
+    for name, indices in tqdm(plan, unit="file", desc=f"exporting {report.source}", disable=not progress):
+        if not (folder / "data" / name).is_file():
+            _write(rows.select(indices), folder / "data" / name)
+    written = [folder / "data" / name for name, _ in plan]
+    splits = [split for split in SPLITS if any(file.name.startswith(f"{split}-") for file in written)]
+    return ParquetExport(
+        str(folder),
+        {split: len(open_parquet(folder, split)) for split in splits},
+        {split: len(open_parquet(folder, split).files) for split in splits},
+        sum(file.stat().st_size for file in written),
+    )
+
+
+def _plan(rows: Dataset, rows_per_file: int) -> list[tuple[str, Sequence[int]]]:
+    """Files to write, and the rows of each."""
+    chosen = np.asarray(rows["split"][:])
+    plan: list[tuple[str, Sequence[int]]] = []
+    for split in SPLITS:
+        indices = np.flatnonzero(chosen == split)
+        starts = range(0, len(indices), rows_per_file)
+        plan += [
+            (
+                f"{split}-{number:05d}-of-{len(starts):05d}.parquet",
+                indices[start : start + rows_per_file].tolist(),
+            )
+            for number, start in enumerate(starts)
+        ]
+    return plan
+
+
+def _claim(folder: Path, dataset: Path, report: BuildReport, names: set[str]) -> None:
+    """Begin an export, or find the one begun here; the report says of which build it is."""
+    if folder.exists() and not folder.is_dir():
+        raise DatasetBuildError("the output is a file, not a folder", path=folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        there = {file.name for file in (folder / "data").glob("*.parquet")}
+        if not (folder / REPORT_FILE).is_file() or not (folder / "data").is_dir():
+            raise DatasetBuildError(
+                "the output folder holds something else; choose a new or empty folder", path=folder
+            )
+        if BuildReport.load(folder).fingerprint != report.fingerprint or not there <= names:
+            raise DatasetBuildError(
+                "the folder holds an export of another dataset, or one with other files; choose another folder",
+                path=folder,
+            )
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    for stale in (folder / "data").glob("*.tmp"):
+        stale.unlink()
+    write_atomically(folder / REPORT_FILE, (dataset / REPORT_FILE).read_text(encoding="utf-8"))
+
+
+def _write(rows: Dataset, path: Path) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with pq.ParquetWriter(temporary, shard_schema(), compression="zstd") as writer:
+        for start in range(0, len(rows), ROWS_PER_GROUP):
+            group = rows.select(range(start, min(start + ROWS_PER_GROUP, len(rows))))
+            table = pa.table(group.with_format("arrow")[:])
+            writer.write_table(table.cast(shard_schema()))
+    flush(temporary)
+    os.replace(temporary, path)
+    flush(path.parent)
+
+
+def open_parquet(folder: str | Path, split: str) -> ParquetSplit:
+    """Find the files of a split of an exported dataset.
+
+    Args:
+        folder: Folder made by :func:`export_parquet`.
+        split: ``train``, ``validation`` or ``test``.
+
+    Raises:
+        DatasetBuildError: if the folder is no export, a file is missing, cut short or has other columns. A split
+            without files is no error: it has no rows.
+    """
+    folder = Path(folder)
+    if not (folder / "data").is_dir():
+        raise DatasetBuildError(
+            "no Parquet dataset: streaming needs what 'ecg-hf data export' writes (a folder with data/*.parquet)",
+            path=folder,
+        )
+    report = BuildReport.load(folder)
+    matches = [match for file in (folder / "data").iterdir() if (match := _FILE.fullmatch(file.name))]
+    found = sorted(match[0] for match in matches if match["split"] == split)
+    counts = {int(match["count"]) for match in matches if match["split"] == split}
+    if found and counts != {len(found)}:
+        raise DatasetBuildError(f"files of split {split} are missing: run the same export again", path=folder)
+    files = tuple(folder / "data" / name for name in found)
+    return ParquetSplit(folder, report.source, report.fingerprint, files, tuple(map(_rows, files)))
+
+
+def _rows(file: Path) -> int:
+    """Recordings in a file, whose columns are those of a built dataset."""
+    try:
+        with pq.ParquetFile(file) as opened:
+            schema, rows = opened.schema_arrow, int(opened.metadata.num_rows)
+    except (OSError, pa.ArrowException):
+        raise DatasetBuildError("the Parquet file can't be read", path=file) from None
+    if set(shard_schema().names) - set(schema.names):
+        raise DatasetBuildError("other columns than a built dataset has", path=file)
+    return rows

@@ -1,0 +1,173 @@
+"""Training rows streamed from Parquet: split over processes, shuffled in a buffer, mixed by weights, repeatable."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+from datasets import Dataset, DatasetInfo, IterableDataset
+from datasets.distributed import split_dataset_by_node
+
+from ecg_hf.data.parquet import ParquetSplit, open_parquet
+from ecg_hf.data.schema import canonical_features, shard_schema
+from ecg_hf.errors import ConfigurationError
+
+__all__ = ["SHUFFLE_BUFFER", "RowStream"]
+
+logger = logging.getLogger(__name__)
+
+SHUFFLE_BUFFER = 2000
+
+
+@dataclass(frozen=True)
+class RowStream:
+    """An endless stream of training rows for each process, the same whenever it is asked for again.
+
+    What process ``rank`` of ``world_size`` reads in an epoch is a function of the files and of the fields below, so a
+    run that was killed goes on by reading again and passing over what it has seen. (The library's own state of a
+    stream leaves the contents of the shuffle buffer out.)
+
+    An epoch is as many rows as all sources have together. Each source is shuffled (files, then rows in a buffer),
+    divided among the processes by ``datasets.distributed.split_dataset_by_node`` and repeated without end: a process
+    whose files hold fewer rows than another's begins again instead of waiting. So an epoch may leave a few rows out
+    and have others twice, and with weights that differ from the sources' sizes it does.
+
+    Attributes:
+        sources: What to read.
+        weights: Share of each source in the rows, adding up to one; by default their shares of all rows.
+        seed: Of shuffling and mixing.
+        buffer_size: Rows of each source a process keeps to draw from.
+        rank: This process.
+        world_size: How many there are.
+        needs_report: Leave out rows without a report.
+    """
+
+    sources: tuple[ParquetSplit, ...]
+    weights: tuple[float, ...] = ()
+    seed: int = 42
+    buffer_size: int = SHUFFLE_BUFFER
+    rank: int = 0
+    world_size: int = 1
+    needs_report: bool = False
+    _counts: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _opened: tuple[IterableDataset, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ConfigurationError("no dataset was given")
+        if self.buffer_size < 1:
+            raise ConfigurationError("the shuffle buffer must hold a row at least", value=self.buffer_size)
+        counts = tuple(map(self._usable, self.sources))
+        for source, count in zip(self.sources, counts, strict=True):
+            if not count:
+                raise ConfigurationError("no training records to use", path=source.folder)
+        object.__setattr__(self, "_counts", counts)
+        opened = tuple(_open(source) for source in self.sources)
+        object.__setattr__(self, "_opened", opened)
+        object.__setattr__(self, "weights", _shares(self.weights or counts, len(counts)))
+        for source in self.sources:
+            if len(source.files) % self.world_size and self.rank == 0:
+                logger.warning(
+                    "%s: %d files are no multiple of %d processes, so every process reads all of them",
+                    *(source.folder, len(source.files), self.world_size),
+                )
+
+    @classmethod
+    def open(cls, paths: Sequence[str | Path], split: str = "train", **options: Any) -> RowStream:
+        """The stream of a split of exported datasets.
+
+        Args:
+            paths: Folders made by :func:`ecg_hf.data.export_parquet`.
+            split: ``train``, ``validation`` or ``test``.
+            options: Further attributes.
+
+        Raises:
+            DatasetBuildError: if a folder is no whole export.
+            ConfigurationError: if a source has no such rows, or weights or buffer are impossible.
+        """
+        return cls(tuple(open_parquet(path, split) for path in paths), **options)
+
+    def __len__(self) -> int:
+        """Rows of an epoch, over all processes."""
+        return sum(self._counts)
+
+    @property
+    def without_report(self) -> int:
+        """Rows left out because they have no report."""
+        return sum(map(len, self.sources)) - len(self)
+
+    def _usable(self, source: ParquetSplit) -> int:
+        if not self.needs_report:
+            return len(source)
+        return sum(bool(report.strip()) for report in source.texts("report"))
+
+    def reports(self) -> Iterator[str]:
+        """Reports of all rows of all sources, in the order of the files."""
+        for source in self.sources:
+            yield from source.texts("report")
+
+    def batches(self, epoch: int, batch_size: int) -> Iterator[Dataset]:
+        """This process' rows of an epoch, without end, as datasets of ``batch_size`` canonical rows.
+
+        Args:
+            epoch: From 0; each has an order of its own.
+            batch_size: Rows.
+        """
+        parts = [self._shuffled(number, epoch) for number in range(len(self.sources))]
+        stream = parts[0]
+        if len(parts) > 1:
+            stream = datasets.interleave_datasets(
+                parts,
+                probabilities=list(self.weights),
+                # Every process draws its own sequence of sources.
+                seed=_seed(self.seed, "mixing", epoch, self.rank),
+                stopping_strategy="all_exhausted",
+            )
+        for table in stream.with_format("arrow").iter(batch_size=batch_size):
+            yield _canonical(table)
+
+    def _shuffled(self, number: int, epoch: int) -> IterableDataset:
+        rows = self._opened[number]
+        if self.needs_report:
+            rows = rows.filter(lambda report: bool((report or "").strip()), input_columns=["report"])
+        # One seed for all processes: they have to agree on the order of the files to divide them.
+        rows = rows.shuffle(seed=_seed(self.seed, "rows", number, epoch), buffer_size=self.buffer_size)
+        rows = split_dataset_by_node(rows, rank=self.rank, world_size=self.world_size)
+        endless: IterableDataset = rows.repeat(None)
+        return endless
+
+
+def _open(source: ParquetSplit) -> IterableDataset:
+    files = [str(file) for file in source.files]
+    rows: IterableDataset = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
+    return rows
+
+
+def _shares(weights: Sequence[float], sources: int) -> tuple[float, ...]:
+    if len(weights) != sources:
+        raise ConfigurationError(
+            f"{len(weights)} sampling weights for {sources} datasets: give one for each", value=list(weights)
+        )
+    if not all(weight > 0 for weight in weights) or not sum(weights) < float("inf"):
+        raise ConfigurationError(
+            f"sampling weights must be positive, got {list(weights)}", value=list(weights)
+        )
+    return tuple(weight / sum(weights) for weight in weights)
+
+
+def _seed(*position: int | str) -> int:
+    """A seed that neighbouring positions do not share."""
+    digest = hashlib.blake2b(repr(position).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _canonical(table: pa.Table) -> Dataset:
+    """Rows as they are in a built dataset."""
+    plain = table.select(shard_schema().names).cast(shard_schema())
+    return Dataset(datasets.table.InMemoryTable(plain), info=DatasetInfo(features=canonical_features()))

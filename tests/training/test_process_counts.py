@@ -1,0 +1,45 @@
+"""Every method of the registry: the same global batches on 1, 2 and 4 processes give the same training.
+
+What is run and compared is ``benchmarks/bench_processes.py``.
+"""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecg_hf.models.registry import METHODS
+
+BENCH = runpy.run_path(str(Path(__file__).resolve().parents[2] / "benchmarks" / "bench_processes.py"))
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def one(built_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every method in one process."""
+    folder = tmp_path_factory.mktemp("processes")
+    BENCH["launch"](1, built_path, folder / "1", list(METHODS), STEPS)
+    return folder / "1"
+
+
+def check(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        method = row["method"]
+        assert row["loss"] < 1e-5, method
+        assert row["grad_norm"] < 1e-5, method
+        assert row["weights"] < 2e-5, method
+        assert row["ranks"] == row["teacher"] == 0.0, method
+        model = METHODS[method].load("pretraining")
+        if "after_optimizer_step" in vars(model):
+            assert row["frozen"] > 0, method
+            assert row["teacher_moved"] > 0.0, method
+
+
+@pytest.mark.parametrize("processes", [pytest.param(2), pytest.param(4, marks=pytest.mark.slow)])
+def test_every_method_trains_the_same(processes: int, one: Path, built_path: Path) -> None:
+    many = one.with_name(str(processes))
+    BENCH["launch"](processes, built_path, many, list(METHODS), STEPS)
+    check([{"method": method, **BENCH["compare"](method, one, many)} for method in METHODS])

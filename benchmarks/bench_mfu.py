@@ -99,7 +99,8 @@ def measure(
     seconds = step_seconds(step, warmup, steps)
     run = replace(run, batch_size=step.rows, precision=precision)
     operations = operations_per_record(run, inputs)
-    memory, static = trace_memory(run, inputs, checkpointing=run.checkpointing), static_memory(step.model)
+    static = static_memory(step.model)
+    memory = trace_memory(run, inputs, checkpointing=run.checkpointing, seed=operations.heaviest_seed)
     rate = step.rows / seconds
     result: dict[str, object] = {
         "model": run.method.name,

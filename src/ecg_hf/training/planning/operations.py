@@ -28,6 +28,7 @@ class Operations:
         executed: What is really run: recomputed activations and the first pass of exact accumulation included.
         lowest: Smallest total of ``model`` over the draws.
         highest: Largest.
+        heaviest_seed: Of the draw with ``highest``, whose memory is the largest too.
         first_pass: Whether exact accumulation adds a forward pass.
     """
 
@@ -36,6 +37,7 @@ class Operations:
     executed: OperationCounts
     lowest: float
     highest: float
+    heaviest_seed: int
     first_pass: bool
 
 
@@ -64,8 +66,9 @@ def operations_per_record(run: PlannedRun, inputs: SampleInputs) -> Operations:
     first_pass = run.accumulation > 1 and run.exact_accumulation and pooled
     if first_pass:
         executed = executed + forward
-    totals = [trace.both.total / run.batch_size for trace in traces.values()]
-    return Operations(model, forward, executed, min(totals), max(totals), first_pass)
+    totals = {seed: trace.both.total / run.batch_size for seed, trace in traces.items()}
+    heaviest = max(totals, key=lambda seed: totals[seed])
+    return Operations(model, forward, executed, min(totals.values()), totals[heaviest], heaviest, first_pass)
 
 
 def _distinct_draws(run: PlannedRun, inputs: SampleInputs) -> Counter[int]:

@@ -212,7 +212,7 @@ def make_plan(
         parameters=count_parameters(model),
         operations=operations,
         static=static_memory(model, run.gpus),
-        step=trace_memory(run, inputs, checkpointing=run.checkpointing),
+        step=trace_memory(run, inputs, checkpointing=run.checkpointing, seed=operations.heaviest_seed),
         measured=measured,
         schedule=steps,
         rate=_rate(run, assumptions, operations, measured, device),

@@ -2,12 +2,13 @@
 
 # No postponed annotations here or in any configuration: ``@strict`` does not see through them.
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.models.trust import check_config_values
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
 
 __all__ = ["EcgConfig"]
@@ -38,6 +39,17 @@ class EcgConfig(PreTrainedConfig):
         """Fill in the standard leads and normalise their names."""
         super().__post_init__(**kwargs)
         self.lead_names = list(normalize_lead_names(self.lead_names or STANDARD_LEADS))
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Self:
+        """As the library does, after a look at values no model has: a ``config.json`` may come from a stranger.
+
+        Raises:
+            ModelFolderError: see :func:`ecg_hf.models.trust.check_config_values`.
+        """
+        check_config_values(config_dict, cls, config_dict.get("_name_or_path"))
+        config: Self = super().from_dict(config_dict, **kwargs)
+        return config
 
     @property
     def num_leads(self) -> int:

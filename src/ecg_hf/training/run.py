@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from ecg_hf.data import MixedDataset, load_mixed
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.processing import EcgProcessor
+from ecg_hf.sole_writer import sole_writer
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 from ecg_hf.training.batches import BatchedEcgDataset
 from ecg_hf.training.checkpoints import newest_complete_checkpoint
@@ -184,76 +186,77 @@ def pretrain(
     )
 
     folder = Path(output_dir)
-    if arguments.process_index == 0:
-        settings = {
-            "model": method.name,
-            "config": _settings_of_config(config),
-            "feature_extractor": extractor.to_dict(),
-            "text_model": text_model,
-            "dataset": {"fingerprint": _fingerprint(mixed), **records},
-            "training": _settings_of_training(arguments),
+    with nullcontext() if arguments.process_index else sole_writer(folder):
+        if arguments.process_index == 0:
+            settings = {
+                "model": method.name,
+                "config": _settings_of_config(config),
+                "feature_extractor": extractor.to_dict(),
+                "text_model": text_model,
+                "dataset": {"fingerprint": _fingerprint(mixed), **records},
+                "training": _settings_of_training(arguments),
+            }
+            claim_run_folder(folder, settings, resume=resume, overwrite=overwrite)
+        checkpoint = newest_complete_checkpoint(folder) if resume else None
+
+        set_seed(arguments.seed)
+        model_class = method.load("pretraining")
+        model = model_class(config) if text_model is None else model_class.from_text_model(text_model, config)
+        reading: dict[str, Any] = {
+            "tokenizer": tokenizer,
+            "max_text_length": getattr(config, "max_text_length", 256),
         }
-        claim_run_folder(folder, settings, resume=resume, overwrite=overwrite)
-    checkpoint = newest_complete_checkpoint(folder) if resume else None
+        bytes_needed = (
+            4 * (len(train_rows) + len(validation_rows)) * len(extractor.lead_names) * config.num_samples
+        )
+        if bytes_needed < 2e9 if cache_inputs is None else cache_inputs:
+            reading["cache_with"] = extractor
+        collator = EcgCollator(extractor)
+        if tokenizer is not None:
+            collator = EcgTextCollator(extractor, tokenizer, reading["max_text_length"])
+        trainer: EcgPreTrainer = method.load("trainer")(
+            model=model,
+            args=arguments,
+            data_collator=collator,
+            train_dataset=BatchedEcgDataset(train_set, **reading),
+            eval_dataset=BatchedEcgDataset(dataset.select(validation_rows), **reading)
+            if len(validation_rows)
+            else None,
+            processing_class=extractor if tokenizer is None else EcgProcessor(extractor, tokenizer),
+            callbacks=list(callbacks),
+        )
 
-    set_seed(arguments.seed)
-    model_class = method.load("pretraining")
-    model = model_class(config) if text_model is None else model_class.from_text_model(text_model, config)
-    reading: dict[str, Any] = {
-        "tokenizer": tokenizer,
-        "max_text_length": getattr(config, "max_text_length", 256),
-    }
-    bytes_needed = (
-        4 * (len(train_rows) + len(validation_rows)) * len(extractor.lead_names) * config.num_samples
-    )
-    if bytes_needed < 2e9 if cache_inputs is None else cache_inputs:
-        reading["cache_with"] = extractor
-    collator = EcgCollator(extractor)
-    if tokenizer is not None:
-        collator = EcgTextCollator(extractor, tokenizer, reading["max_text_length"])
-    trainer: EcgPreTrainer = method.load("trainer")(
-        model=model,
-        args=arguments,
-        data_collator=collator,
-        train_dataset=BatchedEcgDataset(train_set, **reading),
-        eval_dataset=BatchedEcgDataset(dataset.select(validation_rows), **reading)
-        if len(validation_rows)
-        else None,
-        processing_class=extractor if tokenizer is None else EcgProcessor(extractor, tokenizer),
-        callbacks=list(callbacks),
-    )
+        started = time.perf_counter()
+        trainer.train(resume_from_checkpoint=checkpoint is not None)
+        seconds = time.perf_counter() - started
+        train_log = [row for row in trainer.state.log_history if "loss" in row]
+        evaluation = _evaluation(trainer) if len(validation_rows) else {}
+        trainer.save_model()
 
-    started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=checkpoint is not None)
-    seconds = time.perf_counter() - started
-    train_log = [row for row in trainer.state.log_history if "loss" in row]
-    evaluation = _evaluation(trainer) if len(validation_rows) else {}
-    trainer.save_model()
-
-    resumed_from = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
-    seen = (trainer.state.global_step - resumed_from) * _records_per_step(arguments)
-    result = PretrainResult(
-        output_dir=str(output_dir),
-        model=method.name,
-        parameters=model.num_parameters(),
-        records=records,
-        resumed_from=resumed_from,
-        steps=trainer.state.global_step,
-        seconds=round(seconds, 3),
-        records_per_second=round(seen / seconds, 2),
-        peak_memory_bytes=_peak_memory(arguments.device),
-        train=dict(train_log[-1]) if train_log else {},
-        evaluation=evaluation,
-        device=_device_name(arguments.device),
-        processes=arguments.world_size,
-        versions=_versions(),
-        main_process=trainer.is_world_process_zero(),
-        datasets=_account(mixed, {"train": train_rows, "validation": validation_rows}),
-    )
-    if trainer.is_world_process_zero():
-        write_json(folder / REPORT_FILE, asdict(result))
-    trainer.accelerator.wait_for_everyone()
-    return result
+        resumed_from = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
+        seen = (trainer.state.global_step - resumed_from) * _records_per_step(arguments)
+        result = PretrainResult(
+            output_dir=str(output_dir),
+            model=method.name,
+            parameters=model.num_parameters(),
+            records=records,
+            resumed_from=resumed_from,
+            steps=trainer.state.global_step,
+            seconds=round(seconds, 3),
+            records_per_second=round(seen / seconds, 2),
+            peak_memory_bytes=_peak_memory(arguments.device),
+            train=dict(train_log[-1]) if train_log else {},
+            evaluation=evaluation,
+            device=_device_name(arguments.device),
+            processes=arguments.world_size,
+            versions=_versions(),
+            main_process=trainer.is_world_process_zero(),
+            datasets=_account(mixed, {"train": train_rows, "validation": validation_rows}),
+        )
+        if trainer.is_world_process_zero():
+            write_json(folder / REPORT_FILE, asdict(result))
+        trainer.accelerator.wait_for_everyone()
+        return result
 
 
 def split_rows(

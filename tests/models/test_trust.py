@@ -39,7 +39,7 @@ def folder(good: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_without_running_anything(folder: Path, name: str):
+def test_row_71_refused_without_running_anything(folder: Path, name: str):
     REFUSED[name](folder)
     with pytest.raises(Exception) as caught:
         AutoModel.from_pretrained(folder, trust_remote_code=False)
@@ -48,7 +48,7 @@ def test_refused_without_running_anything(folder: Path, name: str):
 
 
 @pytest.mark.parametrize("name", IGNORED)
-def test_additions_are_ignored(folder: Path, good: Path, name: str):
+def test_row_72_additions_are_ignored(folder: Path, good: Path, name: str):
     IGNORED[name](folder)
     model = AutoModel.from_pretrained(folder, trust_remote_code=False)
     AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)

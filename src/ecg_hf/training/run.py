@@ -368,6 +368,7 @@ def _tokenizer(
             train_set["report"][:],
             vocab_size=preset.text_config.vocab_size,
             max_length=preset.max_text_length,
+            patients=train_set["patient_id"][:],
         )
         text_config = preset.text_config.to_diff_dict()
         text_config.update(

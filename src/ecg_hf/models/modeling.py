@@ -251,7 +251,8 @@ class EcgForClassification(EcgPreTrainedModel):
             pooled = self.classifier_pool(outputs.last_hidden_state, mask)
         else:
             pooled = outputs.pooler_output
-        logits = self.classifier(self.classifier_dropout(pooled))
+        # Some methods pool in float32 whatever the weights are.
+        logits = self.classifier(self.classifier_dropout(pooled.to(self.classifier.weight.dtype)))
         loss = None
         if labels is not None:
             loss = classification_loss(logits, labels, self.config.problem_type or self._problem_type(labels))

@@ -10,6 +10,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "ecg_hf"
 FLOORS = {
     "errors": 0,
+    "sole_writer": 0,
     "signal": 1,
     "nn": 1,
     "processing": 2,
@@ -24,7 +25,7 @@ FLOORS = {
     "registration": 7,
 }
 # Neighbours on one floor that may see each other; everything else on a floor is apart.
-NEIGHBOURS = {("cli", "quickstart"), ("evaluation", "training")}
+NEIGHBOURS = {("cli", "quickstart"), ("evaluation", "training"), ("sole_writer", "errors")}
 FORBIDDEN = {"signal": {"torch", "transformers", "datasets"}, "nn": {"transformers", "datasets"}}
 
 

@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg_hf.signal import STANDARD_LEADS
+from ecg_hf.signal import STANDARD_LEADS, EcgRecord
+
+
+def codes(record: EcgRecord) -> set[str]:
+    """Codes of a record's notes."""
+    return {note.code for note in record.notes}
 
 
 def ecg_like(leads: int = 12, samples: int = 5000, rate: float = 500.0, seed: int = 0) -> np.ndarray:

@@ -15,6 +15,7 @@ import typer
 from ecg_hf.cli.data import parse_options
 from ecg_hf.cli.output import print_json
 from ecg_hf.errors import ConfigurationError, EcgError
+from ecg_hf.sole_writer import sole_writer
 
 if TYPE_CHECKING:
     from ecg_hf.evaluation.definitions import Benchmark
@@ -152,7 +153,7 @@ def evaluate_command(
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    with _nothing_left_behind(output), contextlib.redirect_stdout(sys.stderr):
+    with _nothing_left_behind(output), sole_writer(output), contextlib.redirect_stdout(sys.stderr):
         recordings = _recordings(
             benchmarks,
             data_dir or [],

@@ -33,16 +33,21 @@ def resolve_device(device: str | None) -> str:
 @contextmanager
 def _one_line_errors(name_or_path: str) -> Iterator[None]:
     """Turn what the library raises for a broken or absent model into one line."""
-    from safetensors import SafetensorError
-
-    if Path(name_or_path).exists() and not (Path(name_or_path) / "config.json").is_file():
+    folder = Path(name_or_path)
+    if folder.exists() and not (folder / "config.json").is_file():
         raise ModelFolderError("no config.json here, so this is no model folder", path=name_or_path)
+    if (folder / "adapter_config.json").is_file():
+        # With peft installed the library would load the base model that file names, wherever it is.
+        raise ModelFolderError("this is an adapter; merge it into its model first", path=name_or_path)
     try:
         yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        if isinstance(error, EcgError):
-            raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except EcgError as error:
+        error.path = error.path or name_or_path
+        raise
+    # For damaged files the library lets TypeError, AttributeError, UnpicklingError, RecursionError and more escape.
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        reason = lines[0].rstrip(":") or type(error).__name__
         raise ModelFolderError(f"can't load a model: {reason}", path=name_or_path) from error
 
 
@@ -55,16 +60,32 @@ def load_model(name_or_path: str, *, device: str | None = None) -> tuple[Any, An
     quiet_libraries()
     from transformers import AutoFeatureExtractor, AutoModel
 
+    from ecg_hf.processing import EcgFeatureExtractor
+
     target = resolve_device(device)
     with _one_line_errors(name_or_path):
-        model, info = AutoModel.from_pretrained(name_or_path, output_loading_info=True, use_safetensors=True)
-        extractor = AutoFeatureExtractor.from_pretrained(name_or_path)
-    if info["missing_keys"] or info["mismatched_keys"]:
-        missing = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
-        raise ModelFolderError(
-            f"{len(missing)} weights are missing or of the wrong shape, first {missing[0]}", path=name_or_path
-        )
+        _load_config(name_or_path)
+        model = AutoModel.from_pretrained(name_or_path, trust_remote_code=False)
+        extractor = AutoFeatureExtractor.from_pretrained(name_or_path, trust_remote_code=False)
+        if not isinstance(extractor, EcgFeatureExtractor):
+            raise ModelFolderError(f"{type(extractor).__name__} is no feature extractor for ECGs")
     return model.to(target).eval(), extractor
+
+
+def _load_config(name_or_path: str) -> Any:
+    """The configuration, which decides what else is opened: another library's model may be a pickle.
+
+    Raises:
+        ModelFolderError: if it is not one of this package.
+    """
+    from transformers import AutoConfig
+
+    from ecg_hf.models.configuration import EcgConfig
+
+    config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
+    if not isinstance(config, EcgConfig):
+        raise ModelFolderError(f"{config.model_type!r} is no method of this package", value=config.model_type)
+    return config
 
 
 def load_pipeline(task: str, name_or_path: str, *, device: str | None = None) -> Any:
@@ -74,14 +95,13 @@ def load_pipeline(task: str, name_or_path: str, *, device: str | None = None) ->
         ModelFolderError: if there is no such model, its files can't be loaded, or it has no head for the task.
     """
     quiet_libraries()
-    from transformers import AutoConfig, pipeline
+    from transformers import pipeline
 
     target = resolve_device(device)
     with _one_line_errors(name_or_path):
-        if task == "ecg-classification":
-            architectures = AutoConfig.from_pretrained(name_or_path).architectures or []
-            if not any("Classification" in name for name in architectures):
-                raise ModelFolderError(
-                    "this model has no classifier: give --labels for zero-shot", path=name_or_path
-                )
-        return pipeline(task, model=name_or_path, device=target)
+        architectures = _load_config(name_or_path).architectures or []
+        if task == "ecg-classification" and not any("Classification" in name for name in architectures):
+            raise ModelFolderError(
+                "this model has no classifier: give --labels for zero-shot", path=name_or_path
+            )
+        return pipeline(task, model=name_or_path, device=target, trust_remote_code=False)

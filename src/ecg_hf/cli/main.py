@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from ecg_hf.cli import compare, convert, data, embed, evaluate, listing, plan, predict, pretrain, quickstart
+from ecg_hf.cli.disk_errors import disk_trouble
 from ecg_hf.errors import EcgError
 
 __all__ = ["app", "main"]
@@ -74,14 +75,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EcgError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except OSError as error:
-        # Disk full, read-only output, no permission: the caller's to change, but no EcgError.
-        place = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"error: {place}{error.strerror or error}", err=True)
-        sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(1)
+    except Exception as error:
+        # Disk full, read-only output, no permission: the caller's to change, but no EcgError.
+        trouble = disk_trouble(error) or (str(error) if isinstance(error, OSError) else None)
+        if trouble is None:
+            raise
+        typer.echo(f"error: {' '.join(trouble.split())}", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -79,12 +79,24 @@ def build_shard(job: ShardJob) -> ShardResult:
     """Read the records of a shard and write its Arrow file and its account, each whole or not at all."""
     if _source is None:
         raise RuntimeError("set_source was not called in this process")
-    tally = Tally()
     temporary = job.folder / WORK_FOLDER / f"{job.filename}.{os.getpid()}.tmp"
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, shard_schema()) as writer:
+    try:
+        tally = _write_rows(job, _source, temporary)
+        result = ShardResult(job.number, temporary.stat().st_size, tally)
+        place_shard(job, temporary, result)
+    finally:
+        # On a full disk the beginnings of this shard are in the way of what is finished.
+        temporary.unlink(missing_ok=True)
+    return result
+
+
+def _write_rows(job: ShardJob, source: Source, path: Path) -> Tally:
+    """Write the rows of a shard to ``path`` as an Arrow stream."""
+    tally = Tally()
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, shard_schema()) as writer:
         pending: list[SourceRow] = []
         pending_bytes = 0
-        for item in _source.read_many(job.entries):
+        for item in source.read_many(job.entries):
             if isinstance(item, Dropped):
                 tally.drop(item.record_id, item.reason)
                 continue
@@ -92,14 +104,11 @@ def build_shard(job: ShardJob) -> ShardResult:
             pending.append(item)
             pending_bytes += item.ecg.samples.nbytes
             if pending_bytes >= BATCH_BYTES:
-                writer.write_batch(rows_to_batch(pending, _source.info.name))
+                writer.write_batch(rows_to_batch(pending, source.info.name))
                 pending, pending_bytes = [], 0
         if pending:
-            writer.write_batch(rows_to_batch(pending, _source.info.name))
-    size = temporary.stat().st_size
-    result = ShardResult(job.number, size, tally)
-    place_shard(job, temporary, result)
-    return result
+            writer.write_batch(rows_to_batch(pending, source.info.name))
+    return tally
 
 
 def place_shard(job: ShardJob, temporary: Path, result: ShardResult) -> None:
@@ -136,9 +145,12 @@ def _account_path(job: ShardJob) -> Path:
 def write_atomically(path: Path, text: str) -> None:
     """Write a small file so that it is there whole or not at all, even after a power cut."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    flush(temporary)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        flush(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     flush(path.parent)
 
 

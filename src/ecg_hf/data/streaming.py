@@ -107,10 +107,11 @@ class RowStream:
             return len(source)
         return sum(bool(report.strip()) for report in source.texts("report"))
 
-    def reports(self) -> Iterator[str]:
-        """Reports of all rows of all sources, in the order of the files."""
+    def reports(self) -> Iterator[tuple[str, str | None]]:
+        """Reports of all rows of all sources, in the order of the files, each with its patient if known."""
         for source in self.sources:
-            yield from source.texts("report")
+            patients = (patient or None for patient in source.texts("patient_id"))
+            yield from zip(source.texts("report"), patients, strict=True)
 
     def batches(self, epoch: int, batch_size: int) -> Iterator[Dataset]:
         """This process' rows of an epoch, without end, as datasets of ``batch_size`` canonical rows.

@@ -10,7 +10,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +26,7 @@ from ecg_hf.evaluation.fingerprints import (
     fingerprint_model,
     fingerprint_preprocessing,
 )
+from ecg_hf.sole_writer import sole_writer
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +88,7 @@ def embed_dataset(
 
     Raises:
         ConfigurationError: if there is nothing to embed, the output lacks ``features``, or ``output`` exists
-            and belongs to something else.
+            and belongs to something else, or another process is writing it.
         NonFiniteSignal: if a record's embedding is not finite.
     """
     n = len(dataset)
@@ -109,7 +110,31 @@ def embed_dataset(
             if not overwrite and output is not None:
                 raise ConfigurationError(OTHER_CONTENT, path=path)
 
-    parts = _Parts(path, metadata.get("key", ""), n)
+    read = _reader(model, features)
+    with nullcontext() if path is None else sole_writer(path):
+        parts = _Parts(path, metadata.get("key", ""), n)
+        result = _embed_rest(
+            model, feature_extractor, dataset, read, parts, n, column, batch_size, device, progress
+        )
+        if path is not None:
+            write_embeddings(path, result, metadata)
+            parts.remove()
+    return result
+
+
+def _embed_rest(
+    model: nn.Module,
+    feature_extractor: Any,
+    dataset: Dataset | Sequence[Any],
+    read: Callable[[dict[str, torch.Tensor]], Embeddings],
+    parts: _Parts,
+    n: int,
+    column: str,
+    batch_size: int,
+    device: str | torch.device | None,
+    progress: bool,
+) -> Embeddings:
+    """Rows that earlier calls left, and all others."""
     rows = parts.resume()
     done = sum(len(part) for part in rows)
     pending: list[Embeddings] = []
@@ -117,7 +142,6 @@ def embed_dataset(
         evaluating(model, device) as target,
         tqdm(total=n, initial=done, desc="embedding", unit="record", disable=not progress) as bar,
     ):
-        read = _reader(model, features)
         for embeddings in encode_batches(
             read, feature_extractor, dataset, column=column, batch_size=batch_size, device=target, start=done
         ):
@@ -129,11 +153,7 @@ def embed_dataset(
                 rows.append(np.concatenate(pending))
                 pending = []
                 parts.write(rows[-1], done)
-    result = np.concatenate(rows)
-    if path is not None:
-        write_embeddings(path, result, metadata)
-        parts.remove()
-    return result
+    return np.concatenate(rows)
 
 
 def write_embeddings(

@@ -31,8 +31,9 @@ def load_tokenizer(source: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError) as error:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    # The tokenizers library raises plain Exceptions for damaged files.
+    except Exception as error:
         raise ConfigurationError("the model has no tokenizer, which text needs", path=source) from error
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,6 +30,7 @@ from ecg_hf.evaluation.embedding import (
 )
 from ecg_hf.evaluation.metrics import BoolArray
 from ecg_hf.evaluation.token_store import TYPES, TokenFeatures, TokenStore, read_tokens, stored_key
+from ecg_hf.sole_writer import sole_writer
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +120,7 @@ def embed_tokens(
                 raise ConfigurationError(OTHER_CONTENT, path=path)
 
     layout = _Layout(model, pool_tokens, run_length, windows)
-    with evaluating(model, device) as target:
+    with nullcontext() if path is None else sole_writer(path), evaluating(model, device) as target:
         read = _reader(model, layout)
         store = TokenStore.resume(path, metadata, n)
         with tqdm(
@@ -134,7 +136,7 @@ def embed_tokens(
                 _check_finite(batch.values, np.dtype(dtype), store.done)
                 store.append(batch.values, batch.mask)
                 bar.update(len(batch))
-    return store.finish()
+        return store.finish()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from ecg_hf.hub.official_checkpoint import OfficialCheckpoint, read_official_che
 from ecg_hf.models.official_state import Converted, OfficialState
 from ecg_hf.models.quiet import without_progress_bars
 from ecg_hf.models.registry import MethodSpec, get_method
+from ecg_hf.sole_writer import sole_writer
 
 __all__ = ["ConversionReport", "convert_checkpoint", "converter_options"]
 
@@ -106,16 +107,15 @@ def convert_checkpoint(
 
     model = spec.load(converted.role)(converted.config)
     model.load_state_dict(converted.state_dict)
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        _write_folder(spec, model, converted, checkpoint, Path(source).name, partial)
-        _check_reloads(spec, converted, partial)
-        if overwrite:
-            shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
-    finally:
+    with sole_writer(target):
+        partial = target.with_name(target.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
+        try:
+            _write_folder(spec, model, converted, checkpoint, Path(source).name, partial)
+            _check_reloads(spec, converted, partial)
+            _take_the_place_of(target, partial, overwrite)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return ConversionReport(
         model=method,
         model_class=type(model).__name__,
@@ -127,6 +127,18 @@ def convert_checkpoint(
         notes=converted.notes,
         sha256=checkpoint.sha256,
     )
+
+
+def _take_the_place_of(target: Path, partial: Path, overwrite: bool) -> None:
+    """Rename the finished folder; the one it replaces is gone only when the new one is there."""
+    replaced = target.with_name(target.name + ".replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if target.exists():
+        if not overwrite:  # it came while we converted
+            raise ConfigurationError("exists already: overwrite it or choose another folder", path=target)
+        os.replace(target, replaced)
+    os.replace(partial, target)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _check_finite(converted: Converted, source: str | Path) -> None:

@@ -10,6 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.models.trust import check_config_values
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
 
 __all__ = ["EcgConfig"]
@@ -78,6 +79,17 @@ class EcgConfig(PreTrainedConfig):
             return cls(**{**cls.presets[size], **cls.variant_fields(variant), **overrides})
         except StrictDataclassError as error:
             raise ConfigurationError(f"{cls.__name__}: {' '.join(str(error).split())}") from None
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Self:
+        """As the library does, after a look at values no model has: a ``config.json`` may come from a stranger.
+
+        Raises:
+            ModelFolderError: see :func:`ecg_hf.models.trust.check_config_values`.
+        """
+        check_config_values(config_dict, cls, config_dict.get("_name_or_path"))
+        config: Self = super().from_dict(config_dict, **kwargs)
+        return config
 
     @property
     def num_leads(self) -> int:

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.models.configuration import EcgConfig
 from ecg_hf.models.outputs import EcgClassifierOutput, EcgModelOutput
+from ecg_hf.models.trust import check_complete, check_finite, check_weight_files
 from ecg_hf.nn.attention import AttentionKernel, SelfAttention, eager_attention
 from ecg_hf.nn.gather import PoolEmbeddings, gather_across_processes
 from ecg_hf.nn.heads import AttentionQueryPool, MaskedTokenHead
@@ -114,11 +116,39 @@ class EcgPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load as the library does, then freeze what the method keeps fixed."""
-        loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        """Load as the library does, but whole and safe weights only; then freeze what the method keeps fixed.
+
+        Raises:
+            ModelFolderError: for pickles, damaged or foreign files, sizes that do not fit the weights, weights that
+                are missing or not finite; see :mod:`ecg_hf.models.trust`.
+        """
+        source = args[0] if args else kwargs.get("pretrained_model_name_or_path")
+        with_info = kwargs.pop("output_loading_info", False)
+        kwargs["use_safetensors"] = True
+        try:
+            model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        except SafetensorError as error:
+            raise ModelFolderError(f"no whole safetensors file: {error}", path=source) from None
+        check_complete(model, info, source)
+        check_finite(model, source)
         model.freeze_fixed_parameters()
-        return loaded
+        return (model, info) if with_info else model
+
+    @staticmethod
+    def _load_pretrained_model(
+        model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        # The one moment when the library has built the model, without storage, and knows the files.
+        if state_dict is None and checkpoint_files:
+            check_weight_files(
+                model,
+                checkpoint_files,
+                load_config.pretrained_model_name_or_path,
+                allow_mismatch=load_config.ignore_mismatched_sizes,
+            )
+        return PreTrainedModel._load_pretrained_model(
+            model, state_dict, checkpoint_files, load_config, *args, **kwargs
+        )
 
     def token_mask(
         self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
@@ -221,7 +251,8 @@ class EcgForClassification(EcgPreTrainedModel):
             pooled = self.classifier_pool(outputs.last_hidden_state, mask)
         else:
             pooled = outputs.pooler_output
-        logits = self.classifier(self.classifier_dropout(pooled))
+        # Some methods pool in float32 whatever the weights are.
+        logits = self.classifier(self.classifier_dropout(pooled.to(self.classifier.weight.dtype)))
         loss = None
         if labels is not None:
             loss = classification_loss(logits, labels, self.config.problem_type or self._problem_type(labels))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from transformers.utils import logging
@@ -48,13 +48,17 @@ def tokenize_texts(
     Raises:
         SignalError: if there is no text, or one is not a string (a missing report read as NaN, say).
     """
+    if not isinstance(texts, Iterable):
+        raise SignalError(f"a text is {type(texts).__name__}, not a string")
     batch = [texts] if isinstance(texts, str) else list(texts)
     if not batch:
         raise SignalError("an empty list holds no text")
     for position, text in enumerate(batch):
+        # The value itself may be a part of a report: it is never quoted.
         if not isinstance(text, str):
-            # The value itself may be a part of a report: only its type is named.
             raise SignalError(f"text {position} of the batch is {type(text).__name__}, not a string")
+        if not _is_unicode(text):
+            raise SignalError(f"text {position} of the batch has characters that exist in no encoding")
     if tokenizer.init_kwargs.get("do_lower_case", False):
         batch = [text.lower() for text in batch]
     if max_length is None:
@@ -71,6 +75,15 @@ def tokenize_texts(
     )
     _announce_truncation(tokenizer, batch, max_length, truncation)
     return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it holds no lone surrogates, which a careless decoder leaves and no tokenizer takes."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _announce_truncation(tokenizer: Any, texts: Sequence[str], max_length: int, truncation: bool) -> None:

@@ -42,8 +42,8 @@ class PretrainingData(Protocol):
         """What the result of a run depends on, as JSON values."""
         ...
 
-    def reports(self) -> list[str]:
-        """Reports of the training records."""
+    def reports(self) -> tuple[list[str], list[str | None]]:
+        """Reports of the training records, and the patient of each where known."""
         ...
 
     def datasets(
@@ -97,10 +97,10 @@ class BuiltData:
         fingerprints = [part.fingerprint for part in self._mixed.parts]
         return {"fingerprint": fingerprints[0] if len(fingerprints) == 1 else fingerprints, **self.records}
 
-    def reports(self) -> list[str]:
-        """Reports of the training records."""
-        texts: list[str] = self._mixed.dataset.select(self._train)["report"][:]
-        return texts
+    def reports(self) -> tuple[list[str], list[str | None]]:
+        """Reports of the training records, and the patient of each where known."""
+        rows = self._mixed.dataset.select(self._train)
+        return rows["report"][:], rows["patient_id"][:]
 
     def datasets(
         self,
@@ -205,9 +205,10 @@ class StreamedData:
             **self.records,
         }
 
-    def reports(self) -> list[str]:
-        """Reports of the training records."""
-        return [report for report in self._stream_reports() if report.strip()]
+    def reports(self) -> tuple[list[str], list[str | None]]:
+        """Reports of the training records, and the patient of each where known."""
+        told = [(report, patient) for report, patient in self._stream_reports() if report.strip()]
+        return [report for report, _ in told], [patient for _, patient in told]
 
     def datasets(
         self,

@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from transformers import AutoTokenizer, TrainerCallback, set_seed
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.processing import EcgProcessor
+from ecg_hf.sole_writer import sole_writer
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 from ecg_hf.training.checkpoints import newest_complete_checkpoint
 from ecg_hf.training.collators import EcgCollator, EcgTextCollator
@@ -161,9 +163,9 @@ def pretrain(
         weights=sampling_weights,
         buffer=shuffle_buffer,
     )
-    records = data.records
-
-    arguments = _arguments(output_dir, {**defaults.training, **training_options}, records["validation"] > 0)
+    arguments = _arguments(
+        output_dir, {**defaults.training, **training_options}, data.records["validation"] > 0
+    )
     options = defaults.model_options(model_options or {})
     tokenizer, options = (
         _tokenizer(method, size, options, text_model, data) if method.multimodal else (None, options)
@@ -174,22 +176,37 @@ def pretrain(
     )
 
     folder = Path(output_dir)
-    if arguments.process_index == 0:
-        settings = {
-            "model": method.name,
-            "config": _settings_of_config(config),
-            "feature_extractor": extractor.to_dict(),
-            "text_model": text_model,
-            "dataset": data.settings(arguments),
-            "training": _settings_of_training(arguments),
-        }
-        claim_run_folder(folder, settings, resume=resume, overwrite=overwrite)
-    checkpoint = newest_complete_checkpoint(folder) if resume else None
+    settings = {
+        "model": method.name,
+        "config": _settings_of_config(config),
+        "feature_extractor": extractor.to_dict(),
+        "text_model": text_model,
+        "dataset": data.settings(arguments),
+        "training": _settings_of_training(arguments),
+    }
+    first = arguments.process_index == 0
+    with sole_writer(folder) if first else nullcontext():
+        if first:
+            claim_run_folder(folder, settings, resume=resume, overwrite=overwrite)
+        checkpoint = newest_complete_checkpoint(folder) if resume else None
+        set_seed(arguments.seed)
+        model_class = method.load("pretraining")
+        model = model_class(config) if text_model is None else model_class.from_text_model(text_model, config)
+        trainer = _trainer(method, model, arguments, data, extractor, tokenizer, callbacks)
+        return _train(trainer, method, data, checkpoint)
 
-    set_seed(arguments.seed)
-    model_class = method.load("pretraining")
-    model = model_class(config) if text_model is None else model_class.from_text_model(text_model, config)
-    max_text_length = getattr(config, "max_text_length", 256)
+
+def _trainer(
+    method: MethodSpec,
+    model: Any,
+    arguments: EcgPreTrainingArguments,
+    data: PretrainingData,
+    extractor: Any,
+    tokenizer: Any,
+    callbacks: Sequence[TrainerCallback],
+) -> EcgPreTrainer:
+    """The method's trainer over the records of a run."""
+    max_text_length = getattr(model.config, "max_text_length", 256)
     collator = EcgCollator(extractor)
     if tokenizer is not None:
         collator = EcgTextCollator(extractor, tokenizer, max_text_length)
@@ -203,21 +220,28 @@ def pretrain(
         processing_class=extractor if tokenizer is None else EcgProcessor(extractor, tokenizer),
         callbacks=list(callbacks),
     )
+    return trainer
 
+
+def _train(
+    trainer: EcgPreTrainer, method: MethodSpec, data: PretrainingData, checkpoint: Path | None
+) -> PretrainResult:
+    """Train from a checkpoint or the start, save the model, and leave the account in its folder."""
+    arguments = trainer.args
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint is not None)
     seconds = time.perf_counter() - started
     train_log = [row for row in trainer.state.log_history if "loss" in row]
-    evaluation = _evaluation(trainer) if validation_set is not None else {}
+    evaluation = _evaluation(trainer) if trainer.eval_dataset is not None else {}
     trainer.save_model()
 
     resumed_from = 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
     seen = (trainer.state.global_step - resumed_from) * _records_per_step(arguments)
     result = PretrainResult(
-        output_dir=str(output_dir),
+        output_dir=str(arguments.output_dir),
         model=method.name,
-        parameters=model.num_parameters(),
-        records=records,
+        parameters=trainer.accelerator.unwrap_model(trainer.model).num_parameters(),
+        records=data.records,
         resumed_from=resumed_from,
         steps=trainer.state.global_step,
         seconds=round(seconds, 3),
@@ -232,7 +256,7 @@ def pretrain(
         datasets=data.account,
     )
     if trainer.is_world_process_zero():
-        write_json(folder / REPORT_FILE, asdict(result))
+        write_json(Path(arguments.output_dir) / REPORT_FILE, asdict(result))
     trainer.accelerator.wait_for_everyone()
     return result
 
@@ -302,10 +326,12 @@ def _tokenizer(
         tokenizer = AutoTokenizer.from_pretrained(text_model)
     else:
         preset = method.load("config").preset(size, **options)
+        reports, patients = data.reports()
         tokenizer = make_tokenizer(
-            data.reports(),
+            reports,
             vocab_size=preset.text_config.vocab_size,
             max_length=preset.max_text_length,
+            patients=patients,
         )
         text_config = preset.text_config.to_diff_dict()
         text_config.update(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
@@ -16,15 +16,21 @@ __all__ = ["SPECIAL_TOKENS", "make_tokenizer"]
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Their ids are their positions."""
 
+# Occurrences, and people they are of.
 _MIN_COUNT = 2
 
 
 def make_tokenizer(
-    reports: Iterable[str], vocab_size: int = 4096, max_length: int = 256
+    reports: Iterable[str],
+    vocab_size: int = 4096,
+    max_length: int = 256,
+    *,
+    patients: Sequence[str | None] | None = None,
 ) -> PreTrainedTokenizerFast:
     """A lower-casing BERT-style tokenizer whose vocabulary is the most frequent words of ``reports``.
 
-    Words seen once are left out (misspellings, names); they and unknown words are spelled out in characters.
+    Words of one person only are left out: a vocabulary is published with the model, and they are names and
+    misspellings. They and unknown words are spelled out in characters.
     The same reports give the same vocabulary in any order and on any machine, which ``tokenizers``' own
     WordPiece trainer does not promise (its ties fall by hash order).
 
@@ -32,6 +38,7 @@ def make_tokenizer(
         reports: Training reports; those of other splits don't belong here.
         vocab_size: Largest vocabulary, special tokens and characters included.
         max_length: The tokenizer's ``model_max_length``.
+        patients: Whose report each is; None, for one or for all, stands for a person of its own.
 
     Raises:
         ConfigurationError: The reports hold no words, or their characters alone fill the vocabulary.
@@ -39,9 +46,11 @@ def make_tokenizer(
     normalizer = normalizers.BertNormalizer(lowercase=True)
     splitter = pre_tokenizers.BertPreTokenizer()
     words: Counter[str] = Counter()
-    for report, count in Counter(reports).items():
+    owners: dict[str, set[str | int]] = {}
+    for report, (count, people) in _distinct(reports, patients).items():
         for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(report)):
             words[word] += count
+            owners.setdefault(word, set()).update(people)
     characters: Counter[str] = Counter()
     for word, count in words.items():
         for character in word:
@@ -59,7 +68,8 @@ def make_tokenizer(
     for word, count in sorted(words.items(), key=lambda item: (-item[1], item[0])):
         if len(tokens) >= vocab_size or count < _MIN_COUNT:
             break
-        tokens[word] = None
+        if len(owners[word]) >= _MIN_COUNT:
+            tokens[word] = None
 
     vocabulary = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
@@ -81,3 +91,18 @@ def make_tokenizer(
         do_lower_case=True,
         clean_up_tokenization_spaces=False,
     )
+
+
+def _distinct(
+    reports: Iterable[str], patients: Sequence[str | None] | None
+) -> dict[str, tuple[int, list[str | int]]]:
+    """Each different report with how often it occurs and the first people it is of, no more than matter."""
+    found: dict[str, tuple[int, list[str | int]]] = {}
+    for row, report in enumerate(reports):
+        known = None if patients is None else patients[row]
+        owner: str | int = row if known is None else known
+        count, people = found.get(report, (0, []))
+        if len(people) < _MIN_COUNT and owner not in people:
+            people = [*people, owner]
+        found[report] = (count + 1, people)
+    return found

@@ -177,7 +177,14 @@ class Source(ABC):
         for name, value in options.items():
             default = defaults[name].default
             # Options come from command lines, where anything can stand in the place of a number.
-            if isinstance(default, int | float) and (isinstance(value, bool) or not isinstance(value, Real)):
+            if isinstance(default, bool):
+                if not isinstance(value, bool):
+                    raise ConfigurationError(
+                        f"option {name} must be true or false, got {value!r}", value=value
+                    )
+            elif isinstance(default, int | float) and (
+                isinstance(value, bool) or not isinstance(value, Real)
+            ):
                 raise ConfigurationError(f"option {name} must be a number, got {value!r}", value=value)
         return cls(data_dir, **options)
 

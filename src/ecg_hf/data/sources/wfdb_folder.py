@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -36,6 +37,8 @@ class WfdbFolder(Source):
         train_folds: Folds (of ten) to train on.
         validation_folds: Folds to validate on.
         test_folds: Folds to test on.
+        pseudonyms: Store digests instead of the records' names. Names of published sets are numbers; those of a
+            hospital's own folder may be people's, and a dataset keeps them as ``record_id``.
     """
 
     info: ClassVar[SourceInfo] = SourceInfo(
@@ -50,6 +53,7 @@ class WfdbFolder(Source):
             "train_folds": "folds to train on (1-8)",
             "validation_folds": "folds to validate on (9)",
             "test_folds": "folds to test on (10)",
+            "pseudonyms": "store digests instead of record names: true or false (false)",
         },
     )
 
@@ -61,9 +65,11 @@ class WfdbFolder(Source):
         train_folds: str = "1-8",
         validation_folds: str = "9",
         test_folds: str = "10",
+        pseudonyms: bool = False,
     ) -> None:
         super().__init__(data_dir)
         self.seed = int(seed)
+        self.pseudonyms = bool(pseudonyms)
         self.folds = FoldSelection(train_folds, validation_folds, test_folds)
 
     def options(self) -> dict[str, Any]:
@@ -73,6 +79,7 @@ class WfdbFolder(Source):
             "train_folds": self.folds.train,
             "validation_folds": self.folds.validation,
             "test_folds": self.folds.test,
+            **({"pseudonyms": True} if self.pseudonyms else {}),
         }
 
     def plan(self) -> Plan:
@@ -84,14 +91,15 @@ class WfdbFolder(Source):
         for name in names:
             fold = hash_fold(name, seed=self.seed)
             split = self.folds.split_of(fold)
+            shown = pseudonym(name) if self.pseudonyms else name
             if not is_plain_relative(name):
-                plan.tally.drop(name, "UnsafePath")
+                plan.tally.drop(shown, "UnsafePath")
             elif not (self.data_dir / f"{name}.hea").is_file():
-                plan.tally.drop(name, "file_not_there")
+                plan.tally.drop(shown, "file_not_there")
             elif split is None:
-                plan.tally.drop(name, "fold_not_selected")
+                plan.tally.drop(shown, "fold_not_selected")
             else:
-                plan.entries.append(Entry(name, name, patient_id=name, fold=fold, split=split))
+                plan.entries.append(Entry(shown, name, patient_id=shown, fold=fold, split=split))
         return plan
 
     def read(self, entry: Entry) -> SourceRow | Dropped:
@@ -103,6 +111,14 @@ class WfdbFolder(Source):
             age, sex, labels = parse_comments(header)
             row.entry = replace(row.entry, age=age, sex=sex, labels=labels)
         return row
+
+
+def pseudonym(name: str) -> str:
+    """What stands for a record's name: the same name has the same in every build.
+
+    A digest hides a name from readers, not from somebody who guesses it and computes the digest.
+    """
+    return hashlib.sha256(name.encode("utf-8", errors="surrogatepass")).hexdigest()[:16]
 
 
 def parse_comments(header: str) -> tuple[float, str | None, tuple[str, ...]]:

@@ -1,0 +1,146 @@
+"""Hostile and broken model folders through the Auto classes, for every registered method."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
+
+import ecg_hf  # noqa: F401  (registers the methods)
+from ecg_hf.errors import ModelFolderError
+from ecg_hf.models.auto import AutoModelForEcgClassification
+from ecg_hf.models.registry import METHODS
+from ecg_hf.models.trust import check_config_values
+
+from .conftest import make_case
+from .hostile import IGNORED, REFUSED, canary_of, edit_json, rewrite
+
+
+@pytest.fixture(scope="module", params=sorted(METHODS))
+def good(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole folder of a method's base model."""
+    torch.manual_seed(0)
+    case = make_case(request.param)
+    folder = tmp_path_factory.mktemp(request.param) / "good"
+    case.spec.load("model")(case.config).save_pretrained(folder)
+    case.spec.feature_extractor_for(case.config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(good: Path, tmp_path: Path) -> Path:
+    """A copy to be spoilt."""
+    return Path(shutil.copytree(good, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_row_71_refused_without_running_anything(folder: Path, name: str):
+    REFUSED[name](folder)
+    with pytest.raises(Exception) as caught:
+        AutoModel.from_pretrained(folder, trust_remote_code=False)
+    assert not isinstance(caught.value, (MemoryError, AssertionError, torch.cuda.OutOfMemoryError))
+    assert not canary_of(folder).exists()
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_row_72_additions_are_ignored(folder: Path, good: Path, name: str):
+    IGNORED[name](folder)
+    model = AutoModel.from_pretrained(folder, trust_remote_code=False)
+    AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
+    expected = AutoModel.from_pretrained(good).state_dict()
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, expected[key]), key
+    assert not canary_of(folder).exists()
+
+
+def test_heads_start_fresh_on_a_whole_encoder_only(folder: Path):
+    """Fine-tuning needs weights that are not there; those of the encoder always have to be."""
+    AutoModelForEcgClassification.from_pretrained(folder)
+    AutoModelForPreTraining.from_pretrained(folder)
+    rewrite(folder, lambda weights: weights.__delitem__(min(weights)))
+    for auto in (AutoModelForEcgClassification, AutoModelForPreTraining):
+        with pytest.raises(ModelFolderError, match="missing"):
+            auto.from_pretrained(folder)
+
+
+def test_whole_folder_of_a_head(good: Path, tmp_path: Path):
+    """Saved from a class and loaded as it: nothing may be missing, nothing may be over."""
+    case = make_case(good.parent.name.rstrip("0123456789"))
+    for role, auto in (
+        ("pretraining", AutoModelForPreTraining),
+        ("classification", AutoModelForEcgClassification),
+    ):
+        folder = tmp_path / role
+        model = case.spec.load(role)(case.config)
+        model.save_pretrained(folder)
+        auto.from_pretrained(folder)
+        if role == "classification" and case.spec.multimodal:
+            # A classifier keeps no text tower: the dual encoder would get a random one.
+            with pytest.raises(ModelFolderError, match="missing"):
+                AutoModel.from_pretrained(folder)
+        else:
+            AutoModel.from_pretrained(folder)
+        rewrite(folder, lambda weights: weights.update(stray=torch.ones(2)))
+        for other in (auto, AutoModel, AutoModelForEcgClassification):
+            with pytest.raises(ModelFolderError):
+                other.from_pretrained(folder)
+
+
+def test_mismatch_is_allowed_when_asked_for(folder: Path):
+    """``ignore_mismatched_sizes`` is how a classifier gets other classes."""
+    head = AutoModelForEcgClassification.from_pretrained(folder, num_labels=3)
+    head.save_pretrained(folder)
+    other = AutoModelForEcgClassification.from_pretrained(folder, num_labels=5, ignore_mismatched_sizes=True)
+    assert other.classifier.out_features == 5
+    with pytest.raises(ModelFolderError, match="shape"):
+        AutoModelForEcgClassification.from_pretrained(folder, num_labels=5)
+
+
+@pytest.mark.slow
+def test_sizes_are_refused_before_memory_is_taken(tmp_path: Path):
+    """Every method under a limit of address space that an attempt to build the model would break."""
+    spoilt = []
+    for name in METHODS:
+        case = make_case(name)
+        good = tmp_path / name
+        case.spec.load("model")(case.config).save_pretrained(good)
+        for field, value in (("hidden_size", 10**9), ("hidden_size", 1 << 22), ("num_samples", 10**12)):
+            copy = Path(shutil.copytree(good, tmp_path / f"{name}-{field}-{value}"))
+            edit_json(copy, "config.json", **{field: value})
+            spoilt.append(str(copy))
+    code = f"""
+import resource, torch
+torch.set_num_threads(1)
+import ecg_hf
+from transformers import AutoModel
+AutoModel.from_pretrained({str(good)!r})
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20),) * 2)
+for folder in {spoilt!r}:
+    try:
+        AutoModel.from_pretrained(folder)
+    except MemoryError:
+        raise
+    except RuntimeError as error:
+        assert "alloc" not in str(error), error
+    except Exception as error:
+        print(type(error).__name__)
+    else:
+        raise SystemExit("loaded")
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.split()) == len(spoilt)
+
+
+@pytest.mark.parametrize("field", ["num_hidden_layers", "encoder_depth", "num_attention_heads", "state_size"])
+def test_counts_have_a_limit_of_their_own(field: str):
+    config = METHODS["ecg-jepa"].load("config")
+    check_config_values({field: 1024, "hidden_size": 10**8, "flag": True, "rate": 1e300}, config)
+    with pytest.raises(ModelFolderError, match=field):
+        check_config_values({"text_config": {"inner": [{field: 1025}]}}, config)

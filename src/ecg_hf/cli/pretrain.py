@@ -108,6 +108,7 @@ def pretrain_command(
     """
     training, options = parse_overrides(context.args, model)
     quiet_libraries()
+    from ecg_hf.hub.card_callback import ModelCardCallback
     from ecg_hf.training.run import pretrain
 
     if max_steps is not None:
@@ -129,6 +130,7 @@ def pretrain_command(
             max_records=max_records,
             resume=resume,
             overwrite=overwrite,
+            callbacks=[ModelCardCallback(dataset)],
             **training,
         )
     if not result.main_process:

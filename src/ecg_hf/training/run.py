@@ -31,11 +31,12 @@ from ecg_hf.training.run_folder import claim_run_folder, write_json
 from ecg_hf.training.trainer import EcgPreTrainer
 from ecg_hf.training.vocabulary import make_tokenizer
 
-__all__ = ["PretrainResult", "pretrain", "split_rows"]
+__all__ = ["REPORT_FILE", "PretrainResult", "device_name", "package_versions", "pretrain", "split_rows"]
 
 logger = logging.getLogger(__name__)
 
 REPORT_FILE = "pretrain_report.json"
+"""The account of a run, in its folder."""
 
 # Training arguments a result depends on; batch sizes enter as their product.
 _DECISIVE = (
@@ -244,9 +245,9 @@ def pretrain(
         peak_memory_bytes=_peak_memory(arguments.device),
         train=dict(train_log[-1]) if train_log else {},
         evaluation=evaluation,
-        device=_device_name(arguments.device),
+        device=device_name(arguments.device),
         processes=arguments.world_size,
-        versions=_versions(),
+        versions=package_versions(),
         main_process=trainer.is_world_process_zero(),
         datasets=_account(mixed, {"train": train_rows, "validation": validation_rows}),
     )
@@ -403,12 +404,14 @@ def _peak_memory(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, kilobytes elsewhere
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """What a device calls itself."""
     return (
         torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.processor() or device.type)
     )
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages a result depends on."""
     packages = ("ecg-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

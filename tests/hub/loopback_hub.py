@@ -6,8 +6,8 @@ its environment when it is imported::
     with LoopbackHub() as hub:
         subprocess.run([sys.executable, "-c", script], env=hub.environment(cache, token=OWNER))
 
-What answers here is what the real Hub answers where a client can tell: error codes and headers, hashes, LFS for large or
-binary files, 401 for what a stranger must not know to exist, ranges, and validation of a card's metadata.
+What answers here is what the real Hub answers where a client can tell: error codes and headers, hashes, LFS for large
+or binary files, 401 for what a stranger must not know to exist, ranges, and validation of a card's metadata.
 """
 
 from __future__ import annotations

@@ -42,8 +42,10 @@ def _one_line_errors(name_or_path: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         if isinstance(error, EcgError):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelFolderError(f"can't load a model: {reason}", path=name_or_path) from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        private = any("private" in line for line in lines[1:]) and not Path(name_or_path).exists()
+        hint = "; for a private repository log in with `hf auth login` or set HF_TOKEN" if private else ""
+        raise ModelFolderError(f"can't load a model: {lines[0]}{hint}", path=name_or_path) from error
 
 
 def load_model(name_or_path: str, *, device: str | None = None) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_callback import ModelCardCallback
 from ecg_hf.hub.card_context import CardContext, card_context_of
 from ecg_hf.hub.converting import ConversionReport, convert_checkpoint
+from ecg_hf.hub.model_folder import ModelFolder, open_model_folder
 from ecg_hf.hub.push import PushReport, push_model
 from ecg_hf.hub.push_dataset import push_dataset
 
@@ -11,9 +12,11 @@ __all__ = [
     "CardContext",
     "ConversionReport",
     "ModelCardCallback",
+    "ModelFolder",
     "PushReport",
     "card_context_of",
     "convert_checkpoint",
+    "open_model_folder",
     "push_dataset",
     "push_model",
     "write_model_card",

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ecg_hf.data.shards import write_atomically
 from ecg_hf.errors import ModelFolderError
 from ecg_hf.hub.training_facts import run_facts
-from ecg_hf.training.run_folder import write_json
+from ecg_hf.training.run import REPORT_FILE
 
 __all__ = ["CONTEXT_FILE", "PLACEHOLDER", "CardContext", "card_context_of"]
 
@@ -54,7 +55,7 @@ class CardContext:
 
     def save(self, folder: Path) -> None:
         """Write ``card.json``."""
-        write_json(folder / CONTEXT_FILE, asdict(self))
+        write_atomically(folder / CONTEXT_FILE, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> CardContext | None:
@@ -85,7 +86,7 @@ def card_context_of(folder: str | Path, **given: Any) -> CardContext:
     """
     folder = Path(folder)
     kept = CardContext.load(folder)
-    facts = run_facts(folder)
+    facts = run_facts(folder) if _run_is_newer(folder) else None
     context = kept or CardContext(folder.resolve().name, _NOT_STATED, _NOT_STATED)
     if facts is not None:
         context = replace(
@@ -98,3 +99,9 @@ def card_context_of(folder: str | Path, **given: Any) -> CardContext:
             synthetic=facts.synthetic,
         )
     return replace(context, **{name: value for name, value in given.items() if value is not None})
+
+
+def _run_is_newer(folder: Path) -> bool:
+    """Whether a run was finished since the card was last made: what was said by hand then is out of date."""
+    report, card = folder / REPORT_FILE, folder / CONTEXT_FILE
+    return report.is_file() and not (card.is_file() and card.stat().st_mtime_ns > report.stat().st_mtime_ns)

@@ -6,13 +6,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from ecg_hf.errors import HubError
 from ecg_hf.hub.card import write_model_card
-from ecg_hf.hub.card_context import PLACEHOLDER, CardContext, card_context_of
+from ecg_hf.hub.card_context import PLACEHOLDER, card_context_of
 from ecg_hf.hub.hub_errors import hub_errors
 from ecg_hf.hub.model_folder import CARD_FILE, ModelFolder, open_model_folder
 from ecg_hf.shim import SHIM_FILE, lead_to_package
@@ -193,9 +192,9 @@ def _card(opened: ModelFolder, repo_id: str, scratch: Path) -> Path:
     """The folder's card, or one made now, with the repository's name where it will be found."""
     card = opened.path / CARD_FILE
     if not card.is_file():
-        context: CardContext = card_context_of(opened.path, model_name=repo_id.rpartition("/")[2])
+        context = card_context_of(opened.path, model_name=repo_id.rpartition("/")[2])
         card = write_model_card(scratch, opened.model, opened.feature_extractor, context)
     text = card.read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id)
-    target: Any = scratch / CARD_FILE
+    target = scratch / CARD_FILE
     target.write_text(text, encoding="utf-8")
-    return scratch / CARD_FILE
+    return target

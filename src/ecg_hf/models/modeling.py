@@ -30,6 +30,9 @@ __all__ = [
     "patch_token_mask",
 ]
 
+_ALIGNMENT = 64
+"""Bytes; what torch gives tensors it allocates itself."""
+
 
 def attention_kernel(config: EcgConfig) -> AttentionKernel:
     """The kernel ``config`` names, looked up at each call so that ``set_attn_implementation`` takes effect."""
@@ -74,6 +77,13 @@ def patch_token_mask(
     return mask.flatten(1)
 
 
+def _align_weights(model: nn.Module) -> None:
+    """Copy tensors that lie askew in a mapped file: kernels add up in another order there, and round otherwise."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.data_ptr() % _ALIGNMENT:
+            tensor.data = tensor.data.clone()
+
+
 class EcgPreTrainedModel(PreTrainedModel):
     """Base of every model of this package."""
 
@@ -114,9 +124,13 @@ class EcgPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load as the library does, then freeze what the method keeps fixed."""
+        """Load as the library does, then freeze what the method keeps fixed.
+
+        Weights are moved to addresses the processor likes: the same weights give the same bits from whatever file.
+        """
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        _align_weights(model)
         model.freeze_fixed_parameters()
         return loaded
 

@@ -1,5 +1,7 @@
 """The client side of the round trip: ``python -m tests.hub.round_trip push|load STORE [trust]``.
 
+``python -m tests.hub.round_trip table`` does all of it on a Hub of its own and prints a table.
+
 ``push`` makes a micro model of every registered method, notes what model, extractor and pipelines answer, and shares
 all of it in every way there is. ``load`` brings it back in another process, with the package imported, or with
 ``trust`` only installed, and prints the largest difference of each part.
@@ -150,6 +152,7 @@ def load(store: Path, methods: dict[str, bool], trust: bool) -> None:
     """Bring everything back and compare."""
     if not trust:
         import ecg_hf  # noqa: F401  (registers)
+    from huggingface_hub import constants
     from transformers import (
         AutoFeatureExtractor,
         AutoModel,
@@ -160,6 +163,8 @@ def load(store: Path, methods: dict[str, bool], trust: bool) -> None:
     )
 
     assert ("ecg_hf" in sys.modules) is not trust
+    # Downloads are kept in steps of 10 MB, which no micro model has: smaller steps, so that one can break off.
+    constants.DOWNLOAD_CHUNK_SIZE = 1 << 14
     # Only the first of all loads needs it; the rest then finds the classes registered, so the order changes.
     options: dict[str, Any] = {"trust_remote_code": True} if trust else {}
     signals = np.load(store / "signals.npy")
@@ -196,8 +201,49 @@ def load(store: Path, methods: dict[str, bool], trust: bool) -> None:
     print(json.dumps({"differences": table, "classes": classes, "remote": remote}))
 
 
+def table() -> None:
+    """Largest differences after the way through the Hub, as Markdown."""
+    import subprocess
+    import tempfile
+
+    from tests.hub.loopback_hub import OWNER, LoopbackHub
+
+    with tempfile.TemporaryDirectory() as folder, LoopbackHub() as hub:
+
+        def run(*words: str, home: str, token: str | None = None) -> Any:
+            result = subprocess.run(
+                [sys.executable, "-m", "tests.hub.round_trip", *words],
+                env=hub.environment(Path(folder) / home, token=token),
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            return json.loads(result.stdout.strip().splitlines()[-1])
+
+        methods = run("push", folder, home="owner", token=OWNER)
+        found = {
+            "imported": run("load", folder, json.dumps(methods), home="imported"),
+            "not imported": run("load", folder, json.dumps(methods), "trust", home="trust"),
+        }
+    parts = ("model", "weights", "extractor", "processor", "text")
+    print(f"| method | package | {' | '.join(parts)} | ecg-classification | zero-shot |")
+    print("|---|---|" + "---:|" * (len(parts) + 2))
+    for name in methods:
+        for how, said in found.items():
+            repos = said["differences"]
+            both = (repos[f"org/{name}"], repos[f"org/{name}-pieces"])
+            cells = [max((repo[part] for repo in both if part in repo), default="") for part in parts]
+            cells += [
+                repos.get(f"org/{name}-{kind}", {}).get("pipeline", "")
+                for kind in ("classifier", "zero-shot")
+            ]
+            print(f"| {name} | {how} | {' | '.join(map(str, cells))} |")
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "push":
+    if sys.argv[1] == "table":
+        table()
+    elif sys.argv[1] == "push":
         push(Path(sys.argv[2]))
     else:
         load(Path(sys.argv[2]), json.loads(sys.argv[3]), trust=sys.argv[4:] == ["trust"])

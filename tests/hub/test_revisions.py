@@ -56,6 +56,7 @@ def as_stranger(token, *words):
 said = {}
 save(1)
 said["dry"] = command("push", folder, "org/x", "--dry-run", "--json")
+said["broken"] = command("push", folder, "org/x")
 said["first"] = command("push", folder, "org/x", "--tag", "v1.0", "--json")
 one = weight(folder)
 save(2)
@@ -94,6 +95,7 @@ print(json.dumps(said))
 
 def test_revisions_tags_and_private_repositories(client: Client, hub: LoopbackHub, tmp_path: Path) -> None:
     folder = tmp_path / "model"
+    hub.broken_uploads = 1
     said = last_json(client(SESSION, folder, READER, home=tmp_path / "home", token=OWNER))
 
     code, out, err = said["dry"]
@@ -134,6 +136,10 @@ def test_revisions_tags_and_private_repositories(client: Client, hub: LoopbackHu
         for word in words:
             assert word in err, (what, err)
 
+    # An upload that broke off left no half model: the next push made the first commit.
+    refused("broken", "org/x", "400")
+    assert hub.broken_uploads == 0
+    assert repo.titles[:2] == ["initial commit", "EcgCpcForPreTraining: model, preprocessing and card"]
     refused("taken", "org/x", "v1.0", "taken")
     refused("public", "org/x", "public")
     refused("anonymous push", "org/new", "hf auth login")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -47,10 +48,15 @@ def push_command(
         raise ModelFolderError(
             "neither a model folder (config.json) nor a built dataset (dataset_info.json)", path=folder
         )
-    quiet_libraries()
+    quiet_libraries(transfers=sys.stderr.isatty())
+    import datasets
+
     from ecg_hf.hub.push import push_model
     from ecg_hf.hub.push_dataset import push_dataset
 
+    datasets.logging.set_verbosity_error()  # it warns that a small dataset is one file
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     if is_model:
         report = push_model(folder, repo_id, private=private, revision=revision, tag=tag, dry_run=dry_run)
     else:

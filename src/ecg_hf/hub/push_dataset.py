@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,8 +79,6 @@ def push_dataset(
             private=private,
         )
     api = HfApi()
-    # It warns that a small dataset is one shard.
-    logging.getLogger("datasets.arrow_dataset").setLevel(logging.ERROR)
     with hub_errors(repo_id):
         repo_id, is_private = prepare_repo(
             api, repo_id, "dataset", private=private, revision=revision, tag=tag

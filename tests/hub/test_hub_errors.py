@@ -51,8 +51,15 @@ def test_one_line(error: Exception, words: tuple[str, ...]) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_what_an_upload_wraps_is_unwrapped() -> None:
+    with pytest.raises(HubError, match="403"), hub_errors("org/x"):
+        raise RuntimeError("Error while uploading") from answer(
+            HfHubHTTPError, 400, "quota of 403 GB used up"
+        )
+
+
 def test_our_own_faults_are_not_blamed_on_the_hub() -> None:
-    for mistake in (KeyError("x"), ZeroDivisionError()):
+    for mistake in (KeyError("x"), ZeroDivisionError(), RuntimeError("ours")):
         with pytest.raises(type(mistake)), hub_errors("org/x"):
             raise mistake
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ecg_hf.errors import DatasetBuildError
 from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_context import CardContext
 from ecg_hf.hub.training_facts import facts_of
+from ecg_hf.models.registry import get_method
 from ecg_hf.training.run import device_name, package_versions
 
 __all__ = ["ModelCardCallback"]
@@ -28,6 +30,9 @@ class ModelCardCallback(TrainerCallback):
     Args:
         datasets: Folders of the datasets trained on, for what the card says about the data.
         model_name: Title of the card; the output folder's name if not given.
+
+    Raises:
+        ConfigurationError: when training begins, if the model is of no method of this package.
     """
 
     def __init__(self, datasets: Sequence[str | Path] = (), *, model_name: str | None = None) -> None:
@@ -39,7 +44,8 @@ class ModelCardCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Note when, and from which step."""
+        """Note when, and from which step; a model that no card can be written for is refused now, not at the end."""
+        get_method(kwargs["model"].config.model_type)
         self._started = time.perf_counter()
         self._resumed_from = state.global_step
 
@@ -69,15 +75,7 @@ class ModelCardCallback(TrainerCallback):
             args.to_dict(),
             folder,
         )
-        context = CardContext(
-            model_name=self._model_name or folder.resolve().name,
-            dataset=facts.dataset,
-            data_licence=facts.data_licence,
-            data=facts.data,
-            training=facts.training,
-            emissions_g=facts.emissions_g,
-            synthetic=facts.synthetic,
-        )
+        context = CardContext(model_name=self._model_name or folder.resolve().name, **asdict(facts))
         folder.mkdir(parents=True, exist_ok=True)
         write_model_card(folder, model, getattr(processing, "feature_extractor", processing), context)
 

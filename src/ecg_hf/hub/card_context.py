@@ -89,15 +89,7 @@ def card_context_of(folder: str | Path, **given: Any) -> CardContext:
     facts = run_facts(folder) if _run_is_newer(folder) else None
     context = kept or CardContext(folder.resolve().name, _NOT_STATED, _NOT_STATED)
     if facts is not None:
-        context = replace(
-            context,
-            dataset=facts.dataset,
-            data_licence=facts.data_licence,
-            data=facts.data,
-            training=facts.training,
-            emissions_g=facts.emissions_g,
-            synthetic=facts.synthetic,
-        )
+        context = replace(context, **asdict(facts))
     return replace(context, **{name: value for name, value in given.items() if value is not None})
 
 

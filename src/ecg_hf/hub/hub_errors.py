@@ -25,28 +25,35 @@ def hub_errors(repo_id: str) -> Iterator[None]:
     """Turn what the client library raises into a :class:`~ecg_hf.errors.HubError` that names the repository."""
     try:
         yield
-    except RepositoryNotFoundError as error:
-        raise HubError(f"no such repository, or a private one: {_LOG_IN}", path=repo_id) from error
-    except RevisionNotFoundError as error:
-        raise HubError("the repository has no such revision", path=repo_id) from error
-    except HfHubHTTPError as error:
-        raise HubError(_reason(error), path=repo_id) from error
-    except HFValidationError as error:
-        raise HubError(
-            f"not the name of a repository (owner/name): {_first_line(error)}", path=repo_id
-        ) from error
-    except OfflineModeIsEnabled as error:
-        raise HubError("offline mode is on: unset HF_HUB_OFFLINE", path=repo_id) from error
     except Exception as error:
-        # The client library's HTTP library differs between its versions and is none of our dependencies.
-        if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "requests"):
+        # An upload that fails is reported as a RuntimeError, which has what went wrong as its cause.
+        wrapped = type(error) is RuntimeError and isinstance(error.__cause__, Exception)
+        reason = _reason(error.__cause__ if wrapped else error)
+        if reason is None:
             raise
-        raise HubError(
-            f"the Hub can't be reached ({type(error).__name__}): run the same command again", path=repo_id
-        ) from error
+        raise HubError(reason, path=repo_id) from error
 
 
-def _reason(error: HfHubHTTPError) -> str:
+def _reason(error: BaseException | None) -> str | None:
+    """What to tell the user; None for what has nothing to do with the Hub."""
+    match error:
+        case RepositoryNotFoundError():
+            return f"no such repository, or a private one: {_LOG_IN}"
+        case RevisionNotFoundError():
+            return "the repository has no such revision"
+        case HfHubHTTPError():
+            return _refusal(error)
+        case HFValidationError():
+            return f"not the name of a repository (owner/name): {_first_line(error)}"
+        case OfflineModeIsEnabled():
+            return "offline mode is on: unset HF_HUB_OFFLINE"
+    # The client library's HTTP library differs between its versions and is none of our dependencies.
+    if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "requests"):
+        return f"the Hub can't be reached ({type(error).__name__}): run the same command again"
+    return None
+
+
+def _refusal(error: HfHubHTTPError) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     said = error.server_message or _first_line(error)
     if status == 401:

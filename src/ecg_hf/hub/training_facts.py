@@ -31,7 +31,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """Facts of a run, ready for a card; see :class:`~ecg_hf.hub.card_context.CardContext`."""
+    """Facts of a run, ready for a card; fields as in :class:`~ecg_hf.hub.card_context.CardContext`."""
 
     dataset: str
     data_licence: str

@@ -16,6 +16,7 @@ from transformers import HfArgumentParser, set_seed
 
 from ecg_hf import CgDmerConfig, CgDmerFeatureExtractor, CgDmerForPreTraining, CgDmerTrainer
 from ecg_hf.data import load_mixed
+from ecg_hf.hub import ModelCardCallback
 from ecg_hf.processing import EcgProcessor
 from ecg_hf.training import BatchedEcgDataset, EcgPreTrainingArguments, EcgTextCollator
 from ecg_hf.training.vocabulary import make_tokenizer
@@ -70,6 +71,7 @@ def main() -> None:
         train_dataset=BatchedEcgDataset(train, **reading),
         eval_dataset=BatchedEcgDataset(validation, **reading),
         processing_class=EcgProcessor(extractor, tokenizer),
+        callbacks=[ModelCardCallback(script.dataset)],
     )
     trainer.train(resume_from_checkpoint=script.resume)
     print(trainer.evaluate())

@@ -4,21 +4,20 @@
     python scripts/push_to_hub.py --model runs/tiny --repo_id me/cg-dmer-tiny --dataset "PTB-XL 1.0.3" \
         --data_licence "CC BY 4.0" --results probe/results.json
 
-Log in first (``hf auth login``). The card is made from the method's source in ``model_cards/`` and the results.
-``--dry_run`` makes it in the model folder and uploads nothing.
+Log in first (``hf auth login``). The card is made from the method's source in ``model_cards/``, the account of the
+training run and the results. ``--dry_run`` makes it in the model folder and uploads nothing. ``ecg-hf card`` and
+``ecg-hf push`` do the same.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from huggingface_hub import ModelCard
-from transformers import AutoConfig, AutoFeatureExtractor, AutoTokenizer, HfArgumentParser
+from transformers import HfArgumentParser
 
-import ecg_hf
+import ecg_hf  # noqa: F401  (registers the methods)
 from ecg_hf.evaluation import read_results
-from ecg_hf.hub import CardContext, write_model_card
-from ecg_hf.models.registry import get_method
+from ecg_hf.hub import card_context_of, open_model_folder, push_model, write_model_card
 
 
 @dataclass
@@ -27,44 +26,34 @@ class ScriptArguments:
 
     model: str = field(metadata={"help": "Folder of a model."})
     repo_id: str = field(metadata={"help": "Repository, owner/name."})
-    dataset: str = field(metadata={"help": "Name of the training data."})
-    data_licence: str = field(metadata={"help": "Licence of the training data."})
+    dataset: str | None = field(default=None, metadata={"help": "Name of the training data."})
+    data_licence: str | None = field(default=None, metadata={"help": "Licence of the training data."})
     results: str | None = field(default=None, metadata={"help": "A results.json to put into the card."})
-    synthetic: bool = field(default=False, metadata={"help": "The training data are simulated."})
+    synthetic: bool | None = field(default=None, metadata={"help": "The training data are simulated."})
     private: bool = field(default=False, metadata={"help": "Make a private repository."})
+    tag: str | None = field(default=None, metadata={"help": "Name for the commit, such as v1.0."})
     dry_run: bool = field(default=False, metadata={"help": "Write the card, upload nothing."})
 
 
 def main() -> None:
     """Write the card and upload everything."""
     (args,) = HfArgumentParser(ScriptArguments).parse_args_into_dataclasses()
-    config = AutoConfig.from_pretrained(args.model)
-    spec = get_method(config.model_type)
-    # The very class that was saved: a base model would leave the heads behind.
-    model = getattr(ecg_hf, config.architectures[0]).from_pretrained(args.model)
-    extractor = AutoFeatureExtractor.from_pretrained(args.model)
-
-    context = CardContext(
+    opened = open_model_folder(args.model)
+    context = card_context_of(
+        args.model,
         model_name=args.repo_id.rpartition("/")[2],
         dataset=args.dataset,
         data_licence=args.data_licence,
-        results=dict(read_results(args.results)) if args.results else {},
+        results=dict(read_results(args.results)) if args.results else None,
         repo=args.repo_id,
         synthetic=args.synthetic,
     )
-    card = write_model_card(args.model, model, extractor, context)
+    card = write_model_card(args.model, opened.model, opened.feature_extractor, context)
     print(f"card: {card}")
-    if args.dry_run:
-        return
-
-    model.push_to_hub(args.repo_id, private=args.private)
-    if spec.multimodal and "ForEcgClassification" not in config.architectures[0]:
-        tokenizer = AutoTokenizer.from_pretrained(args.model)
-        ecg_hf.EcgProcessor(extractor, tokenizer).push_to_hub(args.repo_id)
-    else:
-        extractor.push_to_hub(args.repo_id)
-    ModelCard.load(card).push_to_hub(args.repo_id)
-    print(f"https://huggingface.co/{args.repo_id}")
+    report = push_model(
+        args.model, args.repo_id, private=args.private or None, tag=args.tag, dry_run=args.dry_run
+    )
+    print(report.summary())
 
 
 if __name__ == "__main__":

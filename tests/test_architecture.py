@@ -10,6 +10,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "ecg_hf"
 FLOORS = {
     "errors": 0,
+    "shim": 0,
     "sole_writer": 0,
     "signal": 1,
     "nn": 1,

@@ -18,6 +18,7 @@ __all__ = [
     "DownloadError",
     "EcgError",
     "HeaderError",
+    "HubError",
     "LeadError",
     "MetadataMissing",
     "ModelFolderError",
@@ -133,6 +134,10 @@ class DownloadError(EcgError):
 
 class ModelFolderError(EcgError):
     """A folder that should hold a model does not, or holds something unsafe."""
+
+
+class HubError(EcgError):
+    """The Hub can't be reached, refuses, or does not have what was asked for."""
 
 
 class ConfigurationError(EcgError):

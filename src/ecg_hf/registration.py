@@ -14,7 +14,7 @@ from types import ModuleType
 
 import wrapt
 
-from ecg_hf.models.registry import METHODS, ClassRole, MethodSpec
+from ecg_hf.models.registry import AUTO_CLASSES, METHODS, ClassRole, MethodSpec
 
 __all__ = ["install_import_hooks"]
 
@@ -35,9 +35,9 @@ def _register(role: ClassRole, spec: MethodSpec, _: ModuleType) -> None:
     elif role == "feature_extractor":
         auto.AutoFeatureExtractor.register(config, spec.load(role), exist_ok=True)
     else:
-        auto.AutoModel.register(config, spec.load("model"), exist_ok=True)
-        auto.AutoModelForPreTraining.register(config, spec.load("pretraining"), exist_ok=True)
-        auto.AutoModelForAudioClassification.register(config, spec.load("classification"), exist_ok=True)
+        heads: tuple[ClassRole, ...] = ("model", "pretraining", "classification")
+        for head in heads:
+            getattr(auto, AUTO_CLASSES[head]).register(config, spec.load(head), exist_ok=True)
 
 
 def _load(role: ClassRole, _: ModuleType) -> None:

@@ -48,7 +48,9 @@ def test_released_layout_becomes_a_complete_folder(process: Cli, jepa, shared_fi
     assert report["facts"] == {"epoch": 100}
     assert {path.name for path in target.iterdir()} == {
         "README.md",
+        "card.json",
         "config.json",
+        "ecg_hf_shim.py",
         "model.safetensors",
         "preprocessor_config.json",
     }

@@ -10,8 +10,9 @@ import torch
 from huggingface_hub import ModelCard
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.hub import CardContext, write_model_card
+from ecg_hf.hub import CardContext, card_context_of, write_model_card
 from ecg_hf.models.registry import METHODS
+from tests.hub.loopback_hub import validate_card
 
 
 def row(encoder: str, fraction: float, value: float | None, ci95: list[float | None]) -> dict[str, Any]:
@@ -67,8 +68,12 @@ def test_metadata_can_be_read_back(parts: tuple[str, Any, Any], tmp_path: Path) 
     assert "CC BY 4.0" in card.text
     assert METHODS[parts[0]].paper in card.text
     assert "Not a medical device" in card.text
-    # Nothing half-written is left beside it.
-    assert [file.name for file in tmp_path.iterdir()] == ["README.md"]
+    assert validate_card(card.content)["errors"] == []
+    # Nothing half-written is left beside it, and what it was made of can be read again.
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "card.json"]
+    again = card_context_of(tmp_path)
+    assert (again.model_name, again.training) == ("a model", {"optimiser steps": "17"})
+    assert again.results == RESULTS
 
 
 def test_model_index_holds_our_encoder_with_intervals(parts: tuple[str, Any, Any], tmp_path: Path) -> None:
@@ -125,6 +130,46 @@ def test_model_of_no_method(parts: tuple[str, Any, Any], tmp_path: Path) -> None
     with pytest.raises(ConfigurationError, match="stranger"):
         write(tmp_path, ("stranger", Stranger(), parts[2]))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_preprocessing_is_that_of_the_feature_extractor(tmp_path: Path) -> None:
+    spec = METHODS["clear-hug"]
+    model = spec.load("pretraining")(spec.load("config").preset("micro"))
+    text = write(tmp_path, ("clear-hug", model, spec.load("feature_extractor")(clip=4.0))).text
+    steps = text.partition("## Preprocessing")[2].partition("##")[0]
+    for expected in ("fft resampling to 100 Hz", "high-pass 0.67 Hz, low-pass 40 Hz", "+/- 4", "R peaks"):
+        assert expected in steps
+
+
+def test_licences_of_data_and_of_converted_weights(parts: tuple[str, Any, Any], tmp_path: Path) -> None:
+    card = write(tmp_path, parts, weights_licence="CC BY 4.0", data_licence="ODbL 1.0")
+    assert card.data.license == "cc-by-4.0"
+    licences = card.text.partition("## Licences")[2]
+    assert "Weights: CC BY 4.0, the authors'" in licences
+    assert "Training data: ODbL 1.0" in licences
+    unknown = write(tmp_path, parts, weights_licence="Licence of our house")
+    assert (unknown.data.license, unknown.data.license_name) == ("other", "Licence of our house")
+    assert validate_card(unknown.content)["errors"] == []
+
+
+def test_emissions_only_if_measured(parts: tuple[str, Any, Any], tmp_path: Path) -> None:
+    assert "co2_eq_emissions" not in write(tmp_path, parts).data.to_dict()
+    measured = write(tmp_path, parts, emissions_g=12.5)
+    assert measured.data.to_dict()["co2_eq_emissions"]["emissions"] == 12.5
+    assert validate_card(measured.content)["errors"] == []
+
+
+def test_results_of_the_harness_reach_index_and_text(parts: tuple[str, Any, Any], tmp_path: Path) -> None:
+    summary = {
+        "encoder": "pretrained", "benchmark": "ptbxl-super", "protocol": "merl-exact", "head": "linear",
+        "fraction": 0.1, "seeds": [0], "macro_auroc": 0.81, "sd": None, "ci95": [0.7, 0.9], "n_train": 10,
+        "n_test": 20, "n_classes": 5, "solver": "lbfgs",
+    }  # fmt: skip
+    results = {"dataset": "ptbxl", "probe": [], "timings": {}, "summary": [summary]}
+    card = write(tmp_path, parts, results=results)
+    (found,) = card.data.eval_results
+    assert (found.metric_value, found.metric_args["ci95"]) == (0.81, [0.7, 0.9])
+    assert "0.810 [0.700, 0.900]" in card.text.partition("## Results")[2].partition("## Intended")[0]
 
 
 def test_papers_without_a_preprint_are_linked_by_doi():

@@ -136,7 +136,8 @@ def test_save_and_load_everything(case: MicroCase, tmp_path: Path):
     model = case.spec.load("pretraining")(case.config).eval()
     expected = pretraining_output(case, model).loss
     model.save_pretrained(tmp_path)
-    assert {p.suffix for p in tmp_path.iterdir()} == {".json", ".safetensors"}
+    assert {p.suffix for p in tmp_path.iterdir()} == {".json", ".safetensors", ".py"}
+    assert [p.name for p in tmp_path.glob("*.py")] == ["ecg_hf_shim.py"]
     loaded, info = AutoModelForPreTraining.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]

@@ -116,6 +116,14 @@ def test_saved_folder_holds_no_pickle(tmp_path: Path) -> None:
     assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in names)
 
 
+def test_a_card_that_is_there_stays(tmp_path: Path) -> None:
+    """``Trainer.push_to_hub`` would write one that knows neither data nor method."""
+    trainer = toy_trainer(tmp_path)
+    (tmp_path / "README.md").write_text("written at the end of training")
+    trainer.create_model_card(model_name="x")
+    assert (tmp_path / "README.md").read_text() == "written at the end of training"
+
+
 def test_other_arguments_are_refused(tmp_path: Path) -> None:
     trainer = toy_trainer(tmp_path)
     with pytest.raises(ConfigurationError, match="EcgPreTrainingArguments"):

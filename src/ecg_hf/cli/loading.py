@@ -48,7 +48,9 @@ def _one_line_errors(name_or_path: str) -> Iterator[None]:
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         reason = lines[0].rstrip(":") or type(error).__name__
-        raise ModelFolderError(f"can't load a model: {reason}", path=name_or_path) from error
+        private = any("private" in line for line in lines[1:]) and not folder.exists()
+        hint = "; for a private repository log in with `hf auth login` or set HF_TOKEN" if private else ""
+        raise ModelFolderError(f"can't load a model: {reason}{hint}", path=name_or_path) from error
 
 
 def load_model(name_or_path: str, *, device: str | None = None) -> tuple[Any, Any]:

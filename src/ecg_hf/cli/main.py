@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from ecg_hf.cli import compare, convert, data, embed, evaluate, listing, plan, predict, pretrain, quickstart
+from ecg_hf.cli import (
+    card,
+    compare,
+    convert,
+    data,
+    embed,
+    evaluate,
+    listing,
+    plan,
+    predict,
+    pretrain,
+    push,
+    quickstart,
+)
 from ecg_hf.cli.disk_errors import disk_trouble
 from ecg_hf.errors import EcgError
 
@@ -33,6 +46,8 @@ app.command("evaluate")(evaluate.evaluate_command)
 app.command("compare")(compare.compare_command)
 app.command("convert", context_settings=convert.PASS_THROUGH)(convert.convert_command)
 app.command("predict")(predict.predict_command)
+app.command("card")(card.card_command)
+app.command("push")(push.push_command)
 
 
 def _version(wanted: bool) -> None:

@@ -25,12 +25,21 @@ def print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) ->
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def quiet_libraries() -> None:
-    """Keep the libraries' own progress bars and load reports out of a command's output."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+def quiet_libraries(*, transfers: bool = False) -> None:
+    """Keep the libraries' own progress bars and load reports out of a command's output.
+
+    Args:
+        transfers: Leave the bars of uploads and downloads.
+    """
+    if not transfers:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from huggingface_hub import constants
+    from huggingface_hub.utils import enable_progress_bars
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     hub_logging.set_verbosity_error()
+    if transfers and not constants.HF_HUB_DISABLE_PROGRESS_BARS:
+        enable_progress_bars()  # the line that silences transformers silences these too

@@ -118,6 +118,7 @@ def pretrain_command(
     """
     training, options = parse_overrides(context.args, model)
     quiet_libraries()
+    from ecg_hf.hub.card_callback import ModelCardCallback
     from ecg_hf.training.run import pretrain
 
     if max_steps is not None:
@@ -142,6 +143,7 @@ def pretrain_command(
             shuffle_buffer=shuffle_buffer,
             resume=resume,
             overwrite=overwrite,
+            callbacks=[ModelCardCallback(dataset)],
             **training,
         )
     if not result.main_process:

@@ -6,6 +6,7 @@ from ecg_hf.data.building import build_dataset, load_built
 from ecg_hf.data.decoding import BatchDecoder, DecodedBatch, decode_batch
 from ecg_hf.data.downloading import DownloadReport, download_source
 from ecg_hf.data.feature import Ecg, storage_features
+from ecg_hf.data.from_hub import load_hub_dataset
 from ecg_hf.data.labels import LABEL_TASKS, label_matrix, label_names, scp_statements, unknown_codes
 from ecg_hf.data.merging import merge_parts
 from ecg_hf.data.mixing import MixedDataset, load_mixed
@@ -39,6 +40,7 @@ __all__ = [
     "label_names",
     "list_sources",
     "load_built",
+    "load_hub_dataset",
     "load_mixed",
     "merge_parts",
     "open_parquet",

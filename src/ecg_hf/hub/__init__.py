@@ -1,6 +1,23 @@
-"""The Hub side: model cards, and official checkpoints turned into model folders."""
+"""The Hub side: model cards, sharing of models and datasets, official checkpoints turned into model folders."""
 
-from ecg_hf.hub.card import CardContext, write_model_card
+from ecg_hf.hub.card import write_model_card
+from ecg_hf.hub.card_callback import ModelCardCallback
+from ecg_hf.hub.card_context import CardContext, card_context_of
 from ecg_hf.hub.converting import ConversionReport, convert_checkpoint
+from ecg_hf.hub.model_folder import ModelFolder, open_model_folder
+from ecg_hf.hub.push import PushReport, push_model
+from ecg_hf.hub.push_dataset import push_dataset
 
-__all__ = ["CardContext", "ConversionReport", "convert_checkpoint", "write_model_card"]
+__all__ = [
+    "CardContext",
+    "ConversionReport",
+    "ModelCardCallback",
+    "ModelFolder",
+    "PushReport",
+    "card_context_of",
+    "convert_checkpoint",
+    "open_model_folder",
+    "push_dataset",
+    "push_model",
+    "write_model_card",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,46 +13,32 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.hub.card_context import CardContext
+from ecg_hf.hub.licences import OTHER, licence_identifier
+from ecg_hf.hub.model_folder import CARD_FILE
+from ecg_hf.hub.model_index import summary_entries
 from ecg_hf.models.registry import MethodSpec, get_method
+from ecg_hf.signal.leads import STANDARD_LEADS
 
-__all__ = ["CardContext", "write_model_card"]
-
-
-@dataclass(frozen=True, slots=True)
-class CardContext:
-    """What a card says that neither the model nor the method's card source knows.
-
-    Attributes:
-        model_name: Title of the card.
-        dataset: Name of the training data.
-        data_licence: Licence of the training data.
-        training: Facts about the run, printed as a list.
-        results: Content of a ``results.json``.
-        repo: Where the model will be found; a placeholder if it is not on the Hub yet.
-        synthetic: Whether the data are simulated.
-        weights_licence: Licence of the weights; the method's own for weights trained with this package if not given.
-        extra: Further front matter.
-    """
-
-    model_name: str
-    dataset: str
-    data_licence: str
-    training: dict[str, str] = field(default_factory=dict)
-    results: dict[str, Any] = field(default_factory=dict)
-    repo: str = "path/to/this/folder"
-    synthetic: bool = False
-    weights_licence: str | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+__all__ = ["write_model_card"]
 
 
-def write_model_card(folder: str | Path, model: Any, feature_extractor: Any, context: CardContext) -> Path:
-    """Write ``README.md`` into a model folder.
+def write_model_card(
+    folder: str | Path,
+    model: Any,
+    feature_extractor: Any,
+    context: CardContext,
+    *,
+    keep: Sequence[EvalResult] = (),
+) -> Path:
+    """Write ``README.md`` into a model folder, and beside it what it was made of.
 
     Args:
         folder: The model folder.
         model: The model; its configuration names the method.
         feature_extractor: Its feature extractor.
         context: Everything else.
+        keep: Results already in the card's ``model-index`` that stay, unless the context has newer ones.
 
     Returns:
         Path of the card.
@@ -66,7 +52,7 @@ def write_model_card(folder: str | Path, model: Any, feature_extractor: Any, con
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     template = environment.from_string(_resource("model_card.md.jinja"))
     content = template.render(
-        card_data=_front_matter(spec, source, context).to_yaml(),
+        card_data=_front_matter(spec, source, context, keep).to_yaml(),
         model_name=context.model_name,
         method_title=spec.title,
         paper_name=spec.paper_name,
@@ -78,20 +64,22 @@ def write_model_card(folder: str | Path, model: Any, feature_extractor: Any, con
         leads=", ".join(config.lead_names),
         sampling_rate=f"{config.sampling_rate:g}",
         duration=f"{config.num_samples / config.sampling_rate:g}",
-        normalization=f"normalisation `{feature_extractor.normalization}`",
+        all_leads=list(config.lead_names) == list(STANDARD_LEADS),
+        preprocessing_text="\n".join(f"- {step}" for step in _preprocessing(feature_extractor)),
         method_text=text,
-        training_text="\n".join(f"- {name}: {value}" for name, value in context.training.items())
-        or "Not recorded.",
+        data_text=_lines(context.data) or context.dataset,
+        training_text=_lines(context.training) or "Not recorded.",
         results_text=_results_text(context.results),
-        resampled=_resampled_unit(context.results),
+        converted=context.weights_licence is not None,
         licence=context.weights_licence or spec.licence,
         data_licence=context.data_licence,
         citation=str(source.get("citation", "")).strip(),
     )
-    path = Path(folder) / "README.md"
+    path = Path(folder) / CARD_FILE
     partial = path.with_name(path.name + ".partial")
     partial.write_text(content, encoding="utf-8")
     os.replace(partial, path)
+    context.save(Path(folder))
     return path
 
 
@@ -110,21 +98,38 @@ def _card_source(spec: MethodSpec) -> tuple[dict[str, Any], str]:
     return yaml.safe_load(matter), text.strip()
 
 
-def _front_matter(spec: MethodSpec, source: dict[str, Any], context: CardContext) -> ModelCardData:
+def _front_matter(
+    spec: MethodSpec, source: dict[str, Any], context: CardContext, keep: Sequence[EvalResult]
+) -> ModelCardData:
+    new = _eval_results(context)
+    names = {(one.dataset_config, one.metric_name) for one in new}
+    results = [*(one for one in keep if (one.dataset_config, one.metric_name) not in names), *new]
+    extra = dict(context.extra)
+    if context.emissions_g is not None:
+        extra["co2_eq_emissions"] = {
+            "emissions": context.emissions_g,
+            "source": "codecarbon",
+            "training_type": "pre-training",
+        }
+    licence = licence_identifier(context.weights_licence or spec.licence)
+    if licence == OTHER:
+        extra["license_name"] = context.weights_licence
     data = ModelCardData(
         model_name=context.model_name,
-        license=context.weights_licence or spec.licence,
+        license=licence,
         library_name=source.get("library_name", "transformers"),
         tags=list(source.get("tags", [])) + (["synthetic-data"] if context.synthetic else []),
-        eval_results=_eval_results(context) or None,
-        **context.extra,
+        eval_results=results or None,
+        **extra,
     )
     return data
 
 
 def _eval_results(context: CardContext) -> list[EvalResult]:
     """The ``model-index``: our own encoder's rows only, each with its interval."""
-    found = []
+    found = summary_entries(context.results)
+    if found:
+        return found
     rows = [row for row in context.results.get("probe", []) if row["encoder"] == "pretrained"]
     zero_shot = context.results.get("zero_shot")
     for row in [*rows, *([zero_shot] if zero_shot else [])]:
@@ -152,14 +157,60 @@ def _eval_results(context: CardContext) -> list[EvalResult]:
 def _results_text(results: dict[str, Any]) -> str:
     if not results:
         return "None yet."
-    from ecg_hf.evaluation.tables import results_markdown
+    from ecg_hf.evaluation.tables import evaluation_markdown, results_markdown
 
-    return results_markdown(results).strip()  # type: ignore[arg-type]
+    if results.get("summary"):
+        # Its own title would stand a level above the card's.
+        return evaluation_markdown(results).partition("\n")[2].strip()  # type: ignore[arg-type]
+    return f"{results_markdown(results).strip()}\n\n{_intervals(results)}"  # type: ignore[arg-type]
 
 
-def _resampled_unit(results: dict[str, Any]) -> str:
+def _intervals(results: dict[str, Any]) -> str:
     units = {row.get("resampled", "records") for row in results.get("probe", [])}
-    return units.pop() if len(units) == 1 else "records"
+    unit = units.pop() if len(units) == 1 else "records"
+    return (
+        f"Intervals are 95 % percentile bootstrap intervals over test {unit}. The untrained row is the same\n"
+        "architecture with random weights, probed in the same way: what it scores is owed to architecture and\n"
+        "probe, not to pretraining."
+    )
+
+
+def _lines(facts: dict[str, str]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+def _preprocessing(extractor: Any) -> list[str]:
+    """What the feature extractor does to a recording, in its order."""
+    filters = [
+        f"{name} {value:g} Hz"
+        for name, value in (
+            ("high-pass", extractor.highpass_hz),
+            ("low-pass", extractor.lowpass_hz),
+            ("notch", extractor.notch_hz),
+        )
+        if value is not None
+    ]
+    length = "kept" if extractor.duration_s is None else f"{extractor.duration_s:g} s"
+    steps = [
+        f"amplitudes to millivolts by the unit stated; a sample that is not finite: `{extractor.nan_policy}`",
+        "leads by name"
+        + (
+            ", missing limb leads derived from two others where that is exact"
+            if extractor.derive_leads
+            else ""
+        )
+        + "; absent leads are zeros and marked in `lead_mask`",
+        f"{extractor.resampling} resampling to {extractor.sampling_rate:g} Hz",
+        f"zero-phase filters: {', '.join(filters)}" if filters else "no filter",
+        f"length {length}: longer recordings are cut (`{extractor.crop}`), shorter ones padded on the "
+        f"{extractor.padding_side}",
+        f"normalisation `{extractor.normalization}`",
+    ]
+    if extractor.clip is not None:
+        steps.append(f"limited to +/- {extractor.clip:g}")
+    if extractor.wants_r_peaks:
+        steps.append("R peaks: those handed in, else detected")
+    return steps
 
 
 def _round(count: int) -> str:

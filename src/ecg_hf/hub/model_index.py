@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from huggingface_hub import EvalResult, ModelCard
 
 from ecg_hf.errors import ModelFolderError
 from ecg_hf.evaluation.results import Results
+from ecg_hf.hub.model_folder import CARD_FILE
 
-__all__ = ["update_model_index"]
+__all__ = ["results_in_card", "summary_entries", "update_model_index"]
 
-CARD = "README.md"
 METRIC = "roc_auc"
 
 
@@ -30,14 +31,9 @@ def update_model_index(folder: str | os.PathLike[str], results: Results) -> Path
     Raises:
         ModelFolderError: if there is no card, or none that can be read.
     """
-    path = Path(folder) / CARD
-    if not path.is_file():
-        raise ModelFolderError("the model has no card to write results into", path=path)
-    try:
-        card = ModelCard.load(path)
-    except (ValueError, OSError) as error:
-        raise ModelFolderError("the model's card can't be read", path=path) from error
-    new = [_entry(results, row) for row in results.get("summary", []) if _counts(row)]
+    path = Path(folder) / CARD_FILE
+    card = _card(path)
+    new = summary_entries(results)
     names = {(one.dataset_config, one.metric_name) for one in new}
     old = [one for one in card.data.eval_results or [] if (one.dataset_config, one.metric_name) not in names]
     card.data.eval_results = [*old, *new]
@@ -49,11 +45,35 @@ def update_model_index(folder: str | os.PathLike[str], results: Results) -> Path
     return path
 
 
+def results_in_card(folder: str | os.PathLike[str]) -> list[EvalResult]:
+    """Results in the ``model-index`` of a folder's card; none where there is no card.
+
+    Raises:
+        ModelFolderError: if there is a card that can't be read.
+    """
+    path = Path(folder) / CARD_FILE
+    return list(_card(path).data.eval_results or []) if path.is_file() else []
+
+
+def _card(path: Path) -> Any:
+    if not path.is_file():
+        raise ModelFolderError("the model has no card to write results into", path=path)
+    try:
+        return ModelCard.load(path)
+    except (ValueError, OSError) as error:
+        raise ModelFolderError("the model's card can't be read", path=path) from error
+
+
+def summary_entries(results: Results | Mapping[str, Any]) -> list[EvalResult]:
+    """Entries of the model's own rows in a ``summary``, each with its interval; none where there is no summary."""
+    return [_entry(row) for row in results.get("summary") or [] if _counts(row)]
+
+
 def _counts(row: Any) -> bool:
     return row["encoder"] == "pretrained" and row["macro_auroc"] is not None
 
 
-def _entry(results: Results, row: Any) -> EvalResult:
+def _entry(row: Any) -> EvalResult:
     labels = "zero-shot" if row["head"] == "zero-shot" else f"{row['head']}, {row['fraction']:.4g} of labels"
     return EvalResult(
         task_type="ecg-classification",

@@ -10,14 +10,16 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.models.registry import AUTO_CLASSES, METHODS, ClassRole
 from ecg_hf.models.trust import check_config_values
+from ecg_hf.shim import LeadsToPackage, without_shim
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
 
 __all__ = ["EcgConfig"]
 
 
 @strict
-class EcgConfig(PreTrainedConfig):
+class EcgConfig(LeadsToPackage, PreTrainedConfig):
     """Signal contract shared by all models.
 
     Args:
@@ -45,7 +47,7 @@ class EcgConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in the standard leads and normalise their names."""
-        super().__post_init__(**kwargs)
+        super().__post_init__(**without_shim(kwargs))
         self.lead_names = list(normalize_lead_names(self.lead_names or STANDARD_LEADS))
 
     @classmethod
@@ -95,6 +97,14 @@ class EcgConfig(PreTrainedConfig):
     def num_leads(self) -> int:
         """Number of leads."""
         return len(self.lead_names or ())
+
+    def auto_classes(self) -> dict[str, str]:
+        """The method's classes, by Auto class."""
+        spec = METHODS.get(self.model_type)
+        if spec is None or spec.class_name("config") != type(self).__name__:
+            return {}
+        roles: tuple[ClassRole, ...] = ("config", "model", "pretraining", "classification")
+        return {AUTO_CLASSES[role]: spec.class_name(role) for role in roles}
 
     def require(self, condition: bool, message: str, value: object = None) -> None:
         """Raise a :class:`~ecg_hf.errors.ConfigurationError` unless ``condition`` holds."""

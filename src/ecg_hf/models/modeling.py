@@ -32,6 +32,9 @@ __all__ = [
     "patch_token_mask",
 ]
 
+_ALIGNMENT = 64
+"""Bytes; what torch gives tensors it allocates itself."""
+
 
 def attention_kernel(config: EcgConfig) -> AttentionKernel:
     """The kernel ``config`` names, looked up at each call so that ``set_attn_implementation`` takes effect."""
@@ -76,6 +79,13 @@ def patch_token_mask(
     return mask.flatten(1)
 
 
+def _align_weights(model: nn.Module) -> None:
+    """Copy tensors that lie askew in a mapped file: kernels add up in another order there, and round otherwise."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.data_ptr() % _ALIGNMENT:
+            tensor.data = tensor.data.clone()
+
+
 class EcgPreTrainedModel(PreTrainedModel):
     """Base of every model of this package."""
 
@@ -118,6 +128,8 @@ class EcgPreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """Load as the library does, but whole and safe weights only; then freeze what the method keeps fixed.
 
+        Weights are moved to addresses the processor likes: the same weights give the same bits from whatever file.
+
         Raises:
             ModelFolderError: for pickles, damaged or foreign files, sizes that do not fit the weights, weights that
                 are missing or not finite; see :mod:`ecg_hf.models.trust`.
@@ -131,6 +143,7 @@ class EcgPreTrainedModel(PreTrainedModel):
             raise ModelFolderError(f"no whole safetensors file: {error}", path=source) from None
         check_complete(model, info, source)
         check_finite(model, source)
+        _align_weights(model)
         model.freeze_fixed_parameters()
         return (model, info) if with_info else model
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from ecg_hf.errors import ConfigurationError
 
-__all__ = ["METHODS", "ROLES", "ClassRole", "MethodSpec", "get_method"]
+__all__ = ["AUTO_CLASSES", "METHODS", "ROLES", "ClassRole", "MethodSpec", "get_method"]
 
 ClassRole = Literal["config", "feature_extractor", "model", "pretraining", "classification", "trainer"]
 
@@ -23,6 +23,16 @@ _SUFFIXES: dict[ClassRole, str] = {
     "classification": "ForEcgClassification",
     "trainer": "Trainer",
 }
+
+
+AUTO_CLASSES: dict[ClassRole, str] = {
+    "config": "AutoConfig",
+    "feature_extractor": "AutoFeatureExtractor",
+    "model": "AutoModel",
+    "pretraining": "AutoModelForPreTraining",
+    "classification": "AutoModelForAudioClassification",
+}
+"""The library's Auto class that loads the class in a role."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from ecg_hf.processing.windows import (
     pad_window,
     window_mask,
 )
+from ecg_hf.shim import LeadsToPackage, without_shim
 from ecg_hf.signal.filtering import MAX_ORDER
 from ecg_hf.signal.leads import LIMB_LEADS, STANDARD_LEADS, normalize_lead_names
 from ecg_hf.signal.resampling import RESAMPLING_METHODS, resampled_length
@@ -49,7 +50,7 @@ _PLAUSIBLE_MV = (0.01, 30.0)
 _FLAT = 1e-6
 
 
-class EcgFeatureExtractor(SequenceFeatureExtractor):
+class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
     """Prepare ECGs for a model: leads by name, millivolts, one rate, one length, one amplitude scale.
 
     The steps run in this order, each one vectorised over all records that agree in leads, rate and length:
@@ -125,6 +126,7 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
         return_sample_mask: bool | None = None,
         **kwargs: Any,
     ) -> None:
+        kwargs = without_shim(kwargs)
         # Both follow from other settings; a saved configuration brings them back as keywords.
         kwargs.pop("feature_size", None)
         kwargs.pop("return_attention_mask", None)
@@ -153,6 +155,10 @@ class EcgFeatureExtractor(SequenceFeatureExtractor):
             **kwargs,
         )
         self._check_configuration()
+
+    def auto_classes(self) -> dict[str, str]:
+        """This class, by its Auto class."""
+        return {"AutoFeatureExtractor": type(self).__name__}
 
     @property
     def n_samples(self) -> int | None:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 # The Auto classes come first, see ecg_hf.registration.
 import transformers.models.auto.modeling_auto  # noqa: F401
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
+from transformers.utils import FEATURE_EXTRACTOR_NAME
 
 from ecg_hf.errors import SignalError
 from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
 from ecg_hf.processing.inputs import Layout
 from ecg_hf.processing.text import tokenize_texts
+from ecg_hf.shim import LeadsToPackage
 
 __all__ = ["EcgProcessor"]
 
 
-class EcgProcessor(ProcessorMixin):
+class EcgProcessor(LeadsToPackage, ProcessorMixin):
     """A feature extractor and a tokenizer, for models that pair ECGs with reports or prompts.
 
     Args:
@@ -119,7 +122,17 @@ class EcgProcessor(ProcessorMixin):
         ``transformers`` v5 nests the feature extractor in ``processor_config.json`` only; pipelines and
         ``AutoFeatureExtractor`` read ``preprocessor_config.json``, which is written as well.
         """
-        # First, so that a push started by the processor finds the file in the folder.
-        extra = self.feature_extractor.save_pretrained(save_directory)
         saved = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
-        return [*saved, *extra]
+        return [*saved, str(Path(save_directory) / FEATURE_EXTRACTOR_NAME)]
+
+    def to_json_file(self, json_file_path: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """As the library's, with the feature extractor's own file beside it.
+
+        Here and not in :meth:`save_pretrained`: a push uploads what was written since it began.
+        """
+        self.feature_extractor.to_json_file(Path(json_file_path).with_name(FEATURE_EXTRACTOR_NAME))
+        super().to_json_file(json_file_path, *args, **kwargs)
+
+    def auto_classes(self) -> dict[str, str]:
+        """This class, by its Auto class."""
+        return {"AutoProcessor": type(self).__name__}

@@ -25,6 +25,7 @@ from ecg_hf.evaluation.prompts import prompts_for
 from ecg_hf.evaluation.results import Results, write_results, zero_shot_row
 from ecg_hf.evaluation.zero_shot import ZeroShotResult, encode_prompts, evaluate_zero_shot
 from ecg_hf.hub import CardContext, write_model_card
+from ecg_hf.hub.model_folder import model_files
 from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.processing import EcgProcessor
 from ecg_hf.quickstart.pictures import Pictured, draw_report
@@ -209,10 +210,8 @@ def _publish(run: Path, target: Path) -> Path:
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    private = {"run.json", "pretrain_report.json", "training_args.json", "training_log.jsonl"}
-    for file in sorted(run.iterdir()):
-        if file.is_file() and file.name not in private and not file.name.startswith("."):
-            shutil.copy2(file, partial / file.name)
+    for file in model_files(run):
+        shutil.copy2(file, partial / file.name)
     shutil.rmtree(target, ignore_errors=True)
     os.replace(partial, target)
     return target

@@ -89,6 +89,11 @@ class EcgTrainer(Trainer):
             self.optimizer: torch.optim.Optimizer = kind(groups, **options)
         return self.optimizer
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """As the library's, which knows neither data nor method; a card that is there is left as it is."""
+        if not (Path(self.args.output_dir) / "README.md").is_file():
+            super().create_model_card(*args, **kwargs)
+
     def floating_point_ops(self, inputs: Batch) -> int:
         """Not counted: the library's formula takes each sample of the signal for a token."""
         return 0

@@ -29,9 +29,10 @@ from ecg_hf.training.run_folder import claim_run_folder, write_json
 from ecg_hf.training.trainer import EcgPreTrainer
 from ecg_hf.training.vocabulary import make_tokenizer
 
-__all__ = ["PretrainResult", "device_name", "pretrain"]
+__all__ = ["REPORT_FILE", "PretrainResult", "device_name", "package_versions", "pretrain"]
 
 REPORT_FILE = "pretrain_report.json"
+"""The account of a run, in its folder."""
 
 # Training arguments a result depends on; batch sizes enter as their product.
 _DECISIVE = (
@@ -251,7 +252,7 @@ def _train(
         evaluation=evaluation,
         device=device_name(arguments.device),
         processes=arguments.world_size,
-        versions=_versions(),
+        versions=package_versions(),
         main_process=trainer.is_world_process_zero(),
         datasets=data.account,
     )
@@ -371,12 +372,13 @@ def _peak_memory(device: torch.device) -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """What a reader calls a device."""
+    """What a device calls itself."""
     return (
         torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.processor() or device.type)
     )
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages a result depends on."""
     packages = ("ecg-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

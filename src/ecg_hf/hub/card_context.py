@@ -1,0 +1,99 @@
+"""What a card says that neither model nor card source know, kept beside the card as ``card.json``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ecg_hf.data.shards import write_atomically
+from ecg_hf.errors import ModelFolderError
+from ecg_hf.hub.training_facts import run_facts
+from ecg_hf.training.run import REPORT_FILE
+
+__all__ = ["CONTEXT_FILE", "PLACEHOLDER", "CardContext", "card_context_of"]
+
+CONTEXT_FILE = "card.json"
+"""What a card was made of, so that it can be made again with new results. It is not shared."""
+
+PLACEHOLDER = "path/to/this/folder"
+"""Stands in the examples of a card for the repository, until there is one."""
+
+_NOT_STATED = "not stated"
+
+
+@dataclass(frozen=True, slots=True)
+class CardContext:
+    """What a card says that neither the model nor the method's card source knows.
+
+    Attributes:
+        model_name: Title of the card.
+        dataset: Name of the training data.
+        data_licence: Licence of the training data.
+        data: Facts about the training data, printed as a list.
+        training: Facts about the run, printed as a list.
+        emissions_g: Grams of CO2 equivalent, if they were measured.
+        results: Content of a ``results.json``.
+        repo: Where the model will be found; a placeholder if it is not on the Hub yet.
+        synthetic: Whether the data are simulated.
+        weights_licence: Licence of the weights; the method's own for weights trained with this package if not given.
+        extra: Further front matter.
+    """
+
+    model_name: str
+    dataset: str
+    data_licence: str
+    data: dict[str, str] = field(default_factory=dict)
+    training: dict[str, str] = field(default_factory=dict)
+    emissions_g: float | None = None
+    results: dict[str, Any] = field(default_factory=dict)
+    repo: str = PLACEHOLDER
+    synthetic: bool = False
+    weights_licence: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write ``card.json``."""
+        write_atomically(folder / CONTEXT_FILE, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> CardContext | None:
+        """The context kept in a folder, None if there is none.
+
+        Raises:
+            ModelFolderError: if there is one that can't be understood.
+        """
+        path = folder / CONTEXT_FILE
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            known = {entry.name for entry in fields(cls)}
+            return cls(**{name: value for name, value in content.items() if name in known})
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, AttributeError):
+            raise ModelFolderError(
+                "can't be understood: remove it and say what the card needs", path=path
+            ) from None
+
+
+def card_context_of(folder: str | Path, **given: Any) -> CardContext:
+    """What is known about the model in a folder: from its last card, its training run, and what is given.
+
+    Args:
+        folder: A model folder. An account of the run that is newer than the last card replaces the latter's facts.
+        given: Fields of :class:`CardContext` that take precedence; None counts as not given.
+    """
+    folder = Path(folder)
+    kept = CardContext.load(folder)
+    facts = run_facts(folder) if _run_is_newer(folder) else None
+    context = kept or CardContext(folder.resolve().name, _NOT_STATED, _NOT_STATED)
+    if facts is not None:
+        context = replace(context, **asdict(facts))
+    return replace(context, **{name: value for name, value in given.items() if value is not None})
+
+
+def _run_is_newer(folder: Path) -> bool:
+    """Whether a run was finished since the card was last made: what was said by hand then is out of date."""
+    report, card = folder / REPORT_FILE, folder / CONTEXT_FILE
+    return report.is_file() and not (card.is_file() and card.stat().st_mtime_ns > report.stat().st_mtime_ns)

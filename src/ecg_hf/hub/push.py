@@ -1,0 +1,200 @@
+"""Sharing a model folder on the Hub: everything that makes the model, in one commit."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from ecg_hf.errors import HubError
+from ecg_hf.hub.card import write_model_card
+from ecg_hf.hub.card_context import PLACEHOLDER, card_context_of
+from ecg_hf.hub.hub_errors import hub_errors
+from ecg_hf.hub.model_folder import CARD_FILE, ModelFolder, open_model_folder
+from ecg_hf.shim import SHIM_FILE, lead_to_package
+
+__all__ = ["PushReport", "commit_to_hub", "prepare_repo", "push_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class PushReport:
+    """What was, or would be, shared.
+
+    Attributes:
+        repo_id: The repository.
+        kind: ``model`` or ``dataset``.
+        files: Size in bytes of every file, by its name in the repository.
+        url: Where it can be seen; empty for a dry run.
+        commit: The commit; empty for a dry run.
+        revision: Branch it is on.
+        tag: Tag given to the commit.
+        private: Whether the repository is private.
+        notes: What a user should know.
+    """
+
+    repo_id: str
+    kind: str
+    files: dict[str, int]
+    url: str = ""
+    commit: str = ""
+    revision: str = "main"
+    tag: str | None = None
+    private: bool | None = None
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    def summary(self) -> str:
+        """A few lines for a reader."""
+        size = sum(self.files.values()) / 1e6
+        what = f"{len(self.files)} files, {size:,.1f} MB"
+        if not self.commit:
+            listed = "\n".join(f"  {name}  {size:,} bytes" for name, size in self.files.items())
+            return f"would push {what} to {self.repo_id}:\n{listed}"
+        tag = f", tagged {self.tag}" if self.tag else ""
+        return "\n".join(
+            [f"{self.url}  {what}, commit {self.commit[:8]} on {self.revision}{tag}", *self.notes]
+        )
+
+
+def push_model(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    tag: str | None = None,
+    dry_run: bool = False,
+) -> PushReport:
+    """Share a model folder: configuration, safetensors, preprocessing, tokenizer, card, in one commit.
+
+    The folder is loaded first, so that nothing is shared that others could not load. Its card goes along as it is,
+    with the repository's name in the examples; where there is none, one is made of what the folder tells. Weights
+    that the Hub has already are not sent again, so a push that was cut short is repeated at little cost.
+
+    Args:
+        folder: The model folder; left as it is.
+        repo_id: ``owner/name``.
+        private: Make a private repository; None leaves that to the owner's default.
+        revision: Branch to push to, created if need be; ``main`` if not given.
+        tag: Name for the commit, such as ``v1.0``.
+        dry_run: Only say what would be pushed.
+
+    Raises:
+        ModelFolderError: The folder is no model of this package, or would not load.
+        HubError: The Hub can't be reached or refuses; the tag exists; the repository is public but was to be private.
+    """
+    opened = open_model_folder(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        operations = _operations(opened, repo_id, Path(scratch))
+        files = {operation.path_in_repo: operation.upload_info.size for operation in operations}
+        if dry_run:
+            return PushReport(repo_id, "model", files, revision=revision or "main", tag=tag, private=private)
+        return commit_to_hub(
+            repo_id,
+            "model",
+            operations,
+            message=f"{type(opened.model).__name__}: model, preprocessing and card",
+            private=private,
+            revision=revision,
+            tag=tag,
+        )
+
+
+def prepare_repo(
+    api: HfApi, repo_id: str, kind: str, *, private: bool | None, revision: str | None, tag: str | None
+) -> tuple[str, bool]:
+    """Create the repository and the branch if need be, and refuse what can't end well before anything is sent.
+
+    Returns:
+        The repository's full name, and whether it is private.
+
+    Raises:
+        HubError: if the tag is taken, or the repository is public although a private one was asked for.
+    """
+    repo_id = api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True).repo_id
+    there = bool(api.repo_info(repo_id, repo_type=kind).private)
+    if private and not there:
+        raise HubError(
+            "the repository is there already and is public: nothing was pushed; choose another or make it private",
+            path=repo_id,
+        )
+    if tag is not None and tag in {ref.name for ref in api.list_repo_refs(repo_id, repo_type=kind).tags}:
+        raise HubError(f"the tag {tag} is taken: nothing was pushed", path=repo_id, value=tag)
+    if revision is not None:
+        api.create_branch(repo_id, branch=revision, repo_type=kind, exist_ok=True)
+    return repo_id, there
+
+
+def commit_to_hub(
+    repo_id: str,
+    kind: str,
+    operations: Sequence[CommitOperationAdd],
+    *,
+    message: str,
+    private: bool | None,
+    revision: str | None,
+    tag: str | None,
+) -> PushReport:
+    """Put files into a repository in one commit, and tag it.
+
+    Raises:
+        HubError: see :func:`push_model`.
+    """
+    api = HfApi()
+    files = {operation.path_in_repo: operation.upload_info.size for operation in operations}
+    with hub_errors(repo_id):
+        repo_id, is_private = prepare_repo(api, repo_id, kind, private=private, revision=revision, tag=tag)
+        commit = api.create_commit(
+            repo_id,
+            operations,
+            repo_type=kind,
+            commit_message=message,
+            revision=revision,
+        )
+        if tag is not None:
+            api.create_tag(repo_id, tag=tag, revision=commit.oid, repo_type=kind)
+    place = "datasets/" if kind == "dataset" else ""
+    return PushReport(
+        repo_id=repo_id,
+        kind=kind,
+        files=files,
+        url=f"{api.endpoint}/{place}{repo_id}",
+        commit=commit.oid,
+        revision=revision or "main",
+        tag=tag,
+        private=is_private,
+    )
+
+
+def _operations(opened: ModelFolder, repo_id: str, scratch: Path) -> list[CommitOperationAdd]:
+    """Every file to share: big ones from where they are, the rest made ready in ``scratch``."""
+    ready: dict[str, Path] = {file.name: file for file in opened.files}
+    processor = {"AutoProcessor": "EcgProcessor"}
+    classes: dict[str, dict[str, str]] = {
+        "config.json": opened.model.config.auto_classes(),
+        "preprocessor_config.json": opened.feature_extractor.auto_classes(),
+        "processor_config.json": processor,
+    }
+    for name, auto in classes.items():
+        # A folder may be older than the module that leads to this package.
+        if name in ready and auto:
+            ready[name] = scratch / name
+            ready[name].write_bytes((opened.path / name).read_bytes())
+            lead_to_package(ready[name], auto)
+            ready[SHIM_FILE] = scratch / SHIM_FILE
+    ready[CARD_FILE] = _card(opened, repo_id, scratch)
+    return [CommitOperationAdd(name, path) for name, path in sorted(ready.items())]
+
+
+def _card(opened: ModelFolder, repo_id: str, scratch: Path) -> Path:
+    """The folder's card, or one made now, with the repository's name where it will be found."""
+    card = opened.path / CARD_FILE
+    if not card.is_file():
+        context = card_context_of(opened.path, model_name=repo_id.rpartition("/")[2])
+        card = write_model_card(scratch, opened.model, opened.feature_extractor, context)
+    text = card.read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id)
+    target = scratch / CARD_FILE
+    target.write_text(text, encoding="utf-8")
+    return target

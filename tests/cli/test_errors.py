@@ -75,6 +75,8 @@ def test_output_folder_that_holds_something_else(cli: Cli, tmp_path: Path) -> No
         (("--mask-ratio", "high"), ("mask_ratio",)),
         (("--mask-strategy", "nope"), ("nope",)),
         (("--hidden-size",), ("hidden-size", "needs a value")),
+        (("--sampling-weight", "0.5"), ("sampling_weights", "streaming")),
+        (("--streaming",), ("Parquet", "ecg-hf data export")),
     ],
 )
 def test_impossible_pretraining(

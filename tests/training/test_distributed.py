@@ -32,7 +32,7 @@ def launch(processes: int, script: str, *arguments: str) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert finished.returncode == 0, finished.stderr[:4000]

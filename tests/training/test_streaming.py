@@ -128,3 +128,4 @@ def test_options_that_do_not_fit(
 ) -> None:
     with pytest.raises(ConfigurationError, match=words):
         pretrain("ecg-cpc", sources, tmp_path / "run", **{**RUN, **change})
+    assert not (tmp_path / "run" / "run.json").exists()

@@ -17,7 +17,7 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.processing import EcgFeatureExtractor
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 from ecg_hf.training.batches import BatchedEcgDataset
-from ecg_hf.training.streams import StreamedEcgDataset
+from ecg_hf.training.streams import StreamedEcgDataset, batches_per_epoch
 
 __all__ = ["BuiltData", "PretrainingData", "StreamedData", "split_rows"]
 
@@ -39,7 +39,11 @@ class PretrainingData(Protocol):
     account: list[dict[str, Any]]
 
     def settings(self, arguments: EcgPreTrainingArguments) -> dict[str, Any]:
-        """What the result of a run depends on, as JSON values."""
+        """What the result of a run depends on, as JSON values.
+
+        Raises:
+            ConfigurationError: if these records can't be read with these arguments.
+        """
         ...
 
     def reports(self) -> tuple[list[str], list[str | None]]:
@@ -192,6 +196,8 @@ class StreamedData:
 
     def settings(self, arguments: EcgPreTrainingArguments) -> dict[str, Any]:
         """Fingerprints and numbers of records, and all that decides the order of a stream."""
+        # Before the run's folder is claimed: what can't start must not be in the way of what can.
+        batches_per_epoch(self.records["train"], arguments.per_device_train_batch_size, arguments.world_size)
         streaming = {
             "files": [len(source.files) for source in self._sources],
             "weights": list(self._weights),

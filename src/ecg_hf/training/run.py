@@ -121,6 +121,14 @@ def pretrain(
     What one of them has in common with another is left out of one, and counted: see
     :func:`ecg_hf.data.load_mixed`. Their validation splits together are the validation split.
 
+    **Determinism.** The same seed and settings give the same bytes of ``model.safetensors`` on the same machine,
+    interrupted or not: same processor, threads, processes and library versions. Elsewhere sums run in another order:
+    1, 2 and 4 processes agree to about 1e-6 in the first losses, and rounding grows as training goes on
+    (``benchmarks/bench_processes.py``). On GPUs some backward passes (attention kernels, gathers and scatters, cuDNN
+    convolutions) add with atomics or choose their algorithm by timing, so bytes may differ from run to run;
+    ``full_determinism=True`` asks PyTorch for deterministic kernels, at some cost in speed, and raises where there is
+    none. A streamed run also depends on the number of processes, because each reads its own files.
+
     Args:
         model_name: Method, see ``ecg_hf.models.registry.METHODS``.
         dataset_path: Folder made by :func:`ecg_hf.data.build_dataset`, or several. Their order decides the order of

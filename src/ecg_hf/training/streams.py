@@ -14,7 +14,26 @@ from ecg_hf.data.streaming import RowStream
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.training.batches import EcgBatch, TokenisedTexts
 
-__all__ = ["StreamEpochs", "StreamedEcgDataset", "stream_loader"]
+__all__ = ["StreamEpochs", "StreamedEcgDataset", "batches_per_epoch", "stream_loader"]
+
+
+def batches_per_epoch(rows: int, batch_size: int, world_size: int) -> int:
+    """Batches of each process in an epoch of a stream.
+
+    Args:
+        rows: Rows of an epoch, over all processes.
+        batch_size: Rows of a batch of one process.
+        world_size: Number of processes.
+
+    Raises:
+        ConfigurationError: if there are fewer rows than one batch of all processes takes.
+    """
+    if rows < batch_size * world_size:
+        raise ConfigurationError(
+            f"{rows} training records are fewer than one batch of all processes: {batch_size} x {world_size}",
+            value=rows,
+        )
+    return rows // (batch_size * world_size)
 
 
 class StreamedEcgDataset(IterableDataset[EcgBatch]):
@@ -41,15 +60,10 @@ class StreamedEcgDataset(IterableDataset[EcgBatch]):
         self.tokenizer = tokenizer
         self.max_text_length = max_text_length
         self.epoch = 0
-        if not len(self):
-            raise ConfigurationError(
-                f"{len(stream)} training records are fewer than one batch of all processes: "
-                f"{batch_size} x {stream.world_size}",
-                value=len(stream),
-            )
+        self._length = batches_per_epoch(len(stream), batch_size, stream.world_size)
 
     def __len__(self) -> int:
-        return len(self.stream) // (self.batch_size * self.stream.world_size)
+        return self._length
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next pass."""

@@ -13,6 +13,7 @@ import io
 import json
 import math
 import random
+import resource
 import sys
 import tempfile
 import time
@@ -44,6 +45,7 @@ BITS = {
     "8": 8,
 }
 FORMATS = tuple(BITS)
+MEMORY = 6 << 30
 METADATA = {"sampling_rate": 100.0, "lead_names": STANDARD_LEADS, "unit": "mV"}
 
 
@@ -249,6 +251,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=KINDS, default=KINDS)
     options = parser.parse_args()
+    # What asks for more than this shall fail here, not bring the machine down.
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in options.only}
     foreign: Counter[str] = Counter()
     number = options.seed * 1_000_000_000

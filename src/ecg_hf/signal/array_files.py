@@ -14,6 +14,7 @@ from ecg_hf.errors import EcgError, SignalError, TruncatedSignal, UnsupportedFor
 from ecg_hf.signal.arrays import digital_from_array
 from ecg_hf.signal.digital import DigitalRecord
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_name
+from ecg_hf.signal.matlab_files import Variables, read_matlab
 from ecg_hf.signal.paths import inside_root, read_file
 from ecg_hf.signal.record import Note
 
@@ -147,37 +148,21 @@ def _is_lead(name: str) -> bool:
 
 def _read_matlab(path: str, max_samples: int, root: str | os.PathLike[str] | None) -> npt.NDArray[np.generic]:
     """The samples of a MATLAB file: a variable ``val``, or ``data`` in a structure ``ECG``, and the like."""
-    import scipy.io
-
     limit = max_samples * 8 + 65536
     content, size = read_file(path, max_bytes=limit, root=root)
     if size > limit:
         raise SignalError(f"file has {size} bytes, too many for max_samples", path=path, value=size)
-    try:
-        for name, shape, _ in scipy.io.whosmat(io.BytesIO(content)):
-            if math.prod(shape) > max_samples:
-                raise SignalError(f"variable {name} has shape {shape}, more than max_samples", path=path)
-        variables = scipy.io.loadmat(io.BytesIO(content), simplify_cells=True)
-    except EcgError:
-        raise
-    except NotImplementedError:
-        raise UnsupportedFormat("MATLAB 7.3 files are not read; save it with -v7", path=path) from None
-    # scipy lets TypeError, KeyError, zlib.error, MemoryError and more escape for damaged files.
-    except Exception as error:
-        raise UnsupportedFormat(
-            f"file is not a readable MATLAB file ({type(error).__name__})", path=path
-        ) from None
-    found = _find_matrix(variables)
+    found = _find_matrix(read_matlab(content, max_samples))
     if found is None:
         raise UnsupportedFormat("file has no matrix named " + ", ".join(_MATLAB_VARIABLES), path=path)
     return found
 
 
-def _find_matrix(variables: dict[str, object]) -> npt.NDArray[np.generic] | None:
+def _find_matrix(variables: Variables) -> npt.NDArray[np.generic] | None:
     for name in _MATLAB_VARIABLES:
         value = variables.get(name)
         if isinstance(value, dict):
-            value = _find_matrix({str(key): inner for key, inner in value.items()})
-        if isinstance(value, np.ndarray) and value.dtype.kind in "iuf" and value.ndim == 2:
+            value = _find_matrix(value)
+        if value is not None:
             return value
     return None

@@ -1,0 +1,90 @@
+"""One writer per output, however the other one ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.sole_writer import sole_writer
+
+HOLD = """
+import sys
+from ecg_hf.sole_writer import sole_writer
+with sole_writer(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_process(output: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that is writing ``output``."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_leaves_nothing_behind(tmp_path: Path):
+    with sole_writer(tmp_path / "new" / "file"):
+        assert [path.name for path in (tmp_path / "new").iterdir()] == [".file.lock"]
+    assert not any((tmp_path / "new").iterdir())
+    with pytest.raises(KeyError), sole_writer(tmp_path / "file"):
+        raise KeyError
+    with sole_writer(tmp_path / "file"), sole_writer(tmp_path / "other"):
+        pass
+
+
+def test_a_second_writer_is_refused_until_the_first_ends(tmp_path: Path):
+    output = tmp_path / "out"
+    with another_process(output) as other:
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="another process"), sole_writer(output):
+                pass
+        other.kill()
+        other.wait()
+        assert (tmp_path / ".out.lock").exists()
+        with sole_writer(output):
+            pass
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_same_process_is_no_exception(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    link = tmp_path / "link"
+    (tmp_path / "real").mkdir()
+    link.symlink_to(tmp_path / "real", target_is_directory=True)
+    with sole_writer(tmp_path / "real" / "out"):
+        with pytest.raises(ConfigurationError), sole_writer(link / "out"):
+            pass
+        monkeypatch.chdir(tmp_path / "real")
+        with pytest.raises(ConfigurationError), sole_writer("out"):
+            pass
+
+
+def test_a_forked_worker_does_not_inherit_the_lock(tmp_path: Path):
+    """A worker that outlives its killed parent must not keep the output from being resumed."""
+    output = tmp_path / "out"
+    code = HOLD.replace("    print(", "    import os\n    if os.fork(): print(")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(output)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout.readline() == "held\n"
+    process.kill()
+    process.wait()
+    with sole_writer(output):  # the child still waits for the end of its input
+        pass
+    process.stdin.close()

@@ -25,8 +25,8 @@ COMMANDS = [
 
 
 def test_examples_were_found() -> None:
-    assert len(PYTHON) == 3
-    assert len(COMMANDS) >= 12
+    assert len(PYTHON) == 4
+    assert len(COMMANDS) >= 25
 
 
 @pytest.mark.parametrize("code", PYTHON)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import sys
@@ -18,6 +19,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.hub.loopback_hub import OWNER, LoopbackHub
 from tests.soak.scenarios import SCENARIOS, Result, Scenario, Workshop
 from tests.soak.warm import Outcome, in_child, run_command, warm_up
 
@@ -160,7 +162,18 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="kept afterwards; a temporary one if not given")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="soak-"))
-    warm_up()
+    with LoopbackHub() as hub:
+        # Read when the client library is imported, which is what warming up does.
+        os.environ.update(hub.environment(folder / "home", token=OWNER))
+        warm_up()
+        losses = soak(folder, options)
+    if options.folder is None and not losses:
+        shutil.rmtree(folder)
+    sys.exit(1 if losses else 0)
+
+
+def soak(folder: Path, options: argparse.Namespace) -> int:
+    """Kill every command asked for; returns the losses."""
     shop = make_workshop(folder / "workshop", options.checkpoint)
     accounts = []
     for name in options.only:
@@ -173,9 +186,7 @@ def main() -> None:
         "losses": losses,
     }
     print(json.dumps(total))
-    if options.folder is None and not losses:
-        shutil.rmtree(folder)
-    sys.exit(1 if losses else 0)
+    return losses
 
 
 if __name__ == "__main__":

@@ -149,6 +149,28 @@ def _converted(trial: Path) -> Result:
     return {**found, "README.md": digest(folder / "README.md")}
 
 
+def _repository(trial: Path) -> str:
+    """A repository for each trial; the parent's Hub keeps them all."""
+    return f"org/trial-{trial.name}"
+
+
+def _pushed(trial: Path) -> Result:
+    """Digests of what the Hub serves once there is more than an empty repository."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    repo_id = _repository(trial)
+    try:
+        names = sorted(set(HfApi().list_repo_files(repo_id)) - {".gitattributes"})
+    except RepositoryNotFoundError:
+        return None
+    if not names:
+        return None
+    files = {name: Path(hf_hub_download(repo_id, name, cache_dir=trial / "cache")) for name in names}
+    # The card names its repository, which differs from trial to trial.
+    return {"names": names, **{name: digest(file) for name, file in files.items() if name != "README.md"}}
+
+
 SCENARIOS: dict[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
@@ -200,5 +222,6 @@ SCENARIOS: dict[str, Scenario] = {
             _converted,
             finished_already="exists already",
         ),
+        Scenario("push", lambda shop, trial: ["push", shop.model, _repository(trial)], _pushed),
     )
 }

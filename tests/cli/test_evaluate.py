@@ -219,7 +219,6 @@ WRONG = {
     "head option": (("--head-option", "colour=1"), "no option 'colour'"),
     "folds": (("--train-folds", "7-1"), "folds must look like"),
     "source": (("--benchmark", "ptbxl-super"), "no recordings of ptbxl"),
-    "card": (("--update-card",), "with a card"),
     "prompts": (("--head", "zero-shot", "--prompts", "merl"), "--tables"),
 }
 
@@ -233,6 +232,15 @@ def test_wrong_input_is_one_line_and_leaves_nothing(evaluate: Any, tmp_path: Pat
     assert len(lines) == 1
     assert message in lines[0]
     assert "Traceback" not in outcome.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_there_must_be_a_card_to_update(evaluate: Any, pretrained: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(pretrained, bare, ignore=shutil.ignore_patterns("checkpoint-*", "README.md"))
+    outcome = evaluate(tmp_path / "out", "--update-card", model=bare)
+    assert outcome.returncode == 2
+    assert "with a card" in outcome.stderr.strip().splitlines()[-1]
     assert not (tmp_path / "out").exists()
 
 

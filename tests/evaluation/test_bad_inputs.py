@@ -17,7 +17,7 @@ from .built import built_rows
 
 @pytest.mark.parametrize("report", ["", "   ", None])
 def test_row_68_pairs_without_a_report_are_dropped_and_counted(report: str | None) -> None:
-    from ecg_hf.training.run import split_rows
+    from ecg_hf.training.pretraining_data import split_rows
 
     rows = Dataset.from_dict({"split": ["train"] * 3, "report": ["sinus rhythm", report, "sinus rhythm"]})
     assert split_rows(rows, "train", needs_report=True) == ([0, 2], {"without_report": 1})

@@ -11,6 +11,7 @@ import pytest
 
 from ecg_hf.errors import ConfigurationError, EcgError, SamplingRateError, UnsafePath
 from ecg_hf.pipelines import ZeroShotEcgClassificationPipeline
+from ecg_hf.shim import SHIM_FILE, SHIM_LINE
 from ecg_hf.signal import STANDARD_LEADS, EcgRecord
 
 torch = pytest.importorskip("torch")
@@ -244,7 +245,9 @@ def test_saved_pipeline_needs_no_remote_code(
     from transformers import pipeline
 
     classify.save_pretrained(tmp_path)
-    assert not list(tmp_path.glob("*.py"))
+    # One line that leads to the package, none of its code.
+    assert [file.name for file in tmp_path.glob("*.py")] == [SHIM_FILE]
+    assert (tmp_path / SHIM_FILE).read_text() == SHIM_LINE
     loaded = pipeline("zero-shot-ecg-classification", model=str(tmp_path), device="cpu")
     assert loaded(records[0], candidate_labels=LABELS) == classify(records[0], candidate_labels=LABELS)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.state import AcceleratorState
 from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 from test_distributed import launch
@@ -97,8 +98,13 @@ def test_fsdp_without_accelerators_is_refused(
             monkeypatch.delenv(name)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
-    with pytest.raises(ConfigurationError, match="no accelerators to divide the model among"):
-        pretrain("ecg-cpc", built_path, tmp_path / "run", per_device_train_batch_size=8, **RUN)
+    # The library looks at its environment once per process.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        with pytest.raises(ConfigurationError, match="no accelerators to divide the model among"):
+            pretrain("ecg-cpc", built_path, tmp_path / "run", per_device_train_batch_size=8, **RUN)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_scalars_are_divided_as_vectors_and_saved_as_scalars() -> None:

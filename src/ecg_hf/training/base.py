@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, parse_flag_from_env
 from torch import Tensor, nn
 from transformers import Trainer, TrainerState
 from transformers.trainer_utils import TrainOutput
@@ -51,12 +51,13 @@ class EcgTrainer(Trainer):
                 value=self.args.n_gpu,
             )
         self._vectors = frozenset[str]()
-        if self.is_fsdp_enabled:
-            if self.accelerator.distributed_type != DistributedType.FSDP:
-                # accelerate would go on without sharding, and say nothing.
-                raise ConfigurationError(
-                    "FSDP was asked for, but there are no accelerators to divide the model among: use torchrun alone"
-                )
+        asked = self.is_fsdp_enabled or parse_flag_from_env("ACCELERATE_USE_FSDP")
+        if asked and self.accelerator.distributed_type != DistributedType.FSDP:
+            # accelerate would go on without sharding, and say nothing.
+            raise ConfigurationError(
+                "FSDP was asked for, but there are no accelerators to divide the model among: use torchrun alone"
+            )
+        if asked:
             self._vectors = scalars_to_vectors(self.model)
         self.add_callback(TrainingLog())
         if self.args.world_size > 1:

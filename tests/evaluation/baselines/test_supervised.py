@@ -36,7 +36,8 @@ def run(task, baseline: SupervisedXresnet, seed: int = 0) -> np.ndarray:
 
 
 def test_learns_and_names_what_it_cannot(task) -> None:
-    baseline = SupervisedXresnet(**SETTINGS)
+    # Two channels learn it on some processors only.
+    baseline = SupervisedXresnet(**{**SETTINGS, "width": 4})
     scores = run(task, baseline)
     assert scores.shape == (16, 2)
     assert scores.dtype == np.float64

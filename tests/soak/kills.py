@@ -164,7 +164,9 @@ def main() -> None:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="soak-"))
     with LoopbackHub() as hub:
         # Read when the client library is imported, which is what warming up does.
-        os.environ.update(hub.environment(folder / "home", token=OWNER))
+        environment = hub.environment(folder / "home", token=OWNER)
+        os.environ.clear()  # also of what a test run has set, such as offline mode
+        os.environ.update(environment)
         warm_up()
         losses = soak(folder, options)
     if options.folder is None and not losses:

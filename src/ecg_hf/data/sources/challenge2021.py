@@ -91,7 +91,6 @@ class Challenge2021(WfdbFolder):
             "train_folds": "folds to train on (1-8)",
             "validation_folds": "folds to validate on (9)",
             "test_folds": "folds to test on (10)",
-            "pseudonyms": "store digests instead of record names: true or false (false)",
             "datasets": "sets to read, comma-separated; all; or default: all but ptb-xl (default)",
         },
         physionet=PhysioNetProject(

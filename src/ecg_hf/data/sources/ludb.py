@@ -139,6 +139,7 @@ class Ludb(WfdbFolder):
             "train_folds": "folds to train on (1-8)",
             "validation_folds": "folds to validate on (9)",
             "test_folds": "folds to test on (10)",
+            "pseudonyms": "store digests instead of record names: true or false (false)",
         },
         physionet=PhysioNetProject(slug="ludb", version="1.0.1"),
     )

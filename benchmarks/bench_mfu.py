@@ -111,8 +111,8 @@ def measure(
         "batch": step.rows,
         "step_ms": round(1e3 * seconds, 2),
         "records_per_s": round(rate, 1),
-        "gflop_per_record": round(operations.model.total / 1e9, 3),
-        "tflops": round(rate * operations.model.total / 1e12, 4),
+        "gflop_per_record": round(operations.model.total / 1e9, 6),
+        "tflops": round(rate * operations.model.total / 1e12, 6),
         "planned_peak_gib": round(
             (static.weights + static.optimizer + memory.inputs + memory.peak) / 2**30, 3
         ),

@@ -76,7 +76,8 @@ def test_values_are_the_models_in_half_precision(tmp_path: Path) -> None:
     assert on_disk.mask is None
     np.testing.assert_array_equal(in_memory.values, on_disk.values)
     np.testing.assert_allclose(in_memory.values, truth, rtol=6e-4, atol=1e-6)
-    np.testing.assert_allclose(exact.values, truth, rtol=1e-6, atol=1e-6)
+    # Sums of other batches run in another order.
+    np.testing.assert_allclose(exact.values, truth, rtol=1e-5, atol=5e-6)
 
 
 def test_file_is_plain_safetensors(tmp_path: Path) -> None:

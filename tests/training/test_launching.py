@@ -22,9 +22,7 @@ from ecg_hf.training import pretrain, read_training_log
 from ecg_hf.training.launching import list_launch_configs
 from ecg_hf.training.sharding import as_scalars, scalars_to_vectors
 
-# CG-DMER's masked-word decoder multiplies with the word embeddings, which accelerate shards as a unit of their own
-# and gathers for the embedding's forward only: "mixed torch.Tensor and DTensor" in its first step.
-SHARDABLE = sorted(set(METHODS) - {"cg-dmer"})
+SHARDABLE = sorted(METHODS)
 
 RUN: dict[str, Any] = {
     "max_steps": 2,

@@ -215,9 +215,9 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
             self.siglip_log_scale = nn.Parameter(torch.zeros(()), requires_grad=learn)
             self.siglip_bias = nn.Parameter(torch.zeros(()), requires_grad=learn)
         self.post_init()
-        # The library adds the text tower's own list. Word embeddings decode masked words too, so they must not be a unit
-        # that FSDP gathers for the embedding's forward only.
-        self._no_split_modules = set(type(self)._no_split_modules)
+        # The library adds the text tower's own list. Word embeddings decode masked words too: they must not be a
+        # unit that FSDP gathers for the embedding's forward only.
+        self._no_split_modules = list(type(self)._no_split_modules)
         self.freeze_fixed_parameters()
 
     def freeze_fixed_parameters(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from huggingface_hub.errors import (
@@ -14,8 +15,10 @@ from huggingface_hub.errors import (
 )
 
 from ecg_hf.errors import HubError
-from ecg_hf.hub.hub_errors import hub_errors
+from ecg_hf.hub.hub_errors import check_repo_id, hub_errors
 from ecg_hf.hub.licences import licence_identifier
+from ecg_hf.hub.push import push_model
+from ecg_hf.hub.push_dataset import push_dataset
 
 httpx = pytest.importorskip("httpx2")
 
@@ -49,6 +52,14 @@ def test_one_line(error: Exception, words: tuple[str, ...]) -> None:
     for word in ("org/x", *words):
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["owner/", "a/b/c", "owner/two words", "../escape", "owner/x.git"])
+def test_what_is_no_repository_is_refused_before_anything_is_read(name: str, tmp_path: Path) -> None:
+    for push in (push_model, push_dataset):
+        with pytest.raises(HubError, match="not the name of a repository"):
+            push(tmp_path / "absent", name, dry_run=True)
+    check_repo_id("owner/name")
 
 
 def test_what_an_upload_wraps_is_unwrapped() -> None:

@@ -12,12 +12,23 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import validate_repo_id
 
 from ecg_hf.errors import HubError
 
-__all__ = ["hub_errors"]
+__all__ = ["check_repo_id", "hub_errors"]
 
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Refuse what can't be the name of a repository, before anything is read or sent.
+
+    Raises:
+        HubError: naming what is wrong with it.
+    """
+    with hub_errors(repo_id):
+        validate_repo_id(repo_id)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from ecg_hf.errors import HubError
 from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_context import PLACEHOLDER, card_context_of
-from ecg_hf.hub.hub_errors import hub_errors
+from ecg_hf.hub.hub_errors import check_repo_id, hub_errors
 from ecg_hf.hub.model_folder import CARD_FILE, ModelFolder, open_model_folder
 from ecg_hf.shim import SHIM_FILE, lead_to_package
 
@@ -85,6 +85,7 @@ def push_model(
         ModelFolderError: The folder is no model of this package, or would not load.
         HubError: The Hub can't be reached or refuses; the tag exists; the repository is public but was to be private.
     """
+    check_repo_id(repo_id)
     opened = open_model_folder(folder)
     with tempfile.TemporaryDirectory() as scratch:
         operations = _operations(opened, repo_id, Path(scratch))

@@ -16,7 +16,7 @@ from ecg_hf.data.schema import SPLITS
 from ecg_hf.data.sources import SOURCES
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.hub.dataset_card import dataset_card
-from ecg_hf.hub.hub_errors import hub_errors
+from ecg_hf.hub.hub_errors import check_repo_id, hub_errors
 from ecg_hf.hub.licences import OTHER, licence_identifier
 from ecg_hf.hub.model_folder import CARD_FILE
 from ecg_hf.hub.push import PushReport, prepare_repo
@@ -57,6 +57,7 @@ def push_dataset(
         ConfigurationError: A column can't be left out, or the licence of real recordings is not known.
         HubError: see :func:`ecg_hf.hub.push.push_model`.
     """
+    check_repo_id(repo_id)
     dataset, report = load_built(folder), BuildReport.load(folder)
     licence = _licence(report, licence)
     _check_columns(dataset, drop_columns)

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "ecg_hf"
 FLOORS = {
     "errors": 0,
     "shim": 0,
-    "sole_writer": 0,
+    "files": 0,
     "signal": 1,
     "nn": 1,
     "processing": 2,
@@ -26,7 +26,7 @@ FLOORS = {
     "registration": 7,
 }
 # Neighbours on one floor that may see each other; everything else on a floor is apart.
-NEIGHBOURS = {("cli", "quickstart"), ("evaluation", "training"), ("sole_writer", "errors")}
+NEIGHBOURS = {("cli", "quickstart"), ("evaluation", "training"), ("files", "errors")}
 FORBIDDEN = {"signal": {"torch", "transformers", "datasets"}, "nn": {"transformers", "datasets"}}
 
 

@@ -186,18 +186,18 @@ import os, signal, sys
 from ecg_hf.data import build_folder, merge_parts, merging, shards
 where, out, *parts = sys.argv[1:]
 def dying(real, when):
-    def call(*arguments):
+    def call(*arguments, **options):
         if when(*arguments) and where[-1] == "<":
             os.kill(os.getpid(), signal.SIGKILL)
-        result = real(*arguments)
+        result = real(*arguments, **options)
         if when(*arguments):
             os.kill(os.getpid(), signal.SIGKILL)
         return result
     return call
 if where.startswith("shard"):
-    merging.place_shard = dying(merging.place_shard, lambda job, *_: job.number == 2)
+    merging.remember_shard = dying(merging.remember_shard, lambda job, *_: job.number == 2)
 else:
-    build_folder.write_atomically = dying(build_folder.write_atomically, lambda path, _: path.name == where[:-1])
+    build_folder.write_whole = dying(build_folder.write_whole, lambda path, _: path.name == where[:-1])
 merge_parts(parts, out, progress=False)
 """
 

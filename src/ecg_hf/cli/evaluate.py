@@ -15,7 +15,7 @@ import typer
 from ecg_hf.cli.data import parse_options
 from ecg_hf.cli.output import print_json
 from ecg_hf.errors import ConfigurationError, EcgError
-from ecg_hf.sole_writer import sole_writer
+from ecg_hf.files import sole_writer
 
 if TYPE_CHECKING:
     from ecg_hf.evaluation.definitions import Benchmark

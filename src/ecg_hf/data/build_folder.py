@@ -17,10 +17,11 @@ from filelock import FileLock, Timeout
 
 from ecg_hf.data.report import REPORT_FILE, BuildReport, Tally, add_up
 from ecg_hf.data.schema import canonical_features
-from ecg_hf.data.shards import WORK_FOLDER, ShardResult, write_atomically
+from ecg_hf.data.shards import WORK_FOLDER, ShardResult
 from ecg_hf.data.sources import SourceInfo
 from ecg_hf.data.splits import PatientLeak, check_patient_leak
 from ecg_hf.errors import DatasetBuildError
+from ecg_hf.files import write_whole
 
 __all__ = [
     "LOCK_FILE",
@@ -119,7 +120,7 @@ def begin(folder: Path, plan: Mapping[str, Any]) -> None:
                 "the folder holds an unfinished build of other data or options; pass overwrite=True to start anew",
                 path=folder,
             )
-    write_atomically(path, json.dumps(plan, indent=2))
+    write_whole(path, json.dumps(plan, indent=2))
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -213,11 +214,9 @@ def finish_dataset(
         raise DatasetBuildError(f"not one record could be read: {tally.reasons()}", path=data_dir)
     _write_info(folder, info)
     report = account(folder, info, options, fingerprint, files, tally, run)
-    write_atomically(folder / REPORT_FILE, json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+    _write_json(folder / REPORT_FILE, report.to_dict())
     # The state file makes the folder loadable, so it comes last.
-    write_atomically(
-        folder / STATE_FILE, json.dumps(_state(list(files), fingerprint), indent=2, sort_keys=True)
-    )
+    _write_json(folder / STATE_FILE, _state(list(files), fingerprint))
     shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
     return report
 
@@ -268,7 +267,13 @@ def _write_info(folder: Path, info: SourceInfo) -> None:
         "homepage": "",
         "license": info.licence,
     }
-    write_atomically(folder / INFO_FILE, json.dumps(description, indent=2))
+    _write_json(folder / INFO_FILE, description)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    # Half-written files belong to the work folder: what a killed run leaves there is removed by the next.
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    write_whole(path, text, scratch=path.parent / WORK_FOLDER)
 
 
 def _state(filenames: Sequence[str], fingerprint: str) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from ecg_hf.data.build_folder import (
 )
 from ecg_hf.data.parts import FinishedPart, file_digest, finished_report, load_part
 from ecg_hf.data.report import BuildReport
-from ecg_hf.data.shards import WORK_FOLDER, ShardJob, load_result, place_shard, shard_filename
+from ecg_hf.data.shards import WORK_FOLDER, ShardJob, load_result, remember_shard, shard_filename
 from ecg_hf.data.sources import get_source
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
+from ecg_hf.files import flush, temporary_name
 
 __all__ = ["merge_parts"]
 
@@ -119,7 +120,7 @@ def _merge(parts: Sequence[FinishedPart], folder: Path, progress: bool, overwrit
         if load_result(job) is not None:
             reused += 1
             continue
-        temporary = folder / WORK_FOLDER / f"{name}.{os.getpid()}.tmp"
+        temporary = temporary_name(folder / WORK_FOLDER / name)
         _fetch(part.folder / name, temporary)
         if file_digest(temporary) != part.digests[name]:
             temporary.unlink()
@@ -127,7 +128,10 @@ def _merge(parts: Sequence[FinishedPart], folder: Path, progress: bool, overwrit
                 f"the file is not as part {part.part} was built: build that part again",
                 path=part.folder / name,
             )
-        place_shard(job, temporary, result)
+        flush(temporary)
+        os.replace(temporary, folder / name)
+        flush(folder)
+        remember_shard(job, result)
     seconds = sum(part.report.seconds for part in parts)
     read = sum(part.report.seen for part in parts)
     rate = round(read / seconds, 1) if seconds else 0.0

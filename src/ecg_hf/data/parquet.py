@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from ecg_hf.data.building import load_built
 from ecg_hf.data.report import REPORT_FILE, BuildReport
 from ecg_hf.data.schema import SPLITS, shard_schema
-from ecg_hf.data.shards import flush, write_atomically
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
+from ecg_hf.files import replace_file, write_whole
 
 __all__ = ["ROWS_PER_FILE", "ParquetExport", "ParquetSplit", "export_parquet", "open_parquet"]
 
@@ -152,19 +151,18 @@ def _claim(folder: Path, dataset: Path, report: BuildReport, names: set[str]) ->
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for stale in (folder / "data").glob("*.tmp"):
         stale.unlink()
-    write_atomically(folder / REPORT_FILE, (dataset / REPORT_FILE).read_text(encoding="utf-8"))
+    write_whole(folder / REPORT_FILE, (dataset / REPORT_FILE).read_text(encoding="utf-8"))
 
 
 def _write(rows: Dataset, path: Path) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with pq.ParquetWriter(temporary, shard_schema(), compression="zstd") as writer:
+    with (
+        replace_file(path) as file,
+        pq.ParquetWriter(file, shard_schema(), compression="zstd") as writer,
+    ):
         for start in range(0, len(rows), ROWS_PER_GROUP):
             group = rows.select(range(start, min(start + ROWS_PER_GROUP, len(rows))))
             table = pa.table(group.with_format("arrow")[:])
             writer.write_table(table.cast(shard_schema()))
-    flush(temporary)
-    os.replace(temporary, path)
-    flush(path.parent)
 
 
 def open_parquet(folder: str | Path, split: str) -> ParquetSplit:

@@ -13,9 +13,10 @@ from typing import Any
 
 from ecg_hf.data.build_folder import PART_FILE, RunAccount, account, is_finished, is_part
 from ecg_hf.data.report import BuildReport, Tally, add_up
-from ecg_hf.data.shards import WORK_FOLDER, ShardResult, write_atomically
+from ecg_hf.data.shards import WORK_FOLDER, ShardResult
 from ecg_hf.data.sources import Source
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
+from ecg_hf.files import write_whole
 
 __all__ = ["FinishedPart", "Part", "file_digest", "finish_part", "finished_report", "load_part", "parse_part"]
 
@@ -115,7 +116,8 @@ def finish_part(
             for name, result in files.items()
         ],
     }
-    write_atomically(folder / PART_FILE, json.dumps(content, indent=2, ensure_ascii=False))
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    write_whole(folder / PART_FILE, text, scratch=folder / WORK_FOLDER)
     shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
     return report
 

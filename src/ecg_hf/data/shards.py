@@ -9,24 +9,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 
 from ecg_hf.data.report import Tally
 from ecg_hf.data.schema import Entry, SourceRow, rows_to_batch, shard_schema
 from ecg_hf.data.sources.base import Dropped, Source
+from ecg_hf.files import replace_file, write_whole
 
 __all__ = [
     "WORK_FOLDER",
     "ShardJob",
     "ShardResult",
     "build_shard",
-    "flush",
     "load_result",
-    "place_shard",
+    "remember_shard",
     "set_source",
     "shard_filename",
-    "write_atomically",
 ]
 
 WORK_FOLDER = ".building"
@@ -79,21 +79,18 @@ def build_shard(job: ShardJob) -> ShardResult:
     """Read the records of a shard and write its Arrow file and its account, each whole or not at all."""
     if _source is None:
         raise RuntimeError("set_source was not called in this process")
-    temporary = job.folder / WORK_FOLDER / f"{job.filename}.{os.getpid()}.tmp"
-    try:
-        tally = _write_rows(job, _source, temporary)
-        result = ShardResult(job.number, temporary.stat().st_size, tally)
-        place_shard(job, temporary, result)
-    finally:
-        # On a full disk the beginnings of this shard are in the way of what is finished.
-        temporary.unlink(missing_ok=True)
+    # Written in the work folder, where the next run finds and removes what a killed one left.
+    with replace_file(job.folder / job.filename, scratch=job.folder / WORK_FOLDER) as file:
+        tally = _write_rows(job, _source, file)
+        result = ShardResult(job.number, file.tell(), tally)
+    remember_shard(job, result)
     return result
 
 
-def _write_rows(job: ShardJob, source: Source, path: Path) -> Tally:
-    """Write the rows of a shard to ``path`` as an Arrow stream."""
+def _write_rows(job: ShardJob, source: Source, file: BinaryIO) -> Tally:
+    """Write the rows of a shard to ``file`` as an Arrow stream."""
     tally = Tally()
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, shard_schema()) as writer:
+    with pa.ipc.new_stream(file, shard_schema()) as writer:
         pending: list[SourceRow] = []
         pending_bytes = 0
         for item in source.read_many(job.entries):
@@ -111,13 +108,10 @@ def _write_rows(job: ShardJob, source: Source, path: Path) -> Tally:
     return tally
 
 
-def place_shard(job: ShardJob, temporary: Path, result: ShardResult) -> None:
-    """Give a written shard its name, and remember its account."""
-    flush(temporary)
-    os.replace(temporary, job.folder / job.filename)
-    flush(job.folder)
+def remember_shard(job: ShardJob, result: ShardResult) -> None:
+    """Note that a shard has its place, with its account, for a run that resumes this one."""
     account = {"filename": job.filename, "bytes": result.bytes, "tally": result.tally.to_dict()}
-    write_atomically(_account_path(job), json.dumps(account, ensure_ascii=False))
+    write_whole(_account_path(job), json.dumps(account, ensure_ascii=False))
 
 
 def shard_filename(number: int, total: int) -> str:
@@ -140,26 +134,3 @@ def load_result(job: ShardJob) -> ShardResult | None:
 
 def _account_path(job: ShardJob) -> Path:
     return job.folder / WORK_FOLDER / f"{job.number:05d}.json"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small file so that it is there whole or not at all, even after a power cut."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        flush(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    flush(path.parent)
-
-
-def flush(path: Path) -> None:
-    """Make a file (or a folder's list of names) reach the disk."""
-    if os.name != "posix" and path.is_dir():
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

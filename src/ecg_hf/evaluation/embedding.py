@@ -26,7 +26,7 @@ from ecg_hf.evaluation.fingerprints import (
     fingerprint_model,
     fingerprint_preprocessing,
 )
-from ecg_hf.sole_writer import sole_writer
+from ecg_hf.files import sole_writer
 
 if TYPE_CHECKING:
     import torch

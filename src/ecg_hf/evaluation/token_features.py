@@ -30,7 +30,7 @@ from ecg_hf.evaluation.embedding import (
 )
 from ecg_hf.evaluation.metrics import BoolArray
 from ecg_hf.evaluation.token_store import TYPES, TokenFeatures, TokenStore, read_tokens, stored_key
-from ecg_hf.sole_writer import sole_writer
+from ecg_hf.files import sole_writer
 
 if TYPE_CHECKING:
     import torch

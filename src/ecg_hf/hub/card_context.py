@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ecg_hf.data.shards import write_atomically
 from ecg_hf.errors import ModelFolderError
+from ecg_hf.files import write_whole
 from ecg_hf.hub.training_facts import run_facts
 from ecg_hf.training.run import REPORT_FILE
 
@@ -55,7 +55,7 @@ class CardContext:
 
     def save(self, folder: Path) -> None:
         """Write ``card.json``."""
-        write_atomically(folder / CONTEXT_FILE, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        write_whole(folder / CONTEXT_FILE, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> CardContext | None:

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from ecg_hf.errors import ConfigurationError, ConversionError
+from ecg_hf.files import sole_writer
 from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_context import CardContext
 from ecg_hf.hub.official_checkpoint import OfficialCheckpoint, read_official_checkpoint
 from ecg_hf.models.official_state import Converted, OfficialState
 from ecg_hf.models.quiet import without_progress_bars
 from ecg_hf.models.registry import MethodSpec, get_method
-from ecg_hf.sole_writer import sole_writer
 
 __all__ = ["ConversionReport", "convert_checkpoint", "converter_options"]
 

@@ -17,9 +17,9 @@ import torch
 from transformers import AutoTokenizer, TrainerCallback, set_seed
 
 from ecg_hf.errors import ConfigurationError, EcgError
+from ecg_hf.files import sole_writer
 from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.processing import EcgProcessor
-from ecg_hf.sole_writer import sole_writer
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 from ecg_hf.training.checkpoints import newest_complete_checkpoint
 from ecg_hf.training.collators import EcgCollator, EcgTextCollator

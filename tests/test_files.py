@@ -1,4 +1,4 @@
-"""One writer per output, however the other one ends."""
+"""One writer per output, however the other one ends; files that are complete or not there."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.sole_writer import sole_writer
+from ecg_hf.files import replace_file, sole_writer, write_whole
 
 HOLD = """
 import sys
-from ecg_hf.sole_writer import sole_writer
+from ecg_hf.files import sole_writer
 with sole_writer(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
@@ -68,6 +68,9 @@ def test_the_same_process_is_no_exception(tmp_path: Path, monkeypatch: pytest.Mo
     with sole_writer(tmp_path / "real" / "out"):
         with pytest.raises(ConfigurationError), sole_writer(link / "out"):
             pass
+        (tmp_path / "name").symlink_to(tmp_path / "real" / "out")
+        with pytest.raises(ConfigurationError), sole_writer(tmp_path / "name"):
+            pass
         monkeypatch.chdir(tmp_path / "real")
         with pytest.raises(ConfigurationError), sole_writer("out"):
             pass
@@ -88,3 +91,32 @@ def test_a_forked_worker_does_not_inherit_the_lock(tmp_path: Path):
     with sole_writer(output):  # the child still waits for the end of its input
         pass
     process.stdin.close()
+
+
+def test_a_file_appears_only_when_it_is_complete(tmp_path: Path):
+    path = tmp_path / "file"
+    write_whole(path, "old")
+    with pytest.raises(KeyError), replace_file(path) as file:  # noqa: PT012
+        file.write(b"half")
+        file.flush()
+        assert path.read_text() == "old"
+        raise KeyError
+    assert [item.name for item in tmp_path.iterdir()] == ["file"]
+    assert path.read_text() == "old"
+    write_whole(path, b"new")
+    assert path.read_text() == "new"
+
+
+def test_links_laid_in_the_way_are_replaced_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "file").symlink_to(victim)
+    write_whole(tmp_path / "file", "new")
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "file").is_symlink()
+    # Even where the random name were known.
+    monkeypatch.setattr("secrets.token_hex", lambda size: "guessed")
+    (tmp_path / ".file.guessed.tmp").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        write_whole(tmp_path / "file", "other")
+    assert victim.read_text() == "precious"

@@ -1,0 +1,108 @@
+"""Writing files: one writer per output at a time, and every file complete or not there at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock, Timeout
+
+from ecg_hf.errors import ConfigurationError
+
+__all__ = ["TEMPORARY_SUFFIX", "flush", "replace_file", "sole_writer", "temporary_name", "write_whole"]
+
+TEMPORARY_SUFFIX = ".tmp"
+"""Ending of the files :func:`replace_file` writes to; one that a killed process left means nothing."""
+
+# Binary on Windows; never through a link, and never into a file that is there already.
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+@contextmanager
+def sole_writer(output: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold an output (a file or a folder, existing or not) for this process alone.
+
+    The lock is the operating system's, on a hidden file beside the output (links resolved), so it ends with the
+    process however that ends. The file is removed afterwards; one that a killed process left means nothing.
+
+    Args:
+        output: What is going to be written.
+
+    Raises:
+        ConfigurationError: if another process, or another part of this one, is writing it.
+    """
+    path = Path(os.path.realpath(output))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigurationError(
+            "another process is writing this output; wait for it or choose another", path=output
+        ) from None
+    try:
+        yield
+    finally:
+        # Removed while still held, so that nobody locks a file that is about to go. Windows keeps open files.
+        with suppress(OSError):
+            os.unlink(lock.lock_file)
+        lock.release()
+
+
+@contextmanager
+def replace_file(
+    path: str | os.PathLike[str], *, scratch: str | os.PathLike[str] | None = None
+) -> Iterator[BinaryIO]:
+    """Write a file that appears under its name only when it is complete, even after a power cut.
+
+    The bytes go to a new file of a random name, which can't be a link somebody has laid there. It takes the place of
+    ``path`` (of the link itself, if that is one) when the block ends, and is removed when the block raises.
+
+    Args:
+        path: The file; its folder must exist.
+        scratch: Folder for the file while it is written, on the same disk; that of ``path`` when None.
+
+    Yields:
+        A binary file to write to.
+    """
+    target = Path(path)
+    temporary = temporary_name(target if scratch is None else Path(scratch) / target.name)
+    descriptor = os.open(temporary, _CREATE, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush(target.parent)
+
+
+def write_whole(
+    path: str | os.PathLike[str], content: str | bytes, *, scratch: str | os.PathLike[str] | None = None
+) -> None:
+    """Write a small file by :func:`replace_file`; text as UTF-8."""
+    with replace_file(path, scratch=scratch) as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def temporary_name(path: Path) -> Path:
+    """A name in the same folder that nobody can foresee."""
+    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+
+
+def flush(path: Path) -> None:
+    """Make a file, or a folder's list of names, reach the disk (folders where the operating system can)."""
+    if os.name != "posix" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

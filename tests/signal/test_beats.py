@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from ecg_hf.errors import ConfigurationError, SamplingRateError, SignalError
-from ecg_hf.signal.beats import detect_beats, qrs_energy
+from ecg_hf.signal.beats import detect_beats, detect_beats_in_batch
 from ecg_hf.signal.fiducials import find_fiducials
 from ecg_hf.signal.filtering import bandpass
 from ecg_hf.signal.median_beat import align_beats, beat_windows, median_beat
 from ecg_hf.signal.resampling import resample
 from ecg_hf.signal.rr_statistics import RR_STATISTICS, rr_statistics
+from ecg_hf.signal.xqrs import xqrs
 
 RATE = 250.0
 LEADS = ("i", "ii", "iii", "avr", "avl", "avf", "v1", "v2", "v3", "v4", "v5", "v6")
@@ -71,8 +72,63 @@ def test_nothing_where_there_is_nothing() -> None:
     assert detect_beats(np.ones((2, 500)), 40.0).size == 0
     with pytest.raises(SignalError):
         detect_beats(np.zeros(2500), RATE)
-    with pytest.raises(SamplingRateError, match="50 Hz"):
-        qrs_energy(np.zeros((1, 500)), 40.0)
+    with pytest.raises(SamplingRateError):
+        detect_beats(np.zeros((1, 500)), 0.0)
+
+
+@pytest.mark.parametrize("leads", [1, 2, 3, 12])
+def test_a_batch_is_its_records(leads: int) -> None:
+    """Whatever else is in the batch, and however many leads there are."""
+    trains = [np.arange(0.5 + 0.02 * k, 9.7, 0.6 + 0.03 * k) for k in range(11)]
+    batch = np.stack([np.tile(train_of_beats(times), (4, 1))[:leads] for times in trains])
+    batch[3] = 0.0
+    together = detect_beats_in_batch(batch, RATE)
+    for signal, times, found in zip(batch, trains, together, strict=True):
+        assert np.array_equal(found, detect_beats(signal, RATE))
+        if signal.any():
+            np.testing.assert_allclose(found / RATE, times, atol=0.03)
+    assert together[3].size == 0
+
+
+@pytest.mark.parametrize("clean", [[0], [1], [2], [0, 1, 2]])
+def test_several_bad_leads_at_once(clean: list[int]) -> None:
+    """One clean lead among noise, drift, hum and none at all, three if there are bursts of noise too."""
+    times = np.arange(0.6, 9.8, 0.8)
+    random = np.random.default_rng(2)
+    t = np.arange(2500) / RATE
+    bursts = random.normal(size=2500) * ((t % 4 > 2) * 5.0)
+    bad = np.stack(
+        [
+            random.normal(size=2500),
+            random.normal(size=2500) * 3.0,
+            bursts,
+            np.cumsum(random.normal(size=2500)) * 0.2,
+            3.0 * np.sin(2 * np.pi * 50 * t),
+            np.zeros(2500),
+            np.full(2500, np.nan),
+            np.full(2500, 1e20),
+        ]
+    )
+    bad = bad if len(clean) > 1 else np.delete(bad, 2, axis=0)
+    for position in range(len(bad) + 1):
+        signal = np.insert(bad, [position] * len(clean), train_of_beats(times)[clean], axis=0)
+        np.testing.assert_allclose(detect_beats(signal, RATE) / RATE, times, atol=0.04)
+
+
+def test_spikes_in_one_lead_are_no_beats() -> None:
+    times = np.arange(0.6, 9.8, 0.8)
+    signal = np.concatenate([train_of_beats(times), [5.0 * (np.arange(2500) % 613 < 4)]])
+    np.testing.assert_allclose(detect_beats(signal, RATE) / RATE, times, atol=0.04)
+
+
+def test_long_recordings_are_gone_through_in_pieces_that_do_not_show() -> None:
+    times = np.arange(0.6, 1190.0, 0.83)
+    for rate in (100.0, 360.0):
+        signal = train_of_beats(times[:1], seconds=1195.0, rate=rate)
+        beat = train_of_beats(np.array([0.6]), seconds=1.2, rate=rate, noise=0.0)
+        for start in np.rint((times - 0.6) * rate).astype(int):
+            signal[:, start : start + beat.shape[1]] += beat
+        np.testing.assert_allclose(detect_beats(signal, rate) / rate, times, atol=0.03)
 
 
 def test_median_beat_leaves_others_out() -> None:
@@ -133,6 +189,63 @@ def test_rr_statistics_of_few_beats() -> None:
     assert constant[[5, 12, 13]].tolist() == [0.0, 0.0, 0.0]
     with pytest.raises(SamplingRateError):
         rr_statistics(np.arange(5), 0.0)
+
+
+def scores(found_s: np.ndarray, true_s: np.ndarray, tolerance_s: float) -> np.ndarray:
+    """True positives, detections and annotated beats, within the stretch that was annotated."""
+    found_s = found_s[(found_s > true_s[0] - tolerance_s) & (found_s < true_s[-1] + tolerance_s)]
+    if not found_s.size:
+        return np.array([0, 0, len(true_s)])
+    distance = np.abs(found_s[:, None] - true_s)
+    return np.array([(distance.min(axis=0) <= tolerance_s).sum(), len(found_s), len(true_s)])
+
+
+@pytest.mark.realdata
+def test_ludb_at_every_rate_and_without_its_good_leads(real_data: Path) -> None:
+    """All 356 beats marked in lead II, of which XQRS finds 341 there; the same at any rate, beside broken leads."""
+    import wfdb
+
+    folder = real_data / "ludb" / "data"
+    names = sorted(p.stem for p in folder.glob("*.hea"))
+    signals = np.stack([wfdb.rdrecord(str(folder / name)).p_signal.T.astype(np.float32) for name in names])
+    marks = [wfdb.rdann(str(folder / name), "ii") for name in names]
+    truth = [mark.sample[np.array(mark.symbol) == "N"] / 500.0 for mark in marks]
+
+    def total(found: list[np.ndarray], rate: float, tolerance_s: float) -> list[int]:
+        return np.sum(
+            [scores(own / rate, true, tolerance_s) for own, true in zip(found, truth, strict=True)], axis=0
+        ).tolist()
+
+    found = detect_beats_in_batch(signals, 500.0)
+    assert total(found, 500.0, 0.05) == [356, 356, 356]
+    assert total([xqrs(signal[1], 500.0) for signal in signals], 500.0, 0.15)[0] < 345
+    for rate in (50.0, 100.0, 204.8, 257.0, 360.0, 1000.0):
+        again = detect_beats_in_batch(resample(signals, 500.0, rate), rate)
+        for own, same in zip(found, again, strict=True):
+            np.testing.assert_allclose(same / rate, own / 500.0, atol=0.05)
+    random = np.random.default_rng(0)
+    broken = signals.copy()
+    broken[:, 1] = 2.0 * random.normal(size=broken[:, 1].shape)
+    broken[:, 3:6] = 0.0
+    broken[:, 6] = np.nan
+    broken[:, 7] = random.normal(size=broken[:, 7].shape).cumsum(axis=-1)
+    assert total(detect_beats_in_batch(broken, 500.0), 500.0, 0.15) == [356, 356, 356]
+    broken[:, [0, 2, *range(3, 11)]] = random.normal(size=broken[:, :10].shape)  # V6 alone is left
+    assert min(total(detect_beats_in_batch(broken, 500.0), 500.0, 0.15)[:2]) >= 354
+
+
+@pytest.mark.realdata
+def test_every_beat_of_mitdb_100(real_data: Path) -> None:
+    import wfdb
+
+    path = str(real_data / "mitdb" / "100")
+    signal = wfdb.rdrecord(path).p_signal.T.astype(np.float32)
+    mark = wfdb.rdann(path, "atr")
+    truth = mark.sample[np.isin(mark.symbol, list("NAV"))] / 360.0
+    assert scores(detect_beats(signal, 360.0) / 360.0, truth, 0.05).tolist() == [2273, 2273, 2273]
+    noisy = signal.copy()
+    noisy[0] = np.random.default_rng(0).normal(size=noisy.shape[1])  # MLII decides nothing
+    assert min(scores(detect_beats(noisy, 360.0) / 360.0, truth, 0.15)[:2]) >= 2250
 
 
 @pytest.mark.realdata

@@ -3,9 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ecg_hf.errors import MetadataMissing, SignalError
+from ecg_hf.errors import ConfigurationError, MetadataMissing, SignalError
 from ecg_hf.signal import STANDARD_LEADS, EcgRecord
-from ecg_hf.signal.heartbeats import detect_r_peaks, heart_rate_bpm
+from ecg_hf.signal.heartbeats import DETECTORS, detect_r_peaks, heart_rate_bpm
+from ecg_hf.signal.xqrs import xqrs
 
 from .conftest import ecg_like
 
@@ -26,20 +27,32 @@ def test_finds_every_beat(record, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_refined_indices_are_on_the_peak(record):
-    refined = detect_r_peaks(record, refine=True)
+def test_indices_are_on_the_peak(record):
+    peaks = detect_r_peaks(record)
+    assert np.isin(peaks, TRUE_PEAKS).all()
+    assert np.array_equal(peaks, detect_r_peaks(record.signal[1], 500.0))
+    assert np.array_equal(peaks, detect_r_peaks(record.signal, 500.0))
+
+
+def test_xqrs_is_there_for_those_who_ask(record):
+    found = detect_r_peaks(record, detector="xqrs")
+    assert np.array_equal(found, xqrs(record.signal[1], 500.0))
+    refined = xqrs(record.signal[1], 500.0, refine=True)
     assert np.isin(refined, TRUE_PEAKS).all()
-    assert np.array_equal(refined, detect_r_peaks(record.signal[1], 500.0, refine=True))
+    with pytest.raises(ConfigurationError, match="all_leads, xqrs"):
+        detect_r_peaks(record, detector="pan_tompkins")
 
 
-def test_falls_back_to_another_lead(record):
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_an_absent_lead_ii_does_not_matter(record, detector):
     signal = record.signal.copy()
     signal[1] = 0.0
     signal[0] = np.nan
     without = EcgRecord(signal, 500.0, STANDARD_LEADS)
-    assert detect_r_peaks(without).size == pytest.approx(12, abs=1)
+    assert detect_r_peaks(without, detector=detector).size == pytest.approx(12, abs=1)
 
 
+@pytest.mark.parametrize("detector", DETECTORS)
 @pytest.mark.parametrize(
     "signal",
     [
@@ -51,8 +64,8 @@ def test_falls_back_to_another_lead(record):
         np.array([np.inf] * 5000),
     ],
 )
-def test_nothing_to_find(signal):
-    assert detect_r_peaks(signal, 500.0).tolist() == []
+def test_nothing_to_find(signal, detector):
+    assert detect_r_peaks(signal, 500.0, detector=detector).tolist() == []
 
 
 def test_integers_and_gaps(record):
@@ -66,6 +79,6 @@ def test_errors_and_rate():
     with pytest.raises(MetadataMissing):
         detect_r_peaks(np.zeros(5000))
     with pytest.raises(SignalError):
-        detect_r_peaks(np.zeros((2, 5000)), 500.0)
+        detect_r_peaks(np.zeros((2, 2, 5000)), 500.0)
     assert heart_rate_bpm(np.array([10]), 500.0) is None
     assert heart_rate_bpm(np.array([0, 500, 1000]), 500.0) == 60.0

@@ -73,11 +73,12 @@ def test_flat_leads_of_ningbo(real_data: Path):
 def test_r_peaks_of_mitdb(real_data: Path):
     record = read_record(real_data / "mitdb" / "100")
     first_minutes = record.signal[0, : 360 * 120]
-    peaks = detect_r_peaks(first_minutes, 360.0, refine=True)
+    peaks = detect_r_peaks(first_minutes, 360.0)
     annotations = wfdb.rdann(str(real_data / "mitdb" / "100"), "atr", sampto=360 * 120)
     beats = annotations.sample[[symbol in "NAVL" for symbol in annotations.symbol]]
     found = np.abs(peaks[:, None] - beats).min(axis=0) <= 0.05 * 360
-    assert found[2:].mean() > 0.98
+    assert found.all()
+    assert len(peaks) - len(beats) in (0, 1)  # one may lie beyond the last annotation
     rate = heart_rate_bpm(peaks, 360.0)
     assert rate is not None
     assert 60 < rate < 90

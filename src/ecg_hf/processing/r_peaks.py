@@ -8,9 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError, SignalError
-from ecg_hf.signal.heartbeats import DETECTION_RATE_HZ, detect_r_peaks_in_leads
+from ecg_hf.signal.heartbeats import Detector, detect_r_peaks_in_batch
 
-__all__ = ["NO_PEAK", "KnownPeaks", "checked_known_peaks", "max_peaks_in", "move_r_peaks", "r_peak_table"]
+__all__ = [
+    "NO_PEAK",
+    "KnownPeaks",
+    "checked_known_peaks",
+    "max_peaks_in",
+    "move_r_peaks",
+    "peaks_as_table",
+    "r_peak_table",
+]
 
 KnownPeaks = Sequence[Sequence[int] | npt.NDArray[np.integer] | None]
 """Sample indices of each record's R peaks; ``None`` or nothing where they are to be detected."""
@@ -34,15 +42,15 @@ def r_peak_table(
     *,
     max_peaks: int,
     known: KnownPeaks | None = None,
+    detector: Detector = "all_leads",
 ) -> npt.NDArray[np.int64]:
     """R peaks of a batch of records.
 
-    Detection is wfdb's XQRS on lead II; a record in which that shows no two beats is tried lead by lead in the order
-    of :data:`ecg_hf.signal.heartbeats.FALLBACK_LEADS`, and the first lead with two decides (if none has two, the one
-    with most). Signals below 250 Hz are interpolated to it for detection. About 10 ms per 10 s record on one core:
-    give ``known`` where peaks are stored.
+    Detection looks at all leads, see :func:`ecg_hf.signal.beats.detect_beats_in_batch`: the same beats at any rate,
+    hence those that ``data build --detect-r-peaks`` stores. About 1 ms per 10 s record on one core.
 
-    Differs from official code: CLEAR-HUG runs XQRS at 100 Hz, tries leads by number, and is content with one beat.
+    Differs from official code: CLEAR-HUG runs XQRS at 100 Hz, tries leads by number, and is content with one beat;
+    ``detector="xqrs"`` runs it at 250 Hz or more, lead II first.
 
     Args:
         signal: float ``(batch, leads, samples)`` in millivolts or something proportional; a lead that is absent is
@@ -52,6 +60,7 @@ def r_peak_table(
         max_peaks: Width of the table; later peaks are left out.
         known: Indices of each record at ``sampling_rate``, in any order; those outside the signal are left out. A
             record with ``None`` or none at all is detected.
+        detector: One of :data:`ecg_hf.signal.heartbeats.DETECTORS`.
 
     Returns:
         int64 ``(batch, max_peaks)``: ascending sample indices, then :data:`NO_PEAK`. A row of a record without any
@@ -71,13 +80,21 @@ def r_peak_table(
         raise ConfigurationError(f"max_peaks must be positive, got {max_peaks}", value=max_peaks)
     given = checked_known_peaks(known, len(signal))
     unknown = np.flatnonzero([not peaks.size for peaks in given])
-    for position in unknown.tolist():
-        given[position] = detect_r_peaks_in_leads(
-            signal[position], sampling_rate, lead_names, detection_rate=DETECTION_RATE_HZ
-        )
-    table = np.full((len(signal), max_peaks), NO_PEAK, dtype=np.int64)
-    for row, peaks in zip(table, given, strict=True):
-        kept = np.unique(peaks[(peaks >= 0) & (peaks < signal.shape[2])])[:max_peaks]
+    if unknown.size:
+        rest = signal if unknown.size == len(signal) else signal[unknown]
+        detected = detect_r_peaks_in_batch(rest, sampling_rate, lead_names, detector=detector)
+        for position, peaks in zip(unknown.tolist(), detected, strict=True):
+            given[position] = peaks
+    return peaks_as_table(given, signal.shape[2], max_peaks)
+
+
+def peaks_as_table(
+    peaks: Sequence[npt.NDArray[np.int64]], n_samples: int, max_peaks: int
+) -> npt.NDArray[np.int64]:
+    """Peaks within ``n_samples`` as int64 ``(records, max_peaks)``, ascending, then :data:`NO_PEAK`."""
+    table = np.full((len(peaks), max_peaks), NO_PEAK, dtype=np.int64)
+    for row, own in zip(table, peaks, strict=True):
+        kept = np.unique(own[(own >= 0) & (own < n_samples)])[:max_peaks]
         row[: kept.size] = kept
     return table
 

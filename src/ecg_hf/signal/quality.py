@@ -107,7 +107,7 @@ def check_quality(
     if largest > 0.0:
         notes += _limb_notes(sparse, names)
     if thorough:
-        notes += _heart_rate_notes(signal, sampling_rate, names)
+        notes += _heart_rate_notes(signal, sampling_rate)
     return tuple(notes)
 
 
@@ -230,14 +230,14 @@ def _limb_notes(sparse: Rows, names: tuple[str, ...]) -> list[Note]:
     ]
 
 
-def _heart_rate_notes(signal: Rows, sampling_rate: float, names: tuple[str, ...]) -> list[Note]:
-    from ecg_hf.signal.heartbeats import detect_r_peaks_in_leads, heart_rate_bpm
+def _heart_rate_notes(signal: Rows, sampling_rate: float) -> list[Note]:
+    from ecg_hf.signal.heartbeats import detect_r_peaks, heart_rate_bpm
 
     if signal.shape[1] < MIN_RHYTHM_S * sampling_rate:
         return []
     rate = _rapid_rate(signal, sampling_rate)
     if rate is None:
-        rate = heart_rate_bpm(detect_r_peaks_in_leads(signal, sampling_rate, names), sampling_rate)
+        rate = heart_rate_bpm(detect_r_peaks(signal, sampling_rate), sampling_rate)
     if rate is None or MIN_HEART_RATE_BPM <= rate <= MAX_HEART_RATE_BPM:
         return []
     return [Note("heart_rate_implausible", f"{rate:.0f} beats per minute; is the sampling rate right?")]
@@ -246,7 +246,7 @@ def _heart_rate_notes(signal: Rows, sampling_rate: float, names: tuple[str, ...]
 def _rapid_rate(signal: Rows, sampling_rate: float) -> float | None:
     """Rate of a regular train of sharp deflections if it is faster than any heart, else None.
 
-    XQRS can't see this: its refractory period of 200 ms makes it skip every other such beat.
+    A detector of beats can't see this: its refractory period of 220 ms makes it skip every other such beat.
     """
     filled, _ = bridge_gaps(signal)
     energy = np.square(np.diff(filled, axis=1)).sum(axis=0, dtype=np.float64)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ecg_hf.data.schema import Entry, SourceRow
 from ecg_hf.data.sources.base import Dropped, Plan, Source
-from ecg_hf.signal.heartbeats import DETECTION_RATE_HZ, detect_r_peaks_in_leads
+from ecg_hf.signal.heartbeats import detect_r_peaks
 
 __all__ = ["WithRPeaks"]
 
@@ -49,9 +49,6 @@ class WithRPeaks(Source):
     def _with_peaks(item: SourceRow | Dropped) -> SourceRow | Dropped:
         if isinstance(item, Dropped) or (item.r_peaks is not None and len(item.r_peaks)):
             return item
-        record = item.ecg.to_record()
-        peaks = detect_r_peaks_in_leads(
-            record.signal, record.sampling_rate, record.lead_names, detection_rate=DETECTION_RATE_HZ
-        )
+        peaks = detect_r_peaks(item.ecg.to_record())
         note = "r_peaks_detected" if peaks.size else "r_peaks_not_found"
         return replace(item, entry=replace(item.entry, notes=(*item.entry.notes, note)), r_peaks=peaks)

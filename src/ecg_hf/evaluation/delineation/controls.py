@@ -10,8 +10,8 @@ import numpy.typing as npt
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.delineation.annotations import WAVES, AnnotatedRecord, Delineation, WaveTimes
 from ecg_hf.evaluation.delineation.scoring import match_times
-from ecg_hf.signal.heartbeats import detect_r_peaks
 from ecg_hf.signal.record import EcgRecord
+from ecg_hf.signal.xqrs import xqrs
 
 __all__ = ["WaveTimetable", "detected_beats"]
 
@@ -33,7 +33,7 @@ def detected_beats(records: Sequence[EcgRecord], leads: Sequence[str]) -> list[D
         for lead in leads:
             if lead in record.lead_names:
                 row = record.signal[record.lead_names.index(lead)]
-                peaks = detect_r_peaks(row, record.sampling_rate, refine=True)
+                peaks = xqrs(row, record.sampling_rate, refine=True)
                 times = peaks.astype(np.float64) * (1000.0 / record.sampling_rate)
                 nothing = np.full(len(times), np.nan)
                 waves[lead] = {"QRS": WaveTimes(nothing, times, nothing)}

@@ -12,6 +12,7 @@ FLOORS = {
     "errors": 0,
     "shim": 0,
     "files": 0,
+    "documents": 0,
     "signal": 1,
     "nn": 1,
     "processing": 2,
@@ -26,7 +27,13 @@ FLOORS = {
     "registration": 7,
 }
 # Neighbours on one floor that may see each other; everything else on a floor is apart.
-NEIGHBOURS = {("cli", "quickstart"), ("evaluation", "training"), ("files", "errors")}
+NEIGHBOURS = {
+    ("cli", "quickstart"),
+    ("evaluation", "training"),
+    ("files", "errors"),
+    ("documents", "errors"),
+    ("shim", "files"),
+}
 FORBIDDEN = {"signal": {"torch", "transformers", "datasets"}, "nn": {"transformers", "datasets"}}
 
 

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ecg_hf.files import write_whole
+
 __all__ = ["SHIM_FILE", "SHIM_LINE", "LeadsToPackage", "lead_to_package", "without_shim"]
 
 _MODULE = "ecg_hf_shim"
@@ -69,8 +71,8 @@ def lead_to_package(path: Path, classes: Mapping[str, str]) -> None:
     if isinstance(inner, dict) and "feature_extractor_type" in inner:
         # A processor's file holds its feature extractor, and is read before the latter's own file.
         inner["auto_map"] = {"AutoFeatureExtractor": f"{_MODULE}.{inner['feature_extractor_type']}"}
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    path.with_name(SHIM_FILE).write_text(SHIM_LINE, encoding="utf-8")
+    write_whole(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    write_whole(path.with_name(SHIM_FILE), SHIM_LINE)
 
 
 def without_shim(options: dict[str, Any]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def test_missing_entry_and_nan_are_refused(tmp_path: Path) -> None:
         validate_results(content)
     content = example()
     content["probe"][0]["classes"][0]["auprc"] = float("nan")
-    with pytest.raises(ConfigurationError, match="JSON"):
+    with pytest.raises(ConfigurationError, match="auprc"):
         write_results(tmp_path / "results.json", content)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ecg_hf.cli.output import print_json, quiet_libraries
+from ecg_hf.cli.output import echo, print_json, quiet_libraries
 
 __all__ = ["card_command"]
 
@@ -65,4 +65,4 @@ def card_command(
     if as_json:
         print_json({"card": str(path), "metadata": ModelCard.load(path).data.to_dict()})
     else:
-        typer.echo(str(path))
+        echo(str(path))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ecg_hf.cli.output import print_json
+from ecg_hf.cli.output import echo, print_json
 
 __all__ = ["compare_command"]
 
@@ -29,4 +29,4 @@ def compare_command(
     if as_json:
         print_json([row.as_dict() for row in rows])
     else:
-        typer.echo(markdown_table(comparison_table(rows, str(first), str(second))))
+        echo(markdown_table(comparison_table(rows, str(first), str(second))))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ecg_hf.cli.output import print_json, quiet_libraries
+from ecg_hf.cli.output import echo, print_json, quiet_libraries
 from ecg_hf.errors import ConfigurationError
 
 __all__ = ["PASS_THROUGH", "conversion_options", "convert_command"]
@@ -57,4 +57,4 @@ def convert_command(
     if as_json:
         print_json(asdict(report))
     else:
-        typer.echo(report.summary())
+        echo(report.summary())

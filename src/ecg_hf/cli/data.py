@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecg_hf.cli.output import print_json
+from ecg_hf.cli.output import echo, print_json
 from ecg_hf.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _print_report(report: BuildReport, as_json: bool) -> None:
     if as_json:
         print_json(report.to_dict())
     else:
-        typer.echo(report.summary())
+        echo(report.summary())
 
 
 @app.command("build")
@@ -124,7 +124,7 @@ def export_command(
         rows = ", ".join(
             f"{split} {count:,} in {export.files[split]} files" for split, count in export.rows.items()
         )
-        typer.echo(f"{export.output}: {rows} ({export.bytes / 1e6:,.1f} MB)")
+        echo(f"{export.output}: {rows} ({export.bytes / 1e6:,.1f} MB)")
 
 
 @app.command("download")
@@ -146,7 +146,7 @@ def download_command(
     if as_json:
         print_json(asdict(report))
     else:
-        typer.echo(str(report))
+        echo(str(report))
 
 
 @app.command("check")
@@ -166,8 +166,8 @@ def check_command(
     if as_json:
         print_json({"records": len(built), "patient_leak": asdict(leak), "build": report.to_dict()})
     else:
-        typer.echo(report.summary())
-        typer.echo(
+        echo(report.summary())
+        echo(
             f"{leak.distinct_patients} patients; in more than one split: {leak.patients} patients, {leak.records} "
             f"recordings; without a patient identifier: {leak.unknown_patients} recordings"
         )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ecg_hf.cli.output import print_json
+from ecg_hf.cli.output import echo, print_json
 
 __all__ = ["embed_command"]
 
@@ -55,7 +55,7 @@ def embed_command(
         if as_json:
             print_json({"records": records, "tokens": count, "dim": dim, "output": str(output)})
         else:
-            typer.echo(f"{records} records of {count} tokens of {dim} numbers in {output}")
+            echo(f"{records} records of {count} tokens of {dim} numbers in {output}")
         return
     embeddings = embed_dataset(
         encoder,
@@ -69,4 +69,4 @@ def embed_command(
     if as_json:
         print_json({"records": embeddings.shape[0], "dim": embeddings.shape[1], "output": str(output)})
     else:
-        typer.echo(f"{embeddings.shape[0]} embeddings of {embeddings.shape[1]} numbers in {output}")
+        echo(f"{embeddings.shape[0]} embeddings of {embeddings.shape[1]} numbers in {output}")

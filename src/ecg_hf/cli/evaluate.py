@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecg_hf.cli.data import parse_options
-from ecg_hf.cli.output import print_json
+from ecg_hf.cli.output import echo, print_json
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.files import sole_writer
 
@@ -151,7 +151,7 @@ def evaluate_command(
         raise ConfigurationError(f"{head} needs a model with a text side", path=model)
 
     def say(line: str) -> None:
-        typer.echo(line, err=True)
+        echo(line, err=True)
 
     with _nothing_left_behind(output), sole_writer(output), contextlib.redirect_stdout(sys.stderr):
         recordings = _recordings(
@@ -189,7 +189,7 @@ def evaluate_command(
     if as_json:
         print_json(evaluation.results)
     else:
-        typer.echo((output / "table.md").read_text(encoding="utf-8"))
+        echo((output / "table.md").read_text(encoding="utf-8"))
 
 
 def _names(text: str, flag: str) -> tuple[str, ...]:

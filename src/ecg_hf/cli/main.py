@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -25,6 +25,7 @@ from ecg_hf.cli import (
     quickstart,
 )
 from ecg_hf.cli.disk_errors import disk_trouble
+from ecg_hf.cli.output import echo, printable_logs
 from ecg_hf.errors import EcgError
 
 __all__ = ["app", "main"]
@@ -54,7 +55,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         import ecg_hf
 
-        typer.echo(f"ecg-hf {ecg_hf.__version__}")
+        echo(f"ecg-hf {ecg_hf.__version__}")
         raise typer.Exit()
 
 
@@ -67,39 +68,44 @@ def _root(
     pass
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 and the signal's number."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 interrupted or a fault of this package (with its traceback), 2 something the caller can
-    change, said in one line.
+    Exit codes: 0 done, 1 a fault of this package (with its traceback), 2 something the caller can change, said in one
+    line, 130 interrupted, which is said too.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        # Not standalone: usage errors come here too, to be one line like all others. Help is no error.
-        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
-        if code:
-            sys.exit(code)
+        with printable_logs():
+            # Not standalone: usage errors come here too, to be one line like all others. Help is no error.
+            code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # private in typer; the help is printed already
             sys.exit(2)
-        typer.echo(f"error: {' '.join(error.format_message().split())}", err=True)
-        sys.exit(2)
-    except typer.Abort:
-        typer.echo("interrupted", err=True)
-        sys.exit(1)
+        _refuse(error.format_message())
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
     except EcgError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(1)
+        _refuse(str(error))
     except Exception as error:
         # Disk full, read-only output, no permission: the caller's to change, but no EcgError.
         trouble = disk_trouble(error) or (str(error) if isinstance(error, OSError) else None)
         if trouble is None:
             raise
-        typer.echo(f"error: {' '.join(trouble.split())}", err=True)
-        sys.exit(2)
+        _refuse(trouble)
+    if code == INTERRUPTED:  # typer makes a KeyboardInterrupt this code, and says nothing
+        echo("interrupted", err=True)
+    if code:
+        sys.exit(code)
+
+
+def _refuse(reason: str) -> NoReturn:
+    echo(f"error: {' '.join(reason.split())}", err=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ecg_hf.cli.loading import resolve_device
-from ecg_hf.cli.output import print_json, quiet_libraries
+from ecg_hf.cli.output import echo, print_json, quiet_libraries
 from ecg_hf.cli.pretrain import PASS_THROUGH, parse_overrides
 
 __all__ = ["PASS_THROUGH", "plan_command"]
@@ -97,4 +97,4 @@ def plan_command(
     if as_json:
         print_json(plan.to_dict())
     else:
-        typer.echo("\n".join(plan_lines(plan)))
+        echo("\n".join(plan_lines(plan)))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ecg_hf.cli.output import print_json, print_table
+from ecg_hf.cli.output import echo, print_json, print_table
 from ecg_hf.errors import ConfigurationError, ModelFolderError
 
 __all__ = ["predict_command"]
@@ -41,7 +41,7 @@ def predict_command(
         print_json([{"record": str(r), "scores": s} for r, s in zip(records, results, strict=True)])
         return
     for record, scores in zip(records, results, strict=True):
-        typer.echo(str(record))
+        echo(str(record))
         rows = [{"label": s["label"], "score": f"{s['score']:+.4f}"} for s in scores]
         print_table(rows, ("label", "score"))
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ecg_hf.cli.output import print_json, quiet_libraries
+from ecg_hf.cli.output import echo, print_json, quiet_libraries
 from ecg_hf.errors import ConfigurationError
 
 __all__ = ["PASS_THROUGH", "parse_overrides", "pretrain_command"]
@@ -151,4 +151,4 @@ def pretrain_command(
     if as_json:
         print_json(dataclasses.asdict(result))
     else:
-        typer.echo(result.summary())
+        echo(result.summary())

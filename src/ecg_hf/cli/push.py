@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ecg_hf.cli.output import print_json, quiet_libraries
+from ecg_hf.cli.output import echo, print_json, quiet_libraries
 from ecg_hf.errors import ConfigurationError, ModelFolderError
 
 __all__ = ["push_command"]
@@ -73,4 +73,4 @@ def push_command(
     if as_json:
         print_json(asdict(report))
     else:
-        typer.echo(report.summary())
+        echo(report.summary())

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ecg_hf.cli.output import quiet_libraries
+from ecg_hf.cli.output import echo, quiet_libraries
 
 __all__ = ["quickstart_command"]
 
@@ -43,6 +43,6 @@ def quickstart_command(
         max_steps=max_steps,
         num_proc=num_proc,
         seed=seed,
-        say=lambda line: typer.echo(line, err=True),
+        say=lambda line: echo(line, err=True),
     )
-    typer.echo(str(output / "report.html"))
+    echo(str(output / "report.html"))

@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.metrics import BoolArray, FloatArray
+from ecg_hf.files import temporary_name, write_whole
 
 __all__ = ["CELL_FORMAT", "CellResult", "CellScores", "CellStore", "array_digest", "cell_key", "read_scores"]
 
@@ -184,7 +185,7 @@ def _write_scores(path: Path, scores: CellScores) -> None:
         "samples": np.ascontiguousarray(scores.samples, dtype=np.float64),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = temporary_name(path)
     try:
         save_file(tensors, partial, metadata={"names": json.dumps(names), "format": "np"})
         os.replace(partial, path)
@@ -217,12 +218,7 @@ def read_scores(path: str | os.PathLike[str]) -> CellScores:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a file that is never seen half-written."""
+    """Write a file that is never seen half-written, in a folder that is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, text)
     return path

@@ -26,7 +26,7 @@ from ecg_hf.evaluation.fingerprints import (
     fingerprint_model,
     fingerprint_preprocessing,
 )
-from ecg_hf.files import sole_writer
+from ecg_hf.files import sole_writer, temporary_name
 
 if TYPE_CHECKING:
     import torch
@@ -174,7 +174,7 @@ def write_embeddings(
         raise ConfigurationError(f"embeddings must be (records, dim), got {array.shape}", value=array.shape)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = temporary_name(path)
     try:
         save_file({"embeddings": array}, partial, metadata={**(metadata or {}), "format": "np"})
         os.replace(partial, path)

@@ -20,7 +20,7 @@ from ecg_hf.evaluation.prepared import PreparedBenchmark, Recordings, prepare
 from ecg_hf.evaluation.protocols import extractor_overrides
 from ecg_hf.evaluation.published import PublishedRow, comparable_rows
 from ecg_hf.evaluation.report_cells import degradation_curve, ludb_report, retrieval_report
-from ecg_hf.evaluation.results import Results, SummaryRow
+from ecg_hf.evaluation.results import PublishedEntry, Results, SplitCounts, SummaryRow
 
 if TYPE_CHECKING:
     from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord
@@ -270,11 +270,13 @@ def _results(
         paired=paired_rows(cells),
         leaks={name: dict(one.leaks) for name, one in prepared.items()},
         splits={
-            name: {
-                **{split: len(one.data.rows(split)) for split in ("train", "validation", "test")},
-                "dropped": dict(one.data.dropped),
-                "missing": dict(one.data.missing),
-            }
+            name: SplitCounts(
+                train=len(one.data.rows("train")),
+                validation=len(one.data.rows("validation")),
+                test=len(one.data.rows("test")),
+                dropped=dict(one.data.dropped),
+                missing=dict(one.data.missing),
+            )
             for name, one in prepared.items()
         },
         settings={
@@ -294,7 +296,7 @@ def _results(
     )
 
 
-def _published(plan: EvaluationPlan, summary: Sequence[SummaryRow]) -> list[dict[str, Any]]:
+def _published(plan: EvaluationPlan, summary: Sequence[SummaryRow]) -> list[PublishedEntry]:
     """Published rows that were found as ours were."""
     if plan.subsets != "published" or (plan.head == "zero-shot" and plan.prompt_set != "merl"):
         return []

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
 
 import yaml
 
 from ecg_hf.data.splits import parse_folds
+from ecg_hf.evaluation.results import PublishedEntry
 
 __all__ = ["PublishedRow", "comparable_rows", "published_rows"]
 
@@ -46,7 +46,7 @@ class PublishedRow:
     folds: tuple[str, str, str]
     n_test: int | None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> PublishedEntry:
         """For a results file."""
         return {
             "model": self.model,

@@ -6,12 +6,15 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
 
+from ecg_hf.documents import Bound, Count, Range, Share, check, read_json
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.metrics import MacroScore
 from ecg_hf.evaluation.zero_shot import ZeroShotResult
+from ecg_hf.files import write_whole
 
 __all__ = [
     "ClassRow",
@@ -28,17 +31,33 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits(Bound):
+    """Lower and upper limit, in this order; null where there is none."""
+
+    def holds(self, value: Any) -> bool:
+        """Whether the list is such a pair."""
+        return len(value) == 2 and (None in value or value[0] <= value[1])
+
+    def __str__(self) -> str:
+        return "[low, high]"
+
+
+Limits = Annotated[list[float | None], _Limits()]
+"""``[low, high]``."""
+
+
 class ClassRow(TypedDict):
     """One class of a scored test set; ``auroc`` is null where it is undefined or the class was excluded."""
 
     name: str
-    auroc: float | None
-    ci95: list[float | None]
-    auprc: float | None
-    n: int
-    positives: int
+    auroc: Share | None
+    ci95: Limits
+    auprc: Share | None
+    n: Count
+    positives: Count
     excluded: str
-    train_positives: NotRequired[int]
+    train_positives: NotRequired[Count]
 
 
 class ProbeRow(TypedDict):
@@ -53,12 +72,12 @@ class ProbeRow(TypedDict):
     """
 
     encoder: str
-    fraction: float
-    macro_auroc: float | None
-    ci95: list[float | None]
-    n_train: int
-    n_test: int
-    positives: dict[str, int]
+    fraction: Share
+    macro_auroc: Share | None
+    ci95: Limits
+    n_train: Count
+    n_test: Count
+    positives: dict[str, Count]
     benchmark: NotRequired[str]
     protocol: NotRequired[str]
     head: NotRequired[str]
@@ -66,16 +85,16 @@ class ProbeRow(TypedDict):
     aggregation: NotRequired[str]
     seed: NotRequired[int]
     cell: NotRequired[str]
-    macro_auroc_unlearnt_at_chance: NotRequired[float | None]
-    macro_auprc: NotRequired[float | None]
-    macro_ece: NotRequired[float | None]
-    macro_brier: NotRequired[float | None]
-    n_validation: NotRequired[int]
+    macro_auroc_unlearnt_at_chance: NotRequired[Share | None]
+    macro_auprc: NotRequired[Share | None]
+    macro_ece: NotRequired[Share | None]
+    macro_brier: NotRequired[Share | None]
+    n_validation: NotRequired[Count]
     c: NotRequired[float]
     c_at_edge: NotRequired[bool]
     converged: NotRequired[bool]
-    epoch: NotRequired[int]
-    epochs: NotRequired[int]
+    epoch: NotRequired[Count]
+    epochs: NotRequired[Count]
     resampled: NotRequired[str]
     undefined: NotRequired[list[str]]
     classes: NotRequired[list[ClassRow]]
@@ -86,15 +105,15 @@ class PairedRow(TypedDict):
 
     first: str
     second: str
-    fraction: float
+    fraction: Share
     difference: float | None
-    ci95: list[float | None]
+    ci95: Limits
     p_value: float | None
     benchmark: NotRequired[str]
     head: NotRequired[str]
     second_head: NotRequired[str]
     seed: NotRequired[int]
-    n_seeds: NotRequired[int]
+    n_seeds: NotRequired[Count]
     p_delong: NotRequired[float | None]
 
 
@@ -108,30 +127,79 @@ class SummaryRow(TypedDict):
     benchmark: str
     protocol: str
     head: str
-    fraction: float
+    fraction: Share
     seeds: list[int]
-    macro_auroc: float | None
+    macro_auroc: Share | None
     sd: float | None
-    ci95: list[float | None]
-    n_train: int
-    n_test: int
-    n_classes: int
+    ci95: Limits
+    n_train: Count
+    n_test: Count
+    n_classes: Count
     solver: str
 
 
 class ZeroShotRow(TypedDict):
     """Zero-shot scores of a test set."""
 
-    macro_auroc: float | None
-    ci95: list[float | None]
-    n_test: NotRequired[int]
-    positives: NotRequired[dict[str, int]]
+    macro_auroc: Share | None
+    ci95: Limits
+    n_test: NotRequired[Count]
+    positives: NotRequired[dict[str, Count]]
     benchmark: NotRequired[str]
-    macro_auprc: NotRequired[float | None]
+    macro_auprc: NotRequired[Share | None]
     resampled: NotRequired[str]
     undefined: NotRequired[list[str]]
     classes: NotRequired[list[ClassRow]]
     prompts: NotRequired[dict[str, str]]
+
+
+class PublishedEntry(TypedDict):
+    """A published row that may stand beside ours."""
+
+    model: str
+    benchmark: str
+    head: str
+    fraction: Share
+    macro_auroc: Share
+    ci95: Limits
+    source: str
+
+
+class SplitCounts(TypedDict):
+    """Records of a benchmark by split; left out and missing ones by reason or split."""
+
+    train: NotRequired[Count]
+    validation: NotRequired[Count]
+    test: NotRequired[Count]
+    dropped: NotRequired[dict[str, Count]]
+    missing: NotRequired[dict[str, Count]]
+
+
+class ReportEntry(TypedDict):
+    """An evaluation that is one report: retrieval, delineation, measurements."""
+
+    benchmark: str
+    kind: str
+    markdown: str
+
+
+class CurvePointEntry(TypedDict):
+    """Macro AUROC under one condition, and what it lost against the first."""
+
+    condition: str
+    macro_auroc: Share | None
+    ci95: Limits
+    loss: float | None
+    loss_ci95: Limits
+
+
+class CurveEntry(TypedDict):
+    """Scores on ever poorer test recordings."""
+
+    benchmark: str
+    encoder: str
+    axis: Literal["leads", "rate"]
+    points: list[CurvePointEntry]
 
 
 class Results(TypedDict):
@@ -139,17 +207,17 @@ class Results(TypedDict):
 
     dataset: str
     probe: list[ProbeRow]
-    timings: dict[str, float]
+    timings: dict[str, Annotated[float, Range(0)]]
     zero_shot: NotRequired[ZeroShotRow | None]
     paired: NotRequired[list[PairedRow]]
     synthetic: NotRequired[bool]
     model: NotRequired[str]
     summary: NotRequired[list[SummaryRow]]
-    published: NotRequired[list[dict[str, Any]]]
+    published: NotRequired[list[PublishedEntry]]
     leaks: NotRequired[dict[str, Any]]
-    splits: NotRequired[dict[str, Any]]
-    reports: NotRequired[list[dict[str, Any]]]
-    curves: NotRequired[list[dict[str, Any]]]
+    splits: NotRequired[dict[str, SplitCounts]]
+    reports: NotRequired[list[ReportEntry]]
+    curves: NotRequired[list[CurveEntry]]
     notes: NotRequired[list[str]]
     settings: NotRequired[dict[str, Any]]
 
@@ -204,57 +272,24 @@ def validate_results(content: Any) -> Results:
     """Check the schema of a results object.
 
     Returns:
-        The object itself.
+        The object itself, or an equal one.
 
     Raises:
         ConfigurationError: naming the entry that is wrong.
     """
-    if not isinstance(content, dict):
-        raise ConfigurationError("results must be an object")
-    _need(content, "results", {"dataset": str, "probe": list, "timings": dict})
-    for name, seconds in content["timings"].items():
-        if not _is_number(seconds) or seconds < 0:
-            raise ConfigurationError(f"timings.{name} must be seconds, got {seconds!r}", value=seconds)
-    for i, row in enumerate(content["probe"]):
-        where = f"probe[{i}]"
-        _need(row, where, {"encoder": str, "n_train": int, "n_test": int, "positives": dict})
-        fraction = row.get("fraction")
-        untrained = fraction == 0 and row.get("head") == "zero-shot"
-        if not untrained and (not _is_number(fraction) or not 0 < fraction <= 1):
-            raise ConfigurationError(f"{where}.fraction must lie in (0, 1], got {fraction!r}", value=fraction)
-        _check_score(row, where)
+    results = cast(Results, check(content, Results))
+    for i, row in enumerate(results["probe"]):
+        untrained = row["fraction"] == 0 and row.get("head") == "zero-shot"
+        if not untrained and not row["fraction"] > 0:
+            raise ConfigurationError(
+                f"probe[{i}].fraction must lie in (0, 1], got {row['fraction']!r}", value=row["fraction"]
+            )
         for name, count in row["positives"].items():
-            if not isinstance(count, int) or not 0 <= count <= row["n_test"]:
-                raise ConfigurationError(f"{where}.positives.{name} must be a count, got {count!r}")
-    if content.get("zero_shot") is not None:
-        _need(content["zero_shot"], "zero_shot", {})
-        _check_score(content["zero_shot"], "zero_shot")
-    for i, row in enumerate(content.get("paired", [])):
-        _need(row, f"paired[{i}]", {"first": str, "second": str, "ci95": list})
-    return cast(Results, content)
-
-
-def _need(row: Any, where: str, fields: Mapping[str, type]) -> None:
-    if not isinstance(row, dict):
-        raise ConfigurationError(f"{where} must be an object")
-    for name, kind in fields.items():
-        if not isinstance(row.get(name), kind) or isinstance(row.get(name), bool):
-            raise ConfigurationError(f"{where}.{name} must be a {kind.__name__}, got {row.get(name)!r}")
-
-
-def _check_score(row: Mapping[str, Any], where: str) -> None:
-    value = row.get("macro_auroc", "")
-    if value is not None and not (_is_number(value) and 0 <= value <= 1):
-        raise ConfigurationError(f"{where}.macro_auroc must lie in [0, 1] or be null, got {value!r}")
-    limits = row.get("ci95")
-    if not isinstance(limits, list) or len(limits) != 2:
-        raise ConfigurationError(f"{where}.ci95 must be [low, high], got {limits!r}")
-    if None not in limits and not (all(map(_is_number, limits)) and limits[0] <= limits[1]):
-        raise ConfigurationError(f"{where}.ci95 must be [low, high], got {limits!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if count > row["n_test"]:
+                raise ConfigurationError(
+                    f"probe[{i}].positives.{name} is {count}, of {row['n_test']} test records", value=count
+                )
+    return results
 
 
 def write_results(path: str | os.PathLike[str], results: Results) -> None:
@@ -270,12 +305,7 @@ def write_results(path: str | os.PathLike[str], results: Results) -> None:
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"results cannot be written as JSON: {error}", path=path) from error
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, text + "\n")
 
 
 def read_results(path: str | os.PathLike[str]) -> Results:
@@ -286,12 +316,6 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError("cannot read the results", path=path) from error
-    except ValueError as error:
-        raise ConfigurationError("results must be JSON", path=path) from error
-    try:
-        return validate_results(content)
+        return validate_results(read_json(path))
     except ConfigurationError as error:
-        raise ConfigurationError(error.message, path=path, value=error.value) from error
+        raise ConfigurationError(error.message, path=path, value=error.value) from None

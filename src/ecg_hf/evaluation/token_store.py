@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.metrics import BoolArray
+from ecg_hf.files import write_whole
 
 __all__ = ["TYPES", "TokenFeatures", "TokenStore", "read_tokens", "stored_key"]
 
@@ -189,7 +190,7 @@ def _header(path: Path) -> _Header | None:
         dtype = np.dtype(names[tokens["dtype"]])
         header = _Header((n, count, dim), dtype, int(metadata.pop("layout_windows")), metadata, 8 + length)
         return header if path.stat().st_size == header.end else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -218,7 +219,8 @@ class TokenStore:
         store = cls(path, metadata, n)
         if path is None:
             return store
-        header = _header(store.partial)
+        # Mapped for writing: never through a link, wherever that leads.
+        header = None if store.partial.is_symlink() else _header(store.partial)
         done = store._certain()
         if header is not None and header.metadata.get("key") == metadata["key"] and 0 < done <= n:
             store.values, store.mask = header.map(store.partial, "r+")
@@ -232,7 +234,7 @@ class TokenStore:
         try:
             content = json.loads(self.progress.read_text(encoding="utf-8"))
             return int(content["records"]) if content["key"] == self.metadata["key"] else 0
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return 0
 
     def create(self, shape: tuple[int, ...], windows: int, dtype: str, max_bytes: int | None) -> None:
@@ -252,7 +254,8 @@ class TokenStore:
         encoded = header.encoded()
         placed = replace(header, start=len(encoded))
         try:
-            with self.partial.open("wb") as file:
+            self.partial.unlink(missing_ok=True)
+            with self.partial.open("xb") as file:
                 file.write(encoded)
                 file.truncate(placed.end)
                 file.flush()
@@ -286,9 +289,7 @@ class TokenStore:
             assert isinstance(part, np.memmap)
             part.flush()
         text = json.dumps({"key": self.metadata["key"], "records": self.done})
-        fresh = self.progress.with_name(f".{self.progress.name}.{os.getpid()}")
-        fresh.write_text(text, encoding="utf-8")
-        os.replace(fresh, self.progress)
+        write_whole(self.progress, text)
         self.flushed = self.done
 
     def finish(self) -> TokenFeatures:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -13,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.files import write_whole
 from ecg_hf.hub.card_context import CardContext
 from ecg_hf.hub.licences import OTHER, licence_identifier
 from ecg_hf.hub.model_folder import CARD_FILE
@@ -76,9 +76,7 @@ def write_model_card(
         citation=str(source.get("citation", "")).strip(),
     )
     path = Path(folder) / CARD_FILE
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(content, encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, content)
     context.save(Path(folder))
     return path
 

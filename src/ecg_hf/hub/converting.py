@@ -6,13 +6,14 @@ import inspect
 import os
 import shutil
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ecg_hf.errors import ConfigurationError, ConversionError
-from ecg_hf.files import sole_writer
+from ecg_hf.files import TEMPORARY_SUFFIX, sole_writer, temporary_name
 from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_context import CardContext
 from ecg_hf.hub.official_checkpoint import OfficialCheckpoint, read_official_checkpoint
@@ -109,8 +110,8 @@ def convert_checkpoint(
     model = spec.load(converted.role)(converted.config)
     model.load_state_dict(converted.state_dict)
     with sole_writer(target):
-        partial = target.with_name(target.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove_leftovers(target)
+        partial = temporary_name(target)
         try:
             _write_folder(spec, model, converted, checkpoint, Path(source).name, partial)
             _check_reloads(spec, converted, partial)
@@ -130,10 +131,16 @@ def convert_checkpoint(
     )
 
 
+def _remove_leftovers(target: Path) -> None:
+    """Remove folders that a killed conversion to ``target`` left."""
+    for stale in target.parent.glob(f".{escape(target.name[:100])}.*{TEMPORARY_SUFFIX}"):
+        if stale.is_dir() and not stale.is_symlink():
+            shutil.rmtree(stale, ignore_errors=True)
+
+
 def _take_the_place_of(target: Path, partial: Path, overwrite: bool) -> None:
     """Rename the finished folder; the one it replaces is gone only when the new one is there."""
-    replaced = target.with_name(target.name + ".replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
+    replaced = temporary_name(target)
     if target.exists():
         if not overwrite:  # it came while we converted
             raise ConfigurationError("exists already: overwrite it or choose another folder", path=target)

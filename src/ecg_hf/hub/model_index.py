@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard
 
 from ecg_hf.errors import ModelFolderError
 from ecg_hf.evaluation.results import Results
+from ecg_hf.files import write_whole
 from ecg_hf.hub.model_folder import CARD_FILE
 
 __all__ = ["results_in_card", "summary_entries", "update_model_index"]
@@ -39,9 +40,7 @@ def update_model_index(folder: str | os.PathLike[str], results: Results) -> Path
     card.data.eval_results = [*old, *new]
     if not card.data.model_name:
         card.data.model_name = Path(folder).resolve().name
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(str(card).rstrip("\n") + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, str(card).rstrip("\n") + "\n")
     return path
 
 

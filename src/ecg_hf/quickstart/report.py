@@ -15,6 +15,7 @@ from ecg_hf import __version__
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.results import Results, validate_results
 from ecg_hf.evaluation.tables import Table, class_table, results_table
+from ecg_hf.files import write_whole
 
 __all__ = ["SYNTHETIC_STATEMENT", "ReportFigure", "render_report", "write_report"]
 
@@ -115,12 +116,7 @@ def write_report(
     page = render_report(results, figures, title=title, synthetic=synthetic, facts=facts)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(page, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, page)
     return path
 
 

@@ -24,6 +24,7 @@ from ecg_hf.evaluation.benchmarks import BenchmarkData, ProbeReport, get_benchma
 from ecg_hf.evaluation.prompts import prompts_for
 from ecg_hf.evaluation.results import Results, write_results, zero_shot_row
 from ecg_hf.evaluation.zero_shot import ZeroShotResult, encode_prompts, evaluate_zero_shot
+from ecg_hf.files import temporary_name
 from ecg_hf.hub import CardContext, write_model_card
 from ecg_hf.hub.model_folder import model_files
 from ecg_hf.models.registry import MethodSpec, get_method
@@ -207,8 +208,7 @@ def _stages(say: Say, timings: dict[str, float]) -> Callable[[str, str], Any]:
 
 def _publish(run: Path, target: Path) -> Path:
     """Copy what makes a model from the run's folder: no checkpoints, no logs, no arguments."""
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = temporary_name(target)
     partial.mkdir(parents=True)
     for file in model_files(run):
         shutil.copy2(file, partial / file.name)

@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerState
 from transformers.trainer_utils import TrainOutput
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.files import write_whole
 from ecg_hf.models.quiet import without_progress_bars
 from ecg_hf.training.checkpoints import STATE_FILE, discard_incomplete_checkpoints, newest_complete_checkpoint
 from ecg_hf.training.sharding import as_scalars, scalars_to_vectors
@@ -157,4 +158,4 @@ class EcgTrainer(Trainer):
         folder = Path(self.args.output_dir if output_dir is None else output_dir)
         # The library pickles the arguments. Nothing reads them back, and a model folder holds no pickles.
         (folder / "training_args.bin").unlink(missing_ok=True)
-        (folder / "training_args.json").write_text(self.args.to_json_string() + "\n", encoding="utf-8")
+        write_whole(folder / "training_args.json", self.args.to_json_string() + "\n")

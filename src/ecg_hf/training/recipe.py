@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, get_type_hints
 
-import yaml
-
+from ecg_hf.documents import check, parse_yaml, read_text
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.registry import MethodSpec, get_method
+from ecg_hf.models.trust import check_config_values
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 
 __all__ = ["Recipe", "list_recipes", "load_recipe", "recipe_for"]
@@ -76,18 +76,14 @@ def load_recipe(name: str | Path) -> Recipe:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise ConfigurationError("recipe not found", path=path)
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     elif str(name) in list_recipes():
         text = (resources.files(_FOLDER) / f"{name}.yaml").read_text(encoding="utf-8")
     else:
         raise ConfigurationError(
             f"unknown recipe {str(name)!r}; known: {', '.join(list_recipes())}", value=str(name)
         )
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"not a YAML file: {' '.join(str(error).split())}", path=path) from None
-    return _checked(path, content)
+    return _checked(path, parse_yaml(text, path=path))
 
 
 def recipe_for(method: MethodSpec, recipe: str | Path | Recipe | None) -> Recipe:
@@ -106,31 +102,75 @@ def recipe_for(method: MethodSpec, recipe: str | Path | Recipe | None) -> Recipe
     return recipe
 
 
+class _Content(TypedDict):
+    """Entries of a recipe's file."""
+
+    method: str
+    model: NotRequired[dict[str, Any] | None]
+    training: NotRequired[dict[str, Any] | None]
+    feature_extractor: NotRequired[dict[str, Any] | None]
+    text_model: NotRequired[str | None]
+
+
 def _checked(path: Path, content: object) -> Recipe:
     if not isinstance(content, Mapping):
         raise ConfigurationError("a recipe is a mapping with method, model and training", path=path)
-    unknown = sorted(set(content) - {"method", "model", "training", "feature_extractor", "text_model"})
+    unknown = sorted(set(content) - set(_Content.__annotations__), key=str)
     if unknown:
         raise ConfigurationError(f"unknown entries {', '.join(map(str, unknown))}", path=path, value=unknown)
-    method = get_method(str(content.get("method")))
-    model, training = dict(content.get("model") or {}), dict(content.get("training") or {})
+    entries: _Content = check(content, _Content, path=path)
+    method = get_method(entries["method"])
+    model = dict(entries.get("model") or {})
     size = str(model.pop("size", method.sizes[0]))
     if size not in method.sizes:
         raise ConfigurationError(
             f"{method.name} has no size {size!r}; known: {', '.join(method.sizes)}", path=path, value=size
         )
-    known = {entry.name for entry in fields(EcgPreTrainingArguments)}
-    unknown = sorted(set(training) - known)
+    check_config_values(model, method.load("config"), path)
+    training = _training_settings(entries.get("training") or {}, path)
+    extractor = dict(entries.get("feature_extractor") or {})
+    return Recipe(path.stem, method.name, size, model, training, extractor, entries.get("text_model"))
+
+
+def _training_settings(training: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The training settings, if a recipe may make all of them and their values are of the right types.
+
+    A recipe may be a stranger's: it says how to train, and never where results go, to whom, or which other files are
+    opened. Those are for the command line.
+    """
+    known = get_type_hints(EcgPreTrainingArguments)
+    unknown = sorted(set(training) - {entry.name for entry in fields(EcgPreTrainingArguments)})
     if unknown:
         raise ConfigurationError(f"unknown training settings {', '.join(unknown)}", path=path, value=unknown)
-    text = [key for key, value in training.items() if isinstance(value, str) and _is_number(value)]
-    if text:
-        # YAML reads 2e-4 as text and 2.0e-4 as a number.
-        raise ConfigurationError(
-            f"{text[0]}: {training[text[0]]!r} is text in YAML; write a decimal point as in 2.0e-4", path=path
-        )
-    extractor = dict(content.get("feature_extractor") or {})
-    return Recipe(path.stem, method.name, size, model, training, extractor, content.get("text_model"))
+    for name, value in training.items():
+        if name in _NOT_FOR_RECIPES or name.startswith(_NOT_FOR_RECIPES_BEGINNINGS):
+            raise ConfigurationError(
+                f"training.{name} is not for a recipe to say: give it on the command line",
+                path=path,
+                value=name,
+            )
+        if name in _SETTINGS_OR_FILE and isinstance(value, str):
+            raise ConfigurationError(
+                f"training.{name} must be settings, not the name of a file", path=path, value=value
+            )
+        if isinstance(value, str) and _is_number(value):
+            # YAML reads 2e-4 as text and 2.0e-4 as a number.
+            raise ConfigurationError(
+                f"{name}: {value!r} is text in YAML; write a decimal point as in 2.0e-4", path=path
+            )
+        check(value, known[name], path=path, name=f"training.{name}")
+    return dict(training)
+
+
+_NOT_FOR_RECIPES_BEGINNINGS = ("hub_", "push_to_hub", "trackio_")
+_NOT_FOR_RECIPES = frozenset(
+    {
+        *("output_dir", "logging_dir", "overwrite_output_dir", "report_to", "run_name", "project"),
+        *("resume_from_checkpoint", "ignore_data_skip", "deepspeed", "local_rank", "debug"),
+        *("do_train", "do_eval", "do_predict", "log_level", "log_level_replica"),
+    }
+)
+_SETTINGS_OR_FILE = ("accelerator_config", "fsdp_config", "parallelism_config", "liger_kernel_config")
 
 
 def _is_number(value: str) -> bool:

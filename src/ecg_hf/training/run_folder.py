@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ecg_hf.documents import read_json
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.files import write_whole
 from ecg_hf.training.training_log import LOG_FILE
 
 __all__ = ["RUN_FILE", "claim_run_folder", "write_json"]
@@ -22,9 +24,7 @@ RUN_FILE = "run.json"
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that is never seen half-written."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
 def claim_run_folder(folder: Path, settings: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
@@ -44,10 +44,7 @@ def claim_run_folder(folder: Path, settings: Mapping[str, Any], *, resume: bool,
     if overwrite and not resume:
         _clear(folder)
     if file.is_file():
-        try:
-            there = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            raise ConfigurationError("unreadable; remove it or choose another folder", path=file) from None
+        there: dict[str, Any] = read_json(file, dict[str, Any])
         if not resume:
             raise ConfigurationError(
                 "holds a run already: resume it, overwrite it or choose another", path=folder

@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ecg_hf.documents import Count, parse_json, read_text
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.files import write_whole
 
 __all__ = ["TrainingLog", "read_training_log"]
 
 LOG_FILE = "training_log.jsonl"
+
+
+class _Row(TypedDict):
+    """What every row has."""
+
+    step: Count
+    kind: str
 
 
 def _kind(logs: dict[str, Any]) -> str:
@@ -25,15 +36,21 @@ def read_training_log(path: Path | str) -> list[dict[str, Any]]:
 
     Each has ``step``, ``kind`` (``training``, ``evaluation`` or ``summary``), ``epoch`` and the logged values;
     None stands for a value that was not finite. A last line cut short by a kill is left out.
+
+    Raises:
+        ConfigurationError: if there is no log, or a line of it is none.
     """
     path = Path(path)
     path = path / LOG_FILE if path.is_dir() else path
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    rows: list[dict[str, Any]] = []
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
+    for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
+            rows.append(parse_json(line, _Row))
+        except ConfigurationError as error:
+            if number == len(lines):  # cut short
+                continue
+            raise ConfigurationError(f"line {number}: {error.message}", path=path) from None
     return rows
 
 
@@ -57,9 +74,7 @@ class TrainingLog(TrainerCallback):
                     kept[row["step"], row["kind"]] = row
         self._written = set(kept)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in kept.values()), encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in kept.values()))
 
     def on_log(
         self,

@@ -17,6 +17,7 @@ from transformers.utils.logging import tqdm
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.base import Rows, SupervisedBaseline, row_numbers
 from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc
+from ecg_hf.files import temporary_name
 from ecg_hf.signal.gaps import bridge_gaps
 from ecg_hf.signal.leads import STANDARD_LEADS
 
@@ -341,7 +342,7 @@ def _save(
 
     if file is None:
         return
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    partial = temporary_name(file)
     try:
         torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), **state}, partial)
         os.replace(partial, file)

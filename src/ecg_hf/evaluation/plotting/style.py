@@ -11,6 +11,8 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ecg_hf.files import write_whole
+
 __all__ = ["INK", "MUTED", "PALETTE", "calm_axes", "figure_in_mm", "png_bytes", "save_figure"]
 
 INK = "#1f2328"
@@ -62,10 +64,5 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: float = 150) 
     """Write the figure as a PNG file or, to a path that ends so, as SVG, atomically. Returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(svg_bytes(figure) if path.suffix == ".svg" else png_bytes(figure, dpi))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, svg_bytes(figure) if path.suffix == ".svg" else png_bytes(figure, dpi))
     return path

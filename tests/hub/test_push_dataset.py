@@ -137,6 +137,18 @@ def test_card_names_no_record_and_no_person(tmp_path: Path) -> None:
     assert yaml.safe_load(card.split("---\n")[1])["license"] == "cc-by-4.0"
     assert "patient_id" not in card
 
+    def patients(**known: int) -> str:
+        path.write_text(json.dumps({**account, "kept": 9, **known}))
+        report = BuildReport.load(folder)
+        return dataset_card(report, repo_id="org/x", splits={"train": 3}, columns=["ecg"], licence="CC BY 4.0")
+
+    assert "3 patients, each in one split only." in patients(patients=3, without_patient=0)
+    some = patients(patients=3, without_patient=2)
+    assert "the patient of 2 of 9 recordings is not known" in some
+    nobody = patients(patients=0, without_patient=9)
+    assert "does not tell patients apart" in nobody
+    assert "each in one" not in nobody
+
 
 def test_licence_of_somebodys_recordings_must_be_said(built: Path, tmp_path: Path) -> None:
     for file in built.iterdir():

@@ -167,9 +167,11 @@ def check_command(
         print_json({"records": len(built), "patient_leak": asdict(leak), "build": report.to_dict()})
     else:
         echo(report.summary())
+        known = f"{leak.distinct_patients} patients" if leak.distinct_patients else "patients not known"
+        unseen = ", among which no leak can be seen" if leak.unknown_patients else ""
         echo(
-            f"{leak.distinct_patients} patients; in more than one split: {leak.patients} patients, {leak.records} "
-            f"recordings; without a patient identifier: {leak.unknown_patients} recordings"
+            f"{known}; in more than one split: {leak.patients} patients, {leak.records} recordings; "
+            f"without a patient identifier: {leak.unknown_patients} recordings{unseen}"
         )
     if leak.patients:
         raise typer.Exit(1)

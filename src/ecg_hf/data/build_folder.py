@@ -243,6 +243,7 @@ def account(
         fingerprint=fingerprint,
         patients=leak.distinct_patients,
         patients_in_two_splits=leak.patients,
+        without_patient=leak.unknown_patients,
         part=part,
         **run.to_dict(),
         **tally.to_dict(),

@@ -48,7 +48,7 @@ __all__ = ["RECORDS_PER_SHARD", "build_dataset", "load_built"]
 
 RECORDS_PER_SHARD = 1000
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when the same source and options would give other bytes than before."""
 
 

@@ -126,7 +126,7 @@ class BuildReport:
         repaired: Recordings with at least one note.
         splits: Recordings per split.
         labels: Recordings per label and split.
-        patients: Distinct patients, 0 where the source does not tell.
+        patients: Distinct patients the source tells of, 0 where it tells of none.
         patients_in_two_splits: Patients with recordings in more than one split.
         shards: Arrow files written.
         shards_reused: Of these, how many an earlier, interrupted run had finished.
@@ -135,6 +135,7 @@ class BuildReport:
         records_per_second: Recordings read in this run per second.
         fingerprint: Identifies source, options and listing; equal fingerprints give equal bytes.
         versions: Versions of the packages that wrote it.
+        without_patient: Recordings whose patient is not known; nobody can say which splits that person is in.
         part: ``"2/4"`` for the second of four parts of a dataset, ``""`` for a dataset.
         reused: Whether the folder was found finished and left alone.
     """
@@ -159,6 +160,7 @@ class BuildReport:
     records_per_second: float
     fingerprint: str
     versions: dict[str, str]
+    without_patient: int = 0
     part: str = ""
     reused: bool = False
 
@@ -187,6 +189,26 @@ class BuildReport:
         except (OSError, ValueError, TypeError, AttributeError):
             raise DatasetBuildError("the build report can't be read", path=path) from None
 
+    def patients_summary(self) -> str:
+        """One sentence on patients and splits that promises nothing nobody knows."""
+        unknown = (
+            f"the patient of {self.without_patient:,} of {self.kept:,} recordings is not known, so that person may "
+            "be in several splits"
+        )
+        if not self.patients:
+            return f"patients are not known, so one person may be in several splits{self._way_out()}"
+        apart = f"{self.patients:,} patients, each in one split only"
+        if self.patients_in_two_splits:
+            apart = (
+                f"{self.patients_in_two_splits:,} of {self.patients:,} patients are in more than one split"
+            )
+        return f"{apart}; {unknown}" if self.without_patient else apart
+
+    def _way_out(self) -> str:
+        if self.source != "wfdb_folder" or "patients" in self.options:
+            return ""
+        return "; where each folder holds one person, build with -o patients=folder"
+
     def summary(self) -> str:
         """A few lines for a person."""
         name = f"{self.source}, part {self.part}" if self.part else self.source
@@ -195,7 +217,6 @@ class BuildReport:
         lines += [f"  noted {count:,}: {code}" for code, count in self.notes.items()]
         if self.splits:
             lines.append("  " + ", ".join(f"{split} {count:,}" for split, count in self.splits.items()))
-        if self.patients_in_two_splits:
-            lines.append(f"  {self.patients_in_two_splits:,} patients are in more than one split")
+        lines.append(f"  {self.patients_summary()}")
         lines.append(f"  {self.seconds:.1f} s, {self.records_per_second:,.0f} records/s")
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Splitting recordings so that no patient is on two sides, and checking that none is."""
+"""Splitting recordings so that no known patient is in two splits, and checking that none is."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class PatientLeak:
         records: Their recordings.
         pairs: Patients shared by each pair of splits, ``"train/test"`` and so on.
         unknown_patients: Recordings without a patient identifier, which can't be checked.
-        distinct_patients: Patients in the dataset.
+        distinct_patients: Known patients in the dataset.
     """
 
     patients: int
@@ -153,6 +153,8 @@ def check_patient_leak(
     dataset: Dataset, *, patient_column: str = "patient_id", split_column: str = "split", strict: bool = True
 ) -> PatientLeak:
     """Look for patients with recordings in more than one split.
+
+    Recordings without a patient identifier are counted, never taken for patients: no leak among them can be found.
 
     Args:
         dataset: Dataset with a patient and a split column.
@@ -171,7 +173,7 @@ def check_patient_leak(
     patients, splits = plain[patient_column].to_pylist(), plain[split_column].to_pylist()
     seen: dict[str, set[str]] = {}
     for patient, split in zip(patients, splits, strict=True):
-        if patient is not None:
+        if patient:
             seen.setdefault(patient, set()).add(split)
     leaking = {patient for patient, where in seen.items() if len(where) > 1}
     pairs: dict[str, int] = {}
@@ -185,7 +187,7 @@ def check_patient_leak(
         patients=len(leaking),
         records=sum(1 for patient in patients if patient in leaking),
         pairs=pairs,
-        unknown_patients=sum(1 for patient in patients if patient is None),
+        unknown_patients=sum(1 for patient in patients if not patient),
         distinct_patients=len(seen),
     )
     if strict and leak.patients:

@@ -112,7 +112,7 @@ class BenchmarkData:
             raise ConfigurationError("the dataset has no column named 'labels'")
         columns = dataset.select_columns(wanted).with_format("arrow")[:].to_pydict()
         patients = columns.get("patient_id")
-        if patients is not None and all(patient is None for patient in patients):
+        if patients is not None and not any(patients):
             patients = None
         return cls.from_columns(
             benchmark,

@@ -113,11 +113,8 @@ def _source_text(report: BuildReport, info: Any) -> str:
 def _patients_text(report: BuildReport) -> str:
     if not report.patients:
         return "The source does not tell patients apart, so one may be in several splits."
-    if report.patients_in_two_splits:
-        return (
-            f"{report.patients_in_two_splits:,} of {report.patients:,} patients are in more than one split."
-        )
-    return f"{report.patients:,} patients, each in one split only."
+    text = report.patients_summary()
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _counts(title: str, counts: Mapping[str, int]) -> str:

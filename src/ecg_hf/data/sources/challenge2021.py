@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from ecg_hf.data.schema import Entry
 from ecg_hf.data.sources.base import PhysioNetProject, Plan, SourceInfo
-from ecg_hf.data.sources.wfdb_folder import WfdbFolder, find_headers
+from ecg_hf.data.sources.headers import list_recordings
+from ecg_hf.data.sources.wfdb_folder import WfdbFolder
 from ecg_hf.data.splits import hash_fold
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 
@@ -64,8 +65,8 @@ class Challenge2021(WfdbFolder):
     are the folds, and nothing leaks between two builds with the same seed. PTB-XL's folds can't be known from here,
     so ``ptb-xl`` is read only when it is asked for: never test on it beside PTB-XL.
 
-    No patient is known, so each recording is its own. INCART has 74 recordings of 32 patients, PTB 516 of 262:
-    for these two a split by recording is not one by patient.
+    No patient is known, so ``patient_id`` is null. INCART has 74 recordings of 32 patients, PTB 516 of 262: for these
+    two a split by recording is not one by patient.
 
     Args:
         data_dir: The folder, with the sets at any depth.
@@ -132,11 +133,12 @@ class Challenge2021(WfdbFolder):
         plan = Plan()
         seen: set[str] = set()
         known = False
-        for path in find_headers(self.data_dir):
+        listing = list_recordings(self.data_dir, plan.tally)
+        for path in listing.names:
             *folders, name = path.split("/")
             sub_dataset = _set_of(folders) or _set_of([self.data_dir.resolve().name])
             known |= sub_dataset is not None
-            fold = hash_fold(name, seed=self.seed)
+            fold = hash_fold(listing.key(path).rpartition("/")[2], seed=self.seed)
             split = self.folds.split_of(fold)
             if sub_dataset is None:
                 plan.tally.drop(path, "not_in_a_known_folder")
@@ -149,7 +151,7 @@ class Challenge2021(WfdbFolder):
             else:
                 seen.add(name)
                 notes = ("recording_of_ptbxl",) if sub_dataset == NOT_BY_DEFAULT else ()
-                plan.entries.append(Entry(name, path, patient_id=name, fold=fold, split=split, notes=notes))
+                plan.entries.append(Entry(name, path, fold=fold, split=split, notes=notes))
         if not known:
             raise DatasetBuildError(
                 f"there is no header in a folder named {', '.join(SUB_DATASETS)}", path=self.data_dir

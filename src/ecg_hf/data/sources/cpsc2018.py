@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 from ecg_hf.data.schema import Entry, SourceRow
 from ecg_hf.data.sources.base import Dropped, Plan, SourceInfo
+from ecg_hf.data.sources.headers import Listing, list_recordings
 from ecg_hf.data.sources.tables import identifier, read_table
-from ecg_hf.data.sources.wfdb_folder import WfdbFolder, find_headers
+from ecg_hf.data.sources.wfdb_folder import WfdbFolder
 from ecg_hf.data.splits import hash_fold
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 from ecg_hf.signal.digital import DigitalRecord
@@ -54,7 +55,7 @@ class Cpsc2018(WfdbFolder):
     both (``A0001``), and so are labels: up to three of nine per recording. Headers of other recordings
     below the folder are counted and left alone.
 
-    No patient is known, so each recording is its own; splits are drawn by a hash of the name.
+    No patient is known, so ``patient_id`` is null; splits are drawn by a hash of the name.
 
     Args:
         data_dir: The folder.
@@ -134,27 +135,29 @@ class Cpsc2018(WfdbFolder):
             DatasetBuildError: if there is neither a table nor such a header.
         """
         plan = Plan()
-        entries = self._original(plan) if self.tables else self._challenge(plan)
+        listing = None if self.tables else list_recordings(self.data_dir, plan.tally)
+        entries = self._original(plan) if listing is None else self._challenge(plan, listing)
         for entry in sorted(entries, key=lambda entry: entry.record_id):
-            fold = self._fold(entry)
+            key = entry.path if listing is None else listing.key(entry.path)
+            fold = self._fold(entry, key.rpartition("/")[2])
             split = None if fold is None else self.folds.split_of(fold)
             if fold is None:
                 plan.tally.drop(entry.record_id, "no_group_folder")
             elif split is None:
                 plan.tally.drop(entry.record_id, "fold_not_selected")
             else:
-                plan.entries.append(replace(entry, patient_id=entry.record_id, fold=fold, split=split))
+                plan.entries.append(replace(entry, fold=fold, split=split))
         return plan
 
-    def _fold(self, entry: Entry) -> int | None:
+    def _fold(self, entry: Entry, key: str) -> int | None:
         if self.fold_by == "hash":
-            return hash_fold(entry.record_id, seed=self.seed)
+            return hash_fold(key, seed=self.seed)
         group = _GROUP.search(entry.path)
         return int(group[1]) if group else None
 
-    def _challenge(self, plan: Plan) -> list[Entry]:
+    def _challenge(self, plan: Plan, listing: Listing) -> list[Entry]:
         entries: dict[str, Entry] = {}
-        for path in find_headers(self.data_dir):
+        for path in listing.names:
             name = path.rpartition("/")[2]
             if not _NAME.match(name):
                 plan.tally.drop(path, "other_dataset")

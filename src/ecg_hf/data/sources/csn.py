@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 from ecg_hf.data.schema import Entry, SourceRow
 from ecg_hf.data.sources.base import Dropped, PhysioNetProject, Plan, SourceInfo, is_plain_relative
 from ecg_hf.data.sources.filters import has_missing_samples, parse_filters, starts_with_zeros
+from ecg_hf.data.sources.headers import is_storable, list_recordings, printable, read_index
 from ecg_hf.data.sources.tables import identifier, read_table
 from ecg_hf.data.sources.wfdb_folder import WfdbFolder
 from ecg_hf.data.splits import hash_fold
@@ -49,9 +51,9 @@ def condition_acronyms(path: Path) -> dict[str, str]:
 class Csn(WfdbFolder):
     """Chapman-Shaoxing-Ningbo (PhysioNet ``ecg-arrhythmia``) in its official layout.
 
-    No patient identifier is published, so each recording is its own patient; splits are drawn by a hash of the
-    record's name and never change when records are added. Recordings are named as in the published benchmark
-    tables (``JS00001``).
+    No patient identifier is published, so ``patient_id`` is null and intervals are over recordings; splits are drawn
+    by a hash of the record's name and never change when records are added. Recordings are named as in the published
+    benchmark tables (``JS00001``).
 
     Labels are acronyms (``AFIB``) where the published table of conditions is in the folder, SNOMED CT codes
     otherwise; ``labels`` forces one of the two, and the build report says which it was. A code the table does not
@@ -139,14 +141,28 @@ class Csn(WfdbFolder):
         if not (self.data_dir / RECORDINGS).is_dir():
             raise DatasetBuildError(f"there is no folder {RECORDINGS}/", path=self.data_dir)
         plan = Plan()
+        listing = list_recordings(self.data_dir / RECORDINGS, plan.tally)
+        found: dict[str, dict[str, str]] = {}
+        for path in listing.names:
+            place, _, name = path.rpartition("/")
+            # As published: a folder of a folder. Headers elsewhere are of something else.
+            if place.count("/") == 1:
+                found.setdefault(f"{RECORDINGS}/{place}", {})[name] = listing.key(path).rpartition("/")[2]
+            else:
+                plan.tally.drop(f"{RECORDINGS}/{path}", "not_in_a_known_folder")
+        self._count_missing_folders(plan, found)
+        segments = {f"{RECORDINGS}/{path}" for path in listing.headers.difference(listing.names)}
         seen: set[str] = set()
-        for folder in self._folders(plan):
-            place = self.data_dir / folder
-            headers = {file.name[:-4] for file in place.iterdir() if file.name.endswith(".hea")}
-            for name in self._names(place, headers):
-                fold = hash_fold(name, seed=self.seed)
+        for folder, headers in sorted(found.items()):
+            index = self.data_dir / folder / "RECORDS"
+            for name in read_index(index) if index.is_file() else sorted(headers):
+                fold = hash_fold(headers.get(name, name), seed=self.seed)
                 split = self.folds.split_of(fold)
-                if not is_plain_relative(name) or "/" in name:
+                if f"{folder}/{name}" in segments:
+                    continue  # counted by the listing
+                if not is_storable(name):
+                    plan.tally.drop(printable(name), "odd_name")
+                elif not is_plain_relative(name) or "/" in name:
                     plan.tally.drop(name, "UnsafePath")
                 elif name not in headers:
                     plan.tally.drop(name, "file_not_there")
@@ -156,26 +172,16 @@ class Csn(WfdbFolder):
                     plan.tally.drop(name, "fold_not_selected")
                 else:
                     seen.add(name)
-                    plan.entries.append(
-                        Entry(name, f"{folder}/{name}", patient_id=name, fold=fold, split=split)
-                    )
+                    plan.entries.append(Entry(name, f"{folder}/{name}", fold=fold, split=split))
         return plan
 
-    def _folders(self, plan: Plan) -> list[str]:
-        """Folders with recordings, sorted; those only ``RECORDS`` knows are counted (a partial download)."""
-        root = self.data_dir / RECORDINGS
-        there = {path.parent.relative_to(self.data_dir).as_posix() for path in root.glob("*/*/*.hea")}
+    def _count_missing_folders(self, plan: Plan, there: Container[str]) -> None:
+        """Count folders that only ``RECORDS`` knows (a partial download)."""
         index = self.data_dir / "RECORDS"
-        listed = _lines(index) if index.is_file() else []
+        listed = read_index(index) if index.is_file() else []
         for folder in (line.rstrip("/") for line in listed if line.endswith("/")):
             if folder not in there:
-                plan.tally.drop(f"{folder}/", "folder_not_there")
-        return sorted(there)
-
-    @staticmethod
-    def _names(place: Path, headers: set[str]) -> list[str]:
-        index = place / "RECORDS"
-        return _lines(index) if index.is_file() else sorted(headers)
+                plan.tally.drop(f"{printable(folder)}/", "folder_not_there")
 
     def read(self, entry: Entry) -> SourceRow | Dropped:
         """Samples, and what the header's comments tell."""
@@ -204,12 +210,3 @@ class Csn(WfdbFolder):
 
 NOTES = {"nan": "missing_samples", "zero_start": "zero_start"}
 """What a finding is called in the account."""
-
-
-def _lines(path: Path) -> list[str]:
-    """Lines of a RECORDS file, each once."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise DatasetBuildError("the RECORDS file can't be read", path=path) from None
-    return list(dict.fromkeys(line.strip().removesuffix(".hea") for line in lines if line.strip()))

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from ecg_hf.data.schema import Entry, SourceRow
 from ecg_hf.data.sources.base import Dropped, PhysioNetProject, Plan, SourceInfo
+from ecg_hf.data.sources.headers import find_headers
 from ecg_hf.data.sources.ptbxl import OVER_89
 from ecg_hf.data.sources.tables import identifier, read_table
-from ecg_hf.data.sources.wfdb_folder import WfdbFolder, find_headers
+from ecg_hf.data.sources.wfdb_folder import WfdbFolder
 from ecg_hf.data.splits import hash_fold
 from ecg_hf.errors import DatasetBuildError, EcgError, RecordNotFound, UnsafePath
 from ecg_hf.signal.leads import STANDARD_LEADS
@@ -139,16 +140,32 @@ class Ludb(WfdbFolder):
             "train_folds": "folds to train on (1-8)",
             "validation_folds": "folds to validate on (9)",
             "test_folds": "folds to test on (10)",
-            "pseudonyms": "store digests instead of record names: true or false (false)",
         },
         physionet=PhysioNetProject(slug="ludb", version="1.0.1"),
     )
 
+    def __init__(
+        self,
+        data_dir: Path | None,
+        *,
+        seed: int = 42,
+        train_folds: str = "1-8",
+        validation_folds: str = "9",
+        test_folds: str = "10",
+    ) -> None:
+        super().__init__(
+            data_dir,
+            seed=seed,
+            train_folds=train_folds,
+            validation_folds=validation_folds,
+            test_folds=test_folds,
+        )
+
     def plan(self) -> Plan:
         """Rows of ``ludb.csv`` whose recordings are there, in its order."""
         table = read_table(self.data_dir / TABLE, ["ID", "Sex", "Age", *LUDB_LABEL_COLUMNS])
-        there = set(find_headers(self.data_dir))
         plan = Plan()
+        there = set(find_headers(self.data_dir, plan.tally))
         for row in table.to_dict("records"):
             name = identifier(row["ID"]) or ""
             path = f"{FOLDER}/{name}"

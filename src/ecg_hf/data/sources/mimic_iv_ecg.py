@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -139,7 +140,7 @@ class MimicIvEcg(Source):
                 reason = "no_report"
             elif words < self.min_report_words:
                 reason = "report_too_short"
-            elif not (self.data_dir / f"{path}.hea").is_file():
+            elif not os.path.isfile(self.data_dir / f"{path}.hea"):
                 reason = "file_not_there"
             if reason is not None:
                 plan.tally.drop(record_id, reason)

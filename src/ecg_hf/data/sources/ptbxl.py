@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -149,7 +150,7 @@ def _headers_below(root: Path, paths: set[str]) -> set[str]:
     there: set[str] = set()
     for folder in folders:
         place = root / folder
-        if place.is_dir():
+        if os.path.isdir(place):
             prefix = f"{folder}/" if folder else ""
             there.update(prefix + file.name[:-4] for file in place.iterdir() if file.name.endswith(".hea"))
     return there & paths

@@ -143,7 +143,7 @@ def _columns(dataset: Dataset, benchmark: Benchmark) -> dict[str, list[Any]]:
             value=benchmark.name,
         )
     patients = columns.get("patient_id")
-    if patients is not None and all(patient is None for patient in patients):
+    if patients is not None and not any(patients):
         del columns["patient_id"]
     return columns
 

@@ -140,7 +140,9 @@ def test_card_names_no_record_and_no_person(tmp_path: Path) -> None:
     def patients(**known: int) -> str:
         path.write_text(json.dumps({**account, "kept": 9, **known}))
         report = BuildReport.load(folder)
-        return dataset_card(report, repo_id="org/x", splits={"train": 3}, columns=["ecg"], licence="CC BY 4.0")
+        return dataset_card(
+            report, repo_id="org/x", splits={"train": 3}, columns=["ecg"], licence="CC BY 4.0"
+        )
 
     assert "3 patients, each in one split only." in patients(patients=3, without_patient=0)
     some = patients(patients=3, without_patient=2)

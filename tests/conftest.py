@@ -21,6 +21,20 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("ECG_HF_SHARED", ROOT.parent / "shared"))
 
 
+def _own_deprecations() -> str:
+    """``PYTHONWARNINGS`` that turns deprecations our modules raise into errors; it takes whole module names only."""
+    source = ROOT / "src"
+    modules = (file.relative_to(source).with_suffix("") for file in source.rglob("*.py"))
+    names = sorted(".".join(module.parts).removesuffix(".__init__") for module in modules)
+    return ",".join(
+        f"error::{category}:{name}" for name in names for category in ("DeprecationWarning", "FutureWarning")
+    )
+
+
+# For the processes that tests start; pyproject.toml has the same for this one.
+os.environ.setdefault("PYTHONWARNINGS", _own_deprecations())
+
+
 @pytest.fixture(scope="session")
 def shared_fixtures() -> Path:
     """Folder of the numerical fixtures made with the official implementations."""

@@ -1,4 +1,8 @@
-"""Collecting embeddings from all processes with exact gradients."""
+"""Sums and pools over all processes with exact gradients.
+
+Plain collectives inside autograd functions: the differentiable ones of ``torch.distributed.nn`` are deprecated, and
+after their backward pass a process may abort at its exit.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +12,47 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-__all__ = ["PoolEmbeddings", "gather_across_processes"]
+__all__ = ["PoolEmbeddings", "gather_across_processes", "sum_across_processes"]
 
 PoolEmbeddings = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 """Local embeddings ``{name: (batch, dim)}`` to the pool ``{name: (pool, dim)}`` a contrastive loss runs over."""
 
 
-class _RowMajorGradient(torch.autograd.Function):
-    """The identity, whose gradient is contiguous.
-
-    The backward pass of gloo's ``all_gather`` takes the memory of the gradient it is handed for row-major. A loss
-    that works on transposed embeddings hands it another layout, and gradients come out scrambled without an error.
-    """
+class _Sum(torch.autograd.Function):
+    """Sum over the processes. Every process's output depends on every input, so gradients are summed likewise."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        return values.view_as(values)
+        # Collectives write in place and take memory for row-major, whatever the strides say.
+        total = values.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.contiguous()
+        return sum_across_processes(gradient)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes in rank order. Own rows are in the pool of every process, which sums their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        rows = rows.contiguous()
+        parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, rows)
+        ctx.rows = len(rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return sum_across_processes(gradient).narrow(0, distributed.get_rank() * ctx.rows, ctx.rows)
+
+
+def sum_across_processes(values: Tensor) -> Tensor:
+    """Sum of ``values`` (one shape on all processes) over the processes of the running group, for all of them."""
+    total: Tensor = _Sum.apply(values)
+    return total
 
 
 def gather_across_processes(embeddings: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -43,9 +68,4 @@ def gather_across_processes(embeddings: Mapping[str, Tensor]) -> dict[str, Tenso
     """
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return dict(embeddings)
-    from torch.distributed.nn.functional import all_gather
-
-    return {
-        name: _RowMajorGradient.apply(torch.cat(list(all_gather(rows.contiguous()))))
-        for name, rows in embeddings.items()
-    }
+    return {name: _Gather.apply(rows) for name, rows in embeddings.items()}

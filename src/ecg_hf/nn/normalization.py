@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributed, nn
 
+from ecg_hf.nn.gather import sum_across_processes
+
 __all__ = ["GlobalBatchNorm1d"]
 
 
@@ -29,16 +31,13 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
             return self._normalize(input.float()).to(input.dtype)
 
     def _normalize(self, values: Tensor) -> Tensor:
-        # Its backward pass sums the gradients of all processes, which is what a sum over them calls for.
-        from torch.distributed.nn.functional import all_reduce
-
         axes = [axis for axis in range(values.ndim) if axis != 1]
         rows = values.numel() // values.shape[1]
         local_variance, local_mean = torch.var_mean(values, dim=axes, correction=0)
-        sums = all_reduce(torch.cat([rows * local_mean, values.new_full((1,), rows)]))
+        sums = sum_across_processes(torch.cat([rows * local_mean, values.new_full((1,), rows)]))
         count = sums[-1].detach()
         mean = sums[:-1] / count
-        variance = all_reduce(rows * (local_variance + (local_mean - mean).square())) / count
+        variance = sum_across_processes(rows * (local_variance + (local_mean - mean).square())) / count
         self._track(mean.detach(), variance.detach() * count / (count - 1.0))
         weight = self.weight * (variance + self.eps).rsqrt()
         shape = [1, -1] + [1] * (values.ndim - 2)

@@ -14,6 +14,7 @@ from ecg_hf.evaluation.bootstrap import (
     bootstrap_auroc,
     paired_bootstrap,
     resample_counts,
+    two_sided_p,
     weighted_auroc,
 )
 
@@ -39,7 +40,7 @@ def test_weighted_auroc_is_the_auroc_of_the_repeated_records() -> None:
 
 def test_macro_leaves_out_the_class_a_resample_lacks() -> None:
     labels, scores = scored_set(60)
-    result = bootstrap_auroc(labels, scores, n_resamples=50, seed=1)
+    result = bootstrap_auroc(labels, scores, n_resamples=50, seed=1, method="percentile")
     counts = np.concatenate(list(resample_counts(60, n_resamples=50, seed=1)), axis=1)
     by_hand = np.nanmean(weighted_auroc(labels, scores, counts), axis=1)
     np.testing.assert_allclose(result.samples, by_hand, atol=1e-12)
@@ -85,15 +86,16 @@ def test_deterministic_by_seed() -> None:
         bootstrap_auroc(labels, scores, n_resamples=30).macro
         == bootstrap_auroc(labels, scores, n_resamples=30).macro
     )
-    assert bootstrap_auroc(labels, scores, n_resamples=30, seed=1).macro.low != (
-        bootstrap_auroc(labels, scores, n_resamples=30).macro.low
+    first, second = (
+        bootstrap_auroc(labels, scores, n_resamples=30, seed=seed, method="percentile") for seed in (0, 1)
     )
+    assert first.macro.low != second.macro.low
 
 
 def test_paired_uses_the_same_resamples() -> None:
     labels, scores = scored_set(300)
     worse = scores + np.random.default_rng(5).normal(size=scores.shape) * 1.5
-    pair = paired_bootstrap(labels, scores, worse, n_resamples=400)
+    pair = paired_bootstrap(labels, scores, worse, n_resamples=400, method="percentile")
     alone = [bootstrap_auroc(labels, s, n_resamples=400) for s in (scores, worse)]
     assert pair.difference.estimate == pytest.approx(alone[0].macro.estimate - alone[1].macro.estimate)
     np.testing.assert_allclose(
@@ -104,7 +106,7 @@ def test_paired_uses_the_same_resamples() -> None:
     same = paired_bootstrap(labels, scores, scores, n_resamples=50)
     assert same.difference.limits == [0.0, 0.0]
     assert same.p_value == 1.0
-    flipped = paired_bootstrap(labels, worse, scores, n_resamples=400)
+    flipped = paired_bootstrap(labels, worse, scores, n_resamples=400, method="percentile")
     assert flipped.difference.low == -pair.difference.high
 
 
@@ -158,6 +160,87 @@ def coverage(repeats: int, n: int, records_per_patient: int) -> float:
         )
         hits += result.macro.low <= truth <= result.macro.high
     return hits / repeats
+
+
+def rare_set(rng: np.random.Generator, shift: float = 1.8) -> tuple[np.ndarray, np.ndarray]:
+    """1,000 records, four of six classes with 2 to 5 positives or so."""
+    labels = rng.random((1000, 6)) < np.array([2, 4, 2, 40, 3, 150]) / 1000
+    return labels, rng.normal(size=labels.shape) + shift * labels
+
+
+@pytest.mark.slow
+def test_intervals_cover_where_classes_are_rare_and_percentiles_do_not() -> None:
+    rng = np.random.default_rng(3)
+    truth, repeats = norm.cdf(1.8 / np.sqrt(2.0)), 200
+    hits, short, by_class, known = 0, 0, 0, 0
+    for repeat in range(repeats):
+        labels, scores = rare_set(rng)
+        found, plain = (
+            bootstrap_auroc(labels, scores, n_resamples=200, seed=repeat, method=method)
+            for method in ("auto", "percentile")
+        )
+        hits += found.macro.low <= truth <= found.macro.high
+        short += plain.macro.low <= truth <= plain.macro.high
+        rare = [one for one, few in zip(found.classes, labels.sum(axis=0) < 10, strict=True) if few]
+        by_class += sum(one.low <= truth <= one.high for one in rare)
+        known += sum(np.isfinite(one.estimate) for one in rare)
+    # Standard error of a rate of 0.95 in 200: 0.015.
+    assert hits / repeats >= 0.93
+    assert by_class / known >= 0.95
+    assert short / repeats < 0.91, "percentiles would do"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shared", [0.3, 0.95])
+def test_differences_cover_where_classes_are_rare(shared: float) -> None:
+    rng = np.random.default_rng(4)
+    truth, repeats = norm.cdf(1.8 / np.sqrt(2.0)) - norm.cdf(1.5 / np.sqrt(2.0)), 200
+    hits, short = 0, 0
+    for _ in range(repeats):
+        labels, common = rare_set(rng, shift=0.0)
+        first, second = (
+            np.sqrt(shared) * common + np.sqrt(1 - shared) * rng.normal(size=common.shape) + shift * labels
+            for shift in (1.8, 1.5)
+        )
+        found, plain = (
+            paired_bootstrap(labels, first, second, n_resamples=200, method=method)
+            for method in ("auto", "percentile")
+        )
+        hits += found.difference.low <= truth <= found.difference.high
+        short += plain.difference.low <= truth <= plain.difference.high
+    assert hits / repeats >= 0.93
+    assert short / repeats < 0.93, "percentiles would do"
+
+
+def test_what_made_the_limits_is_said_class_by_class() -> None:
+    labels, scores = rare_set(np.random.default_rng(0))
+    labels[:, 0] = np.arange(1000) < 3
+    scores[:3, 0] = 9.0
+    found = bootstrap_auroc(labels, scores, n_resamples=50)
+    few = labels.sum(axis=0) < 10
+    assert found.method == "floored"
+    assert found.class_methods == tuple("floored" if one else "percentile" for one in few)
+    assert found.classes[0].estimate == found.classes[0].high == 1.0
+    assert found.classes[0].low < 0.8, "three positives do not make a class perfect"
+    common = bootstrap_auroc(labels, scores, n_resamples=50, include=~few)
+    assert common.method == "percentile"
+    assert paired_bootstrap(labels, scores, -scores, n_resamples=20, include=~few).method == "percentile"
+    pair = paired_bootstrap(labels, scores, scores, n_resamples=20)
+    assert (pair.method, pair.p_value, pair.difference.limits) == ("floored", 1.0, [0.0, 0.0])
+    # Every record three times, patients drawn: no more positives than before.
+    tripled = bootstrap_auroc(
+        np.repeat(labels, 3, axis=0),
+        np.repeat(scores, 3, axis=0),
+        groups=np.repeat(np.arange(1000), 3),
+        n_resamples=5,
+    )
+    assert tripled.class_methods == found.class_methods
+
+
+def test_p_values_do_not_hang_on_rounding() -> None:
+    assert two_sided_p(np.full(99, 1e-17)) == two_sided_p(np.zeros(99)) == 1.0
+    assert two_sided_p(np.full(99, 1e-6)) == pytest.approx(0.02)
+    assert np.isnan(two_sided_p(np.full(5, np.nan)))
 
 
 @pytest.mark.slow

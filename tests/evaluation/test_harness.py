@@ -25,6 +25,7 @@ from ecg_hf.evaluation.delong import paired_delong
 from ecg_hf.evaluation.entrants import adapted_extractor
 from ecg_hf.evaluation.evaluation_run import Evaluation, LoadedModel, check_controls, evaluate_model
 from ecg_hf.evaluation.harness import EvaluationPlan
+from ecg_hf.evaluation.metrics import auroc
 from ecg_hf.evaluation.prepared import Recordings, prepare
 from ecg_hf.evaluation.probe import LinearProbe
 from ecg_hf.evaluation.protocols import PROTOCOLS, get_protocol
@@ -33,6 +34,7 @@ from ecg_hf.evaluation.reporting import results_csv, write_evaluation
 from ecg_hf.evaluation.results import read_results
 from ecg_hf.evaluation.tables import evaluation_markdown
 from ecg_hf.evaluation.token_store import TokenFeatures
+from ecg_hf.evaluation.zero_shot import cosine_scores
 
 NAME = "synthetic-findings"
 PLAN = EvaluationPlan(
@@ -118,8 +120,9 @@ def test_rows_are_what_their_scores_say_and_cells_stay(recordings: Recordings, t
         [expected.difference.estimate, *expected.difference.limits, expected.p_value]
     )
     delong = paired_delong(
-        both[0].labels, both[0].scores, both[1].scores, groups=both[0].patients, include=include
+        both[0].labels, both[0].scores, both[1].scores, groups=both[0].patients, include=include, floor=True
     )
+    assert whole["interval"] == expected.method
     assert whole["p_delong"] == pytest.approx(delong.macro_p_value)
     assert (pair["second"], pair["n_seeds"]) == ("random", 2)
 
@@ -333,6 +336,26 @@ def test_protocols_bring_their_schedules(protocol: str, solver: str, expected: s
     assert head.sees_test == (protocol == "merl-test-max")
     assert head.needs_validation == (protocol in ("merl", "merl-exact", "strodthoff"))
     json.dumps(head.settings)
+
+
+@pytest.mark.parametrize("noise", [0.0, 2e-7])
+def test_an_encoder_that_says_the_same_of_every_record_is_at_chance(noise: float) -> None:
+    rng = np.random.default_rng(0)
+    constant = np.repeat(rng.normal(size=(1, 37)), 203, axis=0)
+    # Batches of another size round otherwise.
+    x, x_val, x_test = (
+        (constant * (1 + noise * rng.normal(size=constant.shape))).astype(np.float32) for _ in "abc"
+    )
+    y, y_val, y_test = (rng.random((203, 3)) < 0.3 for _ in "abc")
+    for name, protocol in (("linear", "merl-exact"), ("linear", "strodthoff"), ("mlp", "merl-exact")):
+        head = frozen_head(name, PROTOCOLS[protocol], options={"epochs": 2} if name == "mlp" else {}).build(0)
+        head.fit(x, y, x_val, y_val)
+        areas = auroc(y_test, head.decision_function(x_test))
+        if noise and protocol == "strodthoff":
+            continue  # the published head does not scale its features: what is left is noise
+        np.testing.assert_array_equal(areas, 0.5, err_msg=f"{name} of {protocol}")
+    text = cosine_scores(x if not noise else np.repeat(x[:1], 203, axis=0), rng.normal(size=(3, 37)))
+    np.testing.assert_array_equal(auroc(y_test, text), 0.5)
 
 
 def test_wrong_plans() -> None:

@@ -15,6 +15,7 @@ from ecg_hf.evaluation.results import read_results, validate_results, write_resu
 from ecg_hf.evaluation.tables import (
     Table,
     class_table,
+    evaluation_markdown,
     format_interval,
     html_table,
     markdown_table,
@@ -35,20 +36,20 @@ def example() -> dict[str, Any]:
         "encoder": "pretrained", "fraction": 0.01, "macro_auroc": 0.8, "ci95": [0.7, 0.9], "n_train": 1200,
         "n_test": 90, "positives": positives, "undefined": ["AFIB"], "classes": classes, "resampled": "patients",
     }  # fmt: skip
-    random = {
+    untrained = {
         **row,
-        "encoder": "random",
+        "encoder": "untrained",
         "macro_auroc": None,
         "ci95": [None, None],
         "undefined": ["NORM", "AFIB"],
     }
     pair = {
-        "first": "pretrained", "second": "random", "fraction": 0.01, "difference": 0.125, "ci95": [0.05, 0.2],
+        "first": "pretrained", "second": "untrained", "fraction": 0.01, "difference": 0.125, "ci95": [0.05, 0.2],
         "p_value": 0.01,
     }  # fmt: skip
     return {
         "dataset": "synthetic <6,000>",
-        "probe": [row, random],
+        "probe": [row, untrained],
         "zero_shot": {"macro_auroc": 0.6, "ci95": [0.5, 0.7]},
         "timings": {"pretraining": 12.5},
         "paired": [pair],
@@ -160,6 +161,112 @@ def test_markdown_and_html() -> None:
     assert "&lt;script&gt;" in html
     assert "R&amp;D" in html
     assert html.count('class="number"') == 2
+
+
+def evaluated() -> Any:
+    """An evaluation with every kind of row a table can hold."""
+
+    def summary(
+        encoder: str, head: str, fraction: float, value: float | None, low: float | None, **more: Any
+    ) -> Any:
+        return {
+            "encoder": encoder, "benchmark": "ptbxl-super", "protocol": "strodthoff", "head": head,
+            "fraction": fraction, "seeds": [0], "macro_auroc": value, "sd": None, "ci95": [low, low and low + 0.2],
+            "n_train": 9, "n_test": 99, "n_classes": 5, "solver": "", "interval": "percentile", **more,
+        }  # fmt: skip
+
+    def pair(second: str, head: str, difference: float | None, low: float | None, **more: Any) -> Any:
+        return {
+            "first": "pretrained", "second": second, "fraction": 1.0, "difference": difference,
+            "ci95": [low, low and low + 0.02], "p_value": 0.5, "benchmark": "ptbxl-super", "second_head": head,
+            "p_delong": 0.5, "interval": "percentile", **more,
+        }  # fmt: skip
+
+    def published(model: str, head: str, fraction: float, value: float, limits: Any) -> Any:
+        return {
+            "model": model, "benchmark": "ptbxl-super", "head": head, "fraction": fraction, "macro_auroc": value,
+            "ci95": limits, "source": "Table 1",
+        }  # fmt: skip
+
+    return {
+        "dataset": "ptbxl", "model": "m", "timings": {}, "probe": [{"resampled": "patients", "fraction": 1.0}],
+        "settings": {"protocol": "strodthoff", "head": "linear"},
+        "splits": {"ptbxl-super": {"train": 9, "validation": 9, "test": 99, "missing": {"test": 3}}},
+        "summary": [
+            summary("pretrained", "linear", 0.01, None, None),
+            summary("pretrained", "linear", 1.0, 0.81, 0.71, seeds=[0, 1], sd=0.012),
+            summary("pretrained", "zero-shot", 0.0, 0.61, 0.51),
+            summary("untrained", "linear", 1.0, 0.62, 0.52, interval="floored"),
+            summary("handmade", "linear", 1.0, 0.63, 0.53),
+            summary("supervised", "supervised", 1.0, 0.64, None),
+        ],
+        "paired": [
+            pair("untrained", "linear", 0.19, 0.18, interval="floored", p_delong=1e-5),
+            pair("handmade", "linear", 0.18, None),
+            pair("supervised", "supervised", None, None, p_delong=None),
+        ],
+        "published": [
+            published("A", "linear", 1.0, 0.93, [None, None]),
+            published("B", "linear", 0.01, 0.72, [0.7, 0.74]),
+            published("C", "zero-shot", 0.0, 0.55, [None, None]),
+        ],
+        "curves": [
+            {
+                "benchmark": "ptbxl-super", "encoder": "pretrained", "axis": "leads",
+                "points": [
+                    {"condition": "12", "macro_auroc": 0.81, "ci95": [0.71, 0.9], "loss": 0.0,
+                     "loss_ci95": [0.0, 0.0], "interval": "percentile"},
+                    {"condition": "1", "macro_auroc": 0.6, "ci95": [0.5, 0.7], "loss": 0.21,
+                     "loss_ci95": [0.2, 0.22], "interval": "floored"},
+                ],
+            }
+        ],
+        "reports": [{"benchmark": "ptbxl-super", "kind": "retrieval", "markdown": "| a |"}],
+        "notes": ["A note."],
+    }  # fmt: skip
+
+
+def test_every_kind_of_row_shows_its_own_figures() -> None:
+    lines = evaluation_markdown(evaluated()).splitlines()
+    table = [[part.strip() for part in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    cells = {tuple(row[:3]): row[6:] for row in table if len(row) == 10}
+    assert {
+        ("pretrained", "linear", "1 %"): ["n/a", "1", "", ""],
+        ("pretrained", "linear", "100 %"): ["0.810 [0.710, 0.910]", "2 (SD 0.012)", "", ""],
+        ("pretrained", "zero-shot", "0 %"): ["0.610 [0.510, 0.710]", "1", "", ""],
+        ("untrained", "linear", "100 %"): [
+            "0.620 [0.520, 0.720]†",
+            "1",
+            "+0.190 [+0.180, +0.200]†",
+            "< 0.001",
+        ],
+        ("handmade", "linear", "100 %"): ["0.630 [0.530, 0.730]", "1", "+0.180", "0.500"],
+        ("supervised", "supervised", "100 %"): ["0.640", "1", "n/a", ""],
+        ("A (published)", "linear", "100 %"): ["0.930", "", "", ""],
+        ("B (published)", "linear", "1 %"): ["0.720 [0.700, 0.740]", "", "", ""],
+        ("C (published)", "zero-shot", "0 %"): ["0.550", "", "", ""],
+    }.items() <= cells.items()
+    assert ["1", "0.600 [0.500, 0.700]†", "0.210 [0.200, 0.220]†"] in table
+    text = "\n".join(lines)
+    assert "† where fewer than ten positives" in text
+    assert "over test patients, of the mean over seeds" in text
+    assert "test 3: not the published test" in text
+
+
+def test_the_mark_is_explained_where_it_is_used() -> None:
+    results: Any = example()
+    assert not any("†" in note for note in results_table(results).notes)
+    results["probe"][0]["classes"][0]["interval"] = "floored"
+    assert any("†" in note for note in results_table(results).notes)
+    assert class_table(results).rows[0][2] == "0.800 [0.700, 0.900]†"
+
+
+def test_one_control_has_the_column_of_differences() -> None:
+    results: Any = example()
+    other = {**results["paired"][0], "second": "handmade", "difference": 0.5}
+    table = results_table({**results, "paired": [results["paired"][0], other]})
+    assert table.header[-1] == "Pretrained minus untrained [95 % interval]"
+    assert table.rows[0][-1] == "+0.125 [+0.050, +0.200]"
 
 
 def test_format_interval() -> None:

@@ -63,6 +63,18 @@ def test_constant_features_are_chance_not_perfect() -> None:
     assert result.ecg_to_text.chance[10] == pytest.approx(10 / 101)
 
 
+def test_candidates_that_differ_by_rounding_tie() -> None:
+    ecg, text, reports = pairs(400)
+    rng = np.random.default_rng(1)
+    # As another processor's matrix product might leave it.
+    rounded = text * (1 + 1e-7 * rng.choice([-1, 0, 1], size=text.shape))
+    own = np.arange(len(ecg))
+    expected = slow_ranks(ecg, text, own)
+    assert (expected % 1 == 0.5).any(), "some report must occur an even number of times"
+    np.testing.assert_array_equal(retrieval_ranks(ecg, rounded), expected)
+    np.testing.assert_array_equal(retrieval_ranks(ecg, rounded, reports), slow_ranks(ecg, text, reports))
+
+
 def test_chance_of_duplicates_is_the_hypergeometric_one() -> None:
     rng = np.random.default_rng(0)
     reports = [f"r{i}" for i in rng.integers(0, 12, 40)]

@@ -7,18 +7,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.bootstrap import (
     DEFAULT_LEVEL,
     DEFAULT_RESAMPLES,
     Interval,
+    IntervalMethod,
     bootstrap_auroc,
     percentiles,
+    two_sided_p,
 )
 from ecg_hf.evaluation.cells import CellScores
-from ecg_hf.evaluation.delong import auroc_influence, paired_delong
+from ecg_hf.evaluation.delong import (
+    auroc_influence,
+    delong_auroc,
+    delong_interval,
+    delong_p_value,
+    paired_delong,
+    rare_classes,
+)
 from ecg_hf.evaluation.harness import RESAMPLING_SEED, EvaluatedCell
 from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc
 from ecg_hf.evaluation.results import PairedRow, SummaryRow, finite
@@ -34,10 +42,12 @@ class Difference:
 
     Attributes:
         difference: Mean over seeds, with the bootstrap's limits: sampling of test records, seeds averaged.
-        p_bootstrap: Two-sided, from the share of resamples on either side of zero.
-        p_delong: Two-sided, by DeLong; NaN where no class has a variance.
+        p_bootstrap: Two-sided, from the share of resamples on either side of zero; of a floored difference the same
+            as ``p_delong``.
+        p_delong: Two-sided, by DeLong, variances of rare classes floored; NaN where no class has a variance.
         classes: Classes both could learn; of several seeds, the smallest number.
         unit: ``"records"`` or ``"patients"``.
+        method: How the limits were made, see :mod:`ecg_hf.evaluation.bootstrap`.
     """
 
     difference: Interval
@@ -45,6 +55,7 @@ class Difference:
     p_delong: float
     classes: int
     unit: str
+    method: IntervalMethod
 
 
 def paired_difference(
@@ -70,16 +81,27 @@ def paired_difference(
         mine, theirs = (_samples(side, common, n_resamples, level) for side in (one, other))
         resampled.append(mine - theirs)
     samples = np.mean(resampled, axis=0)
-    kept = samples[np.isfinite(samples)]
-    # One is added to both counts: the observed sample is itself one of the possible resamples.
-    tails = min((kept <= 0).sum(), (kept >= 0).sum())
-    return Difference(
+    interval, p_bootstrap = (
         Interval(float(np.mean(deltas)), *percentiles(samples, level)),
-        min(1.0, 2.0 * (int(tails) + 1) / (len(kept) + 1)) if len(kept) else float("nan"),
-        _delong(pairs, commons),
+        two_sided_p(samples),
+    )
+    rare = any(_has_rare(one, common) for (one, _), common in zip(pairs, commons, strict=True))
+    normal, p_delong = _delong(pairs, commons, level, rare)
+    if rare:
+        interval, p_bootstrap = Interval(interval.estimate, normal.low, normal.high), p_delong
+    return Difference(
+        interval,
+        p_bootstrap,
+        p_delong,
         int(min(common.sum() for common in commons)),
         "records" if first[0].patients is None else "patients",
+        "floored" if rare else "percentile",
     )
+
+
+def _has_rare(one: CellScores, included: BoolArray) -> bool:
+    """Whether the macro mean is over a class too rare for bootstrap percentiles."""
+    return bool((rare_classes(one.labels, one.scores, one.patients) & included).any())
 
 
 def _same_records(scores: Sequence[CellScores]) -> None:
@@ -110,29 +132,35 @@ def _mean_area(one: CellScores, common: BoolArray) -> float:
     return float(np.nanmean(areas)) if np.isfinite(areas).any() else float("nan")
 
 
-def _delong(pairs: Sequence[tuple[CellScores, CellScores]], commons: Sequence[BoolArray]) -> float:
-    """DeLong's test of the macro difference over classes with a variance; of several seeds, of their mean."""
-    if len(pairs) == 1:
-        ((one, other),) = pairs
-        test = paired_delong(
-            one.labels, one.scores, other.scores, groups=one.patients, include=commons[0]
-        )  # fmt: skip
-        return test.macro_p_value
-    deltas, influences = [], []
-    for pair, common in zip(pairs, commons, strict=True):
-        (areas, influence), (other_areas, other_influence) = (
-            auroc_influence(side.labels, side.scores, groups=side.patients) for side in pair
-        )
-        chosen = common & np.isfinite(influence).all(axis=0)
-        if not chosen.any():
-            return float("nan")
-        deltas.append((areas - other_areas)[chosen].mean())
-        influences.append((influence - other_influence)[:, chosen].mean(axis=1))
-    value, error = abs(float(np.mean(deltas))), float(np.linalg.norm(np.mean(influences, axis=0)))
-    # Rounding leaves 1e-17 where two rankings are the same.
-    if max(value, error) < 1e-12:
-        return 1.0
-    return float(2.0 * ndtr(-value / error)) if error > 0.0 else 0.0
+def _delong(
+    pairs: Sequence[tuple[CellScores, CellScores]], commons: Sequence[BoolArray], level: float, floor: bool
+) -> tuple[Interval, float]:
+    """DeLong's interval and test of the macro difference over classes with a variance; of seeds, of their mean.
+
+    With ``floor`` the error of a mean over seeds is taken to be the mean of their errors, which it can't exceed.
+    """
+    if floor or len(pairs) == 1:
+        tests = [
+            paired_delong(
+                one.labels, one.scores, other.scores, groups=one.patients, include=common, floor=floor
+            )
+            for (one, other), common in zip(pairs, commons, strict=True)
+        ]
+        value = float(np.mean([test.macro.estimate for test in tests]))
+        error = float(np.mean([test.macro_standard_error for test in tests]))
+    else:
+        deltas, influences = [], []
+        for pair, common in zip(pairs, commons, strict=True):
+            (areas, influence), (other_areas, other_influence) = (
+                auroc_influence(side.labels, side.scores, groups=side.patients) for side in pair
+            )
+            chosen = common & np.isfinite(influence).all(axis=0)
+            if not chosen.any():
+                return Interval(float("nan"), float("nan"), float("nan")), float("nan")
+            deltas.append((areas - other_areas)[chosen].mean())
+            influences.append((influence - other_influence)[:, chosen].mean(axis=1))
+        value, error = float(np.mean(deltas)), float(np.linalg.norm(np.mean(influences, axis=0)))
+    return delong_interval(value, error, level=level, transform="none"), delong_p_value(value, error)
 
 
 def _groups(cells: Sequence[EvaluatedCell]) -> dict[tuple[str, float, str, str], list[EvaluatedCell]]:
@@ -153,11 +181,7 @@ def summary_rows(cells: Sequence[EvaluatedCell]) -> list[SummaryRow]:
     for (benchmark, fraction, encoder, head), members in _groups(cells).items():
         values = [cell.result.content["macro_auroc"] for cell in members]
         known = [value for value in values if value is not None]
-        samples = [cell.result.scores.samples for cell in members if cell.result.scores is not None]
-        limits: list[float | None] = [None, None]
-        if known and len(samples) == len(known):
-            low, high = percentiles(np.mean(samples, axis=0), DEFAULT_LEVEL)
-            limits = [finite(low), finite(high)]
+        interval, method = _mean_interval(_scores(members), known)
         content = members[0].result.content
         rows.append(
             SummaryRow(
@@ -169,14 +193,31 @@ def summary_rows(cells: Sequence[EvaluatedCell]) -> list[SummaryRow]:
                 seeds=[cell.seed for cell in members],
                 macro_auroc=float(np.mean(known)) if known else None,
                 sd=float(np.std(known, ddof=1)) if len(known) > 1 else None,
-                ci95=limits,
+                ci95=[finite(interval.low), finite(interval.high)],
                 n_train=content["n_train"],
                 n_test=content["n_test"],
                 n_classes=len(content["positives"]) - len(content["undefined"]),
                 solver=content.get("solver", ""),
+                interval=method,
             )
         )
     return rows
+
+
+def _mean_interval(scores: Sequence[CellScores], values: Sequence[float]) -> tuple[Interval, IntervalMethod]:
+    """Interval of the mean over seeds and how it was made; NaN where a seed could learn nothing."""
+    if not values or len(scores) != len(values):
+        return Interval(float("nan"), float("nan"), float("nan")), "percentile"
+    mean = float(np.mean(values))
+    if not any(_has_rare(one, one.included) for one in scores):
+        samples = np.mean([one.samples for one in scores], axis=0)
+        return Interval(mean, *percentiles(samples, DEFAULT_LEVEL)), "percentile"
+    found = [
+        delong_auroc(one.labels, one.scores, groups=one.patients, include=one.included, floor=True)
+        for one in scores
+    ]
+    # As of differences: the error of the mean can't exceed the mean of the errors.
+    return delong_interval(mean, float(np.mean([one.macro_standard_error for one in found]))), "floored"
 
 
 def paired_rows(cells: Sequence[EvaluatedCell]) -> list[PairedRow]:
@@ -207,6 +248,7 @@ def paired_rows(cells: Sequence[EvaluatedCell]) -> list[PairedRow]:
                 seed=members[0].seed,
             )
             row.update({"second_head": other_head, "p_delong": finite(found.p_delong), "n_seeds": len(first)})
+            row["interval"] = found.method
             rows.append(row)
     return rows
 

@@ -170,6 +170,7 @@ def run_probe_benchmark(
                     benchmark=benchmark.name,
                     head=head,
                     seed=seed,
+                    interval=pair.method,
                 )
             )
     return ProbeReport(rows, paired, scores, test)

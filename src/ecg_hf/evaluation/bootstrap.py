@@ -8,12 +8,13 @@ class is
 divided by the product of the two total weights. Scores are sorted once per class, and the sums of a whole
 block of resamples are matrix operations, instead of one sort per class and resample.
 
-Limits are percentiles of the resamples, or, with ``method="floored"``, DeLong's on the logit scale with a floor under
-the variance of rare classes (:func:`ecg_hf.evaluation.delong.delong_auroc`). Coverage of nominal 95 % intervals of
-the macro AUROC in simulations, percentile and floored: 300 records, 3 classes: 0.94 and 0.94; 2,158 records, 5
-classes with the counts of PTB-XL's superclasses: 0.93 and 0.94; 2,098 records, 12 classes with those of its rhythm
-statements, five of them 2 to 7 positives: 0.88 and 0.98. Where classes have fewer than ten positives, percentiles are
-too narrow.
+Limits are percentiles of the resamples, or *floored*: DeLong's on the logit scale with a floor under the variance of
+rare classes (:func:`ecg_hf.evaluation.delong.delong_auroc`). Coverage of nominal 95 % intervals of the macro AUROC in
+simulations, percentile and floored: 300 records, 3 classes: 0.94 and 0.94; 2,158 records, 5 classes with the counts
+of PTB-XL's superclasses: 0.93 and 0.94; 2,098 records, 12 classes with those of its rhythm statements, five of them 2
+to 7 positives: 0.88 and 0.98. Of the difference of two models, 6 classes, four of them 2 to 5 positives: 0.85 to 0.90
+and 0.98. Where classes have fewer than ten positives, percentiles are too narrow: ``method="auto"`` takes the floored
+limits there, and says so.
 
 What the interval covers is the sampling of the test set, with the trained model held fixed. It does not
 cover another pretraining seed or another labelled subset.
@@ -40,11 +41,13 @@ __all__ = [
     "paired_bootstrap",
     "percentiles",
     "resample_counts",
+    "two_sided_p",
     "unit_numbers",
     "weighted_auroc",
 ]
 
 IntervalMethod = Literal["percentile", "floored"]
+"""How limits were made."""
 WeightArray = npt.NDArray[np.float32]
 
 # Resamples per block: 2,198 records x 128 float32 are 1.1 MB, which stays in the cache of one core while the
@@ -52,6 +55,8 @@ WeightArray = npt.NDArray[np.float32]
 BLOCK = 128
 DEFAULT_RESAMPLES = 1000
 DEFAULT_LEVEL = 0.95
+# A difference of two AUROCs is a multiple of 1 / (positives * negatives): nothing real is that small.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,8 @@ class BootstrapResult:
         level: Nominal coverage.
         unit: ``"records"`` or ``"patients"``: what was drawn.
         n_units: How many of them there are.
+        method: How the limits of ``macro`` were made.
+        class_methods: The same per class.
     """
 
     macro: Interval
@@ -96,6 +103,8 @@ class BootstrapResult:
     level: float
     unit: str
     n_units: int
+    method: IntervalMethod
+    class_methods: tuple[IntervalMethod, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +113,18 @@ class PairedResult:
 
     Attributes:
         difference: ``first - second`` with its limits.
-        p_value: Two-sided, from the share of resamples on either side of zero; never below
-            ``2 / (resamples + 1)``.
+        p_value: Two-sided, from the share of resamples on either side of zero, never below ``2 / (resamples + 1)``;
+            of a floored difference by DeLong's test.
         level: Nominal coverage.
         unit: ``"records"`` or ``"patients"``.
+        method: How the limits were made.
     """
 
     difference: Interval
     p_value: float
     level: float
     unit: str
+    method: IntervalMethod
 
 
 def resample_counts(
@@ -289,6 +300,19 @@ def percentiles(samples: FloatArray, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def two_sided_p(differences: FloatArray) -> float:
+    """p-value from the share of resampled differences on either side of zero; NaN if none is finite.
+
+    Differences that rounding alone keeps from 0 count on both sides.
+    """
+    kept = differences[np.isfinite(differences)]
+    if not len(kept):
+        return float("nan")
+    # One is added to both counts: the observed sample is itself one of the possible resamples.
+    tails = int(min((kept <= ROUNDING).sum(), (kept >= -ROUNDING).sum()))
+    return min(1.0, 2.0 * (tails + 1) / (len(kept) + 1))
+
+
 def _selected(k: int, include: npt.ArrayLike | None) -> BoolArray:
     if include is None:
         return np.ones(k, dtype=bool)
@@ -314,9 +338,9 @@ def bootstrap_auroc(
     n_resamples: int = DEFAULT_RESAMPLES,
     level: float = DEFAULT_LEVEL,
     seed: int = 0,
-    method: IntervalMethod = "percentile",
+    method: IntervalMethod | Literal["auto"] = "auto",
 ) -> BootstrapResult:
-    """Interval of the macro AUROC, by default of bootstrap percentiles.
+    """Interval of the macro AUROC and of every class.
 
     A class that a resample holds no positive (or no negative) of is left out of that resample's macro mean.
 
@@ -329,17 +353,23 @@ def bootstrap_auroc(
         n_resamples: Resamples.
         level: Nominal coverage.
         seed: Seed of the resamples.
-        method: ``"percentile"``, or ``"floored"``, the wider and safer one where classes are rare: see the module's
-            docstring. Resamples are drawn either way.
+        method: ``"auto"``: bootstrap percentiles, and floored limits where they are too narrow, that is for classes
+            with fewer than ten positive or negative records (patients) and for a macro mean over any such class; or
+            one of both throughout. See the module's docstring. Resamples are drawn either way.
 
     Raises:
         ConfigurationError: for arrays or options that do not fit.
     """
     truth, values = check_scores(labels, scores)
     _check_level(level)
-    if method not in get_args(IntervalMethod):
-        raise ConfigurationError(f"method must be percentile or floored, got {method!r}", value=method)
+    if method not in ("auto", *get_args(IntervalMethod)):
+        raise ConfigurationError(f"method must be auto, percentile or floored, got {method!r}", value=method)
+    from ecg_hf.evaluation.delong import delong_auroc, rare_classes
+
     chosen = _selected(truth.shape[1], include)
+    floored = rare_classes(truth, values, groups) & chosen
+    if method != "auto":
+        floored = np.full(len(chosen), method == "floored")
     prepared = [one if keep else None for one, keep in zip(_prepare(truth, values), chosen, strict=True)]
     blocks = [
         _block_auroc(prepared, counts)
@@ -352,13 +382,12 @@ def bootstrap_auroc(
     classes = tuple(
         Interval(float(estimate), *percentiles(areas[:, k], level)) for k, estimate in enumerate(estimates)
     )
-    if method == "floored":
-        from ecg_hf.evaluation.delong import delong_auroc
-
+    if floored.any():
         normal = delong_auroc(truth, values, groups=groups, include=chosen, level=level, floor=True)
         macro = normal.macro
-        nothing = Interval(float("nan"), float("nan"), float("nan"))
-        classes = tuple(one if keep else nothing for one, keep in zip(normal.classes, chosen, strict=True))
+        classes = tuple(
+            normal.classes[k] if floored[k] and chosen[k] else one for k, one in enumerate(classes)
+        )
     return BootstrapResult(
         macro=macro,
         classes=classes,
@@ -367,6 +396,8 @@ def bootstrap_auroc(
         level=level,
         unit="records" if groups is None else "patients",
         n_units=unit_numbers(len(truth), groups)[1],
+        method="floored" if floored.any() else "percentile",
+        class_methods=tuple("floored" if one else "percentile" for one in floored),
     )
 
 
@@ -380,6 +411,7 @@ def paired_bootstrap(
     n_resamples: int = DEFAULT_RESAMPLES,
     level: float = DEFAULT_LEVEL,
     seed: int = 0,
+    method: IntervalMethod | Literal["auto"] = "auto",
 ) -> PairedResult:
     """Interval of the difference of two macro AUROCs, both taken on the same resamples.
 
@@ -392,6 +424,7 @@ def paired_bootstrap(
         n_resamples: Resamples.
         level: Nominal coverage.
         seed: Seed of the resamples.
+        method: As of :func:`bootstrap_auroc`.
 
     Raises:
         ConfigurationError: for arrays or options that do not fit.
@@ -402,17 +435,24 @@ def paired_bootstrap(
         "n_resamples": n_resamples,
         "level": level,
         "seed": seed,
+        "method": method,
     }
     one = bootstrap_auroc(labels, first, **arguments)  # type: ignore[arg-type]
     two = bootstrap_auroc(labels, second, **arguments)  # type: ignore[arg-type]
     differences = one.samples - two.samples
-    kept = differences[np.isfinite(differences)]
-    # One is added to both counts: the observed sample is itself one of the possible resamples.
-    tails = min((kept <= 0).sum(), (kept >= 0).sum())
-    p_value = min(1.0, 2.0 * (int(tails) + 1) / (len(kept) + 1)) if len(kept) else float("nan")
+    interval = Interval(one.macro.estimate - two.macro.estimate, *percentiles(differences, level))
+    p_value = two_sided_p(differences)
+    if one.method == "floored":
+        from ecg_hf.evaluation.delong import paired_delong
+
+        normal = paired_delong(
+            labels, first, second, groups=groups, include=include, level=level, floor=True
+        )  # fmt: skip
+        interval, p_value = normal.macro, normal.macro_p_value
     return PairedResult(
-        difference=Interval(one.macro.estimate - two.macro.estimate, *percentiles(differences, level)),
+        difference=interval,
         p_value=p_value,
         level=level,
         unit=one.unit,
+        method=one.method,
     )

@@ -27,7 +27,7 @@ from ecg_hf.files import temporary_name, write_whole
 
 __all__ = ["CELL_FORMAT", "CellResult", "CellScores", "CellStore", "array_digest", "cell_key", "read_scores"]
 
-CELL_FORMAT = 1
+CELL_FORMAT = 2
 """Raised when the same inputs would give another result than before, or files have another layout."""
 
 KEY_LENGTH = 32

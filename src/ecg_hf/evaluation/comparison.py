@@ -57,6 +57,7 @@ class Comparison:
             "n_test": self.n_test,
             "classes": self.found.classes,
             "resampled": self.found.unit,
+            "interval": self.found.method,
         }
 
 

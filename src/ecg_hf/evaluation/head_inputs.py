@@ -69,7 +69,8 @@ class FeatureScale:
     def of(cls, x: FloatArray, clip_sd: float) -> FeatureScale:
         """The scale of features ``(records, dim)``."""
         centre, spread = x.mean(axis=0), x.std(axis=0)
-        constant = spread <= 1e-7 * np.maximum(np.abs(centre), 1e-30)
+        # An encoder that says the same of every record does so to a few float32 ulps, which batches decide.
+        constant = spread <= 1e-6 * np.maximum(np.abs(centre), 1e-30)
         return cls(centre, np.where(constant, np.inf, spread), clip_sd)
 
     def __call__(self, x: FloatArray) -> FloatArray:

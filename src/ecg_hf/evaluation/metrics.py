@@ -25,6 +25,7 @@ __all__ = [
     "check_known",
     "check_scores",
     "known_auroc",
+    "same_in_ties",
     "score_classes",
 ]
 
@@ -118,6 +119,15 @@ def check_scores(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[BoolArra
         row, column = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
         raise ConfigurationError(f"score of record {row}, class {column} is not finite", value=(row, column))
     return truth.astype(bool, copy=False), values
+
+
+def same_in_ties(scores: FloatArray) -> FloatArray:
+    """Scores from a matrix product to 12 decimals, so that equal records tie.
+
+    BLAS adds up in another order in other rows, and on other processors: equal rows come out an ulp apart, and ranks
+    would tell them apart.
+    """
+    return np.asarray(np.round(scores, 12))
 
 
 def check_known(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[BoolArray, BoolArray, FloatArray]:

@@ -17,7 +17,7 @@ from ecg_hf.evaluation.head_inputs import (
     to_probability,
 )
 from ecg_hf.evaluation.logistic import LogisticPath
-from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc
+from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc, same_in_ties
 
 __all__ = ["DEFAULT_C_GRID", "LinearProbe"]
 
@@ -140,7 +140,7 @@ class LinearProbe:
         if self.coef is None or self.intercept is None or self._scale is None:
             raise ConfigurationError("the probe has not been fitted")
         x = self._scale(checked_features(features))
-        return np.asarray(x @ self.coef.T + self.intercept)
+        return same_in_ties(x @ self.coef.T + self.intercept)
 
     def predict_proba(self, features: npt.ArrayLike) -> FloatArray:
         """Probabilities float64 ``(records, classes)``; NaN for the classes in :attr:`unfitted`."""

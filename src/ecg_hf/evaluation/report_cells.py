@@ -253,7 +253,11 @@ def curve_points(curve: Mapping[str, Any]) -> list[CurvePoint]:
         interval = Interval(_number(one["macro_auroc"]), *map(_number, one["ci95"]))
         loss = Interval(_number(one["loss"]), *map(_number, one["loss_ci95"]))
         score = MacroScore((), one["macro_auroc"], None, 0)
-        points.append(CurvePoint(condition, score, interval, loss, _number(one["p_value"])))
+        points.append(
+            CurvePoint(
+                condition, score, interval, loss, _number(one["p_value"]), one.get("interval", "percentile")
+            )
+        )
     return points
 
 

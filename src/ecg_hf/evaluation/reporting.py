@@ -21,8 +21,8 @@ __all__ = ["write_evaluation"]
 
 CSV_COLUMNS = (
     "benchmark", "protocol", "encoder", "head", "solver", "fraction", "seed", "macro_auroc", "low", "high",
-    "macro_auprc", "macro_ece", "macro_brier", "macro_auroc_unlearnt_at_chance", "n_train", "n_validation", "n_test",
-    "resampled", "undefined", "cell",
+    "interval", "macro_auprc", "macro_ece", "macro_brier", "macro_auroc_unlearnt_at_chance", "n_train",
+    "n_validation", "n_test", "resampled", "undefined", "cell",
 )  # fmt: skip
 MAP_POINTS = 3000
 FIGURE_SEED = 0
@@ -138,6 +138,6 @@ def _averaged(results: Results, benchmark: str) -> list[ProbeRow]:
             == (benchmark, mean["encoder"], mean["head"], mean["fraction"])
         )
         row = first.copy()
-        row.update({"macro_auroc": mean["macro_auroc"], "ci95": mean["ci95"]})
+        row.update({"macro_auroc": mean["macro_auroc"], "ci95": mean["ci95"], "interval": mean["interval"]})
         averaged.append(row)
     return averaged

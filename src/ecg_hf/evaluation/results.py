@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
 
 from ecg_hf.documents import Bound, Count, Range, Share, check, read_json
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.bootstrap import IntervalMethod
 from ecg_hf.evaluation.metrics import MacroScore
 from ecg_hf.evaluation.zero_shot import ZeroShotResult
 from ecg_hf.files import write_whole
@@ -58,6 +59,7 @@ class ClassRow(TypedDict):
     positives: Count
     excluded: str
     train_positives: NotRequired[Count]
+    interval: NotRequired[IntervalMethod]
 
 
 class ProbeRow(TypedDict):
@@ -69,6 +71,9 @@ class ProbeRow(TypedDict):
     ``macro_auroc`` is the mean over the classes that could be learnt and scored (all but ``undefined``).
     ``macro_auroc_unlearnt_at_chance`` also counts the classes that had no training positive, at 0.5: the figure
     to set beside published ones, which score a constant output that way.
+
+    ``interval`` says how ``ci95`` was made, here and in every other row that has one: ``percentile`` or ``floored``,
+    see :mod:`ecg_hf.evaluation.bootstrap`.
     """
 
     encoder: str
@@ -95,6 +100,7 @@ class ProbeRow(TypedDict):
     converged: NotRequired[bool]
     epoch: NotRequired[Count]
     epochs: NotRequired[Count]
+    interval: NotRequired[IntervalMethod]
     resampled: NotRequired[str]
     undefined: NotRequired[list[str]]
     classes: NotRequired[list[ClassRow]]
@@ -115,6 +121,7 @@ class PairedRow(TypedDict):
     seed: NotRequired[int]
     n_seeds: NotRequired[Count]
     p_delong: NotRequired[float | None]
+    interval: NotRequired[IntervalMethod]
 
 
 class SummaryRow(TypedDict):
@@ -136,6 +143,7 @@ class SummaryRow(TypedDict):
     n_test: Count
     n_classes: Count
     solver: str
+    interval: NotRequired[IntervalMethod]
 
 
 class ZeroShotRow(TypedDict):
@@ -147,6 +155,7 @@ class ZeroShotRow(TypedDict):
     positives: NotRequired[dict[str, Count]]
     benchmark: NotRequired[str]
     macro_auprc: NotRequired[Share | None]
+    interval: NotRequired[IntervalMethod]
     resampled: NotRequired[str]
     undefined: NotRequired[list[str]]
     classes: NotRequired[list[ClassRow]]
@@ -191,6 +200,7 @@ class CurvePointEntry(TypedDict):
     ci95: Limits
     loss: float | None
     loss_ci95: Limits
+    interval: NotRequired[IntervalMethod]
 
 
 class CurveEntry(TypedDict):
@@ -228,11 +238,22 @@ def finite(value: float | None) -> float | None:
 
 
 def class_rows(
-    score: MacroScore, intervals: Iterable[Any], train_positives: Mapping[str, int] | None = None
+    score: MacroScore,
+    intervals: Iterable[Any],
+    train_positives: Mapping[str, int] | None = None,
+    methods: Sequence[IntervalMethod] | None = None,
 ) -> list[ClassRow]:
-    """Rows of every class, from their scores and their :class:`~ecg_hf.evaluation.bootstrap.Interval` s."""
+    """Rows of every class.
+
+    Args:
+        score: Of all classes.
+        intervals: An :class:`~ecg_hf.evaluation.bootstrap.Interval` per class.
+        train_positives: Class -> positive training records, if anything was trained.
+        methods: How each interval was made, if there are any.
+    """
     rows: list[ClassRow] = []
-    for one, interval in zip(score.classes, intervals, strict=True):
+    made: Sequence[IntervalMethod | None] = [None] * len(score.classes) if methods is None else methods
+    for one, interval, method in zip(score.classes, intervals, made, strict=True):
         limits = [None if one.auroc is None else finite(limit) for limit in interval.limits]
         row = ClassRow(
             name=one.name,
@@ -245,6 +266,8 @@ def class_rows(
         )
         if train_positives is not None:
             row["train_positives"] = int(train_positives[one.name])
+        if method is not None:
+            row["interval"] = method
         rows.append(row)
     return rows
 
@@ -258,9 +281,10 @@ def zero_shot_row(result: ZeroShotResult, *, benchmark: str | None = None) -> Ze
         n_test=score.n,
         positives=score.positives,
         macro_auprc=score.macro_auprc,
+        interval=result.bootstrap.method,
         resampled=result.bootstrap.unit,
         undefined=list(score.undefined),
-        classes=class_rows(score, result.bootstrap.classes),
+        classes=class_rows(score, result.bootstrap.classes, methods=result.bootstrap.class_methods),
         prompts=result.prompts,
     )
     if benchmark is not None:

@@ -5,7 +5,8 @@ record with the same report counts as a hit, in both directions; ``strict=True``
 Strict figures have a ceiling that the data set and not the model decides.
 
 The *rank* of a query is 1 plus the number of wrong candidates scored above its best right one, plus half of those
-that tie with it: constant features get the median rank of chance, not rank 1.
+that tie with it: constant features get the median rank of chance, not rank 1. Similarities closer than 1e-6 tie:
+matrix products of equal rows differ by rounding, in another way on every processor.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ __all__ = ["DEFAULT_CUTOFFS", "Retrieval", "RetrievalResult", "evaluate_retrieva
 DEFAULT_CUTOFFS = (1, 5, 10)
 # Queries per block: 1,024 x 10,000 float32 similarities are 41 MB.
 BLOCK = 1024
+# Of cosines in float32, whose products of unit vectors are good to a few 1e-7.
+TIE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,9 +146,9 @@ def retrieval_ranks(
         similar = asked[rows] @ offered.T
         own = numbers[rows]
         best = np.maximum.reduceat(similar, starts, axis=1)[np.arange(len(own)), own][:, None]
-        above = np.count_nonzero(similar > best, axis=1)
-        # A tie with one of the query's own group is none.
-        tied_rows, tied_columns = np.nonzero(similar == best)
+        above = np.count_nonzero(similar > best + TIE, axis=1)
+        # Candidates of the query's own group do not count as ties.
+        tied_rows, tied_columns = np.nonzero(np.abs(similar - best) <= TIE)
         wrong = in_order[tied_columns] != own[tied_rows]
         ties = np.bincount(tied_rows[wrong], minlength=len(own))
         ranks[rows] = 1.0 + above + 0.5 * ties

@@ -22,6 +22,7 @@ from ecg_hf.evaluation.bootstrap import (
     DEFAULT_LEVEL,
     DEFAULT_RESAMPLES,
     Interval,
+    IntervalMethod,
     bootstrap_auroc,
     paired_bootstrap,
 )
@@ -84,6 +85,7 @@ class CurvePoint:
         interval: Macro AUROC with its bootstrap interval.
         loss: Macro AUROC of the first condition minus this one's, on the same resamples; zeros for the first.
         p_value: Of the loss; 1 for the first.
+        method: How both intervals were made, see :mod:`ecg_hf.evaluation.bootstrap`.
     """
 
     condition: Condition
@@ -91,6 +93,7 @@ class CurvePoint:
     interval: Interval
     loss: Interval
     p_value: float
+    method: IntervalMethod = "percentile"
 
     def as_dict(self) -> dict[str, Any]:
         """Figures for a results file."""
@@ -104,6 +107,7 @@ class CurvePoint:
             "loss": self.loss.estimate,
             "loss_ci95": self.loss.limits,
             "p_value": self.p_value,
+            "interval": self.method,
         }
 
 
@@ -244,6 +248,7 @@ def robustness_curve(
                 interval=bootstrap_auroc(truth, scores, **options).macro,
                 loss=pair.difference,
                 p_value=pair.p_value,
+                method=pair.method,
             )
         )
     return points

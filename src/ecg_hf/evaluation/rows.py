@@ -79,9 +79,10 @@ def scored_row(
         positives=score.positives,
         macro_auroc_unlearnt_at_chance=at_chance,
         macro_auprc=score.macro_auprc,
+        interval=interval.method,
         resampled=interval.unit,
         undefined=list(score.undefined),
-        classes=class_rows(score, interval.classes, train_positives),
+        classes=class_rows(score, interval.classes, train_positives, interval.class_methods),
     )
     return row, interval
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -18,12 +18,15 @@ __all__ = [
     "format_interval",
     "format_percent",
     "html_table",
+    "interval_cell",
+    "intervals_note",
     "markdown_table",
     "results_markdown",
     "results_table",
 ]
 
 UNDEFINED = "n/a"
+FLOORED = "†"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +54,46 @@ def format_interval(value: float | None, limits: Sequence[float | None]) -> str:
     return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def interval_cell(row: Mapping[str, Any]) -> str:
+    """A row's macro AUROC with its interval, marked where that is not of bootstrap percentiles."""
+    return format_interval(row["macro_auroc"], row["ci95"]) + _mark(row)
+
+
+def _mark(row: Mapping[str, Any]) -> str:
+    return FLOORED if row.get("interval") == "floored" and None not in row["ci95"] else ""
+
+
+def intervals_note(rows: Iterable[Mapping[str, Any]], over: str) -> str:
+    """How intervals were made, in a sentence; with the mark's meaning where a row or one of its classes bears it.
+
+    Args:
+        rows: Rows with intervals.
+        over: What was resampled.
+    """
+    note = f"Intervals: percentile bootstrap over {over}"
+    if any(_mark(one) for row in rows for one in (row, *row.get("classes", []))):
+        note += (
+            f"; {FLOORED} where fewer than ten positives (or negatives) of a class make that too narrow: DeLong's, "
+            "the variance of such a class not below Hanley and McNeil's"
+        )
+    return note
+
+
 def format_percent(fraction: float) -> str:
     """``1 %``, ``0.5 %``."""
     return f"{100 * fraction:.3g} %"
 
 
 def results_table(results: Results) -> Table:
-    """One line per encoder and label fraction, zero-shot last, with the paired difference beside the first.
+    """One line per encoder and label fraction, zero-shot last, with the paired difference to a control.
 
     The difference stands in the line of the encoder it credits.
     """
-    paired = {(row["first"], *_cell(row)): row for row in results.get("paired", [])}
+    # One column, one control: the first there is.
+    control = next((row["second"] for row in results.get("paired", [])), "untrained")
+    paired = {
+        (row["first"], *_cell(row)): row for row in results.get("paired", []) if row["second"] == control
+    }
     several_seeds = len({row.get("seed", 0) for row in results["probe"]}) > 1
     rows = []
     for row in results["probe"]:
@@ -75,7 +107,7 @@ def results_table(results: Results) -> Table:
                 f"{row['n_train']:,}",
                 f"{row['n_test']:,}",
                 _count_classes(row),
-                format_interval(row["macro_auroc"], row["ci95"]),
+                interval_cell(row),
                 "" if pair is None else format_difference(pair),
             )
         )
@@ -90,13 +122,13 @@ def results_table(results: Results) -> Table:
                 "0",
                 "" if n_test is None else f"{n_test:,}",
                 _count_classes(zero_shot),
-                format_interval(zero_shot["macro_auroc"], zero_shot["ci95"]),
+                interval_cell(zero_shot),
                 "",
             )
         )
     header = (
         "Protocol", "Encoder", "Labels", "n train", "n test", "Classes",
-        "Macro AUROC [95 % interval]", "Pretrained minus random [95 % interval]",
+        "Macro AUROC [95 % interval]", f"Pretrained minus {control} [95 % interval]",
     )  # fmt: skip
     numeric = (False, False, True, True, True, True, True, True)
     return Table(header, tuple(rows), numeric, tuple(_notes(results)))
@@ -121,15 +153,15 @@ def format_difference(pair: PairedRow) -> str:
         return UNDEFINED
     low, high = pair["ci95"]
     limits = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
-    return f"{pair['difference']:+.3f}{limits}"
+    return f"{pair['difference']:+.3f}{limits}{_mark(pair)}"
 
 
 def _notes(results: Results) -> list[str]:
     units = {row.get("resampled", "records") for row in results["probe"]}
-    notes = [
-        f"Intervals: percentile bootstrap over test {' and '.join(sorted(units))}; they cover the choice of test "
-        "set, not another pretraining run."
-    ]
+    rows: list[Mapping[str, Any]] = [*results["probe"], *results.get("paired", [])]
+    rows += [one for one in (results.get("zero_shot"),) if one is not None]
+    made = intervals_note(rows, f"test {' and '.join(sorted(units))}")
+    notes = [f"{made}. They cover the choice of test set, not another pretraining run."]
     left_out: dict[str, list[str]] = {}
     for row in results["probe"]:
         if row.get("undefined"):
@@ -178,7 +210,7 @@ def _column_title(row: ProbeRow, among: Sequence[ProbeRow]) -> str:
 
 def _by_class(row: object) -> dict[str, str]:
     classes = row.get("classes", []) if isinstance(row, dict) else []
-    return {one["name"]: format_interval(one["auroc"], one["ci95"]) for one in classes}
+    return {one["name"]: format_interval(one["auroc"], one["ci95"]) + _mark(one) for one in classes}
 
 
 def markdown_table(table: Table) -> str:
@@ -242,7 +274,7 @@ def evaluation_table(results: Results, benchmark: str) -> Table:
                 f"{row['n_train']:,}",
                 f"{row['n_test']:,}",
                 str(row["n_classes"]),
-                format_interval(row["macro_auroc"], row["ci95"]),
+                interval_cell(row),
                 f"{len(row['seeds'])}" if row["sd"] is None else f"{len(row['seeds'])} (SD {row['sd']:.3f})",
                 "" if pair is None else format_difference(pair),
                 "" if pair is None or (p := pair.get("p_delong")) is None else _p_value(p),
@@ -258,7 +290,7 @@ def evaluation_table(results: Results, benchmark: str) -> Table:
                     "",
                     "",
                     "",
-                    format_interval(known["macro_auroc"], row.get("ci95") or [None, None]),
+                    format_interval(known["macro_auroc"], known.get("ci95") or [None, None]),
                     "",
                     "",
                     "",
@@ -318,8 +350,8 @@ def _curve_markdown(curve: Mapping[str, Any]) -> str:
     """Score under every condition, and what it lost against the first."""
     lines = [f"| {curve['axis']} | Macro AUROC [95 %] | Lost [95 %] |", "|---|---|---|"]
     for point in curve["points"]:
-        score = format_interval(point["macro_auroc"], point["ci95"])
-        lost = format_interval(point["loss"], point["loss_ci95"])
+        score = interval_cell(point)
+        lost = format_interval(point["loss"], point["loss_ci95"]) + _mark(point)
         lines.append(f"| {point['condition']} | {score} | {lost} |")
     return "\n".join(lines) + "\n"
 
@@ -328,10 +360,13 @@ def _evaluation_notes(results: Results) -> list[str]:
     """What limits the figures, said once."""
     if not results.get("summary"):
         return []
+    units = " or ".join(sorted({row.get("resampled", "records") for row in results["probe"]}))
+    points = [point for curve in results.get("curves", []) for point in curve["points"]]
+    made = intervals_note(
+        [*results["summary"], *results.get("paired", []), *points], f"test {units}, of the mean over seeds"
+    )
     notes = [
-        "Intervals: percentile bootstrap of the mean over seeds, over test "
-        + " or ".join(sorted({row.get("resampled", "records") for row in results["probe"]}))
-        + "; differences are paired on the same resamples. They cover the choice of test records alone.",
+        f"{made}. Differences are paired on the same test records. Intervals cover the choice of test records alone.",
         "A row with one seed under several asked for does not depend on the seed.",
     ]
     left_out: dict[tuple[str, str], dict[str, None]] = {}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, BootstrapResult, bootstrap_auroc
-from ecg_hf.evaluation.metrics import FloatArray, MacroScore, score_classes
+from ecg_hf.evaluation.metrics import FloatArray, MacroScore, same_in_ties, score_classes
 
 __all__ = ["ZeroShotResult", "cosine_scores", "encode_prompts", "evaluate_zero_shot", "unit_rows"]
 
@@ -39,8 +39,8 @@ def cosine_scores(ecg_features: npt.ArrayLike, text_features: npt.ArrayLike) -> 
         text_features: Real ``(classes, dim)``, normalised or not.
 
     Returns:
-        float64 ``(records, classes)`` in [-1, 1]. AUROC depends on the order within a class alone, so no
-        temperature is applied.
+        float64 ``(records, classes)`` in [-1, 1], see :func:`~ecg_hf.evaluation.metrics.same_in_ties`. AUROC
+        depends on the order within a class alone, so no temperature is applied.
 
     Raises:
         ConfigurationError: if the widths differ or a row is zero or not finite.
@@ -51,7 +51,7 @@ def cosine_scores(ecg_features: npt.ArrayLike, text_features: npt.ArrayLike) -> 
             f"ECG features have {ecg.shape[1]} dimensions, text features {text.shape[1]}",
             value=(ecg.shape, text.shape),
         )
-    return np.asarray(ecg @ text.T)
+    return same_in_ties(ecg @ text.T)
 
 
 def unit_rows(features: npt.ArrayLike, what: str) -> FloatArray:

@@ -167,7 +167,7 @@ def _intervals(results: dict[str, Any]) -> str:
     units = {row.get("resampled", "records") for row in results.get("probe", [])}
     unit = units.pop() if len(units) == 1 else "records"
     return (
-        f"Intervals are 95 % percentile bootstrap intervals over test {unit}. The untrained row is the same\n"
+        f"Intervals are 95 % intervals over test {unit}. The untrained row is the same\n"
         "architecture with random weights, probed in the same way: what it scores is owed to architecture and\n"
         "probe, not to pretraining."
     )

@@ -27,7 +27,7 @@ from ecg_hf.evaluation.head_inputs import (
     to_probability,
 )
 from ecg_hf.evaluation.heads.schedules import Schedule, get_schedule
-from ecg_hf.evaluation.metrics import FloatArray
+from ecg_hf.evaluation.metrics import FloatArray, same_in_ties
 
 __all__ = ["SgdLinearHead"]
 
@@ -177,7 +177,7 @@ class SgdLinearHead:
         check_width(x, self.coef.shape[1])
         if self._scale is not None:
             x = self._scale(x)
-        return np.asarray(x @ self.coef.T + self.intercept)
+        return same_in_ties(x @ self.coef.T + self.intercept)
 
     def predict_proba(self, features: npt.ArrayLike) -> FloatArray:
         """Probabilities float64 ``(records, classes)``; NaN for the classes in :attr:`unfitted`."""

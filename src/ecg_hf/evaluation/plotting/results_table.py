@@ -13,8 +13,8 @@ from ecg_hf.evaluation.results import Results
 from ecg_hf.evaluation.tables import (
     UNDEFINED,
     format_difference,
-    format_interval,
     format_percent,
+    interval_cell,
     results_table,
 )
 
@@ -55,7 +55,7 @@ def plot_results(results: Results, *, title: str = "") -> Figure:
                 f"{row['n_train']:,}",
                 f"{row['n_test']:,}",
                 _classes(row),
-                format_interval(row["macro_auroc"], row["ci95"]),
+                interval_cell(row),
             ),
             row["macro_auroc"],
             row["ci95"],
@@ -68,7 +68,7 @@ def plot_results(results: Results, *, title: str = "") -> Figure:
         n_test = zero_shot.get("n_test")
         zero_shot_cells = (
             "zero-shot", "pretrained", "0 %", "0", "" if n_test is None else f"{n_test:,}", _classes(zero_shot),
-            format_interval(zero_shot["macro_auroc"], zero_shot["ci95"]),
+            interval_cell(zero_shot),
         )  # fmt: skip
         lines.insert(0, (zero_shot_cells, zero_shot["macro_auroc"], zero_shot["ci95"], "pretrained"))
     if not lines:

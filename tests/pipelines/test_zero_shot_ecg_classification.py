@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -270,3 +271,31 @@ def test_real_recording_by_path(classify: ZeroShotEcgClassificationPipeline, rea
     out = classify(paths, candidate_labels=LABELS, data_root=root, batch_size=4)
     assert len(out) == len(paths) == 4
     assert all(np.isfinite(list(scores(entries).values())).all() for entries in out)
+
+
+def test_labels_in_one_text_are_split_at_commas(
+    classify: ZeroShotEcgClassificationPipeline, records: list[EcgRecord]
+) -> None:
+    text = "atrial fibrillation, normal ecg,, sinus rhythm "
+    assert classify(records[0], candidate_labels=text) == classify(records[0], candidate_labels=LABELS)
+    for wrong in (", ,", 3, {"normal": 3}, [1]):
+        with pytest.raises(ConfigurationError):
+            classify(records[0], candidate_labels=wrong)
+
+
+def test_unreadable_records_are_skipped_on_request(
+    classify: ZeroShotEcgClassificationPipeline, records: list[EcgRecord]
+) -> None:
+    found = classify([records[0], "no/such/record"], candidate_labels=LABELS, on_error="skip", batch_size=2)
+    assert scores(found[0]) == pytest.approx(scores(classify(records[0], candidate_labels=LABELS)), abs=1e-6)
+    assert found[1] == []
+    assert found[1].error.path == "no/such/record.hea"
+
+
+def test_a_copied_pipeline_has_no_embeddings_of_the_original(
+    classify: ZeroShotEcgClassificationPipeline, records: list[EcgRecord]
+) -> None:
+    expected = classify(records[0], candidate_labels=LABELS)
+    copied = copy.deepcopy(classify)
+    assert not copied._text_cache
+    assert scores(copied(records[0], candidate_labels=LABELS)) == pytest.approx(scores(expected), abs=1e-6)

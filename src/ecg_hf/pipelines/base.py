@@ -1,20 +1,45 @@
-"""What the ECG pipelines share: inputs, batching, and which tensors reach the model."""
+"""What the ECG pipelines share: inputs, batching, unreadable records, and which tensors reach the model."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from functools import partial
 from typing import Any
 
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers.pipelines.base import Pipeline
+from transformers.pipelines.pt_utils import PipelineIterator
+from transformers.utils import logging
 
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.errors import ConfigurationError, EcgError
+from ecg_hf.pipelines.batching import BatchCollator
 from ecg_hf.pipelines.inputs import as_pipeline_input, load_ecg
 
-__all__ = ["EcgPipeline", "check_choice", "top_entries"]
+__all__ = ["EcgPipeline", "SkippedEcg", "accepted_inputs", "check_choice", "check_count", "top_entries"]
+
+logger = logging.get_logger(__name__)
 
 _INPUT_OPTIONS = ("data_root", "sampling_rate", "lead_names", "unit", "layout")
+
+
+class SkippedEcg(list[Any]):
+    """What stands in the results for an ECG that could not be read: an empty list, and why.
+
+    Args:
+        error: What was wrong with it.
+    """
+
+    def __init__(self, error: EcgError) -> None:
+        super().__init__()
+        self.error = error
+
+    def __repr__(self) -> str:
+        return f"SkippedEcg({str(self.error)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (SkippedEcg, (self.error,))
 
 
 class EcgPipeline(Pipeline):
@@ -23,7 +48,13 @@ class EcgPipeline(Pipeline):
     Options of every ECG pipeline, in the constructor or the call:
 
     - ``data_root``: folder that paths are relative to and must not leave;
-    - ``sampling_rate``, ``lead_names``, ``unit``, ``layout``: of arrays and files that do not carry them.
+    - ``sampling_rate``, ``lead_names``, ``unit``, ``layout``: of arrays and files that do not carry them;
+    - ``on_error``: ``"raise"`` (default) ends at the first ECG that can't be read or prepared; ``"skip"`` goes on
+      with the others and puts a :class:`SkippedEcg` in its place, an empty list with the ``error``, so that results
+      and inputs stay side by side. Each skipped ECG is logged as a warning.
+
+    A list gives a list of results. A dataset, its ECG column, a streamed dataset and an iterator give an iterator
+    that reads on demand.
     """
 
     _load_processor = False
@@ -33,15 +64,66 @@ class EcgPipeline(Pipeline):
     _load_tokenizer = False
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """Run on one ECG, or on a list, array, generator or data set of them."""
+        """Run on one ECG, or on a list, array, iterator or data set of them."""
+        for name, least in (("batch_size", 1), ("num_workers", 0)):
+            check_count(name, kwargs.get(name), least)
         inputs = as_pipeline_input(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
         return super().__call__(inputs, **kwargs)
 
-    def _input_parameters(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Take the input options out of the call's keyword arguments."""
-        return {name: options.pop(name) for name in _INPUT_OPTIONS if name in options}
+    def run_single(
+        self,
+        inputs: Any,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> Any:
+        """One ECG takes the way of many, so that ``on_error`` holds for it too."""
+        return next(
+            iter(self.get_iterator([inputs], 0, 1, preprocess_params, forward_params, postprocess_params))
+        )
+
+    def get_iterator(
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> PipelineIterator:
+        """Results one by one.
+
+        As the library's, with batches that may hold records of different lengths and records that could not be
+        prepared, see :class:`~ecg_hf.pipelines.batching.BatchCollator`.
+        """
+        prepare = partial(self._prepare, options=preprocess_params)
+        if isinstance(inputs, Sized):
+            prepared: Dataset[Any] = _PreparedRows(inputs, prepare)
+        else:
+            if num_workers > 1:
+                logger.warning_once("A stream is read by one worker: each of several would read all of it.")
+            num_workers = min(num_workers, 1)
+            prepared = _PreparedStream(inputs, prepare)
+        loader = DataLoader(
+            prepared,
+            num_workers=num_workers,
+            batch_size=batch_size,
+            collate_fn=BatchCollator(
+                self.feature_extractor.padding_value, self.feature_extractor.padding_side
+            ),
+        )
+        outputs = PipelineIterator(loader, self._run, forward_params, loader_batch_size=batch_size)
+        return PipelineIterator(outputs, self._finish, postprocess_params)
+
+    def _input_parameters(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Take the options of every ECG pipeline out of the call's keyword arguments: preprocessing's, forward's."""
+        forward = {}
+        if "on_error" in options:
+            check_choice("on_error", options["on_error"], ("raise", "skip"))
+            forward["on_error"] = options.pop("on_error")
+        return {name: options.pop(name) for name in _INPUT_OPTIONS if name in options}, forward
 
     def _refuse_unknown(self, options: dict[str, Any]) -> None:
         if options:
@@ -57,8 +139,68 @@ class EcgPipeline(Pipeline):
         )
         return dict(features.to(self.dtype))
 
+    def _prepare(self, read: Callable[[], Any], options: dict[str, Any]) -> dict[str, Any]:
+        """Tensors of one ECG, or the error: raised in a worker process it would lose its fields."""
+        try:
+            return {**self.preprocess(read(), **options)}
+        except EcgError as error:
+            return {"error": error}
 
-def accepted_inputs(function: Callable[..., Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    def _run(self, batch: dict[str, Any], on_error: str = "raise", **options: Any) -> dict[str, Any]:
+        """Outputs for the records of a batch that could be prepared, and the errors of the others."""
+        errors: list[EcgError | None] = batch.pop("error")
+        failed = [error for error in errors if error is not None]
+        if failed and on_error == "raise":
+            raise failed[0]
+        outputs = dict(self.forward(batch, **options)) if batch else {}
+        if not failed:
+            return outputs
+        places = [index for index, error in enumerate(errors) if error is None]
+        spread = {name: values.new_zeros(len(errors), *values.shape[1:]) for name, values in outputs.items()}
+        for name, values in outputs.items():
+            spread[name][places] = values
+        return {"error": errors, **spread}
+
+    def _finish(self, outputs: dict[str, Any], **options: Any) -> Any:
+        error = outputs.pop("error", None)
+        if isinstance(error, list):
+            # A batch of one is handed on whole.
+            error = error[0]
+        if error is None:
+            return self.postprocess(outputs, **options)
+        logger.warning(f"skipped an ECG: {error}")
+        return SkippedEcg(error)
+
+
+class _PreparedRows(Dataset[Any]):
+    """Prepared ECGs of something that can be indexed; reading a row counts as part of preparing it."""
+
+    def __init__(self, rows: Any, prepare: Callable[[Callable[[], Any]], dict[str, Any]]) -> None:
+        self._rows, self._prepare = rows, prepare
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._prepare(partial(self._rows.__getitem__, index))
+
+
+class _PreparedStream(IterableDataset[Any]):
+    """Prepared ECGs of something that can only be iterated over."""
+
+    def __init__(self, items: Iterable[Any], prepare: Callable[[Callable[[], Any]], dict[str, Any]]) -> None:
+        self._items, self._prepare = items, prepare
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for item in self._items:
+            yield self._prepare(partial(_identity, item))
+
+
+def _identity(item: Any) -> Any:
+    return item
+
+
+def accepted_inputs(function: Callable[..., Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The prepared tensors a model's function takes; a sample mask without padding is left out."""
     parameters = inspect.signature(function).parameters
     kept = {name: value for name, value in inputs.items() if name in parameters}
@@ -68,18 +210,18 @@ def accepted_inputs(function: Callable[..., Any], inputs: dict[str, Any]) -> dic
     return kept
 
 
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """Raise a ``ConfigurationError`` unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise ConfigurationError(f"{name} must be one of {', '.join(choices)}, got {value!r}", value=value)
 
 
-def top_entries(entries: list[dict[str, Any]], top_k: int | None) -> list[dict[str, Any]]:
-    """Entries by falling score, at most ``top_k``.
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise a ``ConfigurationError`` unless ``value`` is ``None`` or a whole number of at least ``least``."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise ConfigurationError(f"{name} must be a number of at least {least}, got {value!r}", value=value)
 
-    Raises:
-        ConfigurationError: if ``top_k`` is not a positive number.
-    """
-    if top_k is not None and top_k < 1:
-        raise ConfigurationError(f"top_k must be at least 1, got {top_k}", value=top_k)
+
+def top_entries(entries: list[dict[str, Any]], top_k: int | None) -> list[dict[str, Any]]:
+    """Entries by falling score, at most ``top_k``."""
     return sorted(entries, key=lambda entry: -entry["score"])[:top_k]

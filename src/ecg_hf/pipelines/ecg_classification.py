@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ecg_hf.pipelines.base import EcgPipeline, accepted_inputs, check_choice, top_entries
+from ecg_hf.pipelines.base import EcgPipeline, accepted_inputs, check_choice, check_count, top_entries
 
 __all__ = ["EcgClassificationPipeline"]
 
@@ -17,12 +17,13 @@ class EcgClassificationPipeline(EcgPipeline):
     """Classify ECGs.
 
     Accepts paths of recordings, ``EcgRecord``, mappings ``{"signal", "sampling_rate", "lead_names"}``, arrays
-    (with ``sampling_rate=`` and ``lead_names=``), and lists of them. Options, in the constructor or the call:
+    (with ``sampling_rate=`` and ``lead_names=``), lists, datasets and streams of them. Options, in the constructor
+    or the call:
 
     - ``top_k``: keep the best so many labels; all by default.
     - ``function_to_apply``: ``"sigmoid"`` (default for multi-label models), ``"softmax"`` (default for
       single-label ones) or ``"none"`` (default for regression).
-    - ``data_root``, ``sampling_rate``, ``lead_names``, ``unit``, ``layout``: see
+    - ``data_root``, ``sampling_rate``, ``lead_names``, ``unit``, ``layout``, ``on_error``: see
       :class:`~ecg_hf.pipelines.base.EcgPipeline`.
 
     Returns, per record, a list of ``{"label", "score"}`` by falling score.
@@ -34,7 +35,7 @@ class EcgClassificationPipeline(EcgPipeline):
     """
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        preprocess = self._input_parameters(options)
+        preprocess, forward = self._input_parameters(options)
         postprocess: dict[str, Any] = {}
         for name in ("top_k", "function_to_apply"):
             if name in options:
@@ -42,7 +43,8 @@ class EcgClassificationPipeline(EcgPipeline):
         self._refuse_unknown(options)
         if postprocess.get("function_to_apply") is not None:
             check_choice("function_to_apply", postprocess["function_to_apply"], _FUNCTIONS)
-        return preprocess, {}, postprocess
+        check_count("top_k", postprocess.get("top_k"), 1)
+        return preprocess, forward, postprocess
 
     def _forward(self, input_tensors: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
         outputs = self.model(**accepted_inputs(self.model.forward, input_tensors))

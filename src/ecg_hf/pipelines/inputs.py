@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from os import PathLike
 from pathlib import Path
+from types import GeneratorType
 from typing import Any
 
 import numpy as np
+from torch.utils.data import Dataset, IterableDataset
 
 from ecg_hf.errors import SignalError, UnsafePath
 from ecg_hf.processing.backend import is_torch_tensor
 from ecg_hf.signal.reading import read_record
 
-__all__ = ["as_pipeline_input", "load_ecg"]
+__all__ = ["EcgRows", "EcgStream", "as_pipeline_input", "load_ecg"]
 
 _ROW_COLUMN = "ecg"
 
@@ -63,27 +65,80 @@ def load_ecg(
     return item, options
 
 
+class EcgRows(Dataset[Any]):
+    """ECGs that can be indexed (a ``datasets.Dataset``, its column, any sequence), read one by one when needed."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._rows[index]
+
+
+class EcgStream(IterableDataset[Any]):
+    """ECGs that come one after the other (a streamed dataset, its column, any iterator)."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self._items = items
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._items)
+
+
 def as_pipeline_input(inputs: Any) -> Any:
     """Batches in any form as something ``transformers.Pipeline`` iterates over record by record.
 
-    A three-dimensional array becomes a list of records, nested lists of numbers become an array, a tuple a
-    list, and a ``datasets.Dataset`` with an ``"ecg"`` column a lazily read torch data set.
-    """
-    if isinstance(inputs, list | tuple) and inputs:
-        if isinstance(inputs[0], list | tuple | int | float):
-            try:
-                inputs = np.asarray(inputs)
-            except ValueError:
-                raise SignalError("nested lists of unequal lengths are no array of leads") from None
-        else:
-            return list(inputs)
-    if (isinstance(inputs, np.ndarray) or is_torch_tensor(inputs)) and inputs.ndim == 3:
-        return list(inputs)
-    if _ROW_COLUMN in (getattr(inputs, "column_names", None) or ()) and hasattr(inputs, "__getitem__"):
-        from transformers.pipelines.pt_utils import KeyDataset
+    A three-dimensional array becomes a list of records, nested lists of numbers become an array, a tuple a list.
+    What should not be held in memory as a whole becomes :class:`EcgRows` or :class:`EcgStream`: datasets, streamed
+    ones too, a column of either, sequences, iterators.
 
-        return KeyDataset(inputs, _ROW_COLUMN)
-    return inputs
+    Raises:
+        SignalError: for ragged lists of numbers, and datasets in which no column is known to hold ECGs.
+    """
+    if isinstance(inputs, list | tuple):
+        if not inputs or not isinstance(inputs[0], list | tuple | int | float):
+            return list(inputs)
+        try:
+            inputs = np.asarray(inputs)
+        except ValueError:
+            raise SignalError("nested lists of unequal lengths are no array of leads") from None
+    if isinstance(inputs, np.ndarray) or is_torch_tensor(inputs):
+        return list(inputs) if inputs.ndim == 3 else inputs
+    if isinstance(inputs, Mapping | GeneratorType | str | bytes | PathLike) or hasattr(inputs, "__array__"):
+        return inputs
+    if hasattr(inputs, "column_names"):
+        inputs = _ecg_column(inputs)
+    # Torch gives streams a ``__getitem__`` too; it only raises.
+    if (
+        isinstance(inputs, Sized)
+        and hasattr(inputs, "__getitem__")
+        and not isinstance(inputs, IterableDataset)
+    ):
+        return EcgRows(inputs)
+    # What cannot be iterated over is one ECG, or none: the feature extractor says which.
+    return EcgStream(inputs) if isinstance(inputs, Iterable) else inputs
+
+
+def _ecg_column(dataset: Any) -> Any:
+    """The column of a ``datasets`` dataset that holds the ECGs, or the dataset if its rows are to be taken whole."""
+    from ecg_hf.data.feature import Ecg
+
+    columns = dataset.column_names
+    if columns is None:
+        # A stream whose columns are not known before it runs; each row tells.
+        return dataset
+    features = dataset.features or {}
+    named = [_ROW_COLUMN] if _ROW_COLUMN in columns else []
+    typed = [name for name in columns if isinstance(features.get(name), Ecg)]
+    if len(named or typed) == 1:
+        return dataset[(named or typed)[0]]
+    if not typed and not {"signal", "array"}.isdisjoint(columns):
+        return dataset
+    found = f"several hold ECGs: {', '.join(typed)}" if typed else f"there are {', '.join(columns)}"
+    raise SignalError(f'no column "ecg" in the dataset, {found}; pass dataset["NAME"]', value=tuple(columns))
 
 
 def _under(data_root: str | PathLike[str] | None, path: str | PathLike[str]) -> str | Path:

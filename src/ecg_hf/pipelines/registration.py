@@ -1,33 +1,92 @@
-"""Makes ``transformers.pipeline`` know the ECG tasks."""
+"""Makes ``transformers.pipeline`` know the ECG tasks, and ECG models under the library's own names of two tasks."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
+from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from ecg_hf.models.auto import AutoModelForEcgClassification, AutoModelForZeroShotEcgClassification
+from ecg_hf.models.modeling import EcgPreTrainedModel
+from ecg_hf.pipelines.base import EcgPipeline
 from ecg_hf.pipelines.ecg_classification import EcgClassificationPipeline
+from ecg_hf.pipelines.ecg_feature_extraction import EcgFeatureExtractionPipeline
 from ecg_hf.pipelines.zero_shot_ecg_classification import ZeroShotEcgClassificationPipeline
 
 __all__ = ["TASKS", "register_pipelines"]
 
-TASKS = {
-    "ecg-classification": (EcgClassificationPipeline, AutoModelForEcgClassification),
+TASKS: dict[str, tuple[type[EcgPipeline], tuple[type[Any], ...]]] = {
+    "ecg-classification": (EcgClassificationPipeline, (AutoModelForEcgClassification,)),
+    "ecg-feature-extraction": (EcgFeatureExtractionPipeline, (AutoModel, AutoModelForEcgClassification)),
     "zero-shot-ecg-classification": (
         ZeroShotEcgClassificationPipeline,
-        AutoModelForZeroShotEcgClassification,
+        (AutoModelForZeroShotEcgClassification,),
     ),
 }
-"""Pipeline and model class of each task."""
+"""Pipeline class of each task, and the classes that load its model, the first that fits."""
+
+_SHARED_TASKS: dict[str, type[EcgPipeline]] = {
+    "audio-classification": EcgClassificationPipeline,
+    "feature-extraction": EcgFeatureExtractionPipeline,
+}
+"""Tasks of the library that users and the Hub try on ECG models, and the pipeline those need."""
+
+
+class _SharedTask:
+    """Stands for a pipeline class of the library, and builds ours when the model is an ECG model.
+
+    The library's would hand an ECG to a tokenizer, or demand a single channel of audio.
+
+    Args:
+        library: The library's class, or the dotted path of it.
+        ecg: Class for ECG models.
+    """
+
+    # Optional while it is not known whose model it is; asked for again below where it is needed.
+    _load_tokenizer = None
+
+    def __init__(self, library: Any, ecg: type[EcgPipeline]) -> None:
+        self._library, self._ecg = library, ecg
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._library_class(), name)
+
+    def __call__(self, model: Any, **options: Any) -> Any:
+        """Build the pipeline for ``model``."""
+        source, revision = model.name_or_path, getattr(model.config, "_commit_hash", None)
+        if isinstance(model, EcgPreTrainedModel):
+            options.pop("tokenizer", None)
+            if "feature_extractor" not in options:
+                options["feature_extractor"] = AutoFeatureExtractor.from_pretrained(source, revision=revision)
+            return self._ecg(model=model, **options)
+        library_class = self._library_class()
+        if library_class._load_tokenizer and "tokenizer" not in options:
+            # It could not be loaded: once more, for the library's own error.
+            options["tokenizer"] = AutoTokenizer.from_pretrained(source, revision=revision)
+        return library_class(model=model, **options)
+
+    def _library_class(self) -> Any:
+        if isinstance(self._library, str):
+            module, name = self._library.rsplit(".", 1)
+            self._library = getattr(import_module(module), name)
+        return self._library
 
 
 def register_pipelines() -> None:
     """Register the tasks; again is harmless."""
-    for task, (pipeline_class, model_class) in TASKS.items():
+    for task, (pipeline_class, model_classes) in TASKS.items():
         if task in PIPELINE_REGISTRY.supported_tasks:
             continue
         PIPELINE_REGISTRY.register_pipeline(
-            task, pipeline_class=pipeline_class, pt_model=model_class, type="multimodal"
+            task, pipeline_class=pipeline_class, pt_model=model_classes, type="multimodal"
         )
         # With this attribute, Pipeline.save_pretrained would put a copy of our code beside the model and make
         # every later load ask for trust_remote_code, although the package is what provides the task.
         del pipeline_class._registered_impl
+    for task, pipeline_class in _SHARED_TASKS.items():
+        known = PIPELINE_REGISTRY.supported_tasks[task]
+        if not isinstance(known["impl"], _SharedTask):
+            known["impl"] = _SharedTask(known["impl"], pipeline_class)
+            known["pt"] = tuple(dict.fromkeys((*known["pt"], AutoModelForEcgClassification)))

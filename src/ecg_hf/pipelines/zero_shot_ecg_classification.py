@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.pipelines.base import EcgPipeline, accepted_inputs, check_choice, top_entries
+from ecg_hf.pipelines.base import EcgPipeline, accepted_inputs, check_choice, check_count, top_entries
 from ecg_hf.processing.text import tokenize_texts
 
 __all__ = ["ZeroShotEcgClassificationPipeline"]
@@ -31,7 +31,8 @@ class ZeroShotEcgClassificationPipeline(EcgPipeline):
     constructor or the call:
 
     - ``candidate_labels``: names (``["atrial fibrillation", "normal ECG"]``), full prompts, or a mapping from
-      label to its prompt or to several prompts, whose embeddings are averaged.
+      label to its prompt or to several prompts, whose embeddings are averaged. One text is split at its commas, as
+      in the library's zero-shot pipelines.
     - ``hypothesis_template``: text each prompt is put into, at ``{}``; ``"{}"`` by default, which leaves
       prompts as they are.
     - ``function_to_apply``: ``"none"`` (default): the score is the cosine similarity, independent of which
@@ -41,7 +42,7 @@ class ZeroShotEcgClassificationPipeline(EcgPipeline):
     - ``temperature``: for the softmax; the model's own (``config.temperature`` or ``logit_scale``) by default,
       else 0.07.
     - ``top_k``: keep the best so many labels; all by default.
-    - ``data_root``, ``sampling_rate``, ``lead_names``, ``unit``, ``layout``: see
+    - ``data_root``, ``sampling_rate``, ``lead_names``, ``unit``, ``layout``, ``on_error``: see
       :class:`~ecg_hf.pipelines.base.EcgPipeline`.
 
     Returns, per record, a list of ``{"label", "score", "similarity"}`` by falling score.
@@ -60,9 +61,12 @@ class ZeroShotEcgClassificationPipeline(EcgPipeline):
         self._text_cache: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
         super().__init__(*args, **kwargs)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A cached embedding is found by the identity of its model, which a copy does not have.
+        return {**self.__dict__, "_text_cache": OrderedDict()}
+
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        preprocess = self._input_parameters(options)
-        forward: dict[str, Any] = {}
+        preprocess, forward = self._input_parameters(options)
         postprocess: dict[str, Any] = {}
         if "candidate_labels" in options:
             labels, prompts = _parse_labels(options.pop("candidate_labels"))
@@ -78,9 +82,10 @@ class ZeroShotEcgClassificationPipeline(EcgPipeline):
         self._refuse_unknown(options)
         if "function_to_apply" in postprocess:
             check_choice("function_to_apply", postprocess["function_to_apply"], _FUNCTIONS)
+        check_count("top_k", postprocess.get("top_k"), 1)
         temperature = postprocess.get("temperature")
-        if temperature is not None and not temperature > 0:
-            raise ConfigurationError(f"temperature must be positive, got {temperature}", value=temperature)
+        if temperature is not None and not (isinstance(temperature, int | float) and temperature > 0):
+            raise ConfigurationError(f"temperature must be positive, got {temperature!r}", value=temperature)
         return preprocess, forward, postprocess
 
     def _forward(
@@ -167,11 +172,14 @@ def _parse_labels(candidate_labels: Any) -> tuple[tuple[str, ...], Prompts]:
         ConfigurationError: if there are none, one occurs twice, or something is not a text.
     """
     if isinstance(candidate_labels, str):
-        candidate_labels = [candidate_labels]
+        candidate_labels = [text.strip() for text in candidate_labels.split(",") if text.strip()]
+    if not isinstance(candidate_labels, Iterable | None):
+        raise ConfigurationError("candidate_labels must be texts", value=candidate_labels)
     if isinstance(candidate_labels, Mapping):
         labels = tuple(candidate_labels)
         prompts = tuple(
-            (texts,) if isinstance(texts, str) else tuple(texts) for texts in candidate_labels.values()
+            tuple(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else (texts,)
+            for texts in candidate_labels.values()
         )
     else:
         labels = tuple(candidate_labels or ())

@@ -15,7 +15,15 @@ from transformers.utils import logging
 from ecg_hf.errors import ConfigurationError, LeadError, NonFiniteSignal, SamplingRateError, SignalError
 from ecg_hf.processing.backend import Array, ArrayBackend, NumpyBackend, select_backend
 from ecg_hf.processing.gaps import MAX_AMPLITUDE, NanPolicy, fill_gaps
-from ecg_hf.processing.inputs import EcgStack, Layout, checked_rate, parse_inputs, stack_inputs, tensor_device
+from ecg_hf.processing.inputs import (
+    EcgStack,
+    Layout,
+    as_batch,
+    checked_rate,
+    parse_inputs,
+    stack_inputs,
+    tensor_device,
+)
 from ecg_hf.processing.normalization import Normalization, normalize
 from ecg_hf.processing.r_peaks import (
     KnownPeaks,
@@ -184,7 +192,8 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         Args:
             ecg: An ``EcgRecord``, a mapping with ``"signal"`` (or ``"array"``), ``"sampling_rate"`` and
                 ``"lead_names"`` as the ``Ecg`` dataset feature decodes to, an array or tensor ``(leads,
-                samples)`` or ``(batch, leads, samples)``, or a list of any of these. Never changed.
+                samples)`` or ``(batch, leads, samples)``, or a list of any of these or a column of a
+                ``datasets.Dataset``. Never changed.
             sampling_rate: Rate in Hz of arrays; assumed to be the extractor's, with a warning, if not given.
             lead_names: Names of the leads of arrays; if not given, arrays must have the extractor's leads.
             unit: Amplitude unit of arrays: mV, uV, V, nV.
@@ -206,6 +215,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         Raises:
             EcgError: a subclass naming what is wrong with the input.
         """
+        ecg = as_batch(ecg)
         inputs = parse_inputs(
             ecg,
             sampling_rate=sampling_rate,

@@ -23,7 +23,7 @@ from ecg_hf.signal.leads import normalize_lead_names
 from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ, EcgRecord
 from ecg_hf.signal.units import millivolts_per_unit
 
-__all__ = ["EcgInput", "EcgStack", "Layout", "parse_inputs", "stack_inputs", "tensor_device"]
+__all__ = ["EcgInput", "EcgStack", "Layout", "as_batch", "parse_inputs", "stack_inputs", "tensor_device"]
 
 Layout = Literal["leads_first", "samples_first"]
 
@@ -80,6 +80,12 @@ class _Defaults:
     layout: Layout | None
     expected_rate: float
     expected_leads: tuple[str, ...]
+
+
+def as_batch(ecg: Any) -> Any:
+    """``ecg``, as a list if it is a sequence of another kind, such as a column of a ``datasets.Dataset``."""
+    other = isinstance(ecg, Sequence) and not isinstance(ecg, list | tuple | str | bytes)
+    return list(ecg) if other else ecg
 
 
 def parse_inputs(

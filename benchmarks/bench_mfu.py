@@ -132,7 +132,7 @@ def runs(options: argparse.Namespace, on_gpu: bool) -> list[PlannedRun]:
         spec = METHODS[name]
         if on_gpu:
             size = options.size or ("base" if "base" in spec.sizes else spec.sizes[-1])
-            run = planned_run(name, size=size, batch_size=options.batch, precision="bf16")
+            run = planned_run(name, size=size, recipe=spec.module, batch_size=options.batch, precision="bf16")
         else:
             recipe = Recipe("smoke", name, options.size or spec.sizes[0])
             run = planned_run(name, recipe=recipe, batch_size=options.batch or SMOKE_BATCH)

@@ -48,7 +48,7 @@ def test_text_and_json(cli: Cli) -> None:
         (("--recipe", "cg_dmer"), ("cg_dmer", "ecg-cpc")),
         (("--gpus", "0"), ("gpus",)),
         (("--dataset-size", "0"), ("dataset-size",)),
-        (("--dataset-size", "3"), ("3 records", "64")),
+        (("--dataset-size", "3"), ("3 records", "batch of 8")),
         (("--batch-size", "0"), ("batch-size",)),
         (("--precision", "fp8"), ("fp8",)),
         (("--card", "abacus"), ("abacus", "h100")),

@@ -26,13 +26,28 @@ def plan_command(
     context: typer.Context,
     model: Annotated[str, typer.Option(help="A method, see 'ecg-hf list models'.")],
     dataset_size: Annotated[int, typer.Option(min=1, help="Training records.")],
-    gpus: Annotated[int, typer.Option(min=1, help="Devices, one process each.")] = 1,
-    size: Annotated[str | None, typer.Option(help="Preset; the recipe's if not given.")] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="GPUs, one process each. Without this and --card, this machine is planned for."
+        ),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Preset; the recipe's or the smallest if not given.")
+    ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="A recipe of the package, or a YAML file; the published one if not given."),
+        typer.Option(
+            help="A recipe of the package, or a YAML file; as in 'ecg-hf pretrain', none if not given."
+        ),
     ] = None,
     variant: Annotated[str | None, typer.Option(help="An ablation of the method, if it has any.")] = None,
+    text_model: Annotated[
+        str | None, typer.Option(help="Pretrained BERT-like text tower; by default a small one from scratch.")
+    ] = None,
+    normalization: Annotated[
+        str | None, typer.Option(help="How signals are normalised, instead of the method's own way.")
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Records per device and micro-batch, instead of the recipe's.")
     ] = None,
@@ -54,14 +69,15 @@ def plan_command(
         str | None, typer.Option(help="Where the step is measured; a GPU if there is one.")
     ] = None,
     measured_records: Annotated[
-        int | None, typer.Option(min=2, help="Records of the measured step; 2 on a CPU, else the batch.")
+        int | None, typer.Option(min=2, help="Records of the measured step; few on a CPU, else the batch.")
     ] = None,
     measured_steps: Annotated[int, typer.Option(min=1, help="Steps to time.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Say what a pretraining run will take: parameters, operations, memory, time, disk.
 
-    Any training argument and any field of the model's configuration is an option too, as in 'ecg-hf pretrain'.
+    Any training argument and any field of the model's configuration is an option too, as in 'ecg-hf pretrain': with
+    the same options, the plan is that of the same run.
     """
     training, options = parse_overrides(context.args, model)
     if variant is not None:
@@ -69,14 +85,19 @@ def plan_command(
     quiet_libraries()
     from ecg_hf.training.planning import Assumptions, StoredRecords, make_plan, plan_lines, planned_run
 
+    place = resolve_device(device)
+    elsewhere = any(value is not None for value in (gpus, card, device_tflops, mfu))
     run = planned_run(
         model,
         size=size,
         recipe=recipe,
-        gpus=gpus,
+        gpus=gpus or 1,
+        accelerator=elsewhere or place != "cpu",
         batch_size=batch_size,
         precision=None if precision is None else precision.value,
         model_options=options,
+        extractor_options={} if normalization is None else {"normalization": normalization},
+        text_model=text_model,
         training_options=training,
     )
     assumptions = Assumptions(
@@ -90,7 +111,7 @@ def plan_command(
         run,
         dataset_size,
         assumptions=assumptions,
-        device=resolve_device(device),
+        device=place,
         measured_records=measured_records,
         measured_steps=measured_steps,
     )

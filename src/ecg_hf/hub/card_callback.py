@@ -16,7 +16,7 @@ from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_context import CardContext
 from ecg_hf.hub.training_facts import facts_of
 from ecg_hf.models.registry import get_method
-from ecg_hf.training.run import device_name, package_versions
+from ecg_hf.training.machine import device_name, package_versions
 
 __all__ = ["ModelCardCallback"]
 

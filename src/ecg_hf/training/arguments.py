@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 
 from transformers import TrainingArguments
 
 from ecg_hf.errors import ConfigurationError
 
-__all__ = ["EcgPreTrainingArguments"]
+__all__ = ["EcgPreTrainingArguments", "check_training_arguments"]
+
+_POSITIVE = (
+    *("gradient_accumulation_steps", "per_device_train_batch_size", "per_device_eval_batch_size"),
+    *("eval_accumulation_steps", "dataloader_prefetch_factor"),
+)
+_NOT_NEGATIVE = ("neftune_noise_alpha", "max_grad_norm", "weight_decay", "learning_rate", "num_train_epochs")
+
+
+def check_training_arguments(arguments: TrainingArguments) -> None:
+    """Refuse values that would fail late, or train without a word what nobody can want.
+
+    Raises:
+        ConfigurationError: A value is not finite, not positive where it counts something, drops columns that
+            collators need, or asks for batches by length: records of a run all have one length.
+    """
+    for entry in fields(arguments):
+        value = getattr(arguments, entry.name, None)
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if not finite and not (entry.name == "max_grad_norm" and value == math.inf):
+            raise ConfigurationError(f"{entry.name} must be a finite number, got {value}", value=value)
+    for names, lowest, what in ((_POSITIVE, 1, "at least 1"), (_NOT_NEGATIVE, 0, "0 or more")):
+        for name in names:
+            value = getattr(arguments, name, None)
+            if value is not None and value < lowest:
+                raise ConfigurationError(f"{name} must be {what}, got {value}", value=value)
+    if arguments.remove_unused_columns:
+        raise ConfigurationError(
+            "remove_unused_columns must stay False: collators need every column", value=True
+        )
+    strategy = getattr(arguments, "train_sampling_strategy", None)
+    if getattr(strategy, "value", strategy) == "group_by_length":
+        raise ConfigurationError(
+            "train_sampling_strategy group_by_length: records all have one length here, there is nothing to group",
+            value="group_by_length",
+        )
 
 
 @dataclass
@@ -57,10 +93,7 @@ class EcgPreTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Resolve defaults that depend on others."""
-        if self.gradient_accumulation_steps < 1:
-            raise ConfigurationError(
-                "gradient_accumulation_steps must be at least 1", value=self.gradient_accumulation_steps
-            )
+        check_training_arguments(self)
         if getattr(self, "data_seed", None) is None:
             self.data_seed = self.seed
         super().__post_init__()

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from accelerate.utils import DistributedType, parse_flag_from_env
 from torch import Tensor, nn
-from transformers import Trainer, TrainerState
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerState
 from transformers.trainer_utils import TrainOutput
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.files import write_whole
 from ecg_hf.models.quiet import without_progress_bars
 from ecg_hf.training.checkpoints import STATE_FILE, discard_incomplete_checkpoints, newest_complete_checkpoint
+from ecg_hf.training.progress import Progress
 from ecg_hf.training.sharding import as_scalars, scalars_to_vectors
 from ecg_hf.training.training_log import TrainingLog
 
@@ -34,7 +35,7 @@ class EcgTrainer(Trainer):
     """``transformers.Trainer`` with optimiser groups of its own, a log file, and safe resuming.
 
     * :meth:`parameter_groups` is the one place that decides learning rates and weight decay.
-    * Every logged value also goes to ``training_log.jsonl``.
+    * Every logged value also goes to ``training_log.jsonl``; what is shown is the step, the time left and the losses.
     * ``train(resume_from_checkpoint=True)`` takes the newest complete checkpoint and removes incomplete ones.
     * Model folders hold no pickles.
     * With FSDP2, parameters without dimensions are divided too; a request for it that can't be met is refused.
@@ -61,6 +62,12 @@ class EcgTrainer(Trainer):
         if asked:
             self._vectors = scalars_to_vectors(self.model)
         self.add_callback(TrainingLog())
+        # Those of the library print every log as a dictionary. Its table in notebooks stays.
+        shown = {type(callback) for callback in self.callback_handler.callbacks}
+        for kind in (PrinterCallback, ProgressCallback):
+            if kind in shown:
+                self.remove_callback(kind)
+                self.add_callback(Progress())
         if self.args.world_size > 1:
             atexit.register(_leave_process_group)
 

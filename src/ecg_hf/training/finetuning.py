@@ -27,6 +27,7 @@ from ecg_hf.data import load_built
 from ecg_hf.data.labels import label_matrix, label_names
 from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.models.registry import get_method
+from ecg_hf.training.arguments import check_training_arguments
 from ecg_hf.training.base import EcgTrainer
 from ecg_hf.training.batches import BatchedEcgDataset
 from ecg_hf.training.checkpoints import newest_complete_checkpoint
@@ -81,6 +82,7 @@ class EcgFineTuningArguments(TrainingArguments):
         """Check values."""
         if not 0.0 < self.layer_decay <= 1.0:
             raise ConfigurationError("layer_decay must be in (0, 1]", value=self.layer_decay)
+        check_training_arguments(self)
         super().__post_init__()
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import platform
-import resource
-import sys
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +15,23 @@ from transformers import AutoTokenizer, TrainerCallback, set_seed
 
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.files import sole_writer
-from ecg_hf.models.registry import MethodSpec, get_method
+from ecg_hf.models.registry import MethodSpec
 from ecg_hf.processing import EcgProcessor
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 from ecg_hf.training.checkpoints import newest_complete_checkpoint
 from ecg_hf.training.collators import EcgCollator, EcgTextCollator
+from ecg_hf.training.machine import device_name, memory_bytes, package_versions, peak_memory_bytes
 from ecg_hf.training.pretraining_data import BuiltData, PretrainingData, StreamedData
-from ecg_hf.training.recipe import Recipe, recipe_for
-from ecg_hf.training.run_folder import claim_run_folder, write_json
+from ecg_hf.training.recipe import Recipe
+from ecg_hf.training.refusals import library_refusals
+from ecg_hf.training.run_folder import claim_run_folder, leave_run_folder, write_json
+from ecg_hf.training.settings import RunSettings, precision_of, resolve_settings
 from ecg_hf.training.trainer import EcgPreTrainer
 from ecg_hf.training.vocabulary import make_tokenizer
 
-__all__ = ["REPORT_FILE", "PretrainResult", "device_name", "package_versions", "pretrain"]
+__all__ = ["REPORT_FILE", "PretrainResult", "pretrain"]
+
+logger = logging.getLogger(__name__)
 
 REPORT_FILE = "pretrain_report.json"
 """The account of a run, in its folder."""
@@ -157,11 +159,16 @@ def pretrain(
     Raises:
         EcgError: The dataset, the folder or the options can't be used; the message says why.
     """
-    method = get_method(model_name)
-    defaults = recipe_for(method, recipe)
-    size = defaults.size if size is None else size
-    text_model = defaults.text_model if text_model is None else text_model
-
+    asked = resolve_settings(
+        model_name,
+        size=size,
+        recipe=recipe,
+        model_options=model_options,
+        extractor_options=extractor_options,
+        text_model=text_model,
+        training_options=training_options,
+    )
+    method, text_model = asked.method, asked.text_model
     paths = [dataset_path] if isinstance(dataset_path, (str, Path)) else list(dataset_path)
     data = _data(
         paths,
@@ -172,17 +179,10 @@ def pretrain(
         weights=sampling_weights,
         buffer=shuffle_buffer,
     )
-    arguments = _arguments(
-        output_dir, {**defaults.training, **training_options}, data.records["validation"] > 0
-    )
-    options = defaults.model_options(model_options or {})
-    tokenizer, options = (
-        _tokenizer(method, size, options, text_model, data) if method.multimodal else (None, options)
-    )
-    config = method.load("config").preset(size, **options)
-    extractor = method.feature_extractor_for(
-        config, **{**defaults.feature_extractor, **(extractor_options or {})}
-    )
+    arguments = _arguments(output_dir, asked.training, data.records["validation"] > 0)
+    tokenizer, options = _tokenizer(asked, data) if method.multimodal else (None, asked.model_options)
+    config = method.load("config").preset(asked.size, **options)
+    extractor = method.feature_extractor_for(config, **asked.extractor_options)
 
     folder = Path(output_dir)
     settings = {
@@ -196,13 +196,20 @@ def pretrain(
     first = arguments.process_index == 0
     with sole_writer(folder) if first else nullcontext():
         if first:
+            _warn_if_too_large(asked, arguments)
             claim_run_folder(folder, settings, resume=resume, overwrite=overwrite)
         checkpoint = newest_complete_checkpoint(folder) if resume else None
-        set_seed(arguments.seed)
-        model_class = method.load("pretraining")
-        model = model_class(config) if text_model is None else model_class.from_text_model(text_model, config)
-        trainer = _trainer(method, model, arguments, data, extractor, tokenizer, callbacks)
-        return _train(trainer, method, data, checkpoint)
+        try:
+            with library_refusals(asked.training):
+                set_seed(arguments.seed)
+                kind = method.load("pretraining")
+                model = kind(config) if text_model is None else kind.from_text_model(text_model, config)
+                trainer = _trainer(method, model, arguments, data, extractor, tokenizer, callbacks)
+                return _train(trainer, method, data, checkpoint)
+        except EcgError:
+            if first:
+                leave_run_folder(folder)
+            raise
 
 
 def _trainer(
@@ -255,7 +262,7 @@ def _train(
         steps=trainer.state.global_step,
         seconds=round(seconds, 3),
         records_per_second=round(seen / seconds, 2),
-        peak_memory_bytes=_peak_memory(arguments.device),
+        peak_memory_bytes=peak_memory_bytes(arguments.device),
         train=dict(train_log[-1]) if train_log else {},
         evaluation=evaluation,
         device=device_name(arguments.device),
@@ -303,11 +310,12 @@ def _evaluation(trainer: EcgPreTrainer) -> dict[str, float]:
 
 
 def _arguments(
-    output_dir: str | Path, options: dict[str, Any], has_validation: bool
+    output_dir: str | Path, given: Mapping[str, Any], has_validation: bool
 ) -> EcgPreTrainingArguments:
-    precision = {"bf16", "fp16"} & set(options)
+    options = dict(given)
     on_gpu = torch.cuda.is_available() and not options.get("use_cpu", False)
-    if not precision and on_gpu and torch.cuda.is_bf16_supported(including_emulation=False):
+    able = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision_of(options, bf16_by_default=able) == "bf16":
         options["bf16"] = True
     if not torch.accelerator.is_available():
         options.setdefault("use_cpu", True)  # said outright, or the library refuses bfloat16
@@ -317,24 +325,20 @@ def _arguments(
         raise ConfigurationError(
             "eval_strategy asks for evaluation, but the dataset has no validation records"
         )
-    try:
+    unknown = sorted(set(options) - {field.name for field in fields(EcgPreTrainingArguments)})
+    if unknown:
+        raise ConfigurationError(f"unknown training option: {', '.join(unknown)}", value=unknown)
+    with library_refusals(given):
         return EcgPreTrainingArguments(output_dir=str(output_dir), **options)
-    except TypeError as error:
-        raise ConfigurationError(f"unknown training option: {error}") from None
-    except ValueError as error:
-        if isinstance(error, EcgError):
-            raise
-        raise ConfigurationError(f"training options do not fit: {error}") from None
 
 
-def _tokenizer(
-    method: MethodSpec, size: str, options: dict[str, Any], text_model: str | None, data: PretrainingData
-) -> tuple[Any, dict[str, Any]]:
+def _tokenizer(asked: RunSettings, data: PretrainingData) -> tuple[Any, dict[str, Any]]:
     """The tokenizer, and model options that agree with it."""
-    if text_model is not None:
-        tokenizer = AutoTokenizer.from_pretrained(text_model)
+    options = asked.model_options
+    if asked.text_model is not None:
+        tokenizer = AutoTokenizer.from_pretrained(asked.text_model)
     else:
-        preset = method.load("config").preset(size, **options)
+        preset = asked.method.load("config").preset(asked.size, **options)
         reports, patients = data.reports()
         tokenizer = make_tokenizer(
             reports,
@@ -348,11 +352,29 @@ def _tokenizer(
             vocab_size=len(tokenizer),
             pad_token_id=tokenizer.pad_token_id,
         )
-        # Freezing layers that were never trained would freeze noise: the recipe's value is for a pretrained tower.
-        options = {**options, "text_config": text_config, "freeze_text_layers": 0}
+        options = {**options, "text_config": text_config}
     special = sorted({tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id} - {None})
     agreeing = {"text_mask_token_id": tokenizer.mask_token_id, "text_special_token_ids": special}
     return tokenizer, {**agreeing, **options}
+
+
+def _warn_if_too_large(asked: RunSettings, arguments: EcgPreTrainingArguments) -> None:
+    """Say before the first step that a run will probably not fit; the estimate takes a second or two."""
+    # Not at the top of the file: fake tensors take a moment to import.
+    from ecg_hf.training.planning.headroom import memory_needed
+
+    needed = memory_needed(asked, arguments)
+    there = memory_bytes(arguments.device)
+    if needed is not None and needed > there:
+        batch = arguments.per_device_train_batch_size
+        logger.warning(
+            "this run will take about %.1f GiB, more than the %.1f GiB of this machine: lower "
+            "--per-device-train-batch-size (now %d; --gradient-accumulation-steps makes up for it), take a smaller "
+            "--size, or try --gradient-checkpointing",
+            needed / 2**30,
+            there / 2**30,
+            batch,
+        )
 
 
 def _records_per_step(arguments: EcgPreTrainingArguments) -> int:
@@ -370,23 +392,3 @@ def _settings_of_training(arguments: EcgPreTrainingArguments) -> dict[str, Any]:
     values = {name: getattr(arguments, name) for name in _DECISIVE}
     values = {name: getattr(value, "value", value) for name, value in values.items()}
     return {**values, "records_per_step": _records_per_step(arguments)}
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, kilobytes elsewhere
-
-
-def device_name(device: torch.device) -> str:
-    """What a device calls itself."""
-    return (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.processor() or device.type)
-    )
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages a result depends on."""
-    packages = ("ecg-hf", "torch", "transformers", "datasets", "accelerate", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

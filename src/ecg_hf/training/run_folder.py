@@ -14,7 +14,7 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.files import write_whole
 from ecg_hf.training.training_log import LOG_FILE
 
-__all__ = ["RUN_FILE", "claim_run_folder", "write_json"]
+__all__ = ["RUN_FILE", "claim_run_folder", "leave_run_folder", "write_json"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,9 @@ def claim_run_folder(folder: Path, settings: Mapping[str, Any], *, resume: bool,
         there: dict[str, Any] = read_json(file, dict[str, Any])
         if not resume:
             raise ConfigurationError(
-                "holds a run already: resume it, overwrite it or choose another", path=folder
+                "holds a run already: continue it with --resume (resume=True), throw it away with --overwrite "
+                "(overwrite=True), or choose another folder",
+                path=folder,
             )
         differing = _differences(there, settings)
         if differing:
@@ -61,6 +63,20 @@ def claim_run_folder(folder: Path, settings: Mapping[str, Any], *, resume: bool,
         raise ConfigurationError(f"holds checkpoints but no {RUN_FILE}: choose another folder", path=folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(file, settings)
+
+
+def leave_run_folder(folder: Path) -> None:
+    """Give up a folder in which nothing was trained, so that it is not in the way of the corrected command.
+
+    Args:
+        folder: Claimed by :func:`claim_run_folder`; left as it is once it holds checkpoints.
+    """
+    if any(folder.glob("checkpoint-*")):
+        return
+    for name in (RUN_FILE, LOG_FILE):
+        (folder / name).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,11 @@ from ecg_hf.models.registry import METHODS
 from ecg_hf.training import pretrain
 from ecg_hf.training.planning import Assumptions, make_plan, plan_lines, planned_run
 from ecg_hf.training.planning.cards import CARDS, card_of_device, get_card
+from ecg_hf.training.planning.headroom import peak_bytes
 from ecg_hf.training.planning.measuring import first_step
+from ecg_hf.training.planning.memory import PROCESS_BYTES
+from ecg_hf.training.planning.samples import sample_inputs
+from ecg_hf.training.planning.tracing import trace_memory
 from ecg_hf.training.planning.wall_time import records_per_second, schedule
 
 from .conftest import STORED, micro_inputs, micro_run
@@ -24,15 +30,84 @@ from .conftest import STORED, micro_inputs, micro_run
 DATASET = 4000
 
 
-def test_the_published_recipe_is_the_default() -> None:
-    run = planned_run("cg-dmer", gpus=8)
+def test_the_published_recipe() -> None:
+    run = planned_run("cg-dmer", recipe="cg_dmer", gpus=8)
     assert (run.recipe, run.size, run.batch_size, run.records_per_step) == ("cg_dmer", "base", 512, 4096)
     assert (run.epochs, run.checkpointing, run.precision) == (50, True, "bf16")
     assert run.config.text_config.num_hidden_layers == 12
     assert any("MedCPT" in note for note in run.notes)
-    assert planned_run("ecg-cpc").precision == "fp32"  # its recipe says so
-    for name in METHODS:
-        assert planned_run(name).recipe == METHODS[name].module
+    assert planned_run("ecg-cpc", recipe="ecg_cpc").precision == "fp32"  # its recipe says so
+
+
+@pytest.mark.parametrize("recipe", [None, "own"])
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_a_plan_is_of_the_run_with_the_same_options(
+    name: str, recipe: str | None, built_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recipe, size and options come out alike in training and in planning, whichever of them is given."""
+    spec = METHODS[name]
+    chosen = None if recipe is None else f"{spec.module}_cpu"
+    given: dict[str, Any] = {"recipe": chosen, "size": spec.sizes[0] if recipe is None else None}
+    training = {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 2}
+    plan = planned_run(name, **given, accelerator=False, training_options=training)
+    seen: list[Any] = []
+
+    def stop(method: Any, model: Any, arguments: Any, data: Any, extractor: Any, *rest: Any) -> Any:
+        seen.extend((model.config, arguments, extractor))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ecg_hf.training.run._trainer", stop)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(name, built_path, tmp_path / "run", **given, **training, use_cpu=True)
+    config, arguments, extractor = seen
+    assert plan.batch_size == arguments.per_device_train_batch_size
+    assert plan.accumulation == arguments.gradient_accumulation_steps
+    assert plan.checkpointing == arguments.gradient_checkpointing
+    assert (plan.max_steps, plan.epochs) == (arguments.max_steps, arguments.num_train_epochs)
+    assert plan.precision == ("bf16" if arguments.bf16 else "fp32")
+    assert plan.feature_extractor().to_dict() == extractor.to_dict()
+    # The vocabulary is made from the reports, which a plan does not read.
+    from_reports = {"text_config", "text_mask_token_id", "text_special_token_ids", "transformers_version"}
+    left, right = (
+        {key: value for key, value in one.to_dict().items() if key not in from_reports}
+        for one in (plan.config, config)
+    )
+    assert left == right
+
+
+def test_the_plan_for_a_processor(tmp_path: Path) -> None:
+    """float32 unless asked otherwise, the memory of the process, the rate measured there."""
+    run = planned_run("ecg-cpc", size="micro", accelerator=False, batch_size=8)
+    assert run.precision == "fp32"
+    assert planned_run("ecg-cpc", size="micro").precision == "bf16"
+    plan = make_plan(run, DATASET, assumptions=Assumptions(stored=STORED), measured_steps=1)
+    assert plan.rate.records_per_s == plan.measured.records_per_s
+    assert 2 <= plan.measured.records <= run.batch_size
+    assert plan.peak_bytes > PROCESS_BYTES
+    assert plan.fits
+    text = "\n".join(plan_lines(plan))
+    assert "GPU" not in text
+    assert "fits: this machine has" in text
+
+
+@pytest.mark.slow
+def test_memory_planned_is_memory_taken(built_path: Path, tmp_path: Path) -> None:
+    """Within 30 % of the peak of a training process, for a batch that takes a good part of a gigabyte."""
+    options = ["--model", "cg-dmer", "--size", "tiny", "--per-device-train-batch-size", "4", "--use-cpu"]
+    options += ["--max-steps", "1", "--mask-ratio", "0.6", "--patch-size", "25", "--eval-strategy", "no"]
+    command = [sys.executable, "-m", "ecg_hf.cli", "pretrain", *options, "--dataset", str(built_path)]
+    command += ["--output", str(tmp_path / "run"), "--max-records", "8", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    taken = json.loads(done.stdout)["peak_memory_bytes"]
+    run = planned_run(
+        "cg-dmer",
+        size="tiny",
+        batch_size=4,
+        accelerator=False,
+        model_options={"mask_ratio": 0.6, "patch_size": 25},
+    )
+    planned = peak_bytes(run, trace_memory(run, sample_inputs(run, STORED, records=2)))
+    assert planned == pytest.approx(taken, rel=0.3)
 
 
 def test_options_take_precedence(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.training.planning.settings import Precision
+from ecg_hf.training.settings import Precision
 
 __all__ = ["CARDS", "Card", "card_of_device", "get_card"]
 

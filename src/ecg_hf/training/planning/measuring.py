@@ -10,11 +10,12 @@ from typing import Any, Literal
 import torch
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.training.machine import device_name
 from ecg_hf.training.noise import seeded_generator
 from ecg_hf.training.planning.samples import SampleInputs
-from ecg_hf.training.planning.settings import PlannedRun, Precision
+from ecg_hf.training.planning.settings import PlannedRun
 from ecg_hf.training.planning.tracing import autocast, enable_checkpointing
-from ecg_hf.training.run import device_name
+from ecg_hf.training.settings import Precision
 
 __all__ = ["MeasuredStep", "TrainingStep", "first_step", "measure_step"]
 

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["LiveBytes", "StaticMemory", "static_memory"]
+__all__ = ["PROCESS_BYTES", "LiveBytes", "StaticMemory", "static_memory"]
+
+PROCESS_BYTES = 700 * 2**20
+"""What Python and the libraries take in a process that trains on the processor, before any model is made."""
 
 _FLOAT32 = 4
 _STEP_COUNT = 4  # AdamW keeps the number of steps of each tensor, a float32 scalar

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from ecg_hf.training.machine import memory_bytes
 from ecg_hf.training.planning.cards import CARDS, Card, card_of_device, get_card
 from ecg_hf.training.planning.disk import CheckpointBytes, StoredRecords, checkpoint_bytes
+from ecg_hf.training.planning.headroom import peak_bytes
 from ecg_hf.training.planning.measuring import MeasuredStep, measure_step
 from ecg_hf.training.planning.memory import StaticMemory, static_memory
 from ecg_hf.training.planning.operations import Operations, operations_per_record
@@ -21,6 +23,7 @@ from ecg_hf.training.planning.wall_time import Schedule, records_per_second, sch
 __all__ = ["Assumptions", "Plan", "Rate", "make_plan"]
 
 _DEFAULT_CARD, _DEFAULT_MFU = "h100", 0.4
+_MEASURED_OPERATIONS = 5e10  # a second or two of a processor core
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +108,14 @@ class Plan:
 
     @property
     def peak_bytes(self) -> int:
-        """Most memory tensors of one device take at a time."""
-        static = self.static.weights + self.static.optimizer + self.static.communication
-        return static + self.step.inputs + self.step.peak
+        """Most memory of one device at a time: its tensors, on a processor the whole process."""
+        return peak_bytes(self.run, self.step)
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether that leaves a tenth of the memory free; None where the memory is not known."""
+        room = self.rate.memory_gb
+        return None if room is None else self.peak_bytes < 0.9 * room * 1e9
 
     @property
     def dataset_bytes(self) -> float:
@@ -126,7 +134,10 @@ class Plan:
         settings = {
             **{name: getattr(run, name) for name in ("size", "recipe", "batch_size", "accumulation", "gpus")},
             **{name: getattr(run, name) for name in ("precision", "checkpointing", "records_per_step")},
-            **{name: getattr(run, name) for name in ("epochs", "max_steps", "checkpoints_kept")},
+            **{
+                name: getattr(run, name)
+                for name in ("epochs", "max_steps", "checkpoints_kept", "accelerator")
+            },
         }
         counts = {name: asdict(getattr(operations, name)) for name in ("model", "forward", "executed")}
         return {
@@ -145,6 +156,7 @@ class Plan:
                 **asdict(self.step),
                 "activations_per_record": self.step.activations / run.batch_size,
                 "peak_total": self.peak_bytes,
+                "fits": self.fits,
             },
             "measured": {
                 **asdict(self.measured),
@@ -189,7 +201,8 @@ def make_plan(
         dataset_size: Training records.
         assumptions: About machines and data.
         device: Where a step is measured.
-        measured_records: Records in it; if not given, the run's batch on a GPU (halved until it fits) and 2 on a CPU.
+        measured_records: Records in it; if not given, the run's batch on a GPU (halved until it fits). On a CPU 2, or
+            for a run planned for it as much of the batch as takes a second or two.
         measured_steps: How often.
 
     Raises:
@@ -200,6 +213,9 @@ def make_plan(
     inputs = sample_inputs(run, assumptions.stored, text_tokens=assumptions.text_tokens)
     model = meta_model(run)
     operations = operations_per_record(run, inputs)
+    if measured_records is None and not run.accelerator:
+        affordable = int(_MEASURED_OPERATIONS / operations.model.total)
+        measured_records = max(2, min(run.batch_size, affordable))
     measured = measure_step(run, inputs, device=device, records=measured_records, steps=measured_steps)
     notes = list(run.notes)
     if operations.first_pass:
@@ -241,7 +257,10 @@ def _rate(
     measured: MeasuredStep,
     device: str,
 ) -> Rate:
-    """As measured where a step ran on a GPU and nothing else was asked for; else from peak and utilisation."""
+    """As measured where the run is to be; else from peak and utilisation."""
+    if not run.accelerator:
+        memory = memory_bytes(torch.device(device)) / 1e9
+        return Rate(measured.records_per_s, "the rate measured on this machine", memory)
     on_gpu = torch.device(device).type == "cuda"
     present = card_of_device(measured.device) if on_gpu else None
     asked = (assumptions.card, assumptions.device_tflops, assumptions.mfu)

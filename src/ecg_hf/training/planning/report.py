@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ecg_hf.training.planning.memory import PROCESS_BYTES
 from ecg_hf.training.planning.plan import Plan
 
 __all__ = ["plan_lines"]
@@ -17,7 +18,7 @@ def plan_lines(plan: Plan) -> list[str]:
 
 def _head(plan: Plan) -> Iterator[str]:
     run = plan.run
-    batch = f"{run.batch_size} records x {run.gpus} GPUs"
+    batch = f"{run.batch_size} records x {run.gpus} GPUs" if run.accelerator else f"{run.batch_size} records"
     if run.accumulation > 1:
         batch += f" x {run.accumulation} micro-batches"
     yield (
@@ -64,8 +65,9 @@ def _memory(plan: Plan) -> Iterator[str]:
     static, step, run = plan.static, plan.step, plan.run
     yield ""
     how = ", activations recomputed" if run.checkpointing else ""
+    device = "memory per GPU" if run.accelerator else "memory"
     yield (
-        f"memory per GPU  {_gib(plan.peak_bytes)} GiB at the peak, traced for {run.batch_size} records, "
+        f"{device}  {_gib(plan.peak_bytes)} GiB at the peak, traced for {run.batch_size} records, "
         f"{run.precision}{how}"
     )
     yield (
@@ -76,11 +78,14 @@ def _memory(plan: Plan) -> Iterator[str]:
         f"  activations {_gib(step.activations)} GiB = {step.activations / run.batch_size / 2**20:.1f} MiB a record; "
         f"most in a step, gradients included, {_gib(step.peak)} GiB"
     )
-    yield "  not seen: the allocator's rounding and reserve, kernels' workspaces, the CUDA context"
-    room = plan.rate.memory_gb
-    if room is not None:
-        verdict = "fits" if plan.peak_bytes < 0.9 * room * 1e9 else "DOES NOT FIT with a tenth to spare"
-        yield f"  {verdict}: the card has {room * 1e9 / 2**30:.0f} GiB"
+    if run.accelerator:
+        yield "  not seen: the allocator's rounding and reserve, kernels' workspaces, the CUDA context"
+    else:
+        yield f"  Python and libraries {_gib(PROCESS_BYTES)} GiB; not seen: the allocator's reserve, kept recordings"
+    if plan.rate.memory_gb is not None:
+        verdict = "fits" if plan.fits else "DOES NOT FIT with a tenth to spare"
+        owner = "the card" if run.accelerator else "this machine"
+        yield f"  {verdict}: {owner} has {plan.rate.memory_gb * 1e9 / 2**30:.0f} GiB"
 
 
 def _time(plan: Plan) -> Iterator[str]:
@@ -97,10 +102,11 @@ def _time(plan: Plan) -> Iterator[str]:
         f"{tflops:.3g} TFLOP/s; one such device: {_duration(plan.schedule.hours(here))} for {epochs:.4g} epochs"
     )
     hours = plan.schedule.hours(rate.records_per_s)
-    yield f"  assumed   {rate.basis}"
+    cost = f", {hours * plan.run.gpus:,.0f} GPU hours" if plan.run.accelerator else ""
+    yield f"  {'assumed  ' if plan.run.accelerator else 'basis    '} {rate.basis}"
     yield (
-        f"  estimate  {rate.records_per_s:,.0f} records/s: {_duration(hours / epochs)} an epoch, {_duration(hours)} "
-        f"for {epochs:.4g} epochs, {hours * plan.run.gpus:,.0f} GPU hours; without evaluation, start and checkpoints"
+        f"  estimate  {_rate(rate.records_per_s)} records/s: {_duration(hours / epochs)} an epoch, "
+        f"{_duration(hours)} for {epochs:.4g} epochs{cost}; without evaluation, start and checkpoints"
     )
     bytes_per_s = rate.records_per_s * plan.assumptions.stored.record_bytes
     yield (
@@ -137,6 +143,10 @@ def _notes(plan: Plan) -> Iterator[str]:
         yield ""
     for note in notes:
         yield f"note: {note}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10.0 else f"{value:.2g}"
 
 
 def _giga(value: float) -> str:

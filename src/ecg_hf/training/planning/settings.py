@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from transformers import AutoConfig
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.models.registry import MethodSpec, get_method
+from ecg_hf.models.registry import MethodSpec
 from ecg_hf.training.arguments import EcgPreTrainingArguments
-from ecg_hf.training.recipe import Recipe, list_recipes, recipe_for
+from ecg_hf.training.recipe import Recipe
+from ecg_hf.training.settings import Precision, RunSettings, precision_of, resolve_settings
 
-__all__ = ["PlannedRun", "Precision", "planned_run"]
-
-Precision = Literal["bf16", "fp16", "fp32"]
+__all__ = ["PlannedRun", "plan_settings", "planned_run"]
 
 _DEFAULTS = {field.name: field.default for field in fields(EcgPreTrainingArguments)}
 
@@ -41,6 +40,7 @@ class PlannedRun:
         exact_accumulation: See :class:`EcgPreTrainingArguments`.
         drop_last: Whether an incomplete last batch of an epoch is left out.
         checkpoints_kept: Checkpoints on disk at a time; None for all.
+        accelerator: Whether the devices are GPUs; else the run is planned for the processor of one machine.
         notes: What was assumed on the way.
     """
 
@@ -59,6 +59,7 @@ class PlannedRun:
     exact_accumulation: bool
     drop_last: bool
     checkpoints_kept: int | None
+    accelerator: bool = True
     notes: tuple[str, ...] = ()
 
     @property
@@ -79,49 +80,59 @@ def planned_run(
     gpus: int = 1,
     batch_size: int | None = None,
     precision: Precision | None = None,
-    model_options: Mapping[str, Any] | None = None,
-    training_options: Mapping[str, Any] | None = None,
+    accelerator: bool = True,
+    **options: Any,
 ) -> PlannedRun:
-    """Put a run together as :func:`ecg_hf.training.pretrain` would.
+    """Put a run together as :func:`ecg_hf.training.pretrain` does, from the same options.
 
     Args:
         model: Method, see ``ecg_hf.models.registry.METHODS``.
         size: Preset; the recipe's if not given.
-        recipe: Name or path of a recipe, the method's published one if not given. Arguments given here take
-            precedence over it.
+        recipe: Name or path of a recipe; the library's defaults at the smallest size if not given. Arguments given
+            here take precedence over it.
         gpus: Devices, one process each.
         batch_size: Records in a micro-batch of one device.
-        precision: Arithmetic; if not given, what the recipe says, else bfloat16 as on any recent GPU.
-        model_options: Fields of the configuration.
-        training_options: Fields of :class:`EcgPreTrainingArguments`.
+        precision: Arithmetic; if not given, what recipe and options say, else bfloat16 on a GPU and float32 on a
+            processor.
+        accelerator: Plan for GPUs, not for the processor of this machine.
+        options: ``model_options``, ``extractor_options``, ``text_model`` and ``training_options`` of
+            :func:`~ecg_hf.training.settings.resolve_settings`.
 
     Raises:
         ConfigurationError: There is no such method, size or recipe, or values can't work.
     """
-    method = get_method(model)
-    if recipe is None and method.module in list_recipes():
-        recipe = method.module
-    base = recipe_for(method, recipe)
-    size = base.size if size is None else size
-    training = {**_DEFAULTS, **base.training, **(training_options or {})}
+    asked = resolve_settings(model, size=size, recipe=recipe, **options)
     if batch_size is not None:
-        training["per_device_train_batch_size"] = batch_size
+        asked.training["per_device_train_batch_size"] = batch_size
+    return plan_settings(asked, gpus=gpus, precision=precision, accelerator=accelerator)
+
+
+def plan_settings(
+    asked: RunSettings, *, gpus: int = 1, precision: Precision | None = None, accelerator: bool = True
+) -> PlannedRun:
+    """The run that settings come to; arguments as in :func:`planned_run`.
+
+    Raises:
+        ConfigurationError: if values can't work, or the optimiser is not AdamW.
+    """
+    training = {**_DEFAULTS, **asked.training}
     if not str(getattr(training["optim"], "value", training["optim"])).startswith("adamw_torch"):
         raise ConfigurationError(
             f"plans are made for AdamW, not for {training['optim']}", value=training["optim"]
         )
-    options, notes = _text_tower(method, base, base.model_options(model_options or {}))
-    precision = _precision(base, training_options or {}) if precision is None else precision
+    options, notes = _text_tower(asked)
+    if precision is None:
+        precision = precision_of(asked.training, bf16_by_default=accelerator)
     if precision not in get_args(Precision):
         raise ConfigurationError(
             f"unknown precision {precision!r}; known: {', '.join(get_args(Precision))}", value=precision
         )
     run = PlannedRun(
-        method=method,
-        size=size,
-        recipe=base.name,
-        config=method.load("config").preset(size, **options),
-        extractor_options=dict(base.feature_extractor),
+        method=asked.method,
+        size=asked.size,
+        recipe=asked.recipe,
+        config=asked.method.load("config").preset(asked.size, **options),
+        extractor_options=asked.extractor_options,
         batch_size=training["per_device_train_batch_size"],
         accumulation=training["gradient_accumulation_steps"],
         gpus=gpus,
@@ -132,36 +143,22 @@ def planned_run(
         exact_accumulation=bool(training["exact_accumulation"]),
         drop_last=bool(training["dataloader_drop_last"]),
         checkpoints_kept=training["save_total_limit"],
+        accelerator=accelerator,
         notes=notes,
     )
     for name in ("batch_size", "accumulation", "gpus"):
         value = getattr(run, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigurationError(f"{name} must be a positive whole number, got {value!r}", value=value)
-    if run.max_steps <= 0 and not run.epochs > 0:
+    if run.max_steps <= 0 and not 0 < run.epochs < math.inf:
         raise ConfigurationError(f"epochs must be positive, got {run.epochs!r}", value=run.epochs)
     return run
 
 
-def _precision(recipe: Recipe, given: Mapping[str, Any]) -> Precision:
-    """As pretraining chooses on a GPU: bfloat16 unless a precision was."""
-    chosen = {**recipe.training, **given}
-    if chosen.get("fp16"):
-        return "fp16"
-    return "bf16" if chosen.get("bf16", "fp16" not in chosen) else "fp32"
-
-
-def _text_tower(
-    method: MethodSpec, recipe: Recipe, options: dict[str, Any]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _text_tower(asked: RunSettings) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Options with the text tower that would be trained, never downloaded; and what was assumed about it."""
-    if not method.multimodal:
-        return options, ()
-    name = recipe.text_model
-    if name is None:
-        # A tower trained from scratch has no layers worth freezing, see ``ecg_hf.training.run``.
-        return {**options, "freeze_text_layers": 0}, ()
-    if "text_config" in options:
+    options, name = asked.model_options, asked.text_model
+    if not asked.method.multimodal or name is None or "text_config" in options:
         return options, ()
     if Path(name).is_dir():
         return {**options, "text_config": AutoConfig.from_pretrained(name)}, ()

@@ -3,8 +3,8 @@
 The whole forward and backward pass of a batch of hundreds of records on a model of any size takes seconds and no
 memory this way, so counts and peaks are those of the batch planned for, not extrapolated from a small one.
 
-Fake tensors stand for tensors of the CPU. What a GPU does differently is followed where it changes the work (see
-:func:`_as_on_accelerator`); a few types differ (layer norms under autocast are float32 on a GPU).
+Fake tensors stand for tensors of the CPU. For runs on GPUs, what those do differently is followed where it changes
+the work (see :func:`_as_on_accelerator`); a few types differ (layer norms under autocast are float32 on a GPU).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ecg_hf.training.planning.flops import OperationCounts, count_operations
 from ecg_hf.training.planning.memory import LiveBytes
 from ecg_hf.training.planning.samples import SampleInputs
-from ecg_hf.training.planning.settings import PlannedRun, Precision
+from ecg_hf.training.planning.settings import PlannedRun
+from ecg_hf.training.settings import Precision
 
 __all__ = [
     "StepMemory",
@@ -73,7 +74,9 @@ class StepMemory:
 def meta_model(run: PlannedRun) -> Any:
     """The pretraining model without weights, frozen as it will be trained."""
     with torch.device("meta"):
-        return run.method.load("pretraining")(_as_on_accelerator(run.config))
+        return run.method.load("pretraining")(
+            _as_on_accelerator(run.config) if run.accelerator else run.config
+        )
 
 
 def trace_operations(

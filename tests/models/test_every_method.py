@@ -1,9 +1,11 @@
 """What every registered method promises; a new registry line is covered without a new test."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining
 
 import ecg_hf
@@ -247,6 +249,30 @@ def test_bfloat16_stays_finite(case: MicroCase):
     output.loss.backward()
     assert output.loss.dtype == torch.float32
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+class ProductsOfLosses(TorchDispatchMode):
+    """Types of the matrix products computed inside the functions of ``ecg_hf.nn.losses``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in ("mm", "bmm", "addmm", "baddbmm"):
+            frame = sys._getframe()
+            while frame is not None and "/nn/losses/" not in frame.f_code.co_filename:
+                frame = frame.f_back
+            if frame is not None:
+                self.types.add(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+def test_similarities_of_losses_are_float32_under_autocast(case: MicroCase):
+    model = case.spec.load("pretraining")(case.config).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16), ProductsOfLosses() as products:
+        pretraining_output(case, model)
+    assert products.types <= {torch.float32}
 
 
 def test_exports(case: MicroCase):

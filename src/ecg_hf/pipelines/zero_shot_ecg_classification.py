@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.nn.precision import similarity
 from ecg_hf.pipelines.base import EcgPipeline, accepted_inputs, check_choice, check_count, top_entries
 from ecg_hf.processing.text import tokenize_texts
 
@@ -97,7 +98,7 @@ class ZeroShotEcgClassificationPipeline(EcgPipeline):
             )
         texts = self._text_features(prompts, template)
         ecgs = self.model.get_ecg_features(**accepted_inputs(self.model.get_ecg_features, input_tensors))
-        return {"similarity": ecgs.float() @ texts.T}
+        return {"similarity": similarity(ecgs, texts)}
 
     def postprocess(
         self,
@@ -108,13 +109,13 @@ class ZeroShotEcgClassificationPipeline(EcgPipeline):
         top_k: int | None = None,
     ) -> list[dict[str, Any]]:
         """Scores of one record."""
-        similarity = model_outputs["similarity"][0]
-        scores = similarity
+        cosines = model_outputs["similarity"][0]
+        scores = cosines
         if function_to_apply == "softmax":
-            scores = (similarity / (temperature or self._model_temperature())).softmax(-1)
+            scores = (cosines / (temperature or self._model_temperature())).softmax(-1)
         entries = [
             {"label": label, "score": score, "similarity": cosine}
-            for label, score, cosine in zip(labels, scores.tolist(), similarity.tolist(), strict=True)
+            for label, score, cosine in zip(labels, scores.tolist(), cosines.tolist(), strict=True)
         ]
         return top_entries(entries, top_k)
 

@@ -46,6 +46,7 @@ from ecg_hf.nn.losses import (
 from ecg_hf.nn.masks import PatchMask, mask_patches
 from ecg_hf.nn.patching import gather_tokens, patchify
 from ecg_hf.nn.positions import sincos_positions
+from ecg_hf.nn.precision import similarity
 
 __all__ = ["CgDmerForEcgClassification", "CgDmerForPreTraining", "CgDmerModel", "CgDmerPreTrainedModel"]
 
@@ -181,7 +182,7 @@ class CgDmerModel(CgDmerPreTrainedModel):
         if input_ids is not None:
             text_embeds = self.get_text_features(input_ids, attention_mask)
             assert ecg_embeds is not None
-            logits = ecg_embeds @ text_embeds.T / self.config.temperature
+            logits = similarity(ecg_embeds, text_embeds) / self.config.temperature
         return EcgAlignmentOutput(
             last_hidden_state=tokens,
             pooler_output=pooled if self.config.pooled_feature == "encoder" else ecg_embeds,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ecg_hf.nn.precision import full_precision
+from ecg_hf.nn.precision import full_precision, similarity
 
 __all__ = ["ContrastiveForm", "PairReduction", "info_nce_loss", "siglip_loss"]
 
@@ -42,9 +42,10 @@ def info_nce_loss(
     Returns:
         Scalar loss.
     """
+    ecg, text = full_precision(ecg), full_precision(text)
     if normalize:
         ecg, text = F.normalize(ecg, dim=-1), F.normalize(text, dim=-1)
-    logits = full_precision(ecg @ text.T) / temperature
+    logits = similarity(ecg, text) / temperature
     diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     removed = diagonal if form != "info_nce" else torch.zeros_like(diagonal)
     if ignored_pairs is not None:
@@ -88,9 +89,10 @@ def siglip_loss(
     Returns:
         Scalar loss.
     """
+    ecg, text = full_precision(ecg), full_precision(text)
     if normalize:
         ecg, text = F.normalize(ecg, dim=-1), F.normalize(text, dim=-1)
-    logits = full_precision(ecg @ text.T) * scale + bias
+    logits = similarity(ecg, text) * scale + bias
     diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     losses = F.softplus(torch.where(diagonal, -logits, logits))
     if ignored_pairs is not None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ecg_hf.nn.precision import full_precision
+from ecg_hf.nn.precision import full_precision, similarity
 
 __all__ = ["nt_xent_loss"]
 
@@ -31,7 +31,7 @@ def nt_xent_loss(
     """
     rows = first.shape[-2]
     vectors = F.normalize(full_precision(torch.cat([first, second], dim=-2)), dim=-1)
-    logits = vectors @ vectors.transpose(-1, -2) / temperature
+    logits = similarity(vectors, vectors) / temperature
     index = torch.arange(2 * rows, device=logits.device)
     # Row i's partner is i + rows, and the other way round: the two off-diagonals of distance ``rows``.
     positive = torch.cat([logits.diagonal(rows, -2, -1), logits.diagonal(-rows, -2, -1)], dim=-1)

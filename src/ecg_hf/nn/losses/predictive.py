@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ecg_hf.nn.precision import full_precision
+from ecg_hf.nn.precision import similarity
 
 __all__ = ["CpcLoss", "cpc_logits", "cpc_loss", "draw_negatives"]
 
@@ -66,11 +66,9 @@ def cpc_logits(predictions: Tensor, targets: Tensor, negative_index: Tensor, ste
         float32 (or float64) ``(batch, tokens - steps, 1 + negatives)``, the positive first.
     """
     positions = negative_index.shape[1]
-    with torch.autocast(predictions.device.type, enabled=False):
-        ahead = full_precision(predictions[:, :positions])
-        similarity = ahead @ full_precision(targets).transpose(1, 2)
-    positive = similarity.diagonal(offset=steps, dim1=1, dim2=2).unsqueeze(-1)
-    return torch.cat([positive, similarity.gather(2, negative_index)], dim=-1)
+    similar = similarity(predictions[:, :positions], targets)
+    positive = similar.diagonal(offset=steps, dim1=1, dim2=2).unsqueeze(-1)
+    return torch.cat([positive, similar.gather(2, negative_index)], dim=-1)
 
 
 def cpc_loss(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ecg_hf.nn.precision import full_precision
+from ecg_hf.nn.precision import full_precision, similarity
 
 __all__ = ["RegionContrast", "RegionReduction", "region_contrast_loss", "region_pair_losses"]
 
@@ -57,9 +57,9 @@ def region_pair_losses(
     with torch.autocast(first.device.type, enabled=False):
         one = F.normalize(full_precision(first), dim=-1).transpose(0, 1)
         two = F.normalize(full_precision(second), dim=-1).transpose(0, 1)
-        within_one = one @ one.transpose(1, 2) / temperature
-        within_two = two @ two.transpose(1, 2) / temperature
-        across = one.unsqueeze(1) @ two.unsqueeze(0).transpose(2, 3) / temperature
+        within_one = similarity(one, one) / temperature
+        within_two = similarity(two, two) / temperature
+        across = similarity(one.unsqueeze(1), two.unsqueeze(0)) / temperature
         itself = torch.eye(first.shape[0], dtype=torch.bool, device=first.device)
         removed_one = removed_two = itself
         positive = across.diagonal(dim1=2, dim2=3)

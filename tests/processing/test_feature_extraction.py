@@ -513,3 +513,20 @@ def test_ptbxl_at_100_and_500_hz_agree(real_data: Path, normalization: str) -> N
     assert low["lead_mask"].all()
     for a, b in zip(low["input_values"], high["input_values"], strict=True):
         assert np.corrcoef(a[:, 20:-20].ravel(), b[:, 20:-20].ravel())[0, 1] > 0.99
+
+
+def test_the_library_s_name_of_the_mask_is_offered() -> None:
+    """``attention_mask`` is what the library's audio extractors call the mask of padding."""
+    rng = np.random.default_rng(0)
+    signal = rng.standard_normal((12, 300))
+    options = {"sampling_rate": 100, "lead_names": STANDARD_LEADS}
+    extractor = EcgFeatureExtractor(sampling_rate=100, duration_s=5.0, return_attention_mask=True)
+    features = extractor(signal, **options)
+    np.testing.assert_array_equal(features["attention_mask"], features["sample_mask"])
+    assert features["attention_mask"].sum() == 300
+    assert "attention_mask" not in extractor(signal, return_attention_mask=False, **options)
+    again = EcgFeatureExtractor.from_dict(extractor.to_dict())
+    assert again.return_attention_mask
+    plain = EcgFeatureExtractor(sampling_rate=100, duration_s=5.0)
+    assert "attention_mask" not in plain(signal, **options)
+    assert plain(signal, return_attention_mask=True, **options)["attention_mask"].sum() == 300

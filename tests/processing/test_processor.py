@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg_hf.errors import SignalError
+from ecg_hf.errors import ConfigurationError, SignalError
 from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
 from ecg_hf.signal import STANDARD_LEADS, EcgRecord
 from ecg_hf.signal.synthetic import simulate
@@ -121,3 +121,8 @@ def test_decoding_is_the_tokenizers(processor: EcgProcessor) -> None:
     ids = processor(text=["sinus rhythm"])["input_ids"]
     assert processor.batch_decode(ids, skip_special_tokens=True) == ["sinus rhythm"]
     assert processor.decode(ids[0]) == "[CLS] sinus rhythm [SEP]"
+
+
+def test_the_attention_mask_of_a_processor_is_the_texts_own(processor: EcgProcessor) -> None:
+    with pytest.raises(ConfigurationError, match="sample_mask"):
+        EcgProcessor(EcgFeatureExtractor(return_attention_mask=True), processor.tokenizer)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 __all__ = ["BatchCollator"]
 
 # Along their last axis these are as long as the record; the others do not grow with it.
-_ALONG_SAMPLES = ("input_values", "sample_mask")
+_ALONG_SAMPLES = ("input_values", "sample_mask", "attention_mask")
 _NO_PEAK = -1
 
 
@@ -57,7 +57,7 @@ class BatchCollator:
             return item
         left = self.padding_side == "left"
         padded = dict(item)
-        for name in _ALONG_SAMPLES:
+        for name in (name for name in _ALONG_SAMPLES if name in item):
             value = self.padding_value if name == "input_values" else 0
             padded[name] = F.pad(item[name], (missing, 0) if left else (0, missing), value=value)
         if left and "r_peaks" in item:

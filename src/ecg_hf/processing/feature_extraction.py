@@ -92,6 +92,9 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         clip: Limit the output to ``[-clip, clip]``.
         return_sample_mask: Return ``sample_mask`` always (``True``), never (``False``), or when a record of the
             batch was padded (``None``).
+        return_attention_mask: Return ``attention_mask`` too, always: ``sample_mask`` under the name it has in the
+            library's audio extractors, for code that looks for it. Our own models take ``sample_mask``, because
+            ``attention_mask`` is the texts' in dual encoders.
 
     Raises:
         ConfigurationError: for values that can't work.
@@ -132,12 +135,12 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         mask_flat_leads: bool = False,
         clip: float | None = None,
         return_sample_mask: bool | None = None,
+        return_attention_mask: bool = False,
         **kwargs: Any,
     ) -> None:
         kwargs = without_shim(kwargs)
-        # Both follow from other settings; a saved configuration brings them back as keywords.
+        # It follows from the leads; a saved configuration brings it back as a keyword.
         kwargs.pop("feature_size", None)
-        kwargs.pop("return_attention_mask", None)
         self.lead_names = normalize_lead_names(tuple(lead_names))
         self.duration_s = duration_s
         self.normalization = normalization
@@ -159,7 +162,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             sampling_rate=sampling_rate,
             padding_value=padding_value,
             padding_side=padding_side,
-            return_attention_mask=False,
+            return_attention_mask=return_attention_mask,
             **kwargs,
         )
         self._check_configuration()
@@ -184,6 +187,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         *,
         layout: Layout | None = None,
         return_sample_mask: bool | None = None,
+        return_attention_mask: bool | None = None,
         return_report: bool = False,
         r_peaks: KnownPeaks | None = None,
     ) -> BatchFeature:
@@ -201,6 +205,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             device: Compute with torch on this device. Torch inputs are computed on their own device.
             layout: ``"leads_first"`` or ``"samples_first"``; by default decided by the number of leads.
             return_sample_mask: Override the extractor's setting.
+            return_attention_mask: Override the extractor's setting.
             return_report: Add a :class:`~ecg_hf.processing.report.ProcessingReport` under ``"report"``.
             r_peaks: Sample indices of each record's R peaks at the rate it comes in, ``None`` or nothing for a
                 record in which they are to be detected. Used if the extractor ``wants_r_peaks``.
@@ -208,9 +213,9 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         Returns:
             ``input_values`` float32 ``(batch, leads, samples)``; ``lead_mask`` int64 ``(batch, leads)``, 0 for
             leads that were neither recorded nor derivable; ``sample_mask`` int64 ``(batch, samples)``, 0 for
-            padding, see the extractor's ``return_sample_mask``; if the extractor ``wants_r_peaks``, ``r_peaks``
-            int64 ``(batch, 4 per second)``, ascending samples of ``input_values``, then -1; if asked for,
-            ``report``.
+            padding, see the extractor's ``return_sample_mask``; the same as ``attention_mask`` if asked for; if the
+            extractor ``wants_r_peaks``, ``r_peaks`` int64 ``(batch, 4 per second)``, ascending samples of
+            ``input_values``, then -1; if asked for, ``report``.
 
         Raises:
             EcgError: a subclass naming what is wrong with the input.
@@ -248,6 +253,8 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         sample_mask = _in_order([p[2] for p in prepared], stacks, NumpyBackend())
         if return_sample_mask or (return_sample_mask is None and not sample_mask.all()):
             features["sample_mask"] = backend.constant(sample_mask)
+        if return_attention_mask or (return_attention_mask is None and self.return_attention_mask):
+            features["attention_mask"] = backend.constant(sample_mask)
         if known is not None:
             features["r_peaks"] = backend.constant(
                 _in_order([p[3] for p in prepared], stacks, NumpyBackend())

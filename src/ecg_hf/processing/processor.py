@@ -13,7 +13,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import FEATURE_EXTRACTOR_NAME
 
-from ecg_hf.errors import SignalError
+from ecg_hf.errors import ConfigurationError, SignalError
 from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
 from ecg_hf.processing.inputs import Layout
 from ecg_hf.processing.text import tokenize_texts
@@ -29,6 +29,9 @@ class EcgProcessor(LeadsToPackage, ProcessorMixin):
         feature_extractor: Prepares the ECGs.
         tokenizer: Any ``transformers`` tokenizer; prepares the texts.
 
+    Raises:
+        ConfigurationError: if the feature extractor returns an ``attention_mask`` too.
+
     Example:
         >>> processor = AutoProcessor.from_pretrained("org/cg-dmer")
         >>> inputs = processor(record, ["atrial fibrillation", "normal ECG"], return_tensors="pt")
@@ -37,6 +40,11 @@ class EcgProcessor(LeadsToPackage, ProcessorMixin):
     """
 
     def __init__(self, feature_extractor: EcgFeatureExtractor, tokenizer: Any) -> None:
+        if getattr(feature_extractor, "return_attention_mask", False):
+            raise ConfigurationError(
+                "in a processor attention_mask is that of the texts: make the feature extractor without "
+                "return_attention_mask and use sample_mask"
+            )
         super().__init__(feature_extractor, tokenizer)
 
     def __call__(

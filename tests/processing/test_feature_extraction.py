@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecg_hf.errors import ConfigurationError, NonFiniteSignal, SamplingRateError, SignalError
+from ecg_hf.errors import ConfigurationError, EcgError, NonFiniteSignal, SamplingRateError, SignalError
 from ecg_hf.processing import NORMALIZATIONS, EcgFeatureExtractor
 from ecg_hf.signal import STANDARD_LEADS, EcgRecord, read_record
 from ecg_hf.signal.synthetic import simulate
@@ -60,7 +60,7 @@ def test_torch_is_not_imported_by_numpy_use() -> None:
 
     code = (
         "import sys, numpy as np; from ecg_hf.processing import EcgFeatureExtractor as E;"
-        "E(highpass_hz=0.5)(np.ones((12, 900)), sampling_rate=250, lead_names=E().lead_names);"
+        "E(highpass_hz=0.5)(np.ones((12, 1)) * np.arange(900), sampling_rate=250, lead_names=E().lead_names);"
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -227,13 +227,14 @@ def test_constant_leads_give_no_division_by_zero(
     ecgs: np.ndarray, normalization: str, level: float, recwarn: pytest.WarningsRecorder
 ) -> None:
     extractor = make_extractor(normalization=normalization, highpass_hz=0.5)
-    one_flat, all_flat = ecgs[0].copy(), np.full_like(ecgs[0], level)
+    one_flat, all_but_one = ecgs[0].copy(), np.full_like(ecgs[0], level)
     one_flat[3] = level
-    out = values(extractor, np.stack([one_flat, all_flat]))
+    all_but_one[1] = ecgs[0, 1]
+    out = values(extractor, np.stack([one_flat, all_but_one]))
     assert np.isfinite(out).all()
     if normalization == "zscore_lead":
         assert not out[0, 3].any()
-        assert not out[1].any()
+        assert not out[1, [0, *range(2, 12)]].any()
     assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
 
 
@@ -398,6 +399,19 @@ def test_save_and_load_round_trip(tmp_path: Path, ecgs: np.ndarray) -> None:
         {"nan_policy": "ignore"},
         {"padding_side": "both"},
         {"duration_s": 0.0},
+        {"duration_s": 1e6},
+        {"duration_s": float("inf")},
+        {"duration_s": "10"},
+        {"duration_s": True},
+        {"duration_s": 10**400},
+        {"max_repaired_share": 1.5},
+        {"derive_leads": 1},
+        {"clip": "x"},
+        {"padding_value": None},
+        {"filter_order": 2.5},
+        {"highpass_hz": 1e-12},
+        {"highpass_hz": 20.0, "lowpass_hz": 10.0},
+        {"return_attention_mask": "yes"},
         {"highpass_hz": 60.0},
         {"notch_hz": -1.0},
         {"filter_order": 0},
@@ -420,6 +434,168 @@ def test_report_is_of_the_call_and_not_kept(ecgs: np.ndarray) -> None:
     assert extractor.to_dict() == before
 
 
+# ---------------------------------------------------------------- nothing silent
+
+
+def announced(caplog: pytest.LogCaptureFixture, call: Any) -> list[str]:
+    """Warnings of a call that comes twice: each is given once."""
+    from transformers.utils import logging
+
+    logging.warning_once.cache_clear()  # another test may have used the one warning up
+    caplog.clear()
+    call()
+    first = [record.getMessage() for record in caplog.records]
+    call()
+    assert len(caplog.records) == len(first)
+    return first
+
+
+def test_repairs_are_announced_counted_and_bounded(ecgs: np.ndarray, caplog: Any) -> None:
+    broken = ecgs[:3].copy()
+    broken[0, 6, 100:200] = np.nan
+    broken[1, 7, :600] = np.inf  # more invented than measured
+    extractor = make_extractor(normalization="none")
+    call = lambda: extractor(broken, RATE, STANDARD_LEADS, return_report=True)  # noqa: E731
+    beyond, repaired = announced(caplog, call)
+    assert "more than 50% are invalid" in beyond
+    assert "replaced by straight lines" in repaired
+    out = call()
+    assert out["report"].counts == {"lead_beyond_repair": 1, "lead_missing": 1, "nan_interpolated": 1}
+    assert out["lead_mask"].sum(axis=1).tolist() == [12, 11, 12]
+    assert not out["input_values"][1, 7].any()
+    assert not announced(caplog, lambda: values(extractor, ecgs))
+    patient = make_extractor(normalization="none", max_repaired_share=0.7)
+    assert patient(broken, RATE, STANDARD_LEADS)["lead_mask"].all()
+    broken[2, :, 300:] = np.nan
+    with pytest.raises(
+        SignalError, match="record 2 of the batch has more than 50% invalid samples in every lead"
+    ):
+        values(extractor, broken)
+
+
+@pytest.mark.parametrize("policy", ["interpolate", "zero", "raise"])
+def test_gaps_beside_the_window_are_none_of_its_business(ecgs: np.ndarray, policy: str) -> None:
+    long = np.concatenate([ecgs[0], ecgs[1]], axis=-1)
+    expected = values(make_extractor(), long)
+    long[3, 1050:] = np.nan
+    long[4, 1000:1900] = np.nan
+    extractor = make_extractor(nan_policy=policy)
+    out = extractor(long, RATE, STANDARD_LEADS, return_report=True)
+    np.testing.assert_array_equal(out["input_values"], expected)
+    assert set(out["report"].counts) == {"cropped"}
+    # A lead that is valid beside the window only is missing within it, not continued into it.
+    long = np.concatenate([ecgs[0], ecgs[1]], axis=-1)
+    long[8, :1000] = np.nan
+    assert extractor(long, RATE, STANDARD_LEADS)["lead_mask"][0].tolist() == [1] * 8 + [0] + [1] * 3
+
+
+def test_what_is_cut_off_is_announced(ecgs: np.ndarray, caplog: Any) -> None:
+    long = np.tile(ecgs[:2], (1, 1, 3))
+    for crop, where in (("start", "first 10 s"), ("center", "middle 10 s")):
+        extractor = make_extractor(crop=crop)
+        (message,) = announced(caplog, lambda extractor=extractor: values(extractor, long))
+        assert where in message
+        report = extractor(long, RATE, STANDARD_LEADS, return_report=True)["report"]
+        assert [str(note) for note in report.notes[1]] == ["cropped: 3000 to 1000 samples"]
+    assert not announced(caplog, lambda: values(make_extractor(), ecgs))
+    assert not announced(caplog, lambda: values(make_extractor(duration_s=None), long))
+
+
+@pytest.mark.parametrize("crop", ["start", "center"])
+@pytest.mark.parametrize("resampling", ["polyphase", "fft"])
+@pytest.mark.parametrize("filters", [{}, {"highpass_hz": 0.67, "lowpass_hz": 40.0}])
+def test_a_long_record_is_prepared_as_if_it_were_whole(
+    crop: str, resampling: str, filters: dict[str, float]
+) -> None:
+    """Cut first, the window is what it would be if all were resampled and filtered."""
+    long = np.concatenate([simulate(1, seed=k, sampling_rate=250.0).signal[0] for k in range(7)], axis=-1)
+    options: Any = {"sampling_rate": 204.8, "resampling": resampling, "normalization": "none", **filters}
+    whole = EcgFeatureExtractor(duration_s=None, **options)(long, 250, STANDARD_LEADS)["input_values"]
+    out = EcgFeatureExtractor(crop=crop, **options)(long, 250, STANDARD_LEADS)["input_values"]
+    start = 0 if crop == "start" else (whole.shape[-1] - 2048) // 2
+    # The Fourier method takes a recording for periodic: its beginning follows its end, which then is another one.
+    tolerance, edge = (2e-3, 30) if resampling == "polyphase" else (0.02, 250)
+    np.testing.assert_allclose(out[..., edge:-30], whole[..., start + edge : start + 2018], atol=tolerance)
+
+
+def test_ten_seconds_of_a_day_cost_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is never touched: here it could not even be allocated as float32."""
+    import ecg_hf.processing.backend as backend
+
+    sizes: list[int] = []
+    original = backend.resample
+    monkeypatch.setattr(
+        backend, "resample", lambda s, *a, **k: sizes.append(s.shape[-1]) or original(s, *a, **k)
+    )
+    day = np.broadcast_to(np.sin(np.arange(2000) / 7.0), (43_200, 2000)).reshape(-1)[: 250 * 86_400]
+    extractor = EcgFeatureExtractor(sampling_rate=100, crop="center")
+    assert extractor(day[None], 250, ["II"])["input_values"].shape == (1, 12, 1000)
+    assert max(sizes) < 250 * 16
+
+
+def test_modified_leads_stand_in_and_others_are_named(ecgs: np.ndarray, caplog: Any) -> None:
+    record = EcgRecord(ecgs[0, [1, 10, 6]], RATE, ("MLII", "CM5", "vx"))
+    extractor = make_extractor()
+    messages = announced(caplog, lambda: extractor(record))
+    assert ["MLII is taken for II" in messages[0], "CM5 is taken for V5" in messages[1]] == [True, True]
+    assert "not used: vx" in messages[2]
+    out = extractor(record, return_report=True)
+    assert out["lead_mask"][0].tolist() == [0, 1, *[0] * 8, 1, 0]
+    details = [note.detail for note in out["report"].notes[0] if note.code == "lead_substituted"]
+    assert details == ["MLII stands for II", "CM5 stands for V5"]
+    both = EcgRecord(ecgs[0, :2], RATE, ("MLII", "II"))
+    expected = extractor(EcgRecord(ecgs[0, 1:2], RATE, ("II",)))["input_values"]
+    np.testing.assert_array_equal(extractor(both)["input_values"], expected)
+    # What follows from leads that are used is not lost.
+    assert not announced(
+        caplog, lambda: values(make_extractor(lead_names=["I", "II", *STANDARD_LEADS[6:]]), ecgs)
+    )
+
+
+def test_misspelt_options_are_refused(tmp_path: Path) -> None:
+    for wrong, right in (("sample_rate", "sampling_rate"), ("normalisation", "normalization")):
+        with pytest.raises(ConfigurationError, match=f"no option '{wrong}'; did you mean {right}"):
+            EcgFeatureExtractor(**{wrong: 1})
+        make_extractor().save_pretrained(tmp_path)
+        with pytest.raises(ConfigurationError, match=right):
+            EcgFeatureExtractor.from_pretrained(tmp_path, **{wrong: 1})
+    with pytest.raises(ConfigurationError, match="no option 'colour'; it has clip"):
+        EcgFeatureExtractor(colour=1)
+    extractor = make_extractor()
+    extractor.normalization = "bogus"  # type: ignore[assignment]
+    with pytest.raises(ConfigurationError, match="normalization must be one of"):
+        values(extractor, np.ones((12, 1000)))
+
+
+def test_options_newer_than_the_file_can_be_given_when_loading(tmp_path: Path) -> None:
+    make_extractor().save_pretrained(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    stored = json.loads(path.read_text())
+    del stored["max_repaired_share"]
+    path.write_text(json.dumps(stored))
+    assert EcgFeatureExtractor.from_pretrained(tmp_path).max_repaired_share == 0.5
+    assert EcgFeatureExtractor.from_pretrained(tmp_path, max_repaired_share=0.1).max_repaired_share == 0.1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"duration_s": 1e7}, {"duration_s": 1e300}, {"duration_s": -1}, {"duration_s": []}, {"n_samples": 5},
+        {"extra_features": 1}, {"to_dict": "x"}, {"__class__": "x"}, {"lead_names": "I"}, {"lead_names": [1]},
+        {"lead_names": []}, {"lead_names": [f"lead{k}" for k in range(10_000)]}, {"sampling_rate": "x"},
+        {"sampling_rate": 1e-300}, {"filter_order": 10**9}, {"clip": float("nan")}, {"crop": ["start"]},
+        {"nan_policy": {}}, {"mask_flat_leads": "yes"}, {"auto_map": 3}, {"padding_value": 1e39},
+        {"highpass_hz": "0.5"}, {"option_rules": {}}, {"check_configuration": None},
+    ],
+)  # fmt: skip
+def test_a_strangers_file_is_looked_at_when_it_is_loaded(tmp_path: Path, change: dict[str, Any]) -> None:
+    make_extractor().save_pretrained(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(EcgError):
+        EcgFeatureExtractor.from_pretrained(tmp_path)
+
+
 # ---------------------------------------------------------------- properties
 
 
@@ -433,9 +609,8 @@ def test_any_real_array_gives_a_finite_window_and_is_left_alone(data: st.DataObj
     dtype = data.draw(st.sampled_from(["f4", "f8", ">f4", "i2", ">i2", "u1"]), label="dtype")
     seed = data.draw(st.integers(0, 2**31), label="seed")
     rng = np.random.default_rng(seed)
-    signal = (rng.normal(size=(n_leads, n_samples)) * data.draw(st.sampled_from([1e-30, 1.0, 50.0]))).astype(
-        dtype
-    )
+    scale = data.draw(st.sampled_from([1e-30, 1.0, 50.0]))
+    signal = (rng.normal(size=(n_leads, n_samples)) * scale).astype(dtype)
     if signal.dtype.kind == "f":
         holes = rng.random(signal.shape) < data.draw(st.sampled_from([0.0, 0.1, 0.6]), label="holes")
         holes[:, 0] = False
@@ -447,8 +622,14 @@ def test_any_real_array_gives_a_finite_window_and_is_left_alone(data: st.DataObj
         pad_before_normalization=data.draw(st.booleans()),
         mask_flat_leads=data.draw(st.booleans()),
         nan_policy=data.draw(st.sampled_from(["interpolate", "zero"])),
+        max_repaired_share=1.0,
     )
     before = signal.copy()
+    used = min(n_samples, round(2.0 * rate))
+    if used > 1 and (scale < 1e-6 or not np.ptp(signal[:, :used].astype(float), axis=1).any()):
+        with pytest.raises(SignalError, match="flat in every lead"):
+            extractor(signal, sampling_rate=rate, lead_names=names)
+        return
     out = extractor(signal, sampling_rate=rate, lead_names=names, return_sample_mask=True)
     np.testing.assert_array_equal(signal, before)
     assert out["input_values"].shape == (1, 12, 200)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from ecg_hf.errors import ConfigurationError, LeadError, NonFiniteSignal, Sampli
 from ecg_hf.processing.backend import Array, ArrayBackend, NumpyBackend, select_backend
 from ecg_hf.processing.gaps import MAX_AMPLITUDE, NanPolicy, fill_gaps
 from ecg_hf.processing.inputs import (
+    EcgInput,
     EcgStack,
     Layout,
     as_batch,
@@ -25,26 +27,37 @@ from ecg_hf.processing.inputs import (
     tensor_device,
 )
 from ecg_hf.processing.normalization import Normalization, normalize
+from ecg_hf.processing.options import (
+    Choice,
+    Flag,
+    Number,
+    Rule,
+    check_options,
+    closest_option,
+    refuse_unknown,
+    shortened,
+)
 from ecg_hf.processing.r_peaks import (
     KnownPeaks,
     checked_known_peaks,
     max_peaks_in,
     move_r_peaks,
-    r_peak_table,
+    peaks_as_table,
 )
 from ecg_hf.processing.report import ReportBuilder
 from ecg_hf.processing.windows import (
     Crop,
     PaddingSide,
-    crop_start,
-    crop_window,
+    input_window,
     pad_window,
     window_mask,
 )
 from ecg_hf.shim import LeadsToPackage, without_shim
 from ecg_hf.signal.filtering import MAX_ORDER
+from ecg_hf.signal.heartbeats import Detector, detect_r_peaks_in_batch
 from ecg_hf.signal.leads import LIMB_LEADS, STANDARD_LEADS, normalize_lead_names
-from ecg_hf.signal.resampling import RESAMPLING_METHODS, resampled_length
+from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ
+from ecg_hf.signal.resampling import RESAMPLING_METHODS
 
 __all__ = ["EcgFeatureExtractor"]
 
@@ -56,14 +69,31 @@ _MAX_HALF = 65504.0
 _PLAUSIBLE_MV = (0.01, 30.0)
 # A lead whose whole range is below this (mV, or relative to its offset) carries no signal.
 _FLAT = 1e-6
+# Values of one prepared recording: 24 h of 12 leads at 100 Hz, half a gigabyte of float32.
+_MAX_VALUES = 2**27
+_MAX_LEADS = 256
+_MAX_DURATION_S = 86_400.0
+# Below this share of the rate a filter of ten minutes would not have settled.
+_MIN_CUTOFF = 1e-5
+# What a window is prepared with on either side, in seconds: room for resampling and beats, and for filters in periods
+# of their cut-off.
+_MARGIN_S = 2.0
+_MARGIN_PERIODS = 8.0
+# A recording longer than the window by less than this share is cut without a word: rounding, not a loss.
+_SURPLUS = 0.01
+# What the library and the saved file add to the options.
+_LIBRARY_KEYS = frozenset(
+    ("auto_map", "feature_extractor_type", "feature_size", "processor_class")
+)
 
 
 class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
     """Prepare ECGs for a model: leads by name, millivolts, one rate, one length, one amplitude scale.
 
     The steps run in this order, each one vectorised over all records that agree in leads, rate and length:
-    unit conversion, gaps, lead selection and derivation, resampling, filtering, cropping, normalisation,
-    padding, clipping. Padding comes after normalisation, so that the padded level never depends on the data.
+    cutting to the window with a margin, unit conversion, gaps, lead selection and derivation, resampling, filtering,
+    cropping, normalisation, padding, clipping. Padding comes after normalisation, so that the padded level never
+    depends on the data.
 
     Args:
         sampling_rate: Rate of the output in Hz.
@@ -79,7 +109,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         lowpass_hz: The same for a low-pass.
         notch_hz: Frequency of a zero-phase notch (mains hum), or ``None``.
         filter_order: Butterworth order of one pass of the high-pass and low-pass.
-        crop: Part of a longer recording to keep: ``"start"`` or ``"center"``.
+        crop: Part of a longer recording to keep: ``"start"`` or ``"center"``. The rest is not looked at.
         padding_side: End of a shorter recording at which it is padded: ``"right"`` or ``"left"``.
         padding_value: Level of the padding.
         pad_before_normalization: Pad first, so that the padding takes part in the statistics (what MERL does
@@ -87,6 +117,8 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         nan_policy: What happens to NaN, infinite and absurd (beyond 1e10 mV) samples of a lead that has
             valid ones: ``"interpolate"``, ``"zero"`` or ``"raise"``. A lead that is NaN throughout counts as
             missing.
+        max_repaired_share: Largest share of a lead's samples that may be replaced; a lead with more of them invalid
+            counts as missing: by default one of which more would be invented than was measured.
         mask_flat_leads: Treat leads without any variation as missing (disconnected electrodes stored as
             zeros) instead of as measurements.
         clip: Limit the output to ``[-clip, clip]``.
@@ -97,7 +129,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             ``attention_mask`` is the texts' in dual encoders.
 
     Raises:
-        ConfigurationError: for values that can't work.
+        ConfigurationError: for values that can't work, and for options that do not exist.
 
     Attributes:
         model_input_names: ``input_values`` float32 ``(batch, leads, samples)`` and ``lead_mask`` int64
@@ -113,6 +145,29 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
 
     model_input_names: ClassVar[list[str]] = ["input_values", "lead_mask"]
     wants_r_peaks: ClassVar[bool] = False
+    r_peak_detector: Detector = "all_leads"
+    option_rules: ClassVar[Mapping[str, Rule]] = {
+        "duration_s": Number(1e-6, _MAX_DURATION_S, optional=True),
+        "normalization": Choice(get_args(Normalization)),
+        "resampling": Choice(RESAMPLING_METHODS),
+        "resample_on_mismatch": Flag(),
+        "derive_leads": Flag(),
+        "highpass_hz": Number(0.0, MAX_SAMPLING_RATE_HZ, optional=True),
+        "lowpass_hz": Number(0.0, MAX_SAMPLING_RATE_HZ, optional=True),
+        "notch_hz": Number(0.0, MAX_SAMPLING_RATE_HZ, optional=True),
+        "filter_order": Number(1, MAX_ORDER, whole=True),
+        "crop": Choice(get_args(Crop)),
+        "padding_side": Choice(get_args(PaddingSide)),
+        "padding_value": Number(-_MAX_HALF, _MAX_HALF),
+        "pad_before_normalization": Flag(),
+        "nan_policy": Choice(get_args(NanPolicy)),
+        "max_repaired_share": Number(0.0, 1.0),
+        "mask_flat_leads": Flag(),
+        "clip": Number(1e-6, _MAX_HALF, optional=True),
+        "return_sample_mask": Flag(optional=True),
+        "return_attention_mask": Flag(),
+    }
+    """Type and bounds of the options besides the rate and the leads."""
 
     def __init__(
         self,
@@ -132,16 +187,18 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         padding_value: float = 0.0,
         pad_before_normalization: bool = False,
         nan_policy: NanPolicy = "interpolate",
+        max_repaired_share: float = 0.5,
         mask_flat_leads: bool = False,
         clip: float | None = None,
         return_sample_mask: bool | None = None,
         return_attention_mask: bool = False,
         **kwargs: Any,
     ) -> None:
-        kwargs = without_shim(kwargs)
-        # It follows from the leads; a saved configuration brings it back as a keyword.
-        kwargs.pop("feature_size", None)
-        self.lead_names = normalize_lead_names(tuple(lead_names))
+        refuse_unknown(type(self).__name__, kwargs.keys() - _LIBRARY_KEYS, _option_names(type(self)))
+        kwargs = {name: value for name, value in without_shim(kwargs).items() if name == "auto_map"}
+        if not isinstance(kwargs.get("auto_map", {}), dict):
+            raise ConfigurationError("auto_map must be a mapping", value=kwargs["auto_map"])
+        self.lead_names = _checked_leads(lead_names)
         self.duration_s = duration_s
         self.normalization = normalization
         self.resampling = resampling
@@ -154,6 +211,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         self.crop = crop
         self.pad_before_normalization = pad_before_normalization
         self.nan_policy = nan_policy
+        self.max_repaired_share = max_repaired_share
         self.mask_flat_leads = mask_flat_leads
         self.clip = clip
         self.return_sample_mask = return_sample_mask
@@ -165,7 +223,24 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             return_attention_mask=return_attention_mask,
             **kwargs,
         )
-        self._check_configuration()
+        self.check_configuration()
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Self:
+        """As the library does, but options that the saved file lacks are taken too, and misspelt ones refused.
+
+        Raises:
+            ConfigurationError: if the file or a keyword holds what is no option, or a value that can't work.
+        """
+        names = _option_names(cls)
+        for name in kwargs.keys() - feature_extractor_dict.keys():
+            if name in names:
+                feature_extractor_dict = {**feature_extractor_dict, name: kwargs[name]}
+            # Keywords of the library go through here as well, and those of a pipeline's model.
+            elif closest_option(name, names) is not None:
+                refuse_unknown(cls.__name__, [name], names)
+        extractor: Self = super().from_dict(feature_extractor_dict, **kwargs)
+        return extractor
 
     def auto_classes(self) -> dict[str, str]:
         """This class, by its Auto class."""
@@ -218,8 +293,11 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             ``input_values``, then -1; if asked for, ``report``.
 
         Raises:
-            EcgError: a subclass naming what is wrong with the input.
+            EcgError: a subclass naming what is wrong with the input; :class:`~ecg_hf.errors.LeadError` for a record
+                without any of the leads the model needs, :class:`~ecg_hf.errors.SignalError` for one in which none
+                of them carries a signal.
         """
+        self.check_configuration()
         ecg = as_batch(ecg)
         inputs = parse_inputs(
             ecg,
@@ -235,13 +313,11 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         n_records = len(inputs[0].signal) if inputs[0].signal.ndim == 3 else len(inputs)
         report = ReportBuilder(n_records) if return_report else None
 
-        stacks = [
-            part
-            for stack in stack_inputs(inputs, backend, report)
-            for part in self._split(stack, backend, report)
-        ]
-        n_samples = self.n_samples or max(self._resampled_length(stack) for stack in stacks)
-        known = checked_known_peaks(r_peaks, n_records) if self.wants_r_peaks else None
+        cut = [self._cut(item, position, n_records, report) for position, item in enumerate(inputs)]
+        whole = stack_inputs(cut, backend, report)
+        known = self._known_peaks(whole, r_peaks, n_records, backend) if self.wants_r_peaks else None
+        stacks = [part for stack in whole for part in self._split(stack, backend, report)]
+        n_samples = self.n_samples or max(stack.window.length for stack in stacks)
         prepared = [self._prepare(stack, n_samples, backend, report, known) for stack in stacks]
 
         features: dict[str, Any] = {
@@ -288,6 +364,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
     ) -> tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """All steps after unit conversion, for one stack; see the class docstring for their order."""
         n_records = len(stack.positions)
+        begin, end = stack.window.used
         recorded = stack.signal if stack.extremes else self._without_gaps(stack, backend, report)
         signal, present, derived = backend.arrange(
             recorded, stack.lead_names, self.lead_names, self.derive_leads
@@ -297,10 +374,26 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             backend.minimum(signal),
             backend.maximum(signal),
         )
-        self._check_amplitude(backend.to_numpy(high - low)[:, present], stack, report)
-        flat = (high - low) <= _FLAT * (1.0 + backend.where(high > -low, high, -low))
-        is_flat = backend.to_numpy(flat) & present
+        if not present.any():
+            raise LeadError(
+                f"record {stack.positions[0]} of the batch has only {', '.join(stack.lead_names)}; {self._needs()}",
+                value=stack.lead_names,
+            )
+        flat = _without_variation(low, high, backend)
+        seen_low, seen_high = low, high
+        if end - begin < signal.shape[-1]:
+            used = signal[..., begin:end]
+            seen_low, seen_high = backend.minimum(used), backend.maximum(used)
+        self._check_amplitude(backend.to_numpy(seen_high - seen_low)[:, present], stack, report)
+        is_flat = backend.to_numpy(_without_variation(seen_low, seen_high, backend)) & present
         self._report_leads(stack, present, derived, is_flat, report)
+        silent = np.flatnonzero((is_flat == present).all(axis=1))
+        # One sample has no variation to show.
+        if len(silent) and end - begin > 1:
+            raise SignalError(
+                f"record {stack.positions[silent[0]]} of the batch is flat in every lead used; {self._needs()}",
+                value=int(stack.positions[silent[0]]),
+            )
         lead_mask = np.tile(present, (n_records, 1))
         if self.mask_flat_leads:
             lead_mask &= ~is_flat
@@ -312,12 +405,11 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             level = backend.where(flat, low, low * 0)[..., None]
             signal = self._resampled(signal - level, stack, backend, report) + level
         signal = self._filtered(signal, backend)
-        if report is not None and signal.shape[-1] != n_samples:
-            code = "cropped" if signal.shape[-1] > n_samples else "padded"
-            report.add(stack.positions, code, f"{signal.shape[-1]} to {n_samples} samples")
-        start = crop_start(signal.shape[-1], n_samples, self.crop)
-        signal = crop_window(signal, n_samples, self.crop)
-        peaks = self._r_peaks(signal, start, n_samples, stack, known, backend)
+        if report is not None and signal.shape[-1] < n_samples:
+            report.add(stack.positions, "padded", f"{signal.shape[-1]} to {n_samples} samples")
+        if signal.shape[-1] > n_samples:
+            signal = signal[..., stack.window.offset : stack.window.offset + n_samples]
+        peaks = self._r_peaks(signal.shape[-1], n_samples, stack, known)
         sample_mask = window_mask(signal.shape[-1], n_samples, self.padding_side)
         if self.pad_before_normalization:
             signal = pad_window(signal, n_samples, self.padding_side, self.padding_value, backend)
@@ -330,25 +422,65 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             signal = signal.clip(-self.clip, self.clip)
         return signal, lead_mask.astype(np.int64), np.tile(sample_mask, (n_records, 1)), peaks
 
+    def _cut(self, item: EcgInput, position: int, n_records: int, report: ReportBuilder | None) -> EcgInput:
+        """``item`` with no more samples than its output depends on, so that ten seconds of a day cost ten seconds."""
+        margin = _MARGIN_S
+        if self.highpass_hz is not None:
+            margin = max(margin, _MARGIN_PERIODS / self.highpass_hz)
+        samples, rate = int(item.signal.shape[-1]), float(self.sampling_rate)
+        window = input_window(samples, item.sampling_rate, rate, self.n_samples, self.crop, margin)
+        surplus = 0 if self.n_samples is None else window.length - self.n_samples
+        if surplus > 0 and report is not None:
+            positions = range(n_records) if item.signal.ndim == 3 else [position]
+            report.add(positions, "cropped", f"{window.length} to {self.n_samples} samples")
+        if self.n_samples is not None and surplus > _SURPLUS * self.n_samples:
+            where = "first" if self.crop == "start" else "middle"
+            logger.warning_once(
+                f"Recordings longer than {self.duration_s:g} s are cut: of each the {where} {self.duration_s:g} s "
+                f"are used (crop={self.crop!r}), the rest is not looked at."
+            )
+        return replace(item, signal=item.signal[..., window.first : window.last], window=window)
+
+    def _known_peaks(
+        self, stacks: Sequence[EcgStack], r_peaks: KnownPeaks | None, n_records: int, backend: ArrayBackend
+    ) -> list[npt.NDArray[np.int64]]:
+        """R peaks of every record in samples of the recording: those given, else detected.
+
+        Detected at the recording's rate on all leads it has, as they are stored at building time: the same beats.
+        """
+        known = checked_known_peaks(r_peaks, n_records)
+        for stack in stacks:
+            rows = [row for row, position in enumerate(stack.positions) if not known[position].size]
+            if not rows:
+                continue
+            signal = backend.to_numpy(stack.signal)
+            found = detect_r_peaks_in_batch(
+                signal if len(rows) == len(signal) else signal[rows],
+                stack.sampling_rate,
+                stack.lead_names,
+                detector=self.r_peak_detector,
+            )
+            for row, peaks in zip(rows, found, strict=True):
+                known[stack.positions[row]] = peaks + stack.window.first
+        return known
+
     def _r_peaks(
         self,
-        signal: Array,
-        start: int,
+        n_real: int,
         n_samples: int,
         stack: EcgStack,
         known: list[npt.NDArray[np.int64]] | None,
-        backend: ArrayBackend,
     ) -> npt.NDArray[np.int64]:
-        """Table of R peaks in samples of the output, of one stack as it is before normalisation and padding."""
+        """Table of the R peaks of one stack in samples of the output, of which ``n_real`` are recorded."""
         rate = float(self.sampling_rate)
         if known is None:
             return np.zeros((len(stack.positions), 0), np.int64)
         own = [
-            move_r_peaks(known[position], stack.sampling_rate, rate, start) for position in stack.positions
+            move_r_peaks(known[position], stack.sampling_rate, rate, stack.window.start)
+            for position in stack.positions
         ]
-        width = max_peaks_in(n_samples, rate)
-        table = r_peak_table(backend.to_numpy(signal), rate, self.lead_names, max_peaks=width, known=own)
-        before = max(n_samples - signal.shape[-1], 0) if self.padding_side == "left" else 0
+        table = peaks_as_table(own, n_real, max_peaks_in(n_samples, rate))
+        before = max(n_samples - n_real, 0) if self.padding_side == "left" else 0
         return np.where(table >= 0, table + before, table)
 
     def _split(
@@ -363,18 +495,46 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         if bool(((low >= -MAX_AMPLITUDE) & (high <= MAX_AMPLITUDE)).all()):
             yield self._relevant_leads(replace(stack, extremes=(low, high)), backend, report)
             return
-        dead = backend.to_numpy((~(abs(stack.signal) <= MAX_AMPLITUDE)).all(axis=-1))
+        begin, end = stack.window.used
+        invalid = ~(abs(stack.signal[..., begin:end]) <= MAX_AMPLITUDE)
+        share = backend.to_numpy(invalid.sum(axis=-1)) / (end - begin)
+        dead = share == 1.0
         if self.nan_policy == "raise":
             self._refuse_unless_nan(stack, dead, backend)
+        else:
+            beyond = (share > self.max_repaired_share) & ~dead
+            self._report_beyond_repair(stack, share, beyond, report)
+            dead |= beyond
         for pattern in np.unique(dead, axis=0):
             rows = np.flatnonzero((dead == pattern).all(axis=1))
             if pattern.all():
+                what = "no valid sample in any lead"
+                if (share[rows[0]] < 1.0).any():
+                    what = f"more than {self.max_repaired_share:.0%} invalid samples in every lead"
                 raise SignalError(
-                    f"record {stack.positions[rows[0]]} of the batch has no valid sample in any lead",
+                    f"record {stack.positions[rows[0]]} of the batch has {what}; {self._needs()}",
                     value=int(stack.positions[rows[0]]),
                 )
             part = _select(stack, rows, np.flatnonzero(~pattern), backend)
             yield self._relevant_leads(part, backend, report)
+
+    def _report_beyond_repair(
+        self,
+        stack: EcgStack,
+        share: npt.NDArray[np.floating],
+        beyond: npt.NDArray[np.bool_],
+        report: ReportBuilder | None,
+    ) -> None:
+        if not beyond.any():
+            return
+        logger.warning_once(
+            f"Leads of which more than {self.max_repaired_share:.0%} are invalid samples (NaN, infinite or absurd) "
+            "count as missing; max_repaired_share sets the limit."
+        )
+        for record, lead in np.argwhere(beyond) if report is not None else ():
+            detail = f"{share[record, lead]:.0%} of its samples are invalid, more than max_repaired_share"
+            assert report is not None
+            report.add([stack.positions[record]], "lead_beyond_repair", detail, stack.lead_names[lead])
 
     def _relevant_leads(
         self, stack: EcgStack, backend: ArrayBackend, report: ReportBuilder | None
@@ -385,17 +545,40 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             return stack
         if not any(relevant):
             raise LeadError(
-                f"record {stack.positions[0]} of the batch has no usable lead among {', '.join(self.lead_names)}",
+                f"record {stack.positions[0]} of the batch has only {', '.join(stack.lead_names)}; {self._needs()}",
                 value=stack.lead_names,
             )
+        dropped = [name for name, keep in zip(stack.lead_names, relevant, strict=True) if not keep]
+        self._announce_unused(dropped, stack.lead_names)
         if report is not None:
-            dropped = [name for name, keep in zip(stack.lead_names, relevant, strict=True) if not keep]
             report.add(stack.positions, "leads_dropped", ", ".join(dropped))
         rows = np.arange(len(stack.positions))
         return _select(stack, rows, np.flatnonzero(relevant), backend)
 
+    def _announce_unused(self, dropped: Sequence[str], available: Sequence[str]) -> None:
+        """Name once what this extractor does not use: aloud what is lost, quietly what follows from leads it uses."""
+        limb_leads_used = sum(name in LIMB_LEADS and name not in dropped for name in available)
+        lost = [name for name in dropped if name not in LIMB_LEADS or limb_leads_used < 2]
+        if lost:
+            logger.warning_once(
+                f"Leads that this model does not take are not used: {', '.join(map(str, lost))} "
+                f"(it takes {' '.join(self.lead_names)})."
+            )
+        redundant = [name for name in dropped if name not in lost]
+        if redundant:
+            logger.info_once(f"Not used, as they follow from leads that are: {', '.join(redundant)}.")
+
+    def _needs(self) -> str:
+        """What a recording must have, for messages."""
+        limb_leads = sum(name in LIMB_LEADS for name in self.lead_names)
+        derivable = self.derive_leads and 0 < limb_leads < len(LIMB_LEADS)
+        more = ", or two limb leads from which one of these follows" if derivable else ""
+        return f"this model needs a signal in at least one of {', '.join(self.lead_names)}{more}"
+
     def _refuse_unless_nan(self, stack: EcgStack, dead: npt.NDArray[np.bool_], backend: ArrayBackend) -> None:
-        all_nan = backend.to_numpy((stack.signal != stack.signal).all(axis=-1))
+        begin, end = stack.window.used
+        used = stack.signal[..., begin:end]
+        all_nan = backend.to_numpy((used != used).all(axis=-1))
         relevant = np.array([self._is_relevant(name, stack.lead_names) for name in stack.lead_names])
         wrong = np.argwhere(dead & ~all_nan & relevant)
         if len(wrong):
@@ -410,7 +593,11 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         invalid = ~(abs(signal) <= MAX_AMPLITUDE)
         if not bool(invalid.any()):
             return signal
-        counts = backend.to_numpy(invalid.sum(axis=-1))
+        begin, end = stack.window.used
+        counts = backend.to_numpy(invalid[..., begin:end].sum(axis=-1))
+        if not counts.any():
+            # Beside the window: what is used is as it was recorded.
+            return fill_gaps(signal, invalid, "interpolate", backend)
         if self.nan_policy == "raise":
             record, lead = np.argwhere(counts)[0]
             raise NonFiniteSignal(
@@ -418,10 +605,15 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
                 lead=stack.lead_names[lead],
                 value=int(counts[record, lead]),
             )
+        what = "set to zero" if self.nan_policy == "zero" else "replaced by straight lines"
+        logger.warning_once(
+            f"Invalid samples (NaN, infinite or absurd) are {what}, at most {self.max_repaired_share:.0%} of a lead; "
+            "return_report=True says where."
+        )
         if report is not None:
             code = "nan_zeroed" if self.nan_policy == "zero" else "nan_interpolated"
             for record, lead in np.argwhere(counts):
-                detail = f"{counts[record, lead]} of {signal.shape[-1]} samples"
+                detail = f"{counts[record, lead]} of {end - begin} samples"
                 report.add([stack.positions[record]], code, detail, stack.lead_names[lead])
         return fill_gaps(signal, invalid, self.nan_policy, backend)
 
@@ -465,12 +657,6 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             if is_flat[:, index].any():
                 report.add(stack.positions[is_flat[:, index]], "flat_lead", "no variation", name)
 
-    def _resampled_length(self, stack: EcgStack) -> int:
-        length: int = stack.signal.shape[-1]
-        if stack.sampling_rate == self.sampling_rate:
-            return length
-        return resampled_length(length, stack.sampling_rate, float(self.sampling_rate))
-
     def _resampled(
         self, signal: Array, stack: EcgStack, backend: ArrayBackend, report: ReportBuilder | None
     ) -> Array:
@@ -485,7 +671,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             report.add(stack.positions, "resampled", detail)
         if signal.shape[-1] == 1:
             # No slope to continue and nothing to interpolate: hold the value.
-            return signal[..., backend.constant([0] * self._resampled_length(stack))]
+            return signal[..., backend.constant([0] * stack.window.length)]
         return backend.resample(signal, stack.sampling_rate, float(self.sampling_rate), self.resampling)
 
     def _filtered(self, signal: Array, backend: ArrayBackend) -> Array:
@@ -510,34 +696,67 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
                 value=largest,
             )
 
-    def _check_configuration(self) -> None:
+    def check_configuration(self) -> None:
+        """Whether all options are of their types, within bounds, and go together.
+
+        Raises:
+            EcgError: naming the option: a :class:`~ecg_hf.errors.SamplingRateError` for the rate, a
+                :class:`~ecg_hf.errors.LeadError` for the leads, else a ``ConfigurationError``.
+        """
         checked_rate(self.sampling_rate)
-        choices: dict[str, tuple[str, ...]] = {
-            "normalization": get_args(Normalization),
-            "resampling": RESAMPLING_METHODS,
-            "crop": get_args(Crop),
-            "padding_side": get_args(PaddingSide),
-            "nan_policy": get_args(NanPolicy),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ConfigurationError(
-                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}",
-                    value=getattr(self, name),
-                )
-        if self.duration_s is not None and not cast(int, self.n_samples) >= 1:
-            raise ConfigurationError(f"duration_s {self.duration_s} is no sample long", value=self.duration_s)
-        nyquist = self.sampling_rate / 2
+        if _checked_leads(self.lead_names) != tuple(self.lead_names):
+            raise LeadError(f"lead_names must be canonical, got {shortened(self.lead_names)}")
+        check_options(self, self.option_rules)
+        n_samples = self.n_samples
+        if n_samples is not None and not 1 <= n_samples <= _MAX_VALUES // len(self.lead_names):
+            what = (
+                "is no sample long"
+                if n_samples < 1
+                else f"of {len(self.lead_names)} leads is too much to hold"
+            )
+            raise ConfigurationError(
+                f"duration_s {self.duration_s:g} at {self.sampling_rate:g} Hz {what}", value=self.duration_s
+            )
+        least, nyquist = _MIN_CUTOFF * self.sampling_rate, self.sampling_rate / 2
         for name in ("highpass_hz", "lowpass_hz", "notch_hz"):
             cutoff = getattr(self, name)
-            if cutoff is not None and not 0.0 < cutoff < nyquist:
-                raise ConfigurationError(f"{name} {cutoff} Hz is outside (0, {nyquist:g}) Hz", value=cutoff)
-        if not 1 <= self.filter_order <= MAX_ORDER:
-            raise ConfigurationError(f"filter_order must be in 1..{MAX_ORDER}", value=self.filter_order)
-        if self.clip is not None and not self.clip > 0:
-            raise ConfigurationError("clip must be positive", value=self.clip)
-        if not np.isfinite(self.padding_value):
-            raise ConfigurationError("padding_value must be finite", value=self.padding_value)
+            if cutoff is not None and not least <= cutoff < nyquist:
+                raise ConfigurationError(
+                    f"{name} {cutoff:g} Hz is outside [{least:g}, {nyquist:g}) Hz", value=cutoff
+                )
+        if (
+            self.highpass_hz is not None
+            and self.lowpass_hz is not None
+            and self.highpass_hz >= self.lowpass_hz
+        ):
+            raise ConfigurationError(
+                f"highpass_hz {self.highpass_hz:g} and lowpass_hz {self.lowpass_hz:g} leave nothing between them",
+                value=(self.highpass_hz, self.lowpass_hz),
+            )
+
+
+def _option_names(cls: type[EcgFeatureExtractor]) -> frozenset[str]:
+    """Options that a class and those it derives from name in their constructors."""
+    names: set[str] = set()
+    for base in cls.__mro__[: cls.__mro__.index(EcgFeatureExtractor) + 1]:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+            names |= {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    return frozenset(names - {"self"})
+
+
+def _checked_leads(names: Any) -> tuple[str, ...]:
+    """Canonical names of the leads of the output, as many as a recording can have."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise LeadError(f"lead_names must be a list of names, got {shortened(names)}", value=names)
+    if not 1 <= len(names) <= _MAX_LEADS:
+        raise LeadError(f"lead_names must be 1 to {_MAX_LEADS} names, got {len(names)}", value=len(names))
+    return normalize_lead_names(tuple(names))
+
+
+def _without_variation(low: Array, high: Array, backend: ArrayBackend) -> Array:
+    """Which leads do not vary, relative to their offset."""
+    return (high - low) <= _FLAT * (1.0 + backend.where(high > -low, high, -low))
 
 
 def _select(

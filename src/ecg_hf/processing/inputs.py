@@ -8,9 +8,9 @@ these, with their lengths, rates and leads differing freely.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,30 @@ from transformers.utils import logging
 from ecg_hf.errors import AmbiguousLayoutError, LeadError, SamplingRateError, SignalError, UnknownUnit
 from ecg_hf.processing.backend import Array, ArrayBackend, is_torch_tensor
 from ecg_hf.processing.report import ReportBuilder
+from ecg_hf.processing.windows import InputWindow
 from ecg_hf.signal.leads import normalize_lead_names
 from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ, EcgRecord
 from ecg_hf.signal.units import millivolts_per_unit
 
-__all__ = ["EcgInput", "EcgStack", "Layout", "as_batch", "parse_inputs", "stack_inputs", "tensor_device"]
+__all__ = [
+    "MODIFIED_LEADS",
+    "EcgInput",
+    "EcgStack",
+    "Layout",
+    "as_batch",
+    "parse_inputs",
+    "stack_inputs",
+    "tensor_device",
+]
 
 Layout = Literal["leads_first", "samples_first"]
+
+MODIFIED_LEADS = {
+    **{f"ML{limb}": limb for limb in ("I", "II", "III")},
+    **{f"{prefix}{number}": f"V{number}" for prefix in ("MCL", "MV") for number in range(1, 7)},
+    **dict.fromkeys(("CM5", "CC5", "CS5"), "V5"),
+}
+"""Leads of monitors and Holter recorders, in capitals, and the standard lead each is read as."""
 
 logger = logging.get_logger(__name__)
 
@@ -41,6 +58,7 @@ class EcgInput:
         sampling_rate: Hertz.
         scale: Millivolts per unit of ``signal``.
         assumptions: Codes and details of what was assumed to get here.
+        window: What of the recording ``signal`` is, once it has been cut; None before.
     """
 
     signal: Array
@@ -48,6 +66,7 @@ class EcgInput:
     sampling_rate: float
     scale: float
     assumptions: tuple[tuple[str, str], ...] = ()
+    window: InputWindow | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +78,7 @@ class EcgStack:
         lead_names: Canonical names of the rows.
         sampling_rate: Hertz.
         positions: int64 ``(records,)``: places of the records in the caller's batch.
+        window: What of the recordings ``signal`` is; its ``length`` is that of the first record.
         extremes: Minimum and maximum of each lead ``(records, leads)``, known only if all samples are valid.
     """
 
@@ -66,6 +86,7 @@ class EcgStack:
     lead_names: tuple[str, ...]
     sampling_rate: float
     positions: npt.NDArray[np.int64]
+    window: InputWindow
     extremes: tuple[Array, Array] | None = None
 
 
@@ -110,7 +131,8 @@ def parse_inputs(
         expected_leads: Assumed, with one warning, for arrays without names that have as many leads.
 
     Returns:
-        One entry per record, or a single entry with a three-dimensional signal.
+        One entry per record, or a single entry with a three-dimensional signal. Modified leads (MLII, MCL1, CM5 ...)
+        have the name of the standard lead they stand for, unless that is there as well.
 
     Raises:
         SignalError: for what is no real numeric array of samples.
@@ -131,13 +153,13 @@ def parse_inputs(
         expected_leads=expected_leads,
     )
     if not isinstance(ecg, list | tuple):
-        return [_parse_one(ecg, defaults, batched=True)]
+        return [_standing_in(_parse_one(ecg, defaults, batched=True))]
     if not ecg:
         raise SignalError("an empty list holds no ECG", value=())
     if isinstance(ecg[0], list | tuple | int | float):
         # Nested Python lists (a row of an unformatted dataset): one array in disguise.
-        return [_parse_one(_from_lists(ecg), defaults, batched=True)]
-    return [_parse_one(item, defaults, batched=False) for item in ecg]
+        return [_standing_in(_parse_one(_from_lists(ecg), defaults, batched=True))]
+    return [_standing_in(_parse_one(item, defaults, batched=False)) for item in ecg]
 
 
 def stack_inputs(
@@ -146,19 +168,24 @@ def stack_inputs(
     """Group checked inputs by leads, rate, unit and length, and convert each group to one float32 array."""
     first = inputs[0]
     if first.signal.ndim == 3:
+        assert first.window is not None
         whole = _scaled(backend.as_float32(first.signal), first.scale)
         positions = np.arange(len(whole))
         _report_assumptions(report, first, positions)
-        return [EcgStack(whole, first.lead_names, first.sampling_rate, positions)]
+        return [EcgStack(whole, first.lead_names, first.sampling_rate, positions, first.window)]
     groups: dict[tuple[Any, ...], list[int]] = {}
     for position, item in enumerate(inputs):
-        key = (item.lead_names, item.sampling_rate, item.scale, tuple(item.signal.shape))
+        assert item.window is not None
+        # Recordings of any lengths are one stack if the same stretch of them is used.
+        place = replace(item.window, length=0)
+        key = (item.lead_names, item.sampling_rate, item.scale, tuple(item.signal.shape), place)
         groups.setdefault(key, []).append(position)
         _report_assumptions(report, item, [position])
     stacks = []
-    for (names, rate, scale, _), members in groups.items():
+    for (names, rate, scale, _, _), members in groups.items():
         signal = _scaled(backend.stack([inputs[position].signal for position in members]), scale)
-        stacks.append(EcgStack(signal, names, rate, np.asarray(members)))
+        window = cast(InputWindow, inputs[members[0]].window)
+        stacks.append(EcgStack(signal, names, rate, np.asarray(members), window))
     return stacks
 
 
@@ -188,6 +215,25 @@ def checked_rate(value: Any) -> float:
     if isinstance(value, bool) or not 0.0 < rate <= MAX_SAMPLING_RATE_HZ:
         raise SamplingRateError(f"sampling rate must be in (0, 100000] Hz, got {value}", value=value)
     return rate
+
+
+def _standing_in(item: EcgInput) -> EcgInput:
+    """``item`` with modified leads under the names of the standard leads they resemble."""
+    names = list(item.lead_names)
+    assumptions = list(item.assumptions)
+    for row, name in enumerate(item.lead_names):
+        standard = MODIFIED_LEADS.get(name.upper())
+        if standard is None or standard in names:
+            continue
+        names[row] = standard
+        assumptions.append(("lead_substituted", f"{name} stands for {standard}"))
+        logger.warning_once(
+            f"Lead {name} is taken for {standard}, which it resembles without being it: its electrodes are placed "
+            "for monitoring."
+        )
+    if len(assumptions) == len(item.assumptions):
+        return item
+    return replace(item, lead_names=tuple(names), assumptions=tuple(assumptions))
 
 
 def _parse_one(item: Any, defaults: _Defaults, *, batched: bool) -> EcgInput:

@@ -17,9 +17,9 @@ class ProcessingReport:
 
     Attributes:
         notes: One tuple of notes per record, in the order of the batch. Codes: ``sampling_rate_assumed``,
-            ``lead_names_assumed``, ``layout_transposed``, ``unit_converted``, ``leads_dropped``,
-            ``lead_missing``, ``lead_derived``, ``nan_interpolated``, ``nan_zeroed``, ``flat_lead``,
-            ``amplitude_implausible``, ``resampled``, ``cropped``, ``padded``.
+            ``lead_names_assumed``, ``lead_substituted``, ``layout_transposed``, ``unit_converted``,
+            ``leads_dropped``, ``lead_missing``, ``lead_derived``, ``nan_interpolated``, ``nan_zeroed``,
+            ``lead_beyond_repair``, ``flat_lead``, ``amplitude_implausible``, ``resampled``, ``cropped``, ``padded``.
     """
 
     notes: tuple[tuple[Note, ...], ...]

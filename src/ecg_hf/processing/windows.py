@@ -2,31 +2,80 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.processing.backend import Array, ArrayBackend
+from ecg_hf.signal.resampling import rate_ratio, resampled_length
 
-__all__ = ["Crop", "PaddingSide", "crop_start", "crop_window", "pad_window", "window_mask"]
+__all__ = ["Crop", "InputWindow", "PaddingSide", "crop_start", "input_window", "pad_window", "window_mask"]
 
 Crop = Literal["start", "center"]
 PaddingSide = Literal["right", "left"]
 
 
+@dataclass(frozen=True, slots=True)
+class InputWindow:
+    """What of a recording is read, and what of that is used.
+
+    Attributes:
+        first: First sample of the recording that is read.
+        last: One past the last sample that is read.
+        used: First and one past the last sample that is used, counted from ``first``.
+        start: First sample of the output, in samples of the whole recording at the output's rate.
+        offset: The same, counted from ``first``.
+        length: Samples of the whole recording at the output's rate.
+    """
+
+    first: int
+    last: int
+    used: tuple[int, int]
+    start: int
+    offset: int
+    length: int
+
+
+def input_window(
+    samples: int, rate_in: float, rate_out: float, n_samples: int | None, crop: Crop, margin_s: float
+) -> InputWindow:
+    """The stretch of a recording that ``n_samples`` of output depend on.
+
+    Args:
+        samples: Samples of the recording.
+        rate_in: Its rate in Hz.
+        rate_out: Rate of the output in Hz.
+        n_samples: Samples of the output; ``None`` for all there are.
+        crop: Which part.
+        margin_s: Seconds on either side that resampling and filters need.
+
+    Raises:
+        SamplingRateError: if the rates can't be related.
+    """
+    length = samples if rate_in == rate_out else resampled_length(samples, rate_in, rate_out)
+    if n_samples is None or length <= n_samples:
+        return InputWindow(0, samples, (0, samples), 0, 0, length)
+    ratio = rate_ratio(rate_in, rate_out)
+    start = crop_start(length, n_samples, crop)
+    margin = math.ceil(margin_s * rate_out)
+    # At a multiple of both steps the two sampling grids coincide: what is read is resampled as it would be in place.
+    periods = max(0, start - margin) // ratio.numerator
+    first, skipped = periods * ratio.denominator, periods * ratio.numerator
+    # A whole number of periods: the Fourier method would stretch any other length to whole samples of the output.
+    last = first + -(-(start + n_samples + margin - skipped) // ratio.numerator) * ratio.denominator
+    last = min(samples, last)
+    begin, end = math.floor(start / ratio) - first, math.ceil((start + n_samples) / ratio) - first
+    used = (min(begin, last - first - 1), min(max(end, begin + 1), last - first))
+    return InputWindow(first, last, used, start, start - skipped, length)
+
+
 def crop_start(length: int, n_samples: int, crop: Crop) -> int:
-    """First sample that :func:`crop_window` keeps of ``length``."""
+    """First sample that is kept of ``length``."""
     surplus = max(length - n_samples, 0)
     return 0 if crop == "start" else surplus // 2
-
-
-def crop_window(signal: Array, n_samples: int, crop: Crop) -> Array:
-    """At most ``n_samples`` samples of ``(..., samples)``, from the start or the middle. A view."""
-    if signal.shape[-1] <= n_samples:
-        return signal
-    offset = crop_start(signal.shape[-1], n_samples, crop)
-    return signal[..., offset : offset + n_samples]
 
 
 def pad_window(

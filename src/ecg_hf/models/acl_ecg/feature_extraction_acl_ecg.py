@@ -6,6 +6,7 @@ from typing import Any
 
 from ecg_hf.models.acl_ecg.regions_acl_ecg import default_leads
 from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
+from ecg_hf.processing.options import Flag
 
 __all__ = ["AclEcgFeatureExtractor"]
 
@@ -14,15 +15,17 @@ class AclEcgFeatureExtractor(EcgFeatureExtractor):
     """8 leads (II, III, V1 to V6), 10 s at 204.8 Hz, z-score over all leads and samples, with R peaks.
 
     From the paper, through third parties: the leads, and one z-score for the whole record instead of one per lead.
-    Inferred from the same author's earlier code: the rate and the resampling by FFT. Inferred: R peaks from lead II
-    with fallback to others (``r_peaks``, int64, -1 where there are no more).
+    Inferred from the same author's earlier code: the rate and the resampling by FFT. Inferred: R peaks from
+    all leads of the recording (``r_peaks``, int64, -1 where there are no more).
 
     Args:
-        detect_r_peaks: Deliver ``r_peaks``: known ones, else by XQRS, about 10 ms per record. Only the views of
+        detect_r_peaks: Deliver ``r_peaks``: known ones, else detected, about 1 ms per record. Only the views of
             pretraining use them, and estimate them where they are missing; without them embeddings are the same and
             sooner there.
         kwargs: See :class:`EcgFeatureExtractor`.
     """
+
+    option_rules = {**EcgFeatureExtractor.option_rules, "detect_r_peaks": Flag()}
 
     def __init__(self, detect_r_peaks: bool = True, **kwargs: Any) -> None:
         self.detect_r_peaks = detect_r_peaks

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ecg_hf.errors import ConfigurationError
 from ecg_hf.processing.backend import Array, is_torch_tensor
 from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
+from ecg_hf.processing.options import Choice, Flag, Number
+from ecg_hf.signal.heartbeats import DETECTORS, Detector
 
 __all__ = ["ClearHugFeatureExtractor"]
 
@@ -14,9 +15,10 @@ __all__ = ["ClearHugFeatureExtractor"]
 class ClearHugFeatureExtractor(EcgFeatureExtractor):
     """12 leads, 10 s at 100 Hz in millivolts, band-passed 0.67 to 40 Hz, with R peaks.
 
-    The output has ``r_peaks`` int64 ``(batch, 40)``, -1 where there is none: those handed in, or detected on lead II
-    (see :func:`ecg_hf.processing.r_peaks.r_peak_table`). The model cuts beats out of ``input_values`` itself, in one
-    gather on its device. With ``return_beats`` the beats are part of the output too, for use outside the model:
+    The output has ``r_peaks`` int64 ``(batch, 40)``, -1 where there is none: those handed in, or detected on all
+    leads of the recording (see :func:`ecg_hf.processing.r_peaks.r_peak_table`). The model cuts beats out of
+    ``input_values`` itself, in one gather on its device. With ``return_beats`` the beats are part of the output too,
+    for use outside the model:
     ``beats`` float32 ``(batch, leads * beats_per_lead, beat_length)``, ``lead_ids`` and ``time_ids`` int64 and
     ``beat_mask`` bool ``(batch, leads * beats_per_lead)``.
 
@@ -31,23 +33,32 @@ class ClearHugFeatureExtractor(EcgFeatureExtractor):
         beats_per_lead: Beat slots per lead of ``return_beats``.
         beat_length: Samples per beat of ``return_beats``.
         return_beats: Also return the beats.
+        r_peak_detector: ``"all_leads"``, or ``"xqrs"`` as the official code has it.
         kwargs: See :class:`~ecg_hf.processing.feature_extraction.EcgFeatureExtractor`.
     """
 
     model_input_names: ClassVar[list[str]] = ["input_values", "lead_mask", "r_peaks"]
     wants_r_peaks: ClassVar[bool] = True
+    option_rules = {
+        **EcgFeatureExtractor.option_rules,
+        "beats_per_lead": Number(1, 10_000, whole=True),
+        "beat_length": Number(2, 10_000, whole=True),
+        "return_beats": Flag(),
+        "r_peak_detector": Choice(DETECTORS),
+    }
 
     def __init__(
-        self, beats_per_lead: int = 15, beat_length: int = 96, return_beats: bool = False, **kwargs: Any
+        self,
+        beats_per_lead: int = 15,
+        beat_length: int = 96,
+        return_beats: bool = False,
+        r_peak_detector: Detector = "all_leads",
+        **kwargs: Any,
     ) -> None:
-        if beats_per_lead < 1 or beat_length < 2:
-            raise ConfigurationError(
-                f"beats_per_lead {beats_per_lead} and beat_length {beat_length} must be at least 1 and 2",
-                value=(beats_per_lead, beat_length),
-            )
         self.beats_per_lead = beats_per_lead
         self.beat_length = beat_length
         self.return_beats = return_beats
+        self.r_peak_detector = r_peak_detector
         defaults: dict[str, Any] = {
             "sampling_rate": 100,
             "normalization": "none",

@@ -16,7 +16,7 @@ class EcgJepaFeatureExtractor(EcgFeatureExtractor):
     Official code: ``ecg_data.py``, ``pretrain_ECG_JEPA.py``. The authors filter (0.67 to 40 Hz, zero phase) for
     fine-tuning only: ``highpass_hz=0.67, lowpass_hz=40, filter_order=5``.
 
-    Differs from official code: a longer record is resampled as a whole and then cut, not cut first; a shorter one is
+    Differs from official code: a longer record is cut to length after resampling, not before; a shorter one is
     padded, with a ``sample_mask``, where the authors drop it; the 10.24 s of CODE-15 are cut to 10 s instead of being
     squeezed by 2.4 %; leads are picked by name.
     """

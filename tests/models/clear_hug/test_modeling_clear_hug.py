@@ -335,7 +335,7 @@ def test_extractor_can_return_the_beats_the_model_cuts(batch: dict[str, torch.Te
         assert np.array_equal(np.asarray(features["beats"]), tokens.beats.numpy())
         assert np.array_equal(np.asarray(features["time_ids"]), tokens.time_ids.numpy())
         assert np.array_equal(np.asarray(features["beat_mask"]), tokens.beat_mask.numpy())
-    with pytest.raises(ConfigurationError, match="beats_per_lead 0"):
+    with pytest.raises(ConfigurationError, match="beats_per_lead must be a whole number"):
         ClearHugFeatureExtractor(beats_per_lead=0)
 
 

@@ -3,15 +3,18 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModel, AutoModelForAudioClassification, AutoModelForPreTraining
 
 import ecg_hf
-from ecg_hf.errors import EcgError
+from ecg_hf.errors import ConfigurationError, EcgError, LeadError, SignalError
 from ecg_hf.models.auto import AutoModelForEcgClassification, AutoModelForZeroShotEcgClassification
 from ecg_hf.models.registry import METHODS, ROLES, get_method
+from ecg_hf.signal import STANDARD_LEADS
+from ecg_hf.signal.synthetic import simulate
 
 from .conftest import MicroCase, make_case
 
@@ -315,8 +318,6 @@ def test_dual_encoders_align(case: MicroCase, tmp_path: Path):
 
 
 def test_feature_extractor_feeds_the_model(case: MicroCase):
-    import numpy as np
-
     config = case.config
     extractor = case.spec.load("feature_extractor")(
         sampling_rate=config.sampling_rate,
@@ -333,3 +334,66 @@ def test_feature_extractor_feeds_the_model(case: MicroCase):
 def test_registry_is_keyed_by_name():
     assert all(name == spec.name for name, spec in METHODS.items())
     assert make_case("cg-dmer").spec.title
+
+
+def test_a_preset_gives_its_feature_extractor(case: MicroCase):
+    for size in case.spec.sizes:
+        config = case.spec.load("config").preset(size)
+        extractor = config.feature_extractor(padding_side="left")
+        assert type(extractor) is case.spec.load("feature_extractor")
+        assert (extractor.sampling_rate, extractor.n_samples) == (config.sampling_rate, config.num_samples)
+        assert (list(extractor.lead_names), extractor.padding_side) == (config.lead_names, "left")
+
+
+def test_a_rate_or_length_that_does_not_fit_is_an_error(case: MicroCase):
+    config = case.config
+    rate, seconds = float(config.sampling_rate), config.num_samples / config.sampling_rate
+    for wrong, text in (
+        ({"sampling_rate": 2 * rate}, f"gives {2 * rate:g} Hz, the model takes {rate:g} Hz"),
+        ({"duration_s": 2 * seconds}, f"samples, the model takes {config.num_samples}"),
+        ({"lead_names": config.lead_names[::-1]}, "gives leads"),
+    ):
+        with pytest.raises(ConfigurationError, match=text):
+            config.feature_extractor(**wrong)
+    model = case.spec.load("model")(config).eval()
+    # The extractor's own defaults beside a smaller preset: 10 s all the same, at another rate.
+    default = case.spec.load("feature_extractor")(lead_names=config.lead_names)
+    ecg = simulate(1, seed=1, sampling_rate=250.0)
+    inputs = default(ecg.signal, 250.0, STANDARD_LEADS, return_tensors="pt")
+    if inputs["input_values"].shape[-1] > config.num_samples:
+        with pytest.raises(ConfigurationError, match="samples"):
+            model(**inputs)
+
+
+def test_every_lead_alone_is_used_or_refused(case: MicroCase):
+    """Never the same embedding for every record: what a model can't do with is an error that names what it needs."""
+    model = case.spec.load("model")(case.config).eval()
+    extractor = case.config.feature_extractor()
+    assert case.spec.leads == tuple(extractor.lead_names)
+    ecgs = simulate(2, seed=4, sampling_rate=100.0).signal
+    for row, lead in enumerate(STANDARD_LEADS):
+        alone = ecgs[:, row : row + 1]
+        if lead not in case.spec.leads:
+            with pytest.raises(LeadError, match=", ".join(case.spec.leads)):
+                extractor(alone, 100.0, [lead])
+            continue
+        inputs = extractor(alone, 100.0, [lead], return_tensors="pt")
+        with torch.inference_mode():
+            first, second = model(**inputs).pooler_output
+        assert not torch.allclose(first, second, atol=1e-6), lead
+    # Two limb leads are enough for the other four.
+    inputs = extractor(ecgs[:, 2:4], 100.0, ["III", "aVR"], return_tensors="pt")
+    limb = [name in STANDARD_LEADS[:6] for name in case.spec.leads]
+    assert inputs["lead_mask"].tolist() == [[int(there) for there in limb]] * 2
+    with pytest.raises(
+        SignalError, match="flat in every lead used; this model needs a signal in at least one of"
+    ):
+        extractor(np.zeros((12, 1000)), 100.0, STANDARD_LEADS)
+
+
+def test_readme_says_which_leads_each_method_takes():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    texts = {12: "any of the 12", 8: "any of I, II, V1-V6", "acl-ecg": "any of II, III, V1-V6"}
+    for name, spec in METHODS.items():
+        (row,) = [line for line in readme.splitlines() if line.startswith("| **") and f"`{name}`" in line]
+        assert texts.get(name, texts[len(spec.leads)]) in row

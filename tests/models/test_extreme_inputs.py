@@ -30,7 +30,7 @@ def _spike(value: float) -> Callable[[], np.ndarray]:
 
 def _gaps() -> np.ndarray:
     ecg = ECG.copy()
-    ecg[:, 100:900] = np.nan
+    ecg[:, 100:550] = np.nan
     ecg[3] = np.nan
     return ecg
 
@@ -39,8 +39,20 @@ def _square() -> np.ndarray:
     return np.where(np.arange(ECG.shape[1]) % 2, 1e10, -1e10) * np.ones((12, 1))
 
 
+def _all_but_one(level: float) -> Callable[[], np.ndarray]:
+    def make() -> np.ndarray:
+        ecg = np.full_like(ECG, level)
+        ecg[1] = ECG[1]
+        return ecg
+
+    return make
+
+
 EXTREMES: dict[str, Callable[[], np.ndarray]] = {
     "zeros": lambda: np.zeros_like(ECG),
+    "zeros-but-one": _all_but_one(0.0),
+    "constant-but-one": _all_but_one(30.0),
+    "tiny-but-one": _all_but_one(1e-30),
     "constant": lambda: np.full_like(ECG, 1e6),
     "tiny": lambda: ECG.astype(np.float64) * 1e-30,
     "denormal": lambda: ECG.astype(np.float64) * 1e-42,

@@ -10,7 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.models.registry import AUTO_CLASSES, METHODS, ClassRole
+from ecg_hf.models.registry import AUTO_CLASSES, METHODS, ClassRole, get_method
 from ecg_hf.models.trust import check_config_values
 from ecg_hf.shim import LeadsToPackage, without_shim
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
@@ -92,6 +92,47 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
         check_config_values(config_dict, cls, config_dict.get("_name_or_path"))
         config: Self = super().from_dict(config_dict, **kwargs)
         return config
+
+    def feature_extractor(self, **options: Any) -> Any:
+        """The method's feature extractor for models of this configuration: its rate, leads and length.
+
+        Args:
+            options: Other fields of the feature extractor.
+
+        Raises:
+            ConfigurationError: if an option contradicts the configuration, does not exist or can't work.
+
+        Example:
+            >>> config = EcgJepaConfig.preset("tiny")
+            >>> model, extractor = EcgJepaModel(config), config.feature_extractor()
+        """
+        return get_method(self.model_type).feature_extractor_for(self, **options)
+
+    def check_feature_extractor(self, extractor: Any) -> None:
+        """Raise unless what ``extractor`` makes is what models of this configuration take.
+
+        Raises:
+            ConfigurationError: if rates or leads differ, or its recordings are longer than ``num_samples``.
+        """
+        hint = "; config.feature_extractor() makes one that fits"
+        rates = float(extractor.sampling_rate), float(self.sampling_rate)
+        self.require(
+            rates[0] == rates[1],
+            f"the feature extractor gives {rates[0]:g} Hz, the model takes {rates[1]:g} Hz{hint}",
+            rates[0],
+        )
+        names, wanted = list(extractor.lead_names), list(self.lead_names or ())
+        self.require(
+            names == wanted,
+            f"the feature extractor gives leads {' '.join(names)}, the model takes {' '.join(wanted)}{hint}",
+            names,
+        )
+        samples = extractor.n_samples
+        self.require(
+            samples is None or samples <= self.num_samples,
+            f"the feature extractor gives {samples} samples, the model takes {self.num_samples}{hint}",
+            samples,
+        )
 
     @property
     def num_leads(self) -> int:

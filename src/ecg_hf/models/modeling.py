@@ -180,13 +180,25 @@ class EcgPreTrainedModel(PreTrainedModel):
         """
         return patch_token_mask(input_values, self.config.patch_size, lead_mask, sample_mask)
 
-    def check_input_values(self, input_values: Tensor) -> None:
-        """Raise a typed error unless ``input_values`` fits the configuration (shapes only, no device sync)."""
+    def check_input_values(self, input_values: Tensor, *, any_length: bool = False) -> None:
+        """Raise a typed error unless ``input_values`` fits the configuration (shapes only, no device sync).
+
+        Args:
+            input_values: ``(batch, leads, samples)``.
+            any_length: Also take more than ``config.num_samples`` samples: pieces of a stream.
+        """
         if input_values.ndim != 3 or input_values.shape[1] != self.config.num_leads:
             raise ConfigurationError(
                 f"input_values must be (batch, {self.config.num_leads} leads, samples), got "
                 f"{tuple(input_values.shape)}",
                 value=tuple(input_values.shape),
+            )
+        # Usually a recording at another rate: 10 s at 240 Hz are no shape error to a convolution made for 100 Hz.
+        if not any_length and input_values.shape[2] > self.config.num_samples:
+            raise ConfigurationError(
+                f"input_values have {input_values.shape[2]} samples, the model takes {self.config.num_samples} at "
+                f"{self.config.sampling_rate:g} Hz; config.feature_extractor() makes them fit",
+                value=int(input_values.shape[2]),
             )
 
 

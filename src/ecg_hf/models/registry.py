@@ -8,10 +8,13 @@ from types import ModuleType
 from typing import Any, Literal, get_args
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.signal.leads import STANDARD_LEADS
 
 __all__ = ["AUTO_CLASSES", "METHODS", "ROLES", "ClassRole", "MethodSpec", "get_method"]
 
 ClassRole = Literal["config", "feature_extractor", "model", "pretraining", "classification", "trainer"]
+
+_INDEPENDENT_LEADS = ("I", "II", *STANDARD_LEADS[6:])
 
 ROLES: tuple[ClassRole, ...] = get_args(ClassRole)
 
@@ -48,6 +51,8 @@ class MethodSpec:
         status: What is from the paper, what is inferred, what parity was shown.
         multimodal: Whether it has a text tower.
         sizes: Names of its presets, smallest first.
+        leads: Leads its models take as they are preset. One of them is enough, the others are masked; a limb lead
+            also follows from two others.
         licence: Licence of weights trained with this package's code from scratch.
         official_weights: Licence of the authors' weights; None where there are none to convert.
     """
@@ -60,6 +65,7 @@ class MethodSpec:
     status: str
     multimodal: bool
     sizes: tuple[str, ...]
+    leads: tuple[str, ...] = STANDARD_LEADS
     licence: str = "apache-2.0"
     official_weights: str | None = None
 
@@ -116,15 +122,18 @@ class MethodSpec:
         Args:
             config: Configuration of this method.
             options: Other fields of the feature extractor.
+
+        Raises:
+            ConfigurationError: if an option contradicts the configuration's rate, leads or length.
         """
-        return self.load("feature_extractor")(
-            **{
-                **options,
-                "sampling_rate": config.sampling_rate,
-                "lead_names": config.lead_names,
-                "duration_s": config.num_samples / config.sampling_rate,
-            }
-        )
+        fitting = {
+            "sampling_rate": config.sampling_rate,
+            "lead_names": config.lead_names,
+            "duration_s": config.num_samples / config.sampling_rate,
+        }
+        extractor = self.load("feature_extractor")(**{**fitting, **options})
+        config.check_feature_extractor(extractor)
+        return extractor
 
 
 METHODS: dict[str, MethodSpec] = {
@@ -163,6 +172,7 @@ METHODS: dict[str, MethodSpec] = {
             status="re-derived from the abstract and from what readers of the paper report; two masking "
             "probabilities are theirs, all other values inferred and config fields; no official code or weights",
             multimodal=False,
+            leads=_INDEPENDENT_LEADS,
             sizes=("micro", "tiny", "small", "base"),
         ),
         MethodSpec(
@@ -174,6 +184,7 @@ METHODS: dict[str, MethodSpec] = {
             status="equal to the official code on its tiny fixture: tokens, loss, gradients, momentum step, masks, "
             "reduced leads; official checkpoints can be converted",
             multimodal=False,
+            leads=_INDEPENDENT_LEADS,
             sizes=("micro", "tiny", "base"),
             official_weights="mit",
         ),
@@ -199,6 +210,7 @@ METHODS: dict[str, MethodSpec] = {
             "ranges of the views inferred, each a config field; losses and views equal naive loops; no official code "
             "or weights",
             multimodal=False,
+            leads=("II", "III", *STANDARD_LEADS[6:]),
             sizes=("micro", "tiny", "base"),
         ),
     )

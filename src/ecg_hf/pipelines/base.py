@@ -63,6 +63,12 @@ class EcgPipeline(Pipeline):
     _load_feature_extractor = True
     _load_tokenizer = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        check = getattr(self.model.config, "check_feature_extractor", None)
+        if check is not None and self.feature_extractor is not None:
+            check(self.feature_extractor)
+
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Run on one ECG, or on a list, array, iterator or data set of them."""
         for name, least in (("batch_size", 1), ("num_workers", 0)):

@@ -87,9 +87,9 @@ class AclEcgModel(AclEcgPreTrainedModel):
         """
         return None if sample_mask is None else self.lead_encoders.vgg.output_mask(sample_mask.bool())
 
-    def check_input_values(self, input_values: Tensor) -> None:
+    def check_input_values(self, input_values: Tensor, *, any_length: bool = False) -> None:
         """As the base class; also refuses signals too short for a single step."""
-        super().check_input_values(input_values)
+        super().check_input_values(input_values, any_length=any_length)
         if input_values.shape[-1] < self.config.samples_per_step:
             raise ConfigurationError(
                 f"input_values has {input_values.shape[-1]} samples; one step of this model takes "

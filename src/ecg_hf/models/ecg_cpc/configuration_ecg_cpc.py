@@ -44,7 +44,7 @@ class EcgCpcConfig(EcgConfig):
     Defaults are those of the official configuration of 2605.12241 unless a line says "inferred".
 
     Args:
-        num_samples: Length of a record: 10 s. Any other length works too.
+        num_samples: Longest record: 10 s. Shorter ones work too, and longer ones with a larger value or as a stream.
         window_samples: What the network sees at a time: 2.5 s. Pretraining takes one such window of each record,
             inference all of them, none overlapping. None: the whole record in one pass, of any length (ECG-CPC of
             2509.25095).

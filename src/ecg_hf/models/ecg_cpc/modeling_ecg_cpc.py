@@ -228,7 +228,7 @@ class EcgCpcModel(EcgCpcPreTrainedModel):
         Returns:
             New tokens ``(batch, tokens, hidden_size)``, possibly none, and the new state.
         """
-        self.check_input_values(samples)
+        self.check_input_values(samples, any_length=True)
         if self.training:
             raise ConfigurationError("streaming needs evaluation mode: call eval() first")
         if stream.lead_mask is not None:

@@ -82,9 +82,7 @@ _MARGIN_PERIODS = 8.0
 # A recording longer than the window by less than this share is cut without a word: rounding, not a loss.
 _SURPLUS = 0.01
 # What the library and the saved file add to the options.
-_LIBRARY_KEYS = frozenset(
-    ("auto_map", "feature_extractor_type", "feature_size", "processor_class")
-)
+_LIBRARY_KEYS = frozenset(("auto_map", "feature_extractor_type", "feature_size", "processor_class"))
 
 
 class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):

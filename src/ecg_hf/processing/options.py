@@ -100,7 +100,7 @@ def refuse_unknown(owner: str, unknown: Iterable[str], known: Iterable[str]) -> 
 
 def closest_option(name: str, known: Iterable[str]) -> str | None:
     """The known option that ``name`` is a misspelling of, if any."""
-    return next(iter(difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.7)), None)
+    return next(iter(difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.8)), None)
 
 
 def shortened(value: Any) -> str:

@@ -71,7 +71,7 @@ def test_padding_does_not_matter(side: str, bidirectional: bool):
 
 @torch.no_grad()
 def test_whole_records_in_one_pass():
-    whole, cut = model(window_samples=None), model()
+    whole, cut = model(window_samples=None, num_samples=1500), model(num_samples=1500)
     values = torch.randn(1, 12, 1500)
     assert whole(values).last_hidden_state.shape == (1, 750, 16)
     close(whole(values[..., :250]).last_hidden_state, cut(values[..., :250]).last_hidden_state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -23,7 +25,14 @@ from ecg_hf.evaluation.comparison import compare_results
 from ecg_hf.evaluation.definitions import get_benchmark
 from ecg_hf.evaluation.delong import paired_delong
 from ecg_hf.evaluation.entrants import adapted_extractor
-from ecg_hf.evaluation.evaluation_run import Evaluation, LoadedModel, check_controls, evaluate_model
+from ecg_hf.evaluation.evaluation_run import (
+    Evaluation,
+    LoadedModel,
+    _published,
+    check_controls,
+    evaluate_model,
+)
+from ecg_hf.evaluation.finetune_cells import deviations, finetune_settings
 from ecg_hf.evaluation.harness import EvaluationPlan
 from ecg_hf.evaluation.metrics import auroc
 from ecg_hf.evaluation.prepared import Recordings, prepare
@@ -35,6 +44,9 @@ from ecg_hf.evaluation.results import read_results
 from ecg_hf.evaluation.tables import evaluation_markdown
 from ecg_hf.evaluation.token_store import TokenFeatures
 from ecg_hf.evaluation.zero_shot import cosine_scores
+from ecg_hf.models.registry import get_method
+from ecg_hf.training.finetuning import EcgFineTuningArguments, EcgFineTuningTrainer
+from ecg_hf.training.layer_decay import layer_depths
 
 NAME = "synthetic-findings"
 PLAN = EvaluationPlan(
@@ -407,6 +419,118 @@ def test_published_rows_stand_only_beside_their_like() -> None:
         r for r in comparable_rows("ptbxl-all", "strodthoff", "finetune", 1.0, 2198) if r.model == "ECG-CPC"
     )
     assert (row.macro_auroc, row.ci95) == (0.9493, (0.9162, 0.9511))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, protocol in PROTOCOLS.items() if "finetune" in protocol.schedules]
+)
+def test_every_field_of_a_published_fine_tuning_reaches_the_trainer(name: str, tmp_path: Path) -> None:
+    protocol = get_protocol(name)
+    schedule = protocol.schedules["finetune"]
+    method = get_method("ecg-jepa")
+    model = method.load("classification")(method.load("config").preset("micro"))
+    settings = finetune_settings(EvaluationPlan(protocol, "finetune"), "ecg-jepa")
+    unlike = {
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "load_best_model_at_end": False,
+        "report_to": "none",
+    }
+    arguments = EcgFineTuningArguments(output_dir=str(tmp_path), use_cpu=True, **unlike, **settings)
+    trainer = EcgFineTuningTrainer(model=model, args=arguments)
+    steps = 10 * schedule.epochs
+    trainer.create_optimizer_and_scheduler(steps)
+    optimizer = trainer.optimizer
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert (arguments.per_device_train_batch_size, arguments.num_train_epochs) == (
+        schedule.batch_size,
+        schedule.epochs,
+    )
+    assert (arguments.early_stopping_patience, arguments.max_grad_norm) == (0, 0.0)
+    names = {id(parameter): each for each, parameter in model.named_parameters()}
+    peaks: dict[str, float] = {}
+    for group in optimizer.param_groups:
+        assert group["betas"] == schedule.betas
+        assert group["weight_decay"] == schedule.weight_decay
+        peaks |= {names[id(parameter)]: group["initial_lr"] for parameter in group["params"]}
+    assert peaks.keys() == set(names.values())
+    depths = layer_depths(model)
+    for each, rate in peaks.items():
+        part = "stem" if depths[each] <= schedule.stem_layers.get("ecg-jepa", 0) else "encoder"
+        known = schedule.group_learning_rates if each.startswith("ecg_jepa.") else {}
+        assert rate == known.get(part, schedule.learning_rate), each
+    # The rate over the whole training, as a share of its peak.
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"] / optimizer.param_groups[0]["initial_lr"])
+        optimizer.step()
+        trainer.lr_scheduler.step()
+    warm = 10 * schedule.warmup
+    least = schedule.min_learning_rate / schedule.learning_rate
+    for step, rate in enumerate(rates):
+        expected = 1.0
+        if step < warm:
+            expected = step / warm
+        elif schedule.decay == "cosine":
+            expected = least + (1 - least) * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
+        assert rate == pytest.approx(expected, abs=1e-9), step
+
+
+def test_a_minimum_rate_and_warm_up_steps_are_honoured_too(tmp_path: Path) -> None:
+    """No published fine-tuning has them today."""
+    protocol = get_protocol("strodthoff")
+    schedule = replace(
+        protocol.schedules["finetune"], decay="cosine", decay_unit="step", warmup=7, min_learning_rate=1e-5
+    )
+    plan = EvaluationPlan(replace(protocol, schedules={"finetune": schedule}), "finetune")
+    settings = finetune_settings(plan)
+    arguments = EcgFineTuningArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", **settings)
+    assert arguments.get_warmup_steps(500) == 7
+    assert arguments.lr_scheduler_kwargs == {"min_lr": 1e-5}
+    assert any("warm-up" in one for one in deviations(plan, micro(0).model))
+    asked = finetune_settings(replace(plan, head_options={"layer_decay": 0.75}))
+    assert "encoder_learning_rate" not in asked
+    assert asked["layer_decay"] == 0.75
+    with pytest.raises(ConfigurationError, match="layer_decay=1"):
+        EcgFineTuningArguments(output_dir=str(tmp_path), use_cpu=True, encoder_learning_rate=1e-4)
+    with pytest.raises(ConfigurationError, match="encoder_learning_rate"):
+        EcgFineTuningArguments(output_dir=str(tmp_path), use_cpu=True, stem_layers=2)
+
+
+def test_published_rows_have_no_head_that_was_set_otherwise() -> None:
+    """A row of ours stands beside a published one only if it was trained as published."""
+    row: Any = {
+        "encoder": "pretrained", "benchmark": "ptbxl-super", "protocol": "strodthoff", "fraction": 1.0,
+        "n_test": 2198, "solver": "published",
+    }  # fmt: skip
+    plan = EvaluationPlan(protocol=get_protocol("strodthoff"))
+    jepa, cpc, acl = (
+        get_method(name).load("model")(get_method(name).load("config").preset("micro"))
+        for name in ("ecg-jepa", "ecg-cpc", "acl-ecg")
+    )
+
+    def listed(model: Any, head: str, **options: Any) -> tuple[bool, str]:
+        found, notes = _published(
+            replace(plan, head=head, head_options=options), model, [{**row, "head": head}]
+        )
+        return bool(found), " ".join(notes)
+
+    for head in ("linear", "attention", "finetune"):
+        assert listed(jepa, head) == (True, "")
+        option = {"standardise": True} if head == "linear" else {"epochs": 3}
+        shown, note = listed(jepa, head, **option)
+        assert not shown
+        assert f"asked for otherwise: {next(iter(option))}" in note
+    shown, note = listed(cpc, "finetune")
+    assert not shown
+    assert "all windows of a recording" in note
+    assert "augmentations" in " ".join(deviations(EvaluationPlan(get_protocol("jepa"), "finetune"), jepa))
+    assert deviations(EvaluationPlan(get_protocol("merl"), "finetune"), jepa)
+    flat = not max(layer_depths(acl).values())
+    assert flat == bool(deviations(replace(plan, head="finetune"), acl))
+    exact = [{**row, "head": "linear", "solver": "lbfgs"}]
+    assert _published(plan, jepa, exact)[0] == []
+    assert _published(plan, jepa, [{**row, "head": "supervised"}])[0] == []
 
 
 def test_a_protocol_sets_what_is_not_the_models() -> None:

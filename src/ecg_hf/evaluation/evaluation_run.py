@@ -259,6 +259,7 @@ def _results(
 ) -> Results:
     sources = list(dict.fromkeys(one.dataset for one in benchmarks))
     summary = summary_rows(cells)
+    published, unlisted = _published(plan, loaded.model, summary)
     rows: list[Any] = [{**cell.result.content, "cell": cell.result.key} for cell in cells]
     return Results(
         dataset=", ".join(sources),
@@ -266,7 +267,7 @@ def _results(
         model=loaded.source,
         probe=rows,
         summary=summary,
-        published=_published(plan, summary),
+        published=published,
         paired=paired_rows(cells),
         leaks={name: dict(one.leaks) for name, one in prepared.items()},
         splits={
@@ -291,22 +292,44 @@ def _results(
             "head_options": dict(plan.head_options),
             "n_resamples": plan.n_resamples,
         },
-        notes=notes,
+        notes=[*notes, *unlisted],
         timings=dict(timings),
     )
 
 
-def _published(plan: EvaluationPlan, summary: Sequence[SummaryRow]) -> list[PublishedEntry]:
-    """Published rows that were found as ours were."""
+def _published(
+    plan: EvaluationPlan, model: Any, summary: Sequence[SummaryRow]
+) -> tuple[list[PublishedEntry], list[str]]:
+    """Published rows that were found as ours were, and why others are not listed."""
     if plan.subsets != "published" or (plan.head == "zero-shot" and plan.prompt_set != "merl"):
-        return []
+        return [], []
     found: dict[PublishedRow, None] = {}
+    unlisted: dict[str, None] = {}
     for row in summary:
-        # A protocol's own procedure: our exact optimum is another head.
-        if row["head"] == "linear" and (row["encoder"] != PRETRAINED or row["solver"] == "lbfgs"):
-            continue
-        for one in comparable_rows(
+        rows = comparable_rows(
             row["benchmark"], row["protocol"], row["head"], row["fraction"], row["n_test"], plan.folds
-        ):
-            found[one] = None
-    return [one.as_dict() for one in found]
+        )
+        differs = _differs(plan, model, row)
+        if rows and differs:
+            unlisted[f"Published {row['head']} rows are not listed: {'; '.join(differs)}."] = None
+        elif rows:
+            found |= dict.fromkeys(rows)
+    return [one.as_dict() for one in found], list(unlisted)
+
+
+def _differs(plan: EvaluationPlan, model: Any, row: SummaryRow) -> list[str]:
+    """What of a row's training is not as the protocol publishes it."""
+    if row["head"] == "zero-shot":
+        return []
+    if row["head"] == "finetune":
+        from ecg_hf.evaluation.finetune_cells import deviations
+
+        return deviations(plan, model)
+    if row["head"] not in plan.protocol.schedules:
+        return ["the protocol publishes no schedule of it"]
+    if row["head"] == "linear" and (row["encoder"] != PRETRAINED or row["solver"] == "lbfgs"):
+        # A protocol's own procedure: our exact optimum is another head.
+        return ["the head is fitted exactly, not by the published schedule"]
+    if row["head"] == plan.head and plan.head_options:
+        return [f"asked for otherwise: {', '.join(sorted(plan.head_options))}"]
+    return []

@@ -304,7 +304,7 @@ def _trained_job(
             "finetune",
             subset,
             seed,
-            finetune_settings(plan),
+            finetune_settings(plan, entrant.model.config.model_type),
             True,
             finetuned_scores,
         )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from transformers import (
     AutoFeatureExtractor,
     EarlyStoppingCallback,
     EvalPrediction,
+    PreTrainedModel,
     TrainerCallback,
     TrainingArguments,
     set_seed,
@@ -32,7 +33,7 @@ from ecg_hf.training.base import EcgTrainer
 from ecg_hf.training.batches import BatchedEcgDataset
 from ecg_hf.training.checkpoints import newest_complete_checkpoint
 from ecg_hf.training.collators import EcgCollator
-from ecg_hf.training.layer_decay import layerwise_groups
+from ecg_hf.training.layer_decay import layerwise_groups, part_groups
 from ecg_hf.training.run_folder import write_json
 
 __all__ = [
@@ -55,6 +56,11 @@ class EcgFineTuningArguments(TrainingArguments):
     Args:
         layer_decay: Factor on the learning rate for each layer away from the head; 1 trains all alike.
         early_stopping_patience: Evaluations without a better macro AUROC before training stops; 0 never stops.
+        encoder_learning_rate: Rate of the encoder; then ``learning_rate`` is the head's alone, and ``layer_decay``
+            must be 1.
+        stem_learning_rate: Rate of what comes before the encoder's first layer; the encoder's by default.
+        stem_layers: First layers of the encoder that learn at the stem's rate.
+        decay_all: Weight decay on biases and norms too, as plain AdamW over ``model.parameters()``.
     """
 
     learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate, of the head."})
@@ -77,11 +83,32 @@ class EcgFineTuningArguments(TrainingArguments):
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide losses that are not finite."})
     layer_decay: float = field(default=0.75, metadata={"help": "Learning-rate factor per layer, 1 for none."})
     early_stopping_patience: int = field(default=10, metadata={"help": "Evaluations to wait, 0 for ever."})
+    encoder_learning_rate: float | None = field(
+        default=None, metadata={"help": "Rate of the encoder, apart from the head's."}
+    )
+    stem_learning_rate: float | None = field(
+        default=None, metadata={"help": "Rate before the encoder's first layer; the encoder's by default."}
+    )
+    stem_layers: int = field(default=0, metadata={"help": "First layers at the stem's rate."})
+    decay_all: bool = field(default=False, metadata={"help": "Weight decay on biases and norms too."})
 
     def __post_init__(self) -> None:
         """Check values."""
         if not 0.0 < self.layer_decay <= 1.0:
             raise ConfigurationError("layer_decay must be in (0, 1]", value=self.layer_decay)
+        parts = self.encoder_learning_rate is not None
+        if not parts and (self.stem_learning_rate is not None or self.stem_layers):
+            raise ConfigurationError("a rate of the stem needs encoder_learning_rate")
+        if parts and self.layer_decay != 1.0:
+            raise ConfigurationError(
+                "rates come from encoder_learning_rate or from layer_decay, not from both: set layer_decay=1",
+                value=self.layer_decay,
+            )
+        if (
+            self.stem_layers < 0
+            or min(self.encoder_learning_rate or 0.0, self.stem_learning_rate or 0.0) < 0.0
+        ):
+            raise ConfigurationError("learning rates and stem_layers can't be negative")
         check_training_arguments(self)
         super().__post_init__()
         if self.device.type == "cpu":
@@ -94,11 +121,16 @@ class EcgFineTuningTrainer(EcgTrainer):
     args: EcgFineTuningArguments
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        """One group per layer and kind of parameter."""
-        decaying = set(self.get_decay_parameter_names(model))
-        return layerwise_groups(
-            model, self.args.learning_rate, self.args.layer_decay, self.args.weight_decay, decaying
-        )
+        """One group per layer, or part of the model, and kind of parameter."""
+        args = self.args
+        sizes = {name: parameter.ndim for name, parameter in model.named_parameters()}
+        matrices = {name for name in self.get_decay_parameter_names(model) if sizes[name] > 1}
+        decaying = set(sizes) if args.decay_all else matrices
+        if args.encoder_learning_rate is None:
+            return layerwise_groups(model, args.learning_rate, args.layer_decay, args.weight_decay, decaying)
+        encoder, stem = args.encoder_learning_rate, args.stem_learning_rate
+        rates = {"head": args.learning_rate, "encoder": encoder, "stem": encoder if stem is None else stem}
+        return part_groups(cast(PreTrainedModel, model), rates, args.stem_layers, args.weight_decay, decaying)
 
 
 @dataclass(frozen=True, slots=True)

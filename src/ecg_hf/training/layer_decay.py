@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 
-__all__ = ["layer_depths", "layerwise_groups"]
+__all__ = ["layer_depths", "layerwise_groups", "part_groups"]
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:
@@ -46,7 +48,7 @@ def layerwise_groups(
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = depths[name], name in decaying and parameter.ndim > 1
+            key = depths[name], name in decaying
             groups.setdefault(key, []).append(parameter)
     return [
         {
@@ -55,4 +57,39 @@ def layerwise_groups(
             "weight_decay": weight_decay if decays else 0.0,
         }
         for (depth, decays), parameters in groups.items()
+    ]
+
+
+def part_groups(
+    model: PreTrainedModel,
+    rates: Mapping[str, float],
+    stem_layers: int,
+    weight_decay: float,
+    decaying: set[str],
+) -> list[dict[str, Any]]:
+    """Optimiser groups with one learning rate each for the head, the encoder and its stem.
+
+    The head is what the classifier adds to the pretrained model; the stem is what comes before the encoder's first
+    layer. A model without layers is all encoder.
+
+    Args:
+        model: Model to train.
+        rates: Of ``"head"``, ``"encoder"`` and ``"stem"``.
+        stem_layers: First layers that belong to the stem.
+        weight_decay: Of the parameters in ``decaying``.
+        decaying: Names of the parameters with weight decay.
+    """
+    depths = layer_depths(model)
+    layered = max(depths.values()) > 0
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        part = "stem" if layered and depths[name] <= stem_layers else "encoder"
+        if not name.startswith(f"{model.base_model_prefix}."):
+            part = "head"
+        groups.setdefault((part, name in decaying), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rates[part], "weight_decay": weight_decay if decays else 0.0}
+        for (part, decays), parameters in groups.items()
     ]

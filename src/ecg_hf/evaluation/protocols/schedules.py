@@ -27,8 +27,11 @@ class HeadSchedule:
         warmup: Epochs or steps (see ``decay_unit``) of linear warm-up.
         min_learning_rate: Where warm-up begins and a cosine ends.
         betas: Of the optimiser.
-        group_learning_rates: Part of the encoder -> its rate, for fine-tuning.
+        group_learning_rates: ``"encoder"`` and ``"stem"`` (what comes before its layers) -> rate, for fine-tuning.
+        stem_layers: Model type -> first layers that the published groups count to the stem.
+        pooling: What the head of a fine-tuned model reads, as ``classifier_pooling``; ``None``: the model's own.
         n_heads: Attention heads of an attention head.
+        not_reproduced: What else was published, and is not done here: results are then not of this schedule.
         note: What is peculiar, and where it is from.
     """
 
@@ -47,7 +50,10 @@ class HeadSchedule:
     min_learning_rate: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     group_learning_rates: dict[str, float] = field(default_factory=dict)
+    stem_layers: dict[str, int] = field(default_factory=dict)
+    pooling: Literal["mean"] | None = None
     n_heads: int | None = None
+    not_reproduced: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -73,8 +79,9 @@ SCHEDULES: dict[str, HeadSchedule] = {
         ),
         HeadSchedule(
             "strodthoff-finetune", "finetune", "adamw", 1e-3, 1e-3, 64, 100,
-            group_learning_rates={"encoder": 1e-4, "stem": 1e-5},
-            note="Mean over tokens, then linear; rates of head, S4 layers and stem.",
+            group_learning_rates={"encoder": 1e-4, "stem": 1e-5}, stem_layers={"ecg-jepa": 3}, pooling="mean",
+            note="Mean over tokens, then linear; rates of head, S4 layers and stem. Of ECG-JEPA's 12 blocks the "
+            "first three learn as the stem does.",
         ),
         HeadSchedule(
             "jepa-linear", "linear", "adamw", 1e-2, 1e-2, 16, 10, "cosine", decay_unit="step", warmup=10,
@@ -83,6 +90,7 @@ SCHEDULES: dict[str, HeadSchedule] = {
         ),
         HeadSchedule(
             "jepa-finetune", "finetune", "adamw", 6.25e-6, 0.05, 16, 10, "cosine", warmup=3, betas=(0.9, 0.95),
+            not_reproduced=("its augmentations", "its band-pass of 0.67-40 Hz", "the best epoch on the test records"),
             note="1e-4 * 16 / 256 for all parameters; the published code augments and filters 0.67-40 Hz.",
         ),
     )

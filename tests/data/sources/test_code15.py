@@ -19,7 +19,7 @@ from ecg_hf.data.feature import Ecg
 from ecg_hf.data.sources import create_source
 from ecg_hf.data.sources.code15 import parse_scale
 from ecg_hf.data.splits import check_patient_leak
-from ecg_hf.errors import ConfigurationError, DatasetBuildError, EcgError, UnknownUnit
+from ecg_hf.errors import ConfigurationError, DatasetBuildError, EcgError, UnknownUnit, UnsafePath
 from ecg_hf.signal import STANDARD_LEADS, read_record
 
 ALL_TRAIN = {"train_folds": "1-10", "validation_folds": "", "test_folds": ""}
@@ -244,6 +244,79 @@ def test_parts_that_are_something_else(code15_folder: Path, tmp_path: Path, dama
         build(code15_folder, tmp_path / "out")
     assert "exams_part0.hdf5" in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def announce(path: Path, exams: int, samples: int, **options) -> None:
+    """A part of which next to nothing was ever written."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("exam_id", (exams,), "i8", chunks=(min(exams, 1024),))[0] = 7
+        file.create_dataset("tracings", (exams, samples, 12), "f4", **options)
+
+
+@pytest.mark.parametrize(
+    ("exams", "samples", "options", "message"),
+    [
+        (300_000_000, 4096, {"chunks": (1, 4096, 12)}, "more than is read"),
+        (64, 100_000_000, {"chunks": (1, 4096, 12)}, "more than is read"),
+        (1000, 4096, {"chunks": (1, 4096, 12)}, "tracings announces 196608000 bytes and the file holds 0"),
+        (1000, 4096, {}, "the file holds 0"),
+        (1000, 4096, {"chunks": (1, 4096, 12), "compression": "gzip"}, "the file holds 0"),
+        (4_000_000, 1, {"chunks": (4096, 1, 12)}, "announces"),
+    ],
+)
+def test_sizes_a_part_does_not_hold_are_refused(code15_folder: Path, exams, samples, options, message):
+    announce(code15_folder / "exams_part0.hdf5", exams, samples, **options)
+    with pytest.raises(DatasetBuildError, match=message):
+        create_source("code15", code15_folder, {}).plan()
+
+
+def test_huge_chunks_are_refused(code15_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ecg_hf.data.sources.hdf5_parts.MAX_CHUNK_BYTES", 1000)
+    path = code15_folder / "exams_part0.hdf5"
+    with h5py.File(path) as file:
+        ids, tracings = file["exam_id"][:], file["tracings"][:]
+    write_part(path, ids[:10], tracings[:10], chunks=(2, ROWS, 12), compression="gzip")
+    with pytest.raises(DatasetBuildError, match="too large to read"):
+        create_source("code15", code15_folder, {}).plan()
+
+
+@pytest.mark.parametrize(
+    "how", ["external storage", "external link", "soft link", "virtual", "ids", "symlink"]
+)
+def test_nothing_outside_a_part_is_read(code15_folder: Path, tmp_path: Path, how: str):
+    path, outside = code15_folder / "exams_part0.hdf5", tmp_path / "private.hdf5"
+    path.rename(outside)
+    with h5py.File(outside) as file:
+        ids, tracings = file["exam_id"][:], file["tracings"][:]
+    if how == "symlink":
+        path.symlink_to(outside)
+    else:
+        with h5py.File(path, "w") as file:
+            file["exam_id"] = h5py.ExternalLink(str(outside), "exam_id") if how == "ids" else ids
+            if how == "external storage":
+                (tmp_path / "raw").write_bytes(tracings.tobytes())
+                raw = [(str(tmp_path / "raw"), 0, tracings.nbytes)]
+                file.create_dataset("tracings", tracings.shape, tracings.dtype, external=raw)
+            elif how == "virtual":
+                layout = h5py.VirtualLayout(tracings.shape, tracings.dtype)
+                layout[:] = h5py.VirtualSource(outside, "tracings", tracings.shape)
+                file.create_virtual_dataset("tracings", layout)
+            elif how == "soft link":
+                file["away"] = h5py.ExternalLink(str(outside), "/")
+                file["tracings"] = h5py.SoftLink("/away/tracings")
+            elif how == "external link":
+                file["tracings"] = h5py.ExternalLink(str(outside), "tracings")
+            else:
+                file["tracings"] = tracings
+    with pytest.raises(UnsafePath):
+        create_source("code15", code15_folder, {}).plan()
+
+
+def test_tables_are_not_read_through_links_that_leave(code15_folder: Path, tmp_path: Path):
+    (code15_folder / "exams.csv").rename(tmp_path / "exams.csv")
+    (code15_folder / "exams.csv").symlink_to(tmp_path / "exams.csv")
+    with pytest.raises(UnsafePath):
+        create_source("code15", code15_folder, {}).plan()
 
 
 def test_a_damaged_chunk_costs_its_own_recordings_only(code15_folder: Path, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from ecg_hf.data.schema import Entry, SourceRow
 from ecg_hf.data.sources.base import Dropped, Plan, Source, SourceInfo, is_plain_relative
 from ecg_hf.data.sources.filters import has_missing_samples, parse_filters, starts_with_zeros
+from ecg_hf.data.sources.hdf5_parts import READ_ERRORS, open_part
 from ecg_hf.data.sources.tables import identifier, read_table
 from ecg_hf.data.splits import FoldSelection, hash_fold
 from ecg_hf.errors import DatasetBuildError, UnknownUnit
@@ -42,7 +44,10 @@ PLAUSIBLE_MV = (0.3, 10.0)
 between 1.3 and 4.4; a unit wrong by ten in either direction puts most recordings outside."""
 
 ROWS_AT_ONCE = 64
-"""Rows read in one HDF5 access: 12.6 MB."""
+"""Rows read in one HDF5 access: 12.6 MB as published."""
+
+BYTES_AT_ONCE = 1 << 25
+"""Fewer rows are read at once where they are longer."""
 
 _SCALED_UNIT = re.compile(r"^\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)?\s*([^\W\d]+)\s*$")
 _PART_NUMBER = re.compile(r"(\d+)\D*$")
@@ -157,7 +162,7 @@ class Code15(Source):
         exams = self._exams()
         plan = Plan()
         parts = sorted({part for part, _ in exams.values()}, key=_part_order)
-        there = [part for part in parts if is_plain_relative(part) and (self.data_dir / part).is_file()]
+        there = [part for part in parts if is_plain_relative(part) and os.path.isfile(self.data_dir / part)]
         if not there:
             raise DatasetBuildError(
                 f"none of the parts that {TABLE} names is there ({', '.join(parts[:3]) or 'it names none'})",
@@ -165,7 +170,7 @@ class Code15(Source):
             )
         found: set[str] = set()
         for part in there:
-            for row, exam_id in enumerate(_exam_ids(self.data_dir / part)):
+            for row, exam_id in enumerate(self._exam_ids(part)):
                 listed = exams.get(exam_id)
                 if exam_id == FILLER_ID and listed is None:
                     plan.tally.drop(f"{part}#{row}", "filler_row")
@@ -181,6 +186,15 @@ class Code15(Source):
             if exam_id not in found:
                 plan.tally.drop(exam_id, "tracing_not_there" if part in present else "part_not_there")
         return plan
+
+    def _exam_ids(self, part: str) -> list[str]:
+        """Exam ids of a part in the order of its tracings."""
+        path = self.data_dir / part
+        with open_part(path, self.data_dir) as (_, ids):
+            try:
+                return [str(exam_id) for exam_id in ids[:].tolist()]
+            except READ_ERRORS:
+                raise DatasetBuildError("the exam ids can't be read", path=path) from None
 
     def _plan_exam(self, plan: Plan, entry: Entry) -> None:
         fold = hash_fold(entry.patient_id or entry.record_id, seed=self.seed)
@@ -234,32 +248,27 @@ class Code15(Source):
 
     def read_many(self, entries: Sequence[Entry]) -> Iterator[SourceRow | Dropped]:
         """Read recordings, a few rows of a part at a time."""
-        import h5py
-
         for part, members in groupby(entries, key=lambda entry: entry.path.rpartition("#")[0]):
-            group = list(members)
-            try:
-                with h5py.File(self.data_dir / part, "r") as file:
-                    for run in _runs(group):
-                        yield from self._read_run(file["tracings"], run)
-            except (OSError, KeyError) as error:
-                raise DatasetBuildError(
-                    f"the part was readable before and is not any more ({type(error).__name__})",
-                    path=self.data_dir / part,
-                ) from None
+            with open_part(self.data_dir / part, self.data_dir) as (tracings, _):
+                row_bytes = tracings.dtype.itemsize * tracings.shape[1] * tracings.shape[2]
+                rows = max(1, min(ROWS_AT_ONCE, BYTES_AT_ONCE // row_bytes))
+                for run in _runs(list(members), rows):
+                    yield from self._read_run(tracings, run)
 
     def _read_run(self, tracings: Any, run: list[tuple[int, Entry]]) -> Iterator[SourceRow | Dropped]:
         """Recordings that lie close together in one part."""
         first, last = run[0][0], run[-1][0]
         try:
             block = np.asarray(tracings[first : last + 1])
-        except OSError:
+        except READ_ERRORS:
             # One damaged chunk must not cost its neighbours: row by row, each on its own.
             for row, entry in run:
                 try:
-                    yield self._record(entry, np.asarray(tracings[row]))
-                except OSError:
+                    tracing = np.asarray(tracings[row])
+                except READ_ERRORS:
                     yield Dropped(entry.record_id, "unreadable_tracing")
+                else:
+                    yield self._record(entry, tracing)
             return
         for row, entry in run:
             yield self._record(entry, block[row - first])
@@ -303,42 +312,12 @@ class Code15(Source):
         return self.check(replace(entry, notes=tuple(notes)), ecg)
 
 
-def _exam_ids(path: Path) -> list[str]:
-    """Exam ids of a part in the order of its tracings.
-
-    Raises:
-        DatasetBuildError: if the file is no HDF5, is cut short, or is not laid out as CODE-15% is.
-    """
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            for name in ("exam_id", "tracings"):
-                if not isinstance(file.get(name), h5py.Dataset):
-                    raise DatasetBuildError(f"the part has no dataset named {name!r}", path=path)
-            tracings, ids = file["tracings"], file["exam_id"]
-            leads = len(STANDARD_LEADS)
-            if tracings.ndim != 3 or tracings.shape[2] != leads or tracings.shape[1] < 1:
-                raise DatasetBuildError(
-                    f"tracings must have the shape (exams, samples, {leads}), got {tracings.shape}", path=path
-                )
-            if tracings.dtype.kind != "f":
-                raise DatasetBuildError(f"tracings must be floating, got {tracings.dtype}", path=path)
-            if ids.shape != tracings.shape[:1] or ids.dtype.kind not in "iu":
-                raise DatasetBuildError(
-                    f"exam_id must hold {tracings.shape[0]} integers, got {ids.dtype} {ids.shape}", path=path
-                )
-            return [str(exam_id) for exam_id in ids[:].tolist()]
-    except OSError:
-        raise DatasetBuildError("the part can't be read as HDF5, or is cut short", path=path) from None
-
-
-def _runs(entries: Sequence[Entry]) -> Iterator[list[tuple[int, Entry]]]:
-    """Entries of one part, with their rows, in runs of at most :data:`ROWS_AT_ONCE` neighbouring rows."""
+def _runs(entries: Sequence[Entry], rows: int) -> Iterator[list[tuple[int, Entry]]]:
+    """Entries of one part, with their rows, in runs that span at most ``rows`` rows."""
     run: list[tuple[int, Entry]] = []
     for entry in entries:
         row = int(entry.path.rpartition("#")[2])
-        if run and not run[-1][0] < row < run[0][0] + ROWS_AT_ONCE:
+        if run and not run[-1][0] < row < run[0][0] + rows:
             yield run
             run = []
         run.append((row, entry))

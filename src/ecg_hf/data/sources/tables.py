@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ecg_hf.errors import DatasetBuildError
+from ecg_hf.signal.paths import inside_root
 
 __all__ = ["clean_text", "identifier", "read_table"]
 
@@ -26,7 +28,9 @@ def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = 
 
     Raises:
         DatasetBuildError: if the file is missing, is no CSV, or lacks a column. Quotes no cell.
+        UnsafePath: if it is a link that leaves its folder.
     """
+    inside_root(os.fspath(path), path.parent)
     wanted = {*columns, *optional}
     try:
         table = pd.read_csv(path, dtype=str, usecols=lambda name: name in wanted, encoding="utf-8")

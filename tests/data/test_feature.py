@@ -10,10 +10,13 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
+import wfdb
 
+from ecg_hf.data.decoding import BatchDecoder
 from ecg_hf.data.feature import STORAGE_TYPE, Ecg, storage_features
-from ecg_hf.errors import ConfigurationError, LeadError, SamplingRateError, SignalError
+from ecg_hf.errors import ConfigurationError, EcgError, LeadError, SamplingRateError, SignalError
 from ecg_hf.signal import STANDARD_LEADS, DigitalRecord, EcgRecord
+from ecg_hf.signal.reading import read_record
 
 
 def digital(
@@ -100,11 +103,124 @@ def test_map_keeps_the_signal_exact():
 
 @pytest.mark.parametrize(
     "value",
-    [7, "records/1", {"signal": np.zeros((1, 3))}, {"signal": np.zeros((1, 3)), "sampling_rate": 100}],
+    [
+        7,
+        {"bytes": b"x"},
+        {"path": "a.hea", "fs": 1},
+        {"path": "a.hea", "bytes": b"x"},
+        {"signal": np.zeros((1, 3))},
+        {"signal": np.zeros((1, 3)), "sampling_rate": 100},
+    ],
 )
 def test_what_is_no_ecg_is_refused(value: object):
     with pytest.raises(ConfigurationError):
         Ecg().encode_example(value)
+
+
+IMPOSSIBLE = [
+    {"samples": None}, {"dtype": None}, {"shape": None}, {"gain": None}, {"baseline": None}, {"sampling_rate": None},
+    {"lead_names": None}, {"dtype": "object"}, {"shape": [2**31 - 1, 2**31 - 1]}, {"shape": [0, 0], "samples": b""},
+    {"shape": [2, 4]}, {"shape": [-2, -5]}, {"gain": [0.0, 1.0]}, {"gain": [1.0]}, {"gain": [1.0, float("nan")]},
+    {"gain": [1.0, float("inf")]}, {"gain": [1.0, None]}, {"baseline": [0]}, {"baseline": [0, None]},
+    {"sampling_rate": 0.0}, {"sampling_rate": float("nan")}, {"sampling_rate": 1e9}, {"lead_names": ["I"]},
+    {"lead_names": ["I", None]}, {"lead_names": ["I", "I"]}, {"lead_names": ["I", ""]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", IMPOSSIBLE, ids=str)
+def test_impossible_rows_of_strangers_are_typed_errors(change: dict):
+    good = {
+        "samples": np.ones((2, 5), "<i2").tobytes(), "dtype": "int16", "shape": [2, 5], "gain": [100.0, 200.0],
+        "baseline": [0, 0], "invalid": None, "sampling_rate": 100.0, "lead_names": ["I", "II"],
+    }  # fmt: skip
+    column = pa.array([good, {**good, **change}], type=STORAGE_TYPE)
+    plain = datasets.Dataset(pa.table({"ecg": column}))
+    rows = plain.cast_column("ecg", Ecg()) if plain.features["ecg"] != Ecg() else plain
+    for read in (
+        lambda: rows[1],
+        lambda: list(rows.to_iterable_dataset()),
+        lambda: rows[:],
+        lambda: BatchDecoder(rows)([1]),
+        lambda: BatchDecoder(plain)([1]),
+    ):
+        with pytest.raises(EcgError):
+            read()
+    if set(change) != {"lead_names"} or change["lead_names"] in (None, ["I"], ["I", None]):
+        with pytest.raises(EcgError, match="row 1"):
+            BatchDecoder(rows)
+        # A row that was filtered out does not stop the others.
+        kept = BatchDecoder(rows.select([0, 0])).__call__()
+        np.testing.assert_allclose(kept.signal[0, :, 0], [0.01, 0.005])
+
+
+def test_paths_and_bytes_are_read(tmp_path: Path):
+    wfdb.wrsamp("r", fs=100, units=["mV"] * 2, sig_name=["I", "II"], p_signal=np.eye(2).repeat(9, 0) * 2 - 1,
+                fmt=["16"] * 2, write_dir=str(tmp_path))  # fmt: skip
+    path = tmp_path / "r"
+    expected = read_record(path).signal
+    for value in (path, str(path), f"{path}.hea", {"path": str(path)}, {"path": str(path), "bytes": None}):
+        assert np.array_equal(dataset_of(value)[0]["ecg"]["signal"], expected)
+    assert dataset_of(path).cast_column("ecg", Ecg(decode=False))[0]["ecg"]["dtype"] == "int16"
+    paths = datasets.Dataset.from_dict({"ecg": [str(path), None]}).cast_column("ecg", Ecg())
+    assert np.array_equal(paths[0]["ecg"]["signal"], expected)
+    assert paths[1]["ecg"] is None
+    np.save(tmp_path / "a.npy", expected)
+    told = {"sampling_rate": 100, "lead_names": ["I", "II"], "unit": "mV"}
+    for value in (
+        {"path": str(tmp_path / "a.npy"), **told},
+        {"path": "a.npy", "bytes": (tmp_path / "a.npy").read_bytes(), **told},
+    ):
+        assert np.array_equal(dataset_of(value)[0]["ecg"]["signal"], expected)
+    with pytest.raises(EcgError, match="gone"):
+        Ecg().encode_example(str(tmp_path / "gone"))
+    with pytest.raises(EcgError, match=r"^b\.npy"):
+        Ecg().encode_example({"path": "b.npy", "bytes": b"no array", **told})
+
+
+def test_records_are_rows_wherever_datasets_takes_rows():
+    record = digital().to_record()
+    rows = dataset_of(record, record)
+    for value in (record, digital(), rows[0]["ecg"]):
+        for mapped in (
+            rows.map(lambda row, value=value: {"ecg": value}),
+            rows.map(lambda row, value=value: {"ecg": value}, features=rows.features),
+            rows.map(lambda row, value=value: {"other": value}, remove_columns=["ecg"]).rename_column(
+                "other", "ecg"
+            ),
+            rows.map(lambda batch, value=value: {"ecg": [value] * 2}, batched=True),
+        ):
+            assert mapped.features == rows.features
+            assert np.array_equal(mapped[1]["ecg"]["signal"], record.signal)
+        longer = rows.add_item({"ecg": value})
+        assert (len(longer), longer.features) == (3, rows.features)
+        assert np.array_equal(longer[2]["ecg"]["signal"], record.signal)
+    stored = rows.cast_column("ecg", Ecg(decode=False))[0]
+    assert len(rows.add_item(stored)) == len(rows.select([0]).add_item({"ecg": record, "z": 1})) + 1
+    assert datasets.Dataset.from_dict({"y": [1]}).add_item({"y": 2})["y"][:] == [1, 2]
+
+
+def test_streams_keep_their_ecgs_after_map():
+    record = digital().to_record()
+    rows = dataset_of(record, record, record)
+
+    def stream() -> datasets.IterableDataset:
+        return rows.to_iterable_dataset().map(lambda row: {"z": 1})
+
+    for joined in (datasets.interleave_datasets, datasets.concatenate_datasets):
+        joint = list(joined([stream(), stream()]))
+        assert len(joint) >= 5
+        assert all(np.array_equal(row["ecg"]["signal"], record.signal) and row["z"] == 1 for row in joint)
+
+
+@pytest.mark.parametrize("name", ["to_csv", "to_json"])
+def test_text_formats_refuse_samples(name: str, tmp_path: Path):
+    rows = dataset_of(digital()).add_column("y", [3])
+    for kind in (rows, rows.to_iterable_dataset()):
+        with pytest.raises(ConfigurationError, match=r"Parquet.*remove_columns\(\['ecg'\]\)"):
+            getattr(kind, name)(str(tmp_path / "file"))
+    getattr(rows.remove_columns(["ecg"]), name)(str(tmp_path / "file"))
+    assert "3" in (tmp_path / "file").read_text()
+    assert rows.to_pandas()["ecg"][0]["dtype"] == "int16"
 
 
 def test_contradictory_storage_is_refused():

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecg_hf.data import build_dataset, decode_batch, export_parquet, load_built, open_parquet
+from ecg_hf.data.parquet import _groups, _write
 from ecg_hf.data.streaming import RowStream
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 
@@ -63,8 +64,9 @@ def train_rows(folder: Path) -> list[str]:
 
 def test_an_export_is_what_the_hub_expects(built: Path, exported: Path, tmp_path: Path):
     script = (
-        "import sys, datasets; d = datasets.load_dataset(sys.argv[1], cache_dir=sys.argv[2]); "
-        "assert not any(m.startswith('ecg_hf') for m in sys.modules); "
+        "import sys, datasets, ecg_hf; d = datasets.load_dataset(sys.argv[1], cache_dir=sys.argv[2]); "
+        "s = datasets.load_dataset('parquet', data_dir=sys.argv[1] + '/data', split='train', streaming=True); "
+        "assert next(iter(s))['ecg']['signal'].dtype == d['train'][0]['ecg']['signal'].dtype == 'float32'; "
         "print(*(f'{k}={len(v)}' for k, v in d.items()), d['train'][0]['ecg']['lead_names'][3])"
     )
     done = subprocess.run(
@@ -78,6 +80,30 @@ def test_an_export_is_what_the_hub_expects(built: Path, exported: Path, tmp_path
         (count["train"] % 12,) if count["train"] % 12 else ()
     )
     assert source.texts("record_id") == train_rows(built)
+
+
+def test_other_readers_need_no_package(exported: Path):
+    script = (
+        "import sys, pandas; row = pandas.read_parquet(sys.argv[1] + '/data').iloc[0]; "
+        "assert not any(m.startswith('ecg_hf') for m in sys.modules); print(row['ecg']['lead_names'][3])"
+    )
+    command = [sys.executable, "-c", script, str(exported)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "aVR"
+
+
+def test_row_groups_are_bounded_in_bytes(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rows = load_built(built)
+    size = len(rows.with_format("arrow")[:]["ecg"][0]["samples"].as_py())
+    monkeypatch.setattr("ecg_hf.data.parquet.BYTES_PER_GROUP", 2 * size + 1)
+    _write(rows.select([5, 1, 2, 8, 3]), tmp_path / "few.parquet")
+    with pq.ParquetFile(tmp_path / "few.parquet") as file:
+        assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [2, 2, 1]
+        assert file.read(["record_id"])["record_id"].to_pylist() == [
+            rows["record_id"][i] for i in (5, 1, 2, 8, 3)
+        ]
+    assert list(_groups([9 * size] * 2)) == [(0, 1), (1, 2)]
+    assert list(_groups([0] * 250)) == [(0, 100), (100, 200), (200, 250)]
+    assert list(_groups([])) == []
 
 
 def test_a_killed_export_continues(built: Path, exported: Path, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ecg_hf.data import interchange
 from ecg_hf.data.building import build_dataset, load_built
 from ecg_hf.data.decoding import BatchDecoder, DecodedBatch, decode_batch
 from ecg_hf.data.downloading import DownloadReport, download_source
@@ -49,3 +50,5 @@ __all__ = [
     "storage_features",
     "unknown_codes",
 ]
+
+interchange.install()

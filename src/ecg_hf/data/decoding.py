@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from datasets import Dataset
+from datasets import Dataset, DatasetInfo
+from datasets.table import InMemoryTable
 
 from ecg_hf.data.feature import Ecg, is_ecg_column
 from ecg_hf.data.storage import Layout, StoredColumn
 from ecg_hf.data.stored_peaks import StoredPeaks
-from ecg_hf.errors import ConfigurationError, SamplingRateError
+from ecg_hf.errors import ConfigurationError, EcgError, SamplingRateError
 from ecg_hf.signal.leads import STANDARD_LEADS, arrange_leads, normalize_lead_names
 from ecg_hf.signal.resampling import resample
 
@@ -108,7 +109,16 @@ class BatchDecoder:
         self._texts: dict[str, Any] = {}
 
     def _open(self) -> None:
-        self._stored = StoredColumn(self.dataset.data.table.column(self.column))
+        try:
+            self._stored = StoredColumn(self.dataset.data.table.column(self.column))
+        except EcgError:
+            if self.dataset._indices is None:
+                raise
+            # The rows at fault may be those a filter left out: copy what it chose, and look at that alone.
+            chosen = self.dataset.data.table.take(self.dataset._indices.column(0))
+            info = DatasetInfo(features=self.dataset.features)
+            self.dataset = Dataset(InMemoryTable(chosen), info=info)
+            self._stored = StoredColumn(chosen.column(self.column))
         indices = self.dataset._indices
         self._rows = None if indices is None else indices.column(0).to_numpy().astype(np.int64)
         self._peaks = StoredPeaks.of(self.dataset)

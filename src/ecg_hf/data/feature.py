@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import os
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,9 +18,10 @@ from datasets import Features, List, Value
 from datasets.features.features import _FEATURE_TYPES, register_feature
 from datasets.table import array_cast
 
-from ecg_hf.errors import ConfigurationError, LeadError, SamplingRateError, SignalError
+from ecg_hf.errors import ConfigurationError, EcgError, LeadError, SamplingRateError, SignalError
 from ecg_hf.signal.digital import DigitalRecord, to_millivolts
 from ecg_hf.signal.leads import arrange_leads, normalize_lead_names
+from ecg_hf.signal.reading import read_digital
 from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ, EcgRecord
 from ecg_hf.signal.resampling import resample
 
@@ -42,6 +47,9 @@ STORAGE_TYPE = pa.struct(
     }
 )
 """Arrow type of the column. ``samples`` are the bytes of a C-contiguous ``(leads, samples)`` array."""
+
+MAX_STORED_LEADS = 1000
+"""Most leads a stored ECG may have: tables of gains are as wide as the widest row of a dataset."""
 
 
 @dataclass
@@ -97,17 +105,24 @@ class Ecg:
         """Arrow type of the column (what ``datasets`` calls a feature for)."""
         return self.pa_type
 
-    def encode_example(self, value: EcgRecord | DigitalRecord | Mapping[str, Any]) -> dict[str, Any]:
+    def encode_example(
+        self, value: str | os.PathLike[str] | EcgRecord | DigitalRecord | Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Storage of one ECG.
 
         Args:
-            value: A :class:`DigitalRecord` (stored as it is), an :class:`EcgRecord` or a dictionary with
-                ``signal`` (mV), ``sampling_rate`` and ``lead_names`` (stored as float32), or a dictionary that
-                is storage already.
+            value: A path that :func:`ecg_hf.read_record` can read (stored exactly), a :class:`DigitalRecord` (stored
+                as it is), an :class:`EcgRecord` or a dictionary with ``signal`` (mV), ``sampling_rate`` and
+                ``lead_names`` (stored as float32), a dictionary that is storage already, or a dictionary with
+                ``path`` and what the file does not say (``sampling_rate``, ``lead_names``, ``unit``, ``layout``).
+                With ``bytes`` beside it, these are the content of a ``.npy``, ``.csv`` or ``.mat`` file and ``path``
+                only its name.
 
         Raises:
-            ConfigurationError: if ``value`` is none of these.
+            EcgError: if ``value`` is none of these, or the file can't be read.
         """
+        if isinstance(value, str | os.PathLike):
+            return encode_digital(read_digital(value))
         if isinstance(value, EcgRecord):
             return _encode_signal(value)
         if isinstance(value, Mapping):
@@ -126,11 +141,13 @@ class Ecg:
                         lead_names=tuple(value["lead_names"]),
                     )
                 )
+            if value.get("path") is not None or value.get("bytes") is not None:
+                return _encode_file(value)
         elif isinstance(value, DigitalRecord):
             return encode_digital(value)
         raise ConfigurationError(
-            "an ECG must be an EcgRecord, a DigitalRecord or a dictionary with 'signal', 'sampling_rate' and "
-            f"'lead_names', got {type(value).__name__}"
+            "an ECG must be a path, an EcgRecord, a DigitalRecord or a dictionary with 'signal', 'sampling_rate' and "
+            f"'lead_names' or with 'path', got {type(value).__name__}"
         )
 
     def decode_example(
@@ -141,16 +158,19 @@ class Ecg:
         Returns:
             ``{"signal": float32 (leads, samples), "sampling_rate": float, "lead_names": tuple}``; NaN marks
             samples the recorder declared invalid, and whole leads asked for but not there.
+
+        Raises:
+            EcgError: if the storage is not what :meth:`encode_example` makes; names the field.
         """
         if not self.decode:
             raise ConfigurationError("decoding is disabled for this column: use Ecg(decode=True)")
         if "signal" in value:
             return value
-        dtype = STORAGE_DTYPES[value["dtype"]]
-        samples = np.frombuffer(value["samples"], dtype).reshape(tuple(value["shape"]))
-        gain, baseline = np.array(value["gain"], np.float64), np.array(value["baseline"], np.int32)
-        signal = to_millivolts(samples, gain, baseline, value["invalid"])
-        rate, names = float(value["sampling_rate"]), tuple(value["lead_names"])
+        stored = _check_storage(value)
+        samples = np.frombuffer(stored["samples"], STORAGE_DTYPES[stored["dtype"]])
+        gain, baseline = np.array(stored["gain"], np.float64), np.array(stored["baseline"], np.int32)
+        signal = to_millivolts(samples.reshape(tuple(stored["shape"])), gain, baseline, stored["invalid"])
+        rate, names = float(stored["sampling_rate"]), normalize_lead_names(stored["lead_names"])
         if self.lead_names is not None and tuple(self.lead_names) != names:
             wanted = tuple(self.lead_names)
             signal, present, _ = arrange_leads(signal, names, wanted)
@@ -170,9 +190,12 @@ class Ecg:
     def cast_storage(self, storage: pa.Array) -> pa.StructArray:
         """Cast another Arrow array to the storage type.
 
-        Accepts the storage struct with its fields in any order, and a struct of ``signal``, ``sampling_rate``,
-        ``lead_names`` as ``datasets`` infers it from plain Python values.
+        Accepts the storage struct with its fields in any order, a struct of ``signal``, ``sampling_rate``,
+        ``lead_names`` as ``datasets`` infers it from plain Python values, and paths, which are read then and there.
         """
+        if pa.types.is_string(storage.type) or pa.types.is_large_string(storage.type):
+            rows = [None if path is None else self.encode_example(path) for path in storage.to_pylist()]
+            return pa.array(rows, type=self.pa_type)
         if pa.types.is_struct(storage.type):
             names = {storage.type.field(i).name for i in range(storage.type.num_fields)}
             if "signal" in names and "samples" not in names:
@@ -253,6 +276,37 @@ def _encode_signal(record: EcgRecord) -> dict[str, Any]:
     }
 
 
+_FILE_OPTIONS = ("sampling_rate", "lead_names", "unit", "layout")
+_CONTENT_SUFFIXES = (".npy", ".csv", ".mat")
+
+
+def _encode_file(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Storage of a file given by its path, or by its content and its name."""
+    unknown = sorted(set(value) - {"path", "bytes", *_FILE_OPTIONS})
+    if unknown:
+        raise ConfigurationError(f"an ECG given by its path has no {unknown[0]!r}", value=unknown[0])
+    options = {name: value[name] for name in _FILE_OPTIONS if value.get(name) is not None}
+    path, content = value.get("path"), value.get("bytes")
+    if content is None:
+        return encode_digital(read_digital(str(path), **options))
+    suffix = Path(str(path or "")).suffix
+    if suffix not in _CONTENT_SUFFIXES or not isinstance(content, bytes | bytearray | memoryview):
+        raise ConfigurationError(
+            f"an ECG can be read from the bytes of a {', '.join(_CONTENT_SUFFIXES)} file whose name is its 'path'; a "
+            "WFDB record is several files, so give the path of it",
+            value=suffix,
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"content{suffix}"
+        file.write_bytes(content)
+        try:
+            return encode_digital(read_digital(file, **options))
+        except EcgError as error:
+            # The name the user knows, not that of our own temporary file.
+            error.path = str(path)
+            raise
+
+
 def _as_array(signal: Any) -> npt.NDArray[Any]:
     """An array of a signal given as an array, a tensor or nested lists (None for NaN, as Arrow has it)."""
     if isinstance(signal, list):
@@ -261,21 +315,43 @@ def _as_array(signal: Any) -> npt.NDArray[Any]:
 
 
 def _check_storage(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The storage dictionary, refused where its parts contradict each other."""
+    """The storage dictionary, refused where a field is missing, impossible, or contradicts another.
+
+    Raises:
+        ConfigurationError: if a field is not there at all.
+        SignalError: if one is null or impossible.
+        LeadError: if there are other numbers of gains, baselines or names than leads.
+        SamplingRateError: if the rate is not positive and finite.
+    """
     missing = [f.name for f in STORAGE_TYPE if f.name not in value and f.name != "invalid"]
     if missing:
         raise ConfigurationError(f"a stored ECG lacks {', '.join(missing)}")
-    if value["dtype"] not in STORAGE_DTYPES:
-        raise SignalError(f"a stored ECG can't have samples of type {value['dtype']!r}", value=value["dtype"])
-    leads, samples = value["shape"]
-    expected = leads * samples * STORAGE_DTYPES[value["dtype"]].itemsize
-    if len(value["samples"]) != expected:
+    for field_ in STORAGE_TYPE:
+        if value.get(field_.name) is None and field_.name != "invalid":
+            raise SignalError(f"a stored ECG has no {field_.name} (null)", value=field_.name)
+    dtype, shape = value["dtype"], tuple(value["shape"])
+    if dtype not in STORAGE_DTYPES:
+        raise SignalError(f"a stored ECG can't have samples of type {dtype!r}", value=dtype)
+    if len(shape) != 2 or not all(isinstance(side, int | np.integer) and side >= 0 for side in shape):
+        raise SignalError(f"a stored ECG has the impossible shape {shape}", value=shape)
+    leads, samples = map(int, shape)
+    expected = leads * samples * STORAGE_DTYPES[dtype].itemsize
+    if leads < 1 or leads > MAX_STORED_LEADS or len(value["samples"]) != expected:
         raise SignalError(
             f"a stored ECG of shape ({leads}, {samples}) has {len(value['samples'])} bytes, not {expected}"
         )
     for key in ("gain", "baseline", "lead_names"):
         if len(value[key]) != leads:
             raise LeadError(f"a stored ECG has {len(value[key])} values of {key} for {leads} leads")
+        if any(one is None for one in value[key]):
+            raise SignalError(f"a stored ECG has a null in {key}", value=key)
+    if not all(0.0 < abs(gain) < math.inf for gain in value["gain"]):
+        raise SignalError(
+            f"a stored ECG has an impossible gain, {list(value['gain'])}", value=list(value["gain"])
+        )
+    if not 0.0 < value["sampling_rate"] <= MAX_SAMPLING_RATE_HZ:
+        rate = value["sampling_rate"]
+        raise SamplingRateError(f"a stored ECG has the impossible sampling rate {rate}", value=rate)
     return {f.name: value.get(f.name) for f in STORAGE_TYPE}
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ecg_hf.data.building import load_built
 from ecg_hf.data.report import REPORT_FILE, BuildReport
-from ecg_hf.data.schema import SPLITS, shard_schema
+from ecg_hf.data.schema import SPLITS, canonical_features, shard_schema
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 from ecg_hf.files import replace_file, write_whole
 
@@ -25,6 +26,9 @@ ROWS_PER_FILE = 1000
 
 ROWS_PER_GROUP = 100
 """A reader has to decompress a whole group: small ones suit shuffling, and 2.4 MB at 100 Hz is large enough."""
+
+BYTES_PER_GROUP = 1 << 27
+"""Most sample bytes of a group, unless one recording has more: readers can't take 2 GiB of one column at once."""
 
 _FILE = re.compile(r"(?P<split>[a-z]+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.parquet")
 
@@ -80,9 +84,10 @@ def export_parquet(
 ) -> ParquetExport:
     """Write a built dataset as ``data/<split>-00000-of-00012.parquet``, the layout the Hub and ``datasets`` expect.
 
-    ``datasets.load_dataset(output)`` opens it, with ``streaming=True`` too, and without this package as well: the ECG
-    column has its plain storage type. Rows keep their order within a split. Files are written whole or not at all;
-    the same call continues an export that was killed.
+    After ``import ecg_hf``, ``datasets.load_dataset(output)`` opens it with decoded ECGs, streaming or not: the files
+    carry the column types of the dataset. Without this package, any reader of Parquet (pandas, pyarrow)
+    opens them, with ECGs in their plain storage type. Rows keep their order within a split. Files are written whole
+    or not at all; the same call continues an export that was killed.
 
     Streaming is best from files that are many and equal: with a multiple of the number of processes every process
     reads its own only.
@@ -157,12 +162,35 @@ def _claim(folder: Path, dataset: Path, report: BuildReport, names: set[str]) ->
 def _write(rows: Dataset, path: Path) -> None:
     with (
         replace_file(path) as file,
-        pq.ParquetWriter(file, shard_schema(), compression="zstd") as writer,
+        # The schema names the column types, so that datasets reads ECGs as ECGs.
+        pq.ParquetWriter(file, canonical_features().arrow_schema, compression="zstd") as writer,
     ):
-        for start in range(0, len(rows), ROWS_PER_GROUP):
-            group = rows.select(range(start, min(start + ROWS_PER_GROUP, len(rows))))
-            table = pa.table(group.with_format("arrow")[:])
-            writer.write_table(table.cast(shard_schema()))
+        for start, stop in _groups(_sample_bytes(rows)):
+            table = pa.table(rows.select(range(start, stop)).with_format("arrow")[:])
+            writer.write_table(table.cast(writer.schema))
+
+
+def _sample_bytes(rows: Dataset) -> list[int]:
+    """Bytes of each row's samples, which are not read."""
+    sizes = [
+        pc.binary_length(chunk.field("samples")).to_numpy(zero_copy_only=False)
+        for chunk in rows.data.table.column("ecg").chunks
+    ]
+    every = np.concatenate([*sizes, np.zeros(0, np.int64)]).astype(np.int64)
+    chosen = every if rows._indices is None else every[rows._indices.column(0).to_numpy()]
+    return list(map(int, chosen))
+
+
+def _groups(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and last (exclusive) row of each row group."""
+    start = held = 0
+    for row, size in enumerate(sizes):
+        if row > start and (row - start == ROWS_PER_GROUP or held + size > BYTES_PER_GROUP):
+            yield start, row
+            start, held = row, 0
+        held += size
+    if start < len(sizes):
+        yield start, len(sizes)
 
 
 def open_parquet(folder: str | Path, split: str) -> ParquetSplit:

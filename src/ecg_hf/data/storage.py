@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ecg_hf.data.feature import STORAGE_DTYPES
-from ecg_hf.errors import SignalError
+from ecg_hf.data.feature import MAX_STORED_LEADS, STORAGE_DTYPES, STORAGE_TYPE, Ecg
+from ecg_hf.errors import EcgError, LeadError, SamplingRateError, SignalError
 from ecg_hf.signal.digital import to_millivolts
 from ecg_hf.signal.leads import normalize_lead_names
+from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ
 
 __all__ = ["Layout", "StoredColumn"]
 
@@ -39,7 +41,7 @@ class StoredColumn:
         layout_ids: int32 ``(rows,)``, index into ``layouts``.
 
     Raises:
-        SignalError: if a row is null, or its bytes do not fit its shape.
+        EcgError: if a row, or a field of one, is null or impossible; names the first such row and the field.
     """
 
     def __init__(self, column: pa.ChunkedArray) -> None:
@@ -49,14 +51,16 @@ class StoredColumn:
         self.layouts: list[Layout] = []
         self._buffers: list[memoryview] = []
         known: dict[tuple[Any, ...], int] = {}
-        ids, owners, starts, sizes = [], [], [], []
+        chunks = [_typed(chunk) for chunk in chunks]
+        for chunk, first in zip(chunks, np.cumsum([0, *map(len, chunks)]).tolist(), strict=False):
+            _check_rows(chunk, first)
+        ids, owners, starts = [], [], []
         calibrations, special = [], []
         for chunk in chunks:
             offsets, data = _binary_parts(chunk.field("samples"))
             owners.append(np.full(len(chunk), len(self._buffers), np.int32))
             self._buffers.append(data)
             starts.append(offsets[:-1].astype(np.int64))
-            sizes.append(np.diff(offsets.astype(np.int64)))
             ids.append(self._layout_ids(chunk, known))
             calibrations.append(_calibrations_of(chunk))
             invalid = chunk.field("invalid")
@@ -73,7 +77,6 @@ class StoredColumn:
         # 16-bit views of the files' bytes; a row can be cut out of them if it starts at an even byte.
         self._words = [np.frombuffer(data, np.dtype("<i2"), len(data) // 2) for data in self._buffers]
         self._odd = (self._start & 1).astype(np.bool_)
-        self._check_sizes(_concatenate(sizes, np.int64))
 
     def __len__(self) -> int:
         return len(self.layout_ids)
@@ -107,25 +110,9 @@ class StoredColumn:
         leads, samples = scalar["shape"].as_py()
         key = (scalar["dtype"].as_py(), leads, samples, scalar["sampling_rate"].as_py(), names)
         if key not in known:
-            if key[0] not in STORAGE_DTYPES or len(names) != leads:
-                raise SignalError(
-                    f"a stored ECG of type {key[0]!r} with {leads} leads has {len(names)} lead names"
-                )
             known[key] = len(self.layouts)
             self.layouts.append(Layout(key[0], (leads, samples), float(key[3]), normalize_lead_names(names)))
         return known[key]
-
-    def _check_sizes(self, sizes: npt.NDArray[np.int64]) -> None:
-        # Once for all rows here, so that the hot path may trust offsets and shapes.
-        expected = np.array(
-            [lay.shape[0] * lay.shape[1] * STORAGE_DTYPES[lay.dtype].itemsize for lay in self.layouts],
-            np.int64,
-        )
-        if len(sizes) and bool((sizes != expected[self.layout_ids]).any()):
-            row = int(np.flatnonzero(sizes != expected[self.layout_ids])[0])
-            raise SignalError(
-                f"row {row} holds {sizes[row]} bytes, its shape needs {expected[self.layout_ids[row]]}"
-            )
 
     def read(
         self, rows: npt.NDArray[np.int64], layout: Layout
@@ -224,6 +211,68 @@ class StoredColumn:
         )
 
 
+def _typed(chunk: pa.StructArray) -> pa.StructArray:
+    """A chunk in the storage type: other integers or text types are converted, samples are not copied."""
+    wide = pa.types.is_struct(chunk.type) and any(pa.types.is_large_binary(f.type) for f in chunk.type)
+    if chunk.type == STORAGE_TYPE or wide:
+        return chunk
+    try:
+        return Ecg().cast_storage(chunk)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        raise SignalError("the ECG column is not of the type of stored ECGs") from None
+
+
+def _check_rows(chunk: pa.StructArray, first: int) -> None:
+    """Refuse rows that can't be decoded, all at once, so that the hot path may trust offsets and shapes.
+
+    Args:
+        chunk: Rows without nulls.
+        first: Number of the first, for the error.
+    """
+
+    def refuse(wrong: npt.NDArray[np.bool_], what: str, error: type[EcgError] = SignalError) -> None:
+        if bool(wrong.any()):
+            row = first + int(np.flatnonzero(wrong)[0])
+            raise error(f"row {row}: {what}; repair the row or filter it out", value=row)
+
+    names = [f.name for f in STORAGE_TYPE if f.name != "invalid"]
+    columns = {name: chunk.field(name) for name in names}
+    for name, column in columns.items():
+        refuse(column.is_null().to_numpy(zero_copy_only=False), f"a stored ECG has no {name} (null)")
+    for name in ("shape", "gain", "baseline", "lead_names"):
+        if columns[name].flatten().null_count:
+            rows = pc.list_parent_indices(columns[name]).filter(columns[name].flatten().is_null()).to_numpy()
+            wrong = np.zeros(len(chunk), np.bool_)
+            wrong[rows] = True
+            refuse(wrong, f"a stored ECG has a null in {name}")
+    shape = columns["shape"].flatten().to_numpy().reshape(-1, 2).astype(np.int64)
+    leads, samples = shape.T
+    refuse((leads < 1) | (leads > MAX_STORED_LEADS) | (samples < 0), "a stored ECG has an impossible shape")
+    kinds = columns["dtype"].dictionary_encode()
+    known = kinds.dictionary.to_pylist()
+    refuse(
+        np.array([kind not in STORAGE_DTYPES for kind in known], np.bool_)[np.asarray(kinds.indices)],
+        f"a stored ECG can't have samples of type {next((k for k in known if k not in STORAGE_DTYPES), '')!r}",
+    )
+    width = np.array([STORAGE_DTYPES[kind].itemsize for kind in known], np.int64)[np.asarray(kinds.indices)]
+    held = pc.binary_length(columns["samples"]).to_numpy(zero_copy_only=False).astype(np.int64)
+    # Below 2**31 samples of at most a thousand leads of four bytes: no product overflows.
+    refuse(held != leads * samples * width, "a stored ECG has other bytes than its shape needs")
+    for name in ("gain", "baseline", "lead_names"):
+        count = columns[name].value_lengths().to_numpy(zero_copy_only=False)
+        refuse(count != leads, f"a stored ECG has another number of {name} than of leads", LeadError)
+    gain = columns["gain"].flatten().to_numpy()
+    wrong = np.zeros(len(chunk), np.bool_)
+    wrong[np.repeat(np.arange(len(chunk)), leads)[~np.isfinite(gain) | (gain == 0)]] = True
+    refuse(wrong, "a stored ECG has an impossible gain")
+    rate = columns["sampling_rate"].to_numpy()
+    refuse(
+        ~((rate > 0) & (rate <= MAX_SAMPLING_RATE_HZ)),
+        "a stored ECG has an impossible sampling rate",
+        SamplingRateError,
+    )
+
+
 def _one_value(gains: npt.NDArray[np.float32]) -> np.float32 | None:
     """The gain all leads of all rows share, if they do."""
     if gains.size and len(gains) == 1 and bool((gains == gains[0, 0]).all()):
@@ -237,8 +286,6 @@ def _concatenate(parts: Sequence[npt.NDArray[Any]], dtype: npt.DTypeLike) -> npt
 
 def _binary_parts(array: pa.Array) -> tuple[npt.NDArray[Any], memoryview]:
     """Offsets ``(rows + 1,)`` and bytes of a (large) binary array, slices respected."""
-    if array.null_count:
-        raise SignalError("the ECG column has rows without samples: filter them out first")
     wide = pa.types.is_large_binary(array.type)
     _, offsets, data = array.buffers()
     kind = np.dtype(np.int64 if wide else np.int32)

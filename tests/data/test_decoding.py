@@ -247,3 +247,22 @@ def test_known_r_peaks_follow_each_rows_rate() -> None:
 def test_datasets_without_any_r_peak_say_so() -> None:
     assert decode_batch(with_peaks([[], None], [100.0, 100.0])).r_peaks is None
     assert decode_batch(dataset_of([record(0)])).r_peaks is None
+
+
+def test_groups_by_length_are_the_padded_batch_without_padding() -> None:
+    lengths = [100, 250, 100, 4000]
+    dataset = dataset_of([record(i, samples=n) for i, n in enumerate(lengths)])
+    decoder = BatchDecoder(dataset, sampling_rate=200.0)
+    assert not decoder.has_one_length
+    assert BatchDecoder(dataset.select([0, 2])).has_one_length is False  # decided by the whole table
+    padded = decoder([3, 0, 1, 2])
+    seen: list[int] = []
+    for places, batch in decoder.by_length([3, 0, 1, 2]):
+        seen += places.tolist()
+        assert not batch.is_padded
+        assert batch.lead_names == padded.lead_names
+        for row, place in enumerate(places.tolist()):
+            length = padded.lengths[place]
+            assert batch.lengths[row] == length
+            np.testing.assert_array_equal(batch.signal[row], padded.signal[place, :, :length])
+    assert sorted(seen) == [0, 1, 2, 3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from ecg_hf.data import build_dataset, load_built
 from ecg_hf.data.feature import Ecg
+from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.embedding import embed_dataset
 from ecg_hf.evaluation.fingerprints import fingerprint_dataset
 from ecg_hf.models.registry import METHODS
@@ -86,3 +88,36 @@ def test_known_r_peaks_reach_models_that_cut_beats(tmp_path):
     one = fingerprint_dataset(dataset, r_peaks=True)
     assert one != fingerprint_dataset(shifted, r_peaks=True)
     assert fingerprint_dataset(dataset) == fingerprint_dataset(shifted)
+
+
+def test_what_preparing_did_is_counted_also_from_the_file(tmp_path: Path, caplog: Any) -> None:
+    spec = METHODS["ecg-jepa"]
+    config = spec.load("config").preset("micro")
+    model, extractor = spec.load("model")(config).eval(), config.feature_extractor()
+    signals = np.tile(simulate(5, seed=1, sampling_rate=100.0).signal, (1, 1, 2))
+    signals[0, 1, 10:30] = np.nan
+    signals[3, 7, :900] = np.nan
+    leads = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+    records = [EcgRecord(signal, 100.0, leads) for signal in signals]
+    expected = {
+        "cropped": 5,
+        "leads_dropped": 5,
+        "nan_interpolated": 1,
+        "lead_beyond_repair": 1,
+        "lead_missing": 1,
+    }
+    for _ in range(2):  # the second reads the file
+        counts: Counter[str] = Counter()
+        embed_dataset(
+            model,
+            extractor,
+            records,
+            batch_size=2,
+            output=tmp_path / "e.safetensors",
+            progress=False,
+            counts=counts,
+        )
+        assert counts == expected
+    assert "Of 5 recordings: 1 nan_interpolated, 1 lead_beyond_repair, 5 cropped." in caplog.text
+    with pytest.raises(ConfigurationError, match="gives 250 Hz, the model takes 100 Hz"):
+        embed_dataset(model, spec.load("feature_extractor")(), records)

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features
 from torch.utils.data import DataLoader
 
+from ecg_hf.data import Ecg
 from ecg_hf.data.decoding import DecodedBatch
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.processing import EcgFeatureExtractor
+from ecg_hf.signal.digital import DigitalRecord
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.training import BatchedEcgDataset, EcgCollator, EcgTextCollator
 from ecg_hf.training.collators import extract_features
@@ -150,3 +152,26 @@ def test_vocabulary_that_can_not_work_is_refused() -> None:
         make_tokenizer(["", " "])
     with pytest.raises(ConfigurationError, match="taken up"):
         make_tokenizer(["sinus rhythm", "sinus rhythm"], vocab_size=12)
+
+
+def test_a_long_recording_does_not_pad_its_batch(extractor: EcgFeatureExtractor) -> None:
+    """A batch is as large as its records, and each becomes what it becomes alone."""
+    samples = [1000, 1000, 90_000, 700]
+    records = [
+        DigitalRecord(
+            np.random.default_rng(n).integers(-500, 500, (12, n)).astype("i2"),
+            np.full(12, 1000.0), np.zeros(12, "i4"), 100.0, STANDARD_LEADS,
+        )
+        for n in samples
+    ]  # fmt: skip
+    dataset = Dataset.from_dict({"ecg": records}, features=Features({"ecg": Ecg()}))
+    rows = BatchedEcgDataset(dataset)
+    batch = rows.__getitems__([0, 1, 2, 3])
+    assert not isinstance(batch.decoded, DecodedBatch)
+    assert sum(part.signal.size for _, part in batch.decoded) == 12 * sum(samples)
+    together = EcgCollator(extractor)(batch)["input_values"]
+    for place in range(4):
+        alone = EcgCollator(extractor)(rows.__getitems__([place]))["input_values"]
+        torch.testing.assert_close(together[place : place + 1], alone, rtol=0, atol=1e-6)
+        row = extractor(dataset[place]["ecg"], return_tensors="pt")["input_values"]
+        torch.testing.assert_close(alone, row, rtol=0, atol=1e-6)

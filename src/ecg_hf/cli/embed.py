@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -57,6 +58,7 @@ def embed_command(
         else:
             echo(f"{records} records of {count} tokens of {dim} numbers in {output}")
         return
+    counts: Counter[str] = Counter()
     embeddings = embed_dataset(
         encoder,
         extractor,
@@ -65,8 +67,10 @@ def embed_command(
         features=features,
         output=output,
         overwrite=overwrite,
+        counts=counts,
     )
     if as_json:
-        print_json({"records": embeddings.shape[0], "dim": embeddings.shape[1], "output": str(output)})
+        account = {"records": embeddings.shape[0], "dim": embeddings.shape[1], "output": str(output)}
+        print_json({**account, "preparation": dict(counts)})
     else:
         echo(f"{embeddings.shape[0]} embeddings of {embeddings.shape[1]} numbers in {output}")

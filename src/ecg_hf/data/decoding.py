@@ -187,6 +187,37 @@ class BatchDecoder:
         """Whether any rows can be decoded into one array."""
         return self.sampling_rate is not None or len({lay.sampling_rate for lay in self._stored.layouts}) <= 1
 
+    @property
+    def has_one_length(self) -> bool:
+        """Whether decoding all rows into one array pads none of them."""
+        kinds = {(lay.shape[1], lay.sampling_rate) for lay in self._stored.layouts}
+        return len({samples / rate if self.sampling_rate else samples for samples, rate in kinds}) <= 1
+
+    def by_length(self, indices: Indices | None = None) -> list[tuple[npt.NDArray[np.int64], DecodedBatch]]:
+        """Decode rows as a call does, but in groups without padding: a batch costs what its records cost.
+
+        Args:
+            indices: Row numbers in the dataset; ``None`` for all.
+
+        Returns:
+            Places within ``indices`` (ascending) and the batch of the rows at these places. Every place is in one
+            group.
+
+        Raises:
+            SamplingRateError: if the rows have different rates and no target rate was set.
+            IndexError: if an index lies outside the dataset.
+        """
+        rows = self.physical_rows(indices)
+        layout_ids = self._stored.layout_ids[rows]
+        groups = []
+        for places, batch in self._convert_groups(rows, layout_ids):
+            if self._peaks is not None:
+                rate = self._stored.layouts[int(layout_ids[places[0]])].sampling_rate
+                ratios = np.full(len(places), batch.sampling_rate / rate)
+                batch = replace(batch, r_peaks=self._peaks.read(rows[places], ratios))
+            groups.append((places, batch))
+        return groups
+
     def by_layout(self, indices: Indices | None = None) -> list[tuple[npt.NDArray[np.int64], DecodedBatch]]:
         """Decode rows of any rates, leads and lengths, those that agree in all of them together, as they are stored.
 
@@ -232,6 +263,21 @@ class BatchDecoder:
 
     def _decode_mixed(self, rows: npt.NDArray[np.int64], layout_ids: npt.NDArray[np.int32]) -> DecodedBatch:
         """Rows of several layouts: decode each group at once, then pad into one array."""
+        groups = self._convert_groups(rows, layout_ids)
+        longest = max(batch.signal.shape[2] for _, batch in groups)
+        signal = np.zeros((len(rows), len(self.lead_names), longest), np.float32)
+        lead_mask = np.zeros((len(rows), len(self.lead_names)), np.bool_)
+        lengths = np.zeros(len(rows), np.int64)
+        for members, batch in groups:
+            signal[members, :, : batch.signal.shape[2]] = batch.signal
+            lead_mask[members] = batch.lead_mask
+            lengths[members] = batch.lengths
+        return DecodedBatch(signal, lead_mask, lengths, groups[0][1].sampling_rate, self.lead_names)
+
+    def _convert_groups(
+        self, rows: npt.NDArray[np.int64], layout_ids: npt.NDArray[np.int32]
+    ) -> list[tuple[npt.NDArray[np.int64], DecodedBatch]]:
+        """Places and batch of the rows of each layout, converted to what was asked for."""
         layouts = {int(i): self._stored.layouts[int(i)] for i in np.unique(layout_ids)}
         rates = sorted({layout.sampling_rate for layout in layouts.values()})
         if self.sampling_rate is None and len(rates) > 1:
@@ -243,15 +289,7 @@ class BatchDecoder:
         for key, layout in layouts.items():
             members = np.flatnonzero(layout_ids == key)
             groups.append((members, self._convert(layout, *self._stored.read(rows[members], layout))))
-        longest = max(batch.signal.shape[2] for _, batch in groups)
-        signal = np.zeros((len(rows), len(self.lead_names), longest), np.float32)
-        lead_mask = np.zeros((len(rows), len(self.lead_names)), np.bool_)
-        lengths = np.zeros(len(rows), np.int64)
-        for members, batch in groups:
-            signal[members, :, : batch.signal.shape[2]] = batch.signal
-            lead_mask[members] = batch.lead_mask
-            lengths[members] = batch.lengths
-        return DecodedBatch(signal, lead_mask, lengths, groups[0][1].sampling_rate, self.lead_names)
+        return groups
 
     def _convert(
         self, layout: Layout, signal: npt.NDArray[np.float32], lead_mask: npt.NDArray[np.bool_]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -18,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from transformers.utils import logging
 from transformers.utils.logging import tqdm
 
 from ecg_hf.errors import ConfigurationError, NonFiniteSignal, SamplingRateError
@@ -27,6 +30,7 @@ from ecg_hf.evaluation.fingerprints import (
     fingerprint_preprocessing,
 )
 from ecg_hf.files import sole_writer, temporary_name
+from ecg_hf.processing import EcgFeatureExtractor
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +45,14 @@ Encoded = TypeVar("Encoded", bound=Sized)
 
 PROJECTED = "projected"
 OTHER_CONTENT = "file holds embeddings of another model, preprocessing or dataset (overwrite to replace it)"
+
+logger = logging.get_logger(__name__)
+
+_COUNTS = "preparation"
+# Notes of the feature extractor after which an embedding is not that of the recording as it was made.
+_WORTH_SAYING = (
+    "nan_interpolated", "nan_zeroed", "lead_beyond_repair", "cropped", "lead_substituted", "amplitude_implausible"
+)  # fmt: skip
 
 # Records per part file: a kill costs at most this much work.
 PART_RECORDS = 4096
@@ -59,6 +71,7 @@ def embed_dataset(
     cache_dir: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    counts: Counter[str] | None = None,
 ) -> Embeddings:
     """Embeddings of every record, in the order of ``dataset``.
 
@@ -82,13 +95,15 @@ def embed_dataset(
         cache_dir: Folder where the file is named by its content key instead; for repeated evaluations.
         overwrite: Replace an ``output`` file that belongs to something else instead of refusing.
         progress: Show a progress bar.
+        counts: Filled with the number of records in which the feature extractor derived, repaired, cut or missed
+            something, by code (see :class:`~ecg_hf.processing.ProcessingReport`).
 
     Returns:
         float32 ``(records, dim)``.
 
     Raises:
-        ConfigurationError: if there is nothing to embed, the output lacks ``features``, or ``output`` exists
-            and belongs to something else, or another process is writing it.
+        ConfigurationError: if the feature extractor does not fit the model, there is nothing to embed, the output
+            lacks ``features``, or ``output`` exists and belongs to something else, or another process is writing it.
         NonFiniteSignal: if a record's embedding is not finite.
     """
     n = len(dataset)
@@ -98,6 +113,10 @@ def embed_dataset(
         raise ConfigurationError(f"batch_size must be at least 1, got {batch_size}", value=batch_size)
     if output is not None and cache_dir is not None:
         raise ConfigurationError("give either an output file or a cache folder, not both")
+    check = getattr(getattr(model, "config", None), "check_feature_extractor", None)
+    if check is not None and isinstance(feature_extractor, EcgFeatureExtractor):
+        check(feature_extractor)
+    counts = Counter() if counts is None else counts
     path: Path | None = None
     metadata: dict[str, str] = {}
     if output is not None or cache_dir is not None:
@@ -106,6 +125,7 @@ def embed_dataset(
         if path.is_file():
             found, stored = _read(path)
             if stored.get("key") == metadata["key"] and len(found) == n:
+                counts.update(_stored_counts(stored))
                 return found
             if not overwrite and output is not None:
                 raise ConfigurationError(OTHER_CONTENT, path=path)
@@ -114,10 +134,10 @@ def embed_dataset(
     with nullcontext() if path is None else sole_writer(path):
         parts = _Parts(path, metadata.get("key", ""), n)
         result = _embed_rest(
-            model, feature_extractor, dataset, read, parts, n, column, batch_size, device, progress
+            model, feature_extractor, dataset, read, parts, n, column, batch_size, device, progress, counts
         )
         if path is not None:
-            write_embeddings(path, result, metadata)
+            write_embeddings(path, result, {**metadata, _COUNTS: json.dumps(counts, sort_keys=True)})
             parts.remove()
     return result
 
@@ -133,9 +153,11 @@ def _embed_rest(
     batch_size: int,
     device: str | torch.device | None,
     progress: bool,
+    counts: Counter[str],
 ) -> Embeddings:
-    """Rows that earlier calls left, and all others."""
-    rows = parts.resume()
+    """Rows that earlier calls left, and all others; ``counts`` of them."""
+    rows = parts.resume(counts)
+    fresh: Counter[str] = Counter()
     done = sum(len(part) for part in rows)
     pending: list[Embeddings] = []
     with (
@@ -143,8 +165,9 @@ def _embed_rest(
         tqdm(total=n, initial=done, desc="embedding", unit="record", disable=not progress) as bar,
     ):
         for embeddings in encode_batches(
-            read, feature_extractor, dataset, column=column, batch_size=batch_size, device=target, start=done
-        ):
+            read, feature_extractor, dataset, column=column, batch_size=batch_size, device=target, start=done,
+            counts=fresh,
+        ):  # fmt: skip
             _check_finite(embeddings, done, dataset)
             pending.append(embeddings)
             done += len(embeddings)
@@ -152,7 +175,9 @@ def _embed_rest(
             if done == n or sum(len(part) for part in pending) >= PART_RECORDS:
                 rows.append(np.concatenate(pending))
                 pending = []
-                parts.write(rows[-1], done)
+                parts.write(rows[-1], done, fresh)
+                counts.update(fresh)
+                fresh.clear()
     return np.concatenate(rows)
 
 
@@ -247,7 +272,7 @@ class _Parts:
         self.key = key
         self.n = n
 
-    def resume(self) -> list[Embeddings]:
+    def resume(self, counts: Counter[str]) -> list[Embeddings]:
         if self.folder is None or not self.folder.is_dir():
             return []
         rows: list[Embeddings] = []
@@ -261,13 +286,14 @@ class _Parts:
             if fits and reached + len(part) <= self.n:
                 rows.append(part)
                 reached += len(part)
+                counts.update(_stored_counts(metadata))
             else:
                 file.unlink()
         return rows
 
-    def write(self, part: Embeddings, stop: int) -> None:
+    def write(self, part: Embeddings, stop: int, counts: Counter[str]) -> None:
         if self.folder is not None:
-            metadata = {"key": self.key, "first": str(stop - len(part))}
+            metadata = {"key": self.key, "first": str(stop - len(part)), _COUNTS: json.dumps(counts)}
             write_embeddings(self.folder / f"rows-{stop:010d}.safetensors", part, metadata)
 
     def remove(self) -> None:
@@ -307,25 +333,35 @@ def encode_batches(
     batch_size: int,
     device: torch.device,
     start: int = 0,
+    counts: Counter[str] | None = None,
 ) -> Iterator[Encoded]:
     """``read`` of every batch in order, from record ``start`` on; one thread prepares the next batch meanwhile.
 
-    ``read`` gets the feature extractor's tensors on ``device`` and runs in inference mode.
+    ``read`` gets the feature extractor's tensors on ``device`` and runs in inference mode. What preparing did to the
+    records is added to ``counts``, batch by batch, and what a reader of results should know is said at the end.
     """
     import torch
 
     fetch = _fetcher(dataset, column, r_peaks=_wants_r_peaks(feature_extractor))
     batches = [range(i, min(i + batch_size, len(dataset))) for i in range(start, len(dataset), batch_size)]
 
-    def prepare(rows: range) -> dict[str, torch.Tensor]:
-        inputs = feature_extractor(**fetch(rows), return_tensors="pt")
-        return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+    with_report = {"return_report": True} if isinstance(feature_extractor, EcgFeatureExtractor) else {}
+    total: Counter[str] = Counter()
+
+    def prepare(rows: range) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+        inputs = feature_extractor(**fetch(rows), return_tensors="pt", **with_report)
+        tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+        return tensors, inputs["report"].counts if with_report else {}
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         upcoming = pool.submit(prepare, batches[0]) if batches else None
         for position, rows in enumerate(batches):
             assert upcoming is not None
-            inputs = {name: value.to(device) for name, value in upcoming.result().items()}
+            prepared, notes = upcoming.result()
+            total.update(notes)
+            if counts is not None:
+                counts.update(notes)
+            inputs = {name: value.to(device) for name, value in prepared.items()}
             more = position + 1 < len(batches)
             upcoming = pool.submit(prepare, batches[position + 1]) if more else None
             # Entered per batch: a generator must not leave its consumer in inference mode.
@@ -336,6 +372,18 @@ def encode_batches(
                     f"the model gave {len(encoded)} rows for {len(rows)} records", value=len(encoded)
                 )
             yield encoded
+    said = [f"{total[code]} {code}" for code in _WORTH_SAYING if total[code]]
+    if said:
+        logger.warning(f"Of {len(dataset) - start} recordings: {', '.join(said)}.")
+
+
+def _stored_counts(metadata: Mapping[str, str]) -> dict[str, int]:
+    """What a file says its preparation did; nothing for files that do not say."""
+    try:
+        found = json.loads(metadata.get(_COUNTS, "{}"))
+    except ValueError:
+        return {}
+    return {str(code): int(count) for code, count in found.items()} if isinstance(found, dict) else {}
 
 
 def _reader(model: nn.Module, features: str) -> Callable[[dict[str, torch.Tensor]], Embeddings]:
@@ -400,28 +448,33 @@ def _fetcher(dataset: Dataset | Sequence[Any], column: str, *, r_peaks: bool) ->
     decoder = BatchDecoder(dataset, column)
 
     def fetch(rows: range) -> dict[str, Any]:
-        try:
+        if decoder.has_one_rate and decoder.has_one_length:
             batch = decoder(rows)
+            if batch.lead_mask.all():
+                known = {"r_peaks": batch.r_peaks} if r_peaks else {}
+                rate, names = batch.sampling_rate, batch.lead_names
+                return {"ecg": batch.signal, "sampling_rate": rate, "lead_names": names, **known}
+        try:
+            groups = decoder.by_length(rows)
         except SamplingRateError:
             # Rows of different rates: each is resampled by the feature extractor, from its own rate. Peaks are left
             # to detection: stored ones are samples of the stored rate, which a decoded row may no longer have.
             return {"ecg": [dataset[i][column] for i in rows]}
-        known = {"r_peaks": batch.r_peaks} if r_peaks else {}
-        if batch.lead_mask.all() and not batch.is_padded:
-            return {
-                "ecg": batch.signal,
-                "sampling_rate": batch.sampling_rate,
-                "lead_names": batch.lead_names,
-                **known,
-            }
-        # Missing leads and padding must reach the model as such, not as zeros somebody measured.
-        ragged = []
-        for signal, there, length in zip(batch.signal, batch.lead_mask, batch.lengths, strict=True):
-            names = tuple(name for name, ok in zip(batch.lead_names, there, strict=True) if ok)
-            ragged.append(
-                {"signal": signal[there, :length], "sampling_rate": batch.sampling_rate, "lead_names": names}
-            )
-        return {"ecg": ragged, **known}
+        # Missing leads must reach the model as such, not as zeros somebody measured; lengths are the records' own.
+        ragged: list[dict[str, Any]] = [{}] * len(rows)
+        peaks: list[Any] = [None] * len(rows)
+        for places, batch in groups:
+            for row, place in enumerate(places.tolist()):
+                there = batch.lead_mask[row]
+                names = tuple(name for name, ok in zip(batch.lead_names, there, strict=True) if ok)
+                rate = batch.sampling_rate
+                ragged[place] = {
+                    "signal": batch.signal[row, there],
+                    "sampling_rate": rate,
+                    "lead_names": names,
+                }
+                peaks[place] = None if batch.r_peaks is None else batch.r_peaks[row]
+        return {"ecg": ragged, "r_peaks": peaks} if r_peaks else {"ecg": ragged}
 
     return fetch
 

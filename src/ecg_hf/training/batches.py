@@ -127,7 +127,10 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
 
     def _decode(self, indices: Sequence[int]) -> DecodedBatch | MixedBatch:
         # Decided by the dataset, not by the batch: a record must not take another path because of its neighbours.
-        return self.decoder(indices) if self.decoder.has_one_rate else self.decoder.by_layout(indices)
+        if not self.decoder.has_one_rate:
+            return self.decoder.by_layout(indices)
+        # Padded to the longest, one recording of half an hour would make a gigabyte of a batch of 10 s.
+        return self.decoder(indices) if self.decoder.has_one_length else self.decoder.by_length(indices)
 
     def _fill_cache(self, extractor: EcgFeatureExtractor, dtype: torch.dtype) -> dict[str, Tensor]:
         cache: dict[str, Tensor] = {}

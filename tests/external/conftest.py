@@ -9,7 +9,6 @@ import pytest
 
 from tests.external.library_suite import SuiteUnavailable, import_from_suite
 
-
 # Marks of the suite, which pytest would refuse as unknown while it is imported.
 _MARKS = (
     "accelerate_tests",

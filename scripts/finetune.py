@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from transformers import HfArgumentParser
-
-from ecg_hf.training import EcgFineTuningArguments, finetune
+from ecg_hf.training import EcgArgumentParser, EcgFineTuningArguments, finetune
 
 
 @dataclass
@@ -30,7 +28,7 @@ class ScriptArguments:
 
 def main() -> None:
     """Fine-tune and print both scores."""
-    script, args = HfArgumentParser((ScriptArguments, EcgFineTuningArguments)).parse_args_into_dataclasses()
+    script, args = EcgArgumentParser((ScriptArguments, EcgFineTuningArguments)).parse_args_into_dataclasses()
     result = finetune(
         script.model,
         script.dataset,

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from transformers import HfArgumentParser, set_seed
+from transformers import set_seed
 
 from ecg_hf import CgDmerConfig, CgDmerFeatureExtractor, CgDmerForPreTraining, CgDmerTrainer
 from ecg_hf.data import load_mixed
 from ecg_hf.hub import ModelCardCallback
 from ecg_hf.processing import EcgProcessor
-from ecg_hf.training import BatchedEcgDataset, EcgPreTrainingArguments, EcgTextCollator
+from ecg_hf.training import BatchedEcgDataset, EcgArgumentParser, EcgPreTrainingArguments, EcgTextCollator
 from ecg_hf.training.vocabulary import make_tokenizer
 
 
@@ -35,7 +35,7 @@ class ScriptArguments:
 
 def main() -> None:
     """Pretrain, evaluate, save."""
-    script, args = HfArgumentParser((ScriptArguments, EcgPreTrainingArguments)).parse_args_into_dataclasses()
+    script, args = EcgArgumentParser((ScriptArguments, EcgPreTrainingArguments)).parse_args_into_dataclasses()
     set_seed(args.seed)
 
     # Data: rows with a report, by split.

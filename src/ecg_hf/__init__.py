@@ -2,7 +2,18 @@
 
 ``import ecg_hf`` registers every method with the library's Auto classes and pipelines, without importing torch or
 transformers itself: registration happens when the Auto classes are first imported. All public names are loaded on
-first use.
+first use; ``dir(ecg_hf)`` lists them:
+
+* ``read_record`` and ``EcgRecord`` for a recording, ``Ecg`` for a column of a dataset;
+* ``EcgFeatureExtractor`` and ``EcgProcessor``, which ``AutoFeatureExtractor`` and ``AutoProcessor`` find by model;
+* per method ``<Method>Config``, ``<Method>FeatureExtractor``, ``<Method>Model``, ``<Method>ForPreTraining``,
+  ``<Method>ForEcgClassification`` and ``<Method>Trainer``, where ``<Method>`` is ``CgDmer``, ``EcgJepa``, ``EcgCpc``,
+  ``ClearHug``, ``CoreEcg`` or ``AclEcg``;
+* ``AutoModelForEcgClassification`` and ``AutoModelForZeroShotEcgClassification``;
+* ``EcgPreTrainer`` and ``EcgPreTrainingArguments``; ``EcgError``, the base of all errors.
+
+``help(ecg_hf.CgDmerConfig)`` and the like tell more, as do ``ecg_hf.data``, ``ecg_hf.training``,
+``ecg_hf.evaluation`` and ``ecg_hf.hub``.
 """
 
 from __future__ import annotations
@@ -68,6 +79,57 @@ if TYPE_CHECKING:
     from ecg_hf.training.ecg_cpc import EcgCpcTrainer
     from ecg_hf.training.ecg_jepa import EcgJepaTrainer
 
+    # For type checkers. At run time ``dir`` lists the same: with ``__all__``, help(ecg_hf) would print every
+    # method that the classes inherit from their libraries, 52,000 lines.
+    __all__ = [
+        "AclEcgConfig",
+        "AclEcgFeatureExtractor",
+        "AclEcgForEcgClassification",
+        "AclEcgForPreTraining",
+        "AclEcgModel",
+        "AclEcgTrainer",
+        "AutoModelForEcgClassification",
+        "AutoModelForZeroShotEcgClassification",
+        "CgDmerConfig",
+        "CgDmerFeatureExtractor",
+        "CgDmerForEcgClassification",
+        "CgDmerForPreTraining",
+        "CgDmerModel",
+        "CgDmerTrainer",
+        "ClearHugConfig",
+        "ClearHugFeatureExtractor",
+        "ClearHugForEcgClassification",
+        "ClearHugForPreTraining",
+        "ClearHugModel",
+        "ClearHugTrainer",
+        "CoreEcgConfig",
+        "CoreEcgFeatureExtractor",
+        "CoreEcgForEcgClassification",
+        "CoreEcgForPreTraining",
+        "CoreEcgModel",
+        "CoreEcgTrainer",
+        "Ecg",
+        "EcgCpcConfig",
+        "EcgCpcFeatureExtractor",
+        "EcgCpcForEcgClassification",
+        "EcgCpcForPreTraining",
+        "EcgCpcModel",
+        "EcgCpcTrainer",
+        "EcgError",
+        "EcgFeatureExtractor",
+        "EcgJepaConfig",
+        "EcgJepaFeatureExtractor",
+        "EcgJepaForEcgClassification",
+        "EcgJepaForPreTraining",
+        "EcgJepaModel",
+        "EcgJepaTrainer",
+        "EcgPreTrainer",
+        "EcgPreTrainingArguments",
+        "EcgProcessor",
+        "EcgRecord",
+        "read_record",
+    ]
+
 __version__ = "0.1.0"
 
 _EXPORTS = {
@@ -82,55 +144,6 @@ _EXPORTS = {
     "EcgRecord": "ecg_hf.signal",
     "read_record": "ecg_hf.signal",
 }
-
-__all__ = [
-    "AclEcgConfig",
-    "AclEcgFeatureExtractor",
-    "AclEcgForEcgClassification",
-    "AclEcgForPreTraining",
-    "AclEcgModel",
-    "AclEcgTrainer",
-    "AutoModelForEcgClassification",
-    "AutoModelForZeroShotEcgClassification",
-    "CgDmerConfig",
-    "CgDmerFeatureExtractor",
-    "CgDmerForEcgClassification",
-    "CgDmerForPreTraining",
-    "CgDmerModel",
-    "CgDmerTrainer",
-    "ClearHugConfig",
-    "ClearHugFeatureExtractor",
-    "ClearHugForEcgClassification",
-    "ClearHugForPreTraining",
-    "ClearHugModel",
-    "ClearHugTrainer",
-    "CoreEcgConfig",
-    "CoreEcgFeatureExtractor",
-    "CoreEcgForEcgClassification",
-    "CoreEcgForPreTraining",
-    "CoreEcgModel",
-    "CoreEcgTrainer",
-    "Ecg",
-    "EcgCpcConfig",
-    "EcgCpcFeatureExtractor",
-    "EcgCpcForEcgClassification",
-    "EcgCpcForPreTraining",
-    "EcgCpcModel",
-    "EcgCpcTrainer",
-    "EcgError",
-    "EcgFeatureExtractor",
-    "EcgJepaConfig",
-    "EcgJepaFeatureExtractor",
-    "EcgJepaForEcgClassification",
-    "EcgJepaForPreTraining",
-    "EcgJepaModel",
-    "EcgJepaTrainer",
-    "EcgPreTrainer",
-    "EcgPreTrainingArguments",
-    "EcgProcessor",
-    "EcgRecord",
-    "read_record",
-]
 
 
 def __getattr__(name: str) -> Any:
@@ -153,7 +166,10 @@ def _method_class(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    from ecg_hf.models.registry import METHODS, ROLES
+
+    of_methods = (spec.class_name(role) for spec in METHODS.values() for role in ROLES)
+    return sorted({*globals(), *_EXPORTS, *of_methods})
 
 
 install_import_hooks()

@@ -5,8 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ecg_hf.models.registry import METHODS
+from ecg_hf.signal import STANDARD_LEADS
+from ecg_hf.signal.synthetic import simulate
 from tests.cli.conftest import PRETRAIN, Cli, Outcome
 
 
@@ -96,10 +100,18 @@ def test_pretraining_without_a_dataset(cli: Cli, tmp_path: Path) -> None:
     assert_one_line(outcome, "empty", "no dataset")
 
 
+def test_records_without_reports_and_a_method_that_needs_them(cli: Cli, tmp_path: Path, record: Path) -> None:
+    built = tmp_path / "built"
+    assert cli("data", "build", "wfdb_folder", "--data-dir", record.parent, "--output", built).returncode == 0
+    outcome = cli(*PRETRAIN, "--dataset", built, "--output", tmp_path / "out")
+    assert_one_line(outcome, "report", "ecg-jepa", "ecg-cpc")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_a_run_is_not_overwritten_by_accident(pretrained: Path, dataset: Path, cli: Cli) -> None:
     outcome = cli(*PRETRAIN, "--dataset", dataset, "--output", pretrained)
-    assert_one_line(outcome, str(pretrained), "holds a run already")
+    assert_one_line(outcome, str(pretrained), "holds a run already", "--resume", "--overwrite")
 
 
 def test_no_model_folder(dataset: Path, record: Path, cli: Cli, tmp_path: Path) -> None:
@@ -174,6 +186,23 @@ def test_truncated_and_altered_records(record: Path, cli: Cli, tmp_path: Path) -
     assert_one_line(cli(*command), "one", "checksum")
 
 
+def test_files_that_do_not_describe_themselves(cli: Cli, tmp_path: Path) -> None:
+    """What is missing is asked for by the options there are, and with them the file is read."""
+    file = tmp_path / "a.npy"
+    np.save(file, simulate(1, seed=3, sampling_rate=250.0).signal[0])
+    config = METHODS["ecg-jepa"].load("config").preset("micro")
+    METHODS["ecg-jepa"].load("pretraining")(config).save_pretrained(tmp_path / "model")
+    METHODS["ecg-jepa"].feature_extractor_for(config).save_pretrained(tmp_path / "model")
+    command = ("predict", file, "--model", tmp_path / "model")
+    assert_one_line(cli(*command), str(file), "--sampling-rate", "--lead-names", "--units")
+    told = ("--sampling-rate", "250", "--units", "mV", "--lead-names", ",".join(STANDARD_LEADS))
+    assert_one_line(cli(*command, *told[:2], *told[4:], "--units", "furlong"), "furlong")
+    assert_one_line(cli(*command, *told[:4], "--lead-names", "I,II"), "lead")
+    # Read, and then: a method without a text side has no zero-shot answers, and this model no classifier.
+    assert_one_line(cli(*command, *told, "--labels", "a,b"), "ecg-jepa", "cg-dmer")
+    assert_one_line(cli(*command, *told), "classifier", "finetune.py")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -183,10 +212,68 @@ def test_truncated_and_altered_records(record: Path, cli: Cli, tmp_path: Path) -
         (("predict", "--labels", "a", "record"), ("--model",)),
         (("predict", "--model", "m", "record", "--labels", " , "), ("label",)),
         (("quickstart", "--output", "out", "--dataset", "nope"), ("nope", "ptbxl")),
+        (("quickstart", "--output", "out", "--model", "nope"), ("nope", "cg-dmer")),
+        (("quickstart", "--output", "out", "--max-steps", "0"), ("max-steps",)),
+        (("quickstart", "--output", "out", "--dataset", "ptbxl"), ("data_dir",)),
+        (("quickstart", "--output", "out", "--seed", "x"), ("seed",)),
+        (("data", "check", "{missing}"), ("missing",)),
+        (("data", "check", "{empty}"), ("empty",)),
+        (("data", "export", "{missing}", "--output", "{out}"), ("missing",)),
+        (("data", "export", "{empty}", "--output", "{out}"), ("empty",)),
+        (("data", "download", "nope", "--data-dir", "{out}"), ("nope",)),
+        (("data", "download", "synthetic", "--data-dir", "{out}"), ("synthetic",)),
+        (("embed", "--model", "{missing}", "--dataset", "{missing}", "--output", "{out}"), ("missing",)),
+        (("embed", "--model", "{empty}", "--dataset", "{empty}", "--output", "{out}"), ("empty",)),
+        (
+            ("evaluate", "--model", "{empty}", "--benchmark", "nope", "--output", "{out}"),
+            ("nope", "ptbxl-super"),
+        ),
+        (
+            ("evaluate", "--model", "{missing}", "--benchmark", "ptbxl-super", "--output", "{out}"),
+            ("missing",),
+        ),
+        (("evaluate", "--model", "{empty}", "--benchmark", "ptbxl-super", "--output", "{out}"), ("empty",)),
+        (
+            (
+                *("evaluate", "--model", "{empty}", "--benchmark", "ptbxl-super", "--output", "{out}"),
+                *("--fraction", "few"),
+            ),
+            ("few",),
+        ),
+        (("compare", "{missing}", "{missing}"), ("missing",)),
+        (("compare", "{text}", "{text}"), ("text",)),
+        (("convert", "nope", "{text}", "{out}"), ("nope",)),
+        (("convert", "ecg-cpc", "{missing}", "{out}"), ("missing",)),
+        (("convert", "ecg-cpc", "{text}", "{out}"), ("text",)),
+        (("convert", "ecg-cpc", "{text}", "{out}", "--heads", "x"), ("--heads",)),
+        (("predict", "--model", "{empty}", "{missing}"), ("missing",)),
+        (("predict", "--model", "{empty}", "{text}"), ("text",)),
+        (("predict", "--model", "m", "r", "--labels", "a", "--top-k", "0"), ("top-k",)),
+        (("predict", "--model", "m", "r", "--sampling-rate", "fast"), ("sampling-rate",)),
+        (("card", "{missing}"), ("missing",)),
+        (("card", "{empty}"), ("empty",)),
+        (("card", "{empty}", "--results", "{text}"), ("text",)),
+        (("push", "{missing}", "me/model"), ("missing",)),
+        (("push", "{empty}", "me/model"), ("empty",)),
+        (("plan", "--model", "cg-dmer"), ("dataset-size",)),
+        (("plan", "--model", "nope", "--dataset-size", "10"), ("nope",)),
+        (("pretrain", "--model", "cg-dmer", "--output", "{out}"), ("dataset",)),
     ],
 )
-def test_impossible_commands(arguments: tuple[str, ...], words: tuple[str, ...], cli: Cli) -> None:
-    assert_one_line(cli(*arguments), *words)
+def test_impossible_commands(
+    arguments: tuple[str, ...],
+    words: tuple[str, ...],
+    cli: Cli,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each command with typical wrong inputs: what is missing, empty, of another kind, or out of range."""
+    monkeypatch.chdir(tmp_path)
+    places = {name: tmp_path / name for name in ("missing", "empty", "text", "out")}
+    places["empty"].mkdir()
+    places["text"].write_text("not what was expected\n")
+    assert_one_line(cli(*(argument.format(**places) for argument in arguments)), *words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "text"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The quickstart end to end on a small synthetic corpus, and again over its own leftovers."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,15 @@ def test_everything_is_there(finished):
     assert "synthetic" in card.lower()
     assert not any(path.suffix in (".bin", ".pt", ".pth") for path in (folder / "model").iterdir())
     assert any("largest difference 0.0" in line for line in said)
+
+
+@pytest.mark.slow
+def test_it_says_how_long_it_takes_and_what_to_open(finished):
+    folder, said = finished
+    assert re.match(r"This takes about \d+ min on this machine: 3 pretraining steps of 64 records", said[0])
+    closing = " ".join(said[-3:])
+    for words in (str(folder / "report.html"), str(folder / "model"), "untrained", "simulated"):
+        assert words in closing
 
 
 @pytest.mark.slow

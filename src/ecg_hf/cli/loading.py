@@ -99,11 +99,23 @@ def load_pipeline(task: str, name_or_path: str, *, device: str | None = None) ->
     quiet_libraries()
     from transformers import pipeline
 
+    from ecg_hf.models.registry import METHODS, get_method
+
     target = resolve_device(device)
     with _one_line_errors(name_or_path):
-        architectures = _load_config(name_or_path).architectures or []
+        config = _load_config(name_or_path)
+        architectures = config.architectures or []
+        multimodal = get_method(config.model_type).multimodal
+        if task == "zero-shot-ecg-classification" and not multimodal:
+            able = ", ".join(spec.name for spec in METHODS.values() if spec.multimodal)
+            raise ModelFolderError(
+                f"{config.model_type} has learnt from signals alone and can't answer for --labels: fine-tune a "
+                f"classifier, or use a method with a text side: {able}"
+            )
         if task == "ecg-classification" and not any("Classification" in name for name in architectures):
             raise ModelFolderError(
-                "this model has no classifier: give --labels for zero-shot", path=name_or_path
+                "this model has no classifier: "
+                + ("give --labels for zero-shot" if multimodal else "fine-tune one with scripts/finetune.py"),
+                path=name_or_path,
             )
         return pipeline(task, model=name_or_path, device=target, trust_remote_code=False)

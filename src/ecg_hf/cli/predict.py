@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ecg_hf.cli.output import echo, print_json, print_table
-from ecg_hf.errors import ConfigurationError, ModelFolderError
+from ecg_hf.errors import ConfigurationError, MetadataMissing, ModelFolderError
+
+if TYPE_CHECKING:
+    from ecg_hf.signal import EcgRecord
 
 __all__ = ["predict_command"]
 
 
 def predict_command(
-    records: Annotated[list[Path], typer.Argument(help="Recordings: WFDB, Challenge .mat.")],
+    records: Annotated[list[Path], typer.Argument(help="Recordings: WFDB, Challenge .mat, .npy, .csv.")],
     model: Annotated[str, typer.Option(help="Model folder or Hub repository.")],
     labels: Annotated[
         str | None,
@@ -25,6 +28,14 @@ def predict_command(
         bool, typer.Option(help="Scores that add up to 1 over the labels, not cosines.")
     ] = False,
     top_k: Annotated[int | None, typer.Option(min=1, help="Only the best labels.")] = None,
+    sampling_rate: Annotated[
+        float | None,
+        typer.Option(help="Hertz, for files that do not say: .npy, .csv, .mat without a header."),
+    ] = None,
+    lead_names: Annotated[
+        str | None, typer.Option(help="Comma-separated names of their leads, in order: I,II,III ...")
+    ] = None,
+    units: Annotated[str | None, typer.Option(help="Their voltage unit: mV, uV or V.")] = None,
     device: Annotated[str | None, typer.Option(help="Device; by default a GPU if there is one.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON array, one object per recording.")
@@ -36,7 +47,12 @@ def predict_command(
         candidates = [label.strip() for label in labels.split(",") if label.strip()]
         if not candidates:
             raise ConfigurationError("--labels names no label", value=labels)
-    results = _predict(model, records, candidates, template, softmax, top_k, device)
+    told = {
+        "sampling_rate": sampling_rate,
+        "lead_names": None if lead_names is None else [name.strip() for name in lead_names.split(",")],
+        "unit": units,
+    }
+    results = _predict(model, _read(records, told), candidates, template, softmax, top_k, device)
     if as_json:
         print_json([{"record": str(r), "scores": s} for r, s in zip(records, results, strict=True)])
         return
@@ -46,9 +62,20 @@ def predict_command(
         print_table(rows, ("label", "score"))
 
 
+def _read(records: list[Path], told: dict[str, Any]) -> list[EcgRecord]:
+    """The recordings, before a model is loaded: a missing file should not wait for one."""
+    from ecg_hf.signal import read_record
+
+    try:
+        return [read_record(record, **told) for record in records]
+    except MetadataMissing as error:
+        flags = "--sampling-rate, --lead-names and --units say it"
+        raise MetadataMissing(f"{error.message} ({flags})", path=error.path, value=error.value) from None
+
+
 def _predict(
     model: str,
-    records: list[Path],
+    signals: list[EcgRecord],
     candidates: list[str] | None,
     template: str,
     softmax: bool,
@@ -56,10 +83,7 @@ def _predict(
     device: str | None,
 ) -> list[list[dict[str, Any]]]:
     from ecg_hf.cli.loading import load_pipeline
-    from ecg_hf.signal import read_record
 
-    # Read first: a missing file should not wait for a model to load.
-    signals = [read_record(record) for record in records]
     task = "ecg-classification" if candidates is None else "zero-shot-ecg-classification"
     pipe = load_pipeline(task, model, device=device)
     options: dict[str, Any] = {"top_k": top_k}

@@ -31,7 +31,11 @@ from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.processing import EcgProcessor
 from ecg_hf.quickstart.pictures import Pictured, draw_report
 from ecg_hf.quickstart.reload import reload_in_clean_process
-from ecg_hf.training.recipe import load_recipe
+from ecg_hf.training.planning import StoredRecords, planned_run
+from ecg_hf.training.planning.measuring import measure_step
+from ecg_hf.training.planning.samples import sample_inputs
+from ecg_hf.training.progress import duration
+from ecg_hf.training.recipe import Recipe, load_recipe
 from ecg_hf.training.run import PretrainResult, pretrain
 from ecg_hf.training.run_folder import write_json
 
@@ -110,8 +114,12 @@ def run_quickstart(
     if dataset not in CORPORA:
         raise ConfigurationError(f"unknown dataset {dataset!r}; known: {', '.join(CORPORA)}", value=dataset)
     corpus, spec, folder = CORPORA[dataset], get_method(model), Path(output)
+    if data_dir is None and not corpus.synthetic:
+        raise ConfigurationError(f"{corpus.source} needs the folder its files are in: data_dir (--data-dir)")
     timings: dict[str, float] = {}
     stage = _stages(say, timings)
+    recipe = load_recipe(f"{spec.module}_cpu")
+    say(expected_duration(recipe, max_steps))
 
     with stage("data", f"building {corpus.title}"):
         options = {**corpus.options, **(source_options or {})}
@@ -122,7 +130,6 @@ def run_quickstart(
     labels = BenchmarkData.from_dataset(benchmark, records)
 
     with stage("pretrain", f"pretraining {spec.name}"):
-        recipe = load_recipe(f"{spec.module}_cpu")
         steps: dict[str, Any] = {} if max_steps is None else {"max_steps": max_steps}
         trained = pretrain(
             spec.name, folder / "data", folder / "pretraining", recipe=recipe, resume=True, seed=seed, **steps
@@ -190,9 +197,50 @@ def run_quickstart(
         )
         draw_report(folder, shown, seed=seed)
     write_results(folder / "results.json", results)
-    for line in _summary(results):
+    for line in (*_summary(results), *closing_lines(folder, corpus)):
         say(line)
     return results
+
+
+def expected_duration(recipe: Recipe, max_steps: int | None = None) -> str:
+    """How long a quickstart takes on this machine, from one measured training step.
+
+    Args:
+        recipe: What it pretrains by.
+        max_steps: Pretraining steps, instead of the recipe's.
+    """
+    run = planned_run(recipe.method, recipe=recipe, accelerator=torch.cuda.is_available())
+    inputs = sample_inputs(run, StoredRecords())
+    device = "cuda" if run.accelerator else "cpu"
+    step = measure_step(run, inputs, device=device, records=run.batch_size, steps=1).step_s
+    steps = run.max_steps if max_steps is None else max_steps
+    # Evaluation while training takes about a fifth; data, probes and pictures about a minute.
+    total = duration(60 * max(1, round((1.2 * steps * step + 60) / 60)))
+    return (
+        f"This takes about {total.removesuffix(' 00 s')} on this machine: {steps} pretraining steps of "
+        f"{run.batch_size} records, then data, probes and pictures. If interrupted, run it again: it continues."
+    )
+
+
+def closing_lines(folder: Path, corpus: Corpus) -> list[str]:
+    """What to open now, and what the numbers mean.
+
+    Args:
+        folder: Output of the quickstart.
+        corpus: Its data.
+    """
+    meaning = (
+        "The data are simulated: these numbers show that every part works here, and say nothing about real ECGs."
+        if corpus.synthetic
+        else "A few minutes on a small model: these numbers are a first look, not what the method can do."
+    )
+    return [
+        f"Open {folder / 'report.html'}: figures, results by class and one reconstructed ECG, on one page.",
+        "Pretraining helped where the interval of 'pretrained' lies above that of 'random', the same network "
+        "untrained. " + meaning,
+        f"The model is in {folder / 'model'} (README.md is its card), all numbers in {folder / 'results.json'}. "
+        "Next: ecg-hf pretrain and ecg-hf evaluate on data of your own; ecg-hf list datasets names what can be read.",
+    ]
 
 
 def _stages(say: Say, timings: dict[str, float]) -> Callable[[str, str], Any]:

@@ -3,7 +3,7 @@
 # The library's Auto classes come first, see ``ecg_hf.registration``.
 import transformers.models.auto.modeling_auto  # noqa: F401
 
-from ecg_hf.training.arguments import EcgPreTrainingArguments
+from ecg_hf.training.arguments import EcgArgumentParser, EcgPreTrainingArguments
 from ecg_hf.training.batches import BatchedEcgDataset
 from ecg_hf.training.collators import EcgCollator, EcgTextCollator
 from ecg_hf.training.finetuning import EcgFineTuningArguments, FineTuneResult, finetune
@@ -14,6 +14,7 @@ from ecg_hf.training.training_log import read_training_log
 
 __all__ = [
     "BatchedEcgDataset",
+    "EcgArgumentParser",
     "EcgCollator",
     "EcgFineTuningArguments",
     "EcgPreTrainer",

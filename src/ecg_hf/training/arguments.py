@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from dataclasses import dataclass, field, fields
+from typing import Any
 
-from transformers import TrainingArguments
+from transformers import HfArgumentParser, TrainingArguments
 
 from ecg_hf.errors import ConfigurationError
 
-__all__ = ["EcgPreTrainingArguments", "check_training_arguments"]
+__all__ = ["EcgArgumentParser", "EcgPreTrainingArguments", "check_training_arguments"]
 
 _POSITIVE = (
     *("gradient_accumulation_steps", "per_device_train_batch_size", "per_device_eval_batch_size"),
     *("eval_accumulation_steps", "dataloader_prefetch_factor"),
+)
+_USUAL = (
+    *(
+        "output_dir",
+        "num_train_epochs",
+        "max_steps",
+        "per_device_train_batch_size",
+        "seed",
+        "bf16",
+        "use_cpu",
+    ),
+    *(
+        "gradient_accumulation_steps",
+        "gradient_checkpointing",
+        "warmup_steps",
+        "eval_strategy",
+        "save_strategy",
+    ),
 )
 _NOT_NEGATIVE = ("neftune_noise_alpha", "max_grad_norm", "weight_decay", "learning_rate", "num_train_epochs")
 
@@ -45,6 +65,24 @@ def check_training_arguments(arguments: TrainingArguments) -> None:
             "train_sampling_strategy group_by_length: records all have one length here, there is nothing to group",
             value="group_by_length",
         )
+
+
+class EcgArgumentParser(HfArgumentParser):  # type: ignore[misc]
+    """``HfArgumentParser`` whose help is about a script's own options.
+
+    Fields of ``TrainingArguments`` stay options, but of more than a hundred the help shows only those that most runs
+    set, and those that a subclass changes.
+    """
+
+    def __init__(self, dataclass_types: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("epilog", "Every other field of transformers.TrainingArguments is an option too.")
+        super().__init__(dataclass_types, **kwargs)
+        types = self.dataclass_types
+        changed = {name for kind in types for name in vars(kind).get("__annotations__", {})}
+        hidden = {entry.name for entry in fields(TrainingArguments)} - changed - set(_USUAL)
+        for action in self._actions:
+            if action.dest in hidden:
+                action.help = argparse.SUPPRESS
 
 
 @dataclass

@@ -14,6 +14,7 @@ from datasets import Dataset
 from ecg_hf.data import MixedDataset, load_mixed, open_parquet
 from ecg_hf.data.streaming import SHUFFLE_BUFFER, RowStream
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.models.registry import METHODS
 from ecg_hf.processing import EcgFeatureExtractor
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 from ecg_hf.training.batches import BatchedEcgDataset
@@ -90,10 +91,7 @@ class BuiltData:
             self._train = _first_of_each(self._train, self._mixed, max_records)
         counts = {"train": len(self._train), "validation": len(self._validation)}
         self.records = {**counts, **without, **self._mixed.left_out}
-        if not self._train:
-            raise ConfigurationError(
-                "no training records to use", path=", ".join(str(path) for path in paths)
-            )
+        _require_records(len(self._train), without.get("without_report", 0), paths)
         self.account = _account(self._mixed, {"train": self._train, "validation": self._validation})
 
     def settings(self, arguments: EcgPreTrainingArguments) -> dict[str, Any]:
@@ -159,6 +157,7 @@ class StreamedData:
         }
         self._sources = tuple(open_parquet(path, "train") for path in paths)
         stream = RowStream(self._sources, **self._options)
+        _require_records(len(stream), stream.without_report, paths)
         self._weights = stream.weights
         self._stream_reports = stream.reports
         self._validation = self._read_validation(paths, needs_report)
@@ -234,6 +233,20 @@ class StreamedData:
         reading: dict[str, Any] = {"tokenizer": tokenizer, "max_text_length": max_text_length}
         train = StreamedEcgDataset(stream, arguments.per_device_train_batch_size, **reading)
         return train, None if self._validation is None else BatchedEcgDataset(self._validation, **reading)
+
+
+def _require_records(used: int, without_report: int, paths: Sequence[str | Path]) -> None:
+    """There is something to train on; if not, it is said why, and which methods could use what is there."""
+    if used:
+        return
+    why = "no training records to use"
+    if without_report:
+        signals = ", ".join(spec.name for spec in METHODS.values() if not spec.multimodal)
+        why = (
+            f"none of the {without_report} training records has a report, which this method learns from; methods "
+            f"for signals alone: {signals}"
+        )
+    raise ConfigurationError(why, path=", ".join(str(path) for path in paths))
 
 
 def split_rows(

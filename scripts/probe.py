@@ -107,7 +107,7 @@ def main() -> None:
         name: embed(
             encoder.eval(), extractor, dataset, output=output / f"{kind}_{name}.safetensors", **options
         )
-        for name, encoder in (("pretrained", pretrained), ("random", untrained))
+        for name, encoder in (("pretrained", pretrained), ("untrained", untrained))
     }
     embedded = time.perf_counter()
 

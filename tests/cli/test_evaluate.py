@@ -63,8 +63,8 @@ def test_linear_with_controls_then_compared(
     assert outcome.returncode == 0, outcome.stderr
     results = json.loads(outcome.stdout)
     assert results == json.loads((tmp_path / "a" / "results.json").read_text())
-    assert [row["encoder"] for row in results["probe"]] == ["pretrained", "random", "handmade"]
-    assert {row["second"] for row in results["paired"]} == {"random", "handmade"}
+    assert [row["encoder"] for row in results["probe"]] == ["pretrained", "untrained", "handmade"]
+    assert {row["second"] for row in results["paired"]} == {"untrained", "handmade"}
     assert results["leaks"][BENCHMARK]["shared_patients"] == []
     again = evaluate(tmp_path / "a", "--controls", "random,handmade", "--fraction", "1.0")
     assert "0 cells computed" in again.stderr
@@ -98,7 +98,7 @@ def test_heads_beyond_frozen_vectors(evaluate: Any, tmp_path: Path) -> None:
         assert outcome.returncode == 0, outcome.stderr
         results = json.loads(outcome.stdout)
         if head == "retrieval":
-            assert [report["encoder"] for report in results["reports"]] == ["pretrained", "random"]
+            assert [report["encoder"] for report in results["reports"]] == ["pretrained", "untrained"]
             assert results["reports"][0]["figures"]["ecg_to_text"]["recall_at_1"]["chance"] > 0
             continue
         row = results["probe"][0]
@@ -110,17 +110,17 @@ def test_heads_beyond_frozen_vectors(evaluate: Any, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_curves_over_poorer_recordings(evaluate: Any, tmp_path: Path) -> None:
-    arguments = ("--controls", "random", "--fraction", "1.0", "--lead-curve", "--rate-curve")
+    arguments = ("--controls", "untrained", "--fraction", "1.0", "--lead-curve", "--rate-curve")
     outcome = evaluate(tmp_path, *arguments)
     assert outcome.returncode == 0, outcome.stderr
     results = read_results(tmp_path / "results.json")
     whole = {row["encoder"]: row["macro_auroc"] for row in results["probe"]}
     found = {(one["axis"], one["encoder"]): one["points"] for one in results["curves"]}
-    assert set(found) == {(axis, who) for axis in ("leads", "rate") for who in ("pretrained", "random")}
+    assert set(found) == {(axis, who) for axis in ("leads", "rate") for who in ("pretrained", "untrained")}
     for (_, who), points in found.items():
         assert points[0]["macro_auroc"] == pytest.approx(whole[who])
-    assert [point["condition"] for point in found["leads", "random"]] == ["12", "6", "3", "2", "1"]
-    assert found["rate", "random"][0]["condition"].endswith(" Hz")
+    assert [point["condition"] for point in found["leads", "untrained"]] == ["12", "6", "3", "2", "1"]
+    assert found["rate", "untrained"][0]["condition"].endswith(" Hz")
     assert "fewer leads" in outcome.stdout
     cells = sorted((tmp_path / "cells").iterdir())
     assert evaluate(tmp_path, *arguments).returncode == 0
@@ -183,7 +183,7 @@ def test_real_recordings_built_once(cli: Cli, pretrained: Path, real_data: Path,
             "test_folds=10",
         ),
         *("--train-folds", "1", "--validation-folds", "9", "--test-folds", "10", "--fraction", "1.0"),
-        *("--controls", "random", *QUICK),
+        *("--controls", "untrained", *QUICK),
     )
     outcome = cli(*arguments)
     assert outcome.returncode == 0, outcome.stderr
@@ -191,7 +191,7 @@ def test_real_recordings_built_once(cli: Cli, pretrained: Path, real_data: Path,
     assert [(row["benchmark"], row["encoder"]) for row in results["probe"]] == [
         (benchmark, encoder)
         for benchmark in ("ptbxl-super", "ptbxl-form")
-        for encoder in ("pretrained", "random")
+        for encoder in ("pretrained", "untrained")
     ]
     assert results["published"] == []
     # Both benchmarks read the same features.
@@ -212,7 +212,7 @@ WRONG = {
     "share": (("--fraction", "2"), "must lie in (0, 1]"),
     "control": (("--controls", "oracle"), "no control 'oracle'"),
     "control option": (
-        ("--control-option", "minirocket.kernels=3", "--controls", "random"),
+        ("--control-option", "minirocket.kernels=3", "--controls", "untrained"),
         "--control-option",
     ),
     "setting": (("--controls", "handmade", "--control-option", "handmade.colour=1"), "handmade"),

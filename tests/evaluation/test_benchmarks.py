@@ -108,13 +108,13 @@ def test_rows_are_what_their_parts_say(tmp_path: Path) -> None:
     data = data_of()
     report = run_probe_benchmark(
         SYNTHETIC,
-        {"pretrained": embeddings(data, 1.0), "random": embeddings(data, 0.25)},
+        {"pretrained": embeddings(data, 1.0), "untrained": embeddings(data, 0.25)},
         data,
         n_resamples=200,
         seed=4,
     )
     assert [(r["encoder"], r["fraction"]) for r in report.rows] == [
-        (e, f) for f in (0.01, 0.1, 1.0) for e in ("pretrained", "random")
+        (e, f) for f in (0.01, 0.1, 1.0) for e in ("pretrained", "untrained")
     ]
     n_train = len(data.rows("train"))
     assert [r["n_train"] for r in report.rows[::2]] == [max(1, int(f * n_train)) for f in (0.01, 0.1, 1.0)]
@@ -131,7 +131,7 @@ def test_rows_are_what_their_parts_say(tmp_path: Path) -> None:
     assert best["ci95"] == interval.macro.limits
     assert best["macro_auroc"] > control["macro_auroc"]
     pair = paired_bootstrap(
-        truth, scores, report.scores["random", 1.0], groups=patients, n_resamples=200, seed=4
+        truth, scores, report.scores["untrained", 1.0], groups=patients, n_resamples=200, seed=4
     )
     assert report.paired[-1]["difference"] == pytest.approx(best["macro_auroc"] - control["macro_auroc"])
     assert report.paired[-1]["ci95"] == pair.difference.limits
@@ -155,7 +155,7 @@ def tokens(data: BenchmarkData, strength: float, seed: int = 0) -> TokenFeatures
 
 def test_attention_head_gives_the_same_kind_of_rows() -> None:
     data = data_of()
-    frozen = {"pretrained": tokens(data, 3.0), "random": tokens(data, 0.3)}
+    frozen = {"pretrained": tokens(data, 3.0), "untrained": tokens(data, 0.3)}
     settings = AttentionProbe(epochs=8, learning_rate=1e-2, num_heads=2, seed=99)
     report = run_probe_benchmark(
         SYNTHETIC, frozen, data, head="attention", attention=settings, fractions=(0.001, 0.5, 1.0),
@@ -183,7 +183,7 @@ def test_attention_head_gives_the_same_kind_of_rows() -> None:
     assert best["epoch"] == alone.epoch
     patients = [data.patient_ids[i] for i in test]
     pair = paired_bootstrap(
-        data.labels[test], scores, report.scores["random", 1.0], groups=patients, n_resamples=100, seed=4
+        data.labels[test], scores, report.scores["untrained", 1.0], groups=patients, n_resamples=100, seed=4
     )
     assert report.paired[-1]["ci95"] == pair.difference.limits
     assert report.paired[-1]["head"] == "attention"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import nn
+from transformers.utils import logging
 
 from ecg_hf.errors import ConfigurationError, NonFiniteSignal
 from ecg_hf.evaluation import embedding
@@ -20,6 +22,7 @@ from ecg_hf.evaluation.fingerprints import (
     fingerprint_model,
     fingerprint_preprocessing,
 )
+from ecg_hf.evaluation.progress import progress_bar
 from ecg_hf.signal.record import EcgRecord
 
 LEADS = ("I", "II", "V1")
@@ -288,3 +291,21 @@ class TestDatasets:
         rows[1] = EcgRecord(rows[1].signal, 250.0, LEADS)
         result = embed_dataset(TinyEncoder(), TinyExtractor(), self.dataset(rows), progress=False)
         assert result.shape == (2, 4)
+
+
+@pytest.mark.parametrize(("terminal", "wanted"), [(True, True), (False, True), (True, False)])
+def test_bars_are_for_terminals_that_want_them(
+    terminal: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: terminal)
+    monkeypatch.setattr("sys.stderr", screen)
+    (logging.enable_progress_bar if wanted else logging.disable_progress_bar)()
+    try:
+        for show in (True, False):
+            with progress_bar(3, f"shown {show}", "record", show=show) as bar:
+                bar.update(3)
+    finally:
+        logging.enable_progress_bar()
+    assert ("shown True" in screen.getvalue()) == (terminal and wanted)
+    assert "shown False" not in screen.getvalue()

@@ -80,7 +80,7 @@ def micro(seed: int) -> LoadedModel:
 def run(
     folder: Path, recordings: Recordings, plan: EvaluationPlan = PLAN, seed: int = 0, **options: Any
 ) -> Evaluation:
-    options.setdefault("controls", ("random",))
+    options.setdefault("controls", ("untrained",))
     return evaluate_model(
         plan, micro(seed), [get_benchmark(NAME)], {NAME: recordings}, folder, say=lambda line: None, **options
     )
@@ -96,7 +96,7 @@ def test_rows_are_what_their_scores_say_and_cells_stay(recordings: Recordings, t
     assert [(c.encoder, c.fraction, c.seed) for c in first.cells] == [
         (encoder, fraction, seed)
         for fraction, seed in ((0.5, 0), (1.0, 0), (0.5, 1))
-        for encoder in ("pretrained", "random")
+        for encoder in ("pretrained", "untrained")
     ]
     for cell in first.cells:
         kept = read_scores(tmp_path / "scores" / f"{cell.result.key}.safetensors")
@@ -136,7 +136,7 @@ def test_rows_are_what_their_scores_say_and_cells_stay(recordings: Recordings, t
     )
     assert whole["interval"] == expected.method
     assert whole["p_delong"] == pytest.approx(delong.macro_p_value)
-    assert (pair["second"], pair["n_seeds"]) == ("random", 2)
+    assert (pair["second"], pair["n_seeds"]) == ("untrained", 2)
 
     before = files(tmp_path / "cells") | files(tmp_path / "scores") | files(tmp_path / "features")
     again = run(tmp_path, recordings)
@@ -192,12 +192,12 @@ def test_equal_weights_share_cells_under_their_own_names(recordings: Recordings,
         [get_benchmark(NAME)],
         {NAME: recordings},
         tmp_path,
-        controls=("random",),
+        controls=("untrained",),
         say=lambda line: None,
     )
     assert [(c.encoder, c.result.content["encoder"]) for c in found.cells] == [
         ("pretrained", "pretrained"),
-        ("random", "random"),
+        ("untrained", "untrained"),
     ]
     assert (found.computed, found.reused) == (1, 1)
     assert found.results["paired"][0]["difference"] == 0.0
@@ -269,7 +269,7 @@ def test_two_evaluations_compared_and_refused(recordings: Recordings, tmp_path: 
     same = compare_results(paths[0], paths[0])
     assert same[0].found.difference.limits == [0.0, 0.0]
     with pytest.raises(ConfigurationError, match="no benchmark"):
-        compare_results(*paths, encoder="random")
+        compare_results(*paths, encoder="untrained")
 
 
 def made(n: int = 60, k: int = 3, seed: int = 0, quality: float = 1.0, truth: int = 0) -> CellScores:
@@ -389,7 +389,12 @@ def test_wrong_plans() -> None:
         check_controls(("oracle",), plan)
     with pytest.raises(ConfigurationError, match="zero-shot"):
         check_controls(("handmade",), replace(plan, head="zero-shot"))
-    assert check_controls(None, replace(plan, head="zero-shot"))[0] == ("random",)
+    assert check_controls(None, replace(plan, head="zero-shot")) == (("untrained",), [])
+    quick, (note,) = check_controls(None, plan)
+    assert quick == ("untrained", "handmade")
+    assert "minirocket, supervised" in note
+    assert "--controls untrained,handmade,minirocket,supervised" in note
+    assert check_controls(("random", "supervised", "untrained"), plan) == (("untrained", "supervised"), [])
 
 
 def test_published_rows_stand_only_beside_their_like() -> None:

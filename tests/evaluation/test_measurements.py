@@ -154,7 +154,7 @@ def test_benchmark_puts_controls_beside_the_model() -> None:
     report = run_measurements(
         Means(SimpleNamespace(), gain=1.0), Plain(), rows, targets, names, n_resamples=100, progress=False
     )
-    assert list(report.scores) == ["encoder", "untrained encoder", "training mean"]
+    assert list(report.scores) == ["encoder", "untrained", "training mean"]
     for good, blind, mean in zip(*report.scores.values(), strict=True):
         assert good.z_mae.estimate < 0.05 < 0.5 < mean.z_mae.low
         assert blind.mae.estimate == pytest.approx(mean.mae.estimate, rel=0.1)

@@ -35,7 +35,7 @@ RESULTS: dict[str, Any] = {
         row("pretrained", 0.01, None, [None, None]),
         row("pretrained", 0.1, 0.75126, [0.70, 0.80]),
         row("pretrained", 1.0, 0.8, [0.76, 0.84]),
-        row("random", 1.0, 0.6789, [0.61, 0.71]),
+        row("untrained", 1.0, 0.6789, [0.61, 0.71]),
     ],
     "zero_shot": {"macro_auroc": 0.61, "ci95": [0.55, 0.67], "benchmark": "ptbxl-super"},
     "timings": {},

@@ -29,7 +29,7 @@ def results(*rows: SummaryRow) -> Results:
 def test_own_rows_are_added_and_replaced(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(f"---\nlicense: apache-2.0\ntags:\n- ecg\n---\n{TEXT}")
     update_model_index(
-        tmp_path, results(row("pretrained", 0.8), row("random", 0.6), row("pretrained", None, 1.0))
+        tmp_path, results(row("pretrained", 0.8), row("untrained", 0.6), row("pretrained", None, 1.0))
     )
     update_model_index(tmp_path, results(row("pretrained", 0.85), row("pretrained", 0.9, 1.0)))
     card = ModelCard.load(tmp_path / "README.md")

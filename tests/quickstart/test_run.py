@@ -32,7 +32,7 @@ def test_everything_is_there(finished):
     results = read_results(folder / "results.json")
     assert results["dataset"] == "synthetic"
     rows = {(row["encoder"], row["fraction"]) for row in results["probe"]}
-    assert rows == {(encoder, share) for encoder in ("pretrained", "random") for share in (0.01, 0.1, 1.0)}
+    assert rows == {(encoder, share) for encoder in ("pretrained", "untrained") for share in (0.01, 0.1, 1.0)}
     assert results["zero_shot"]["positives"]
     assert {"data", "pretrain", "embed", "probe", "zero_shot", "reload"} <= set(results["timings"])
     for row in results["probe"]:
@@ -111,7 +111,7 @@ def test_reconstruction_is_in_millivolts(finished):
 def test_the_untrained_encoder_is_another_one(finished):
     folder, _ = finished
     pretrained, random = (
-        read_embeddings(folder / f"embeddings_{name}.safetensors") for name in ("pretrained", "random")
+        read_embeddings(folder / f"embeddings_{name}.safetensors") for name in ("pretrained", "untrained")
     )
     assert pretrained.shape == random.shape
     assert not np.allclose(pretrained, random)

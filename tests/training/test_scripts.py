@@ -83,6 +83,6 @@ def test_probe_of_every_method_with_both_heads(
         assert found == [
             (encoder, fraction, int(90 * fraction), head, 1)
             for fraction in (0.5, 1.0)
-            for encoder in ("pretrained", "random")
+            for encoder in ("pretrained", "untrained")
         ]
         assert [row["head"] for row in results["paired"]] == [head, head]

@@ -61,7 +61,7 @@ def evaluate_command(
     controls: Annotated[
         str | None,
         typer.Option(
-            help="Rows beside the model: random,handmade,minirocket,supervised (all by default), or none."
+            help="Rows beside the model: untrained,handmade (by default), minirocket,supervised (slow), or none."
         ),
     ] = None,
     control_option: Annotated[
@@ -153,6 +153,8 @@ def evaluate_command(
     def say(line: str) -> None:
         echo(line, err=True)
 
+    for note in notes:
+        say(note)
     with _nothing_left_behind(output), sole_writer(output), contextlib.redirect_stdout(sys.stderr):
         recordings = _recordings(
             benchmarks,
@@ -245,7 +247,7 @@ def _control_options(
     options = {name: dict(own.get(name, {})) for name in controls}
     for item in given:
         name, dot, setting = item.partition(".")
-        if not dot or name not in options or name == "random":
+        if not dot or name not in options or name == "untrained":
             raise ConfigurationError(
                 f"--control-option is CONTROL.NAME=VALUE of a control used, got {item!r}", value=item
             )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from transformers.utils.logging import tqdm
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.head_inputs import (
@@ -19,6 +18,7 @@ from ecg_hf.evaluation.head_inputs import (
     to_probability,
 )
 from ecg_hf.evaluation.metrics import BoolArray, FloatArray
+from ecg_hf.evaluation.progress import progress_bar
 from ecg_hf.evaluation.token_store import TokenFeatures
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class AttentionProbe:
         random = np.random.default_rng(self.seed)
         best, best_state = -np.inf, None
         windows = tokens.window_weights()
-        with tqdm(total=self.epochs, desc="attention probe", unit="epoch", disable=not self.progress) as bar:
+        with progress_bar(self.epochs, "attention probe", "epoch", show=self.progress) as bar:
             for epoch in range(1, self.epochs + 1):
                 head.train()
                 order = random.permutation(len(tokens))

@@ -73,8 +73,8 @@ def run_probe_benchmark(
     Args:
         benchmark: The benchmark; its protocol gives the defaults.
         embeddings: Encoder name -> ``(records, dim)`` in the order of the dataset, e.g. ``{"pretrained": ...,
-            "random": ...}``; for the attention head :class:`~ecg_hf.evaluation.TokenFeatures`. The first is compared
-            with each of the others.
+            "untrained": ...}``; for the attention head :class:`~ecg_hf.evaluation.TokenFeatures`. The first is
+            compared with each of the others.
         data: Labels and splits.
         head: ``linear``: logistic regression on embeddings; ``attention``: a learnable query over tokens.
         fractions: Shares of the training labels; the protocol's by default.

@@ -21,7 +21,6 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from transformers.utils import logging
-from transformers.utils.logging import tqdm
 
 from ecg_hf.errors import ConfigurationError, NonFiniteSignal, SamplingRateError
 from ecg_hf.evaluation.fingerprints import (
@@ -29,6 +28,7 @@ from ecg_hf.evaluation.fingerprints import (
     fingerprint_model,
     fingerprint_preprocessing,
 )
+from ecg_hf.evaluation.progress import progress_bar
 from ecg_hf.files import sole_writer, temporary_name
 from ecg_hf.processing import EcgFeatureExtractor
 
@@ -162,7 +162,7 @@ def _embed_rest(
     pending: list[Embeddings] = []
     with (
         evaluating(model, device) as target,
-        tqdm(total=n, initial=done, desc="embedding", unit="record", disable=not progress) as bar,
+        progress_bar(n, "embedding", "record", initial=done, show=progress) as bar,
     ):
         for embeddings in encode_batches(
             read, feature_extractor, dataset, column=column, batch_size=batch_size, device=target, start=done,

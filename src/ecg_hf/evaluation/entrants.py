@@ -22,13 +22,28 @@ from ecg_hf.evaluation.token_store import TokenFeatures
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["BASELINE_CONTROLS", "CONTROLS", "BaselineEntrant", "ModelEntrant", "adapted_extractor", "take"]
+__all__ = [
+    "BASELINE_CONTROLS",
+    "CONTROLS",
+    "QUICK_CONTROLS",
+    "UNTRAINED",
+    "BaselineEntrant",
+    "ModelEntrant",
+    "adapted_extractor",
+    "take",
+]
 
 BASELINE_CONTROLS = {"handmade": "handmade", "minirocket": "minirocket", "supervised": "xresnet1d"}
 """Control -> baseline."""
 
-CONTROLS = ("random", *BASELINE_CONTROLS)
-"""Rows that stand beside every model unless switched off."""
+UNTRAINED = "untrained"
+"""The model's architecture with random weights."""
+
+CONTROLS = (UNTRAINED, *BASELINE_CONTROLS)
+"""Rows that can stand beside a model."""
+
+QUICK_CONTROLS = (UNTRAINED, "handmade")
+"""Those that stand beside every model unless others are asked for; the rest take hours where these take minutes."""
 
 
 @dataclass(slots=True, eq=False)

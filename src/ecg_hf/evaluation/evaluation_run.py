@@ -14,7 +14,14 @@ from ecg_hf.evaluation.aggregation import PRETRAINED, paired_rows, summary_rows
 from ecg_hf.evaluation.cells import CellStore
 from ecg_hf.evaluation.definitions import Benchmark
 from ecg_hf.evaluation.delineation.benchmark import untrained_copy
-from ecg_hf.evaluation.entrants import BaselineEntrant, ModelEntrant, adapted_extractor
+from ecg_hf.evaluation.entrants import (
+    CONTROLS,
+    QUICK_CONTROLS,
+    UNTRAINED,
+    BaselineEntrant,
+    ModelEntrant,
+    adapted_extractor,
+)
 from ecg_hf.evaluation.harness import Entrant, EvaluatedCell, EvaluationPlan, Say, evaluate_benchmark
 from ecg_hf.evaluation.prepared import PreparedBenchmark, Recordings, prepare
 from ecg_hf.evaluation.protocols import extractor_overrides
@@ -75,21 +82,29 @@ class Evaluation:
 
 
 def check_controls(controls: Sequence[str] | None, plan: EvaluationPlan) -> tuple[tuple[str, ...], list[str]]:
-    """Controls of an evaluation, and what was left out of the usual ones and why.
+    """Controls of an evaluation, and a sentence about those that were not asked for.
 
     Args:
-        controls: Asked for; ``None`` for all that can be run here.
+        controls: Asked for (``"random"`` is taken for ``"untrained"``); ``None`` for the quick ones.
         plan: What is asked of the model.
 
     Raises:
-        ConfigurationError: for a control that does not exist or, asked for by name, can't be run.
+        ConfigurationError: for a control that does not exist or can't be run.
     """
     from importlib.util import find_spec
 
-    from ecg_hf.evaluation.entrants import CONTROLS
-
-    known = ("random",) if plan.head in ("zero-shot", "retrieval", "delineation", "regression") else CONTROLS
-    wanted = known if controls is None else tuple(dict.fromkeys(controls))
+    known = CONTROLS
+    if plan.head in ("zero-shot", "retrieval", "delineation", "regression"):
+        known = (UNTRAINED,)
+    if controls is None:
+        slow = [name for name in known if name not in QUICK_CONTROLS]
+        notes = []
+        if slow:
+            notes.append(
+                f"Slow controls were not run: {', '.join(slow)}; ask for them with --controls {','.join(known)}."
+            )
+        return tuple(name for name in known if name in QUICK_CONTROLS), notes
+    wanted = tuple(dict.fromkeys(UNTRAINED if name == "random" else name for name in controls))
     unknown = [name for name in wanted if name not in CONTROLS]
     if unknown:
         raise ConfigurationError(
@@ -98,14 +113,12 @@ def check_controls(controls: Sequence[str] | None, plan: EvaluationPlan) -> tupl
     misfit = [name for name in wanted if name not in known]
     if misfit:
         raise ConfigurationError(f"{misfit[0]} has no {plan.head} row", value=misfit[0])
-    reasons: dict[str, str] = {}
     if "minirocket" in wanted and (find_spec("sktime") is None or find_spec("numba") is None):
-        reasons["minirocket"] = "it needs sktime and numba: pip install 'ecg-hf[baselines]'"
-    if reasons and controls is not None:
-        name, reason = next(iter(reasons.items()))
-        raise ConfigurationError(f"control {name}: {reason}", value=name)
-    notes = [f"Left out: {name}, because {reason}." for name, reason in reasons.items()]
-    return tuple(name for name in wanted if name not in reasons), notes
+        raise ConfigurationError(
+            "control minirocket: it needs sktime and numba: pip install 'ecg-hf[baselines]'",
+            value="minirocket",
+        )
+    return wanted, []
 
 
 def evaluate_model(
@@ -167,7 +180,7 @@ def evaluate_model(
         started = time.perf_counter()
         if benchmark.kind != "multilabel":
             entrant = every.plain_model()
-            found = ludb_report(plan, name, entrant, annotated, store, controls="random" in controls)
+            found = ludb_report(plan, name, entrant, annotated, store, controls=UNTRAINED in controls)
             extra["reports"].append(found)
             timings[name] = round(time.perf_counter() - started, 2)
             continue
@@ -214,9 +227,9 @@ class _Entrants:
         self.baselines = {
             name: BaselineEntrant(name, options.get(name, {}), folder / FEATURES, folder / WORK)
             for name in controls
-            if name != "random"
+            if name != UNTRAINED
         }
-        self.untrained = untrained_copy(loaded.model) if "random" in controls else None
+        self.untrained = untrained_copy(loaded.model) if UNTRAINED in controls else None
         self._models: dict[str, list[ModelEntrant]] = {}
 
     def line_up(
@@ -229,7 +242,7 @@ class _Entrants:
         if key not in self._models:
             self._models[key] = [self._model(PRETRAINED, self.loaded.model, extractor)]
             if self.untrained is not None:
-                self._models[key].append(self._model("random", self.untrained, extractor))
+                self._models[key].append(self._model(UNTRAINED, self.untrained, extractor))
         lined_up: list[Entrant] = list(self._models[key])
         scratch = len(prepared.data.rows("validation")) > 0
         lined_up += [one for name, one in self.baselines.items() if name != "supervised" or scratch]
@@ -242,7 +255,7 @@ class _Entrants:
     def _model(self, name: str, model: Any, extractor: Any) -> ModelEntrant:
         one = self.loaded
         return ModelEntrant(
-            name, model, extractor, one.source, self.folder / FEATURES, untrained=name == "random",
+            name, model, extractor, one.source, self.folder / FEATURES, untrained=name == UNTRAINED,
             device=one.device, batch_size=one.batch_size, pool_tokens=one.pool_tokens,
             adapted=extractor is not one.extractor,
         )  # fmt: skip

@@ -274,7 +274,7 @@ def run_measurements(
         )
     folds = patient_folds(len(targets), n_folds, groups=groups, seed=seed)
     predictions: dict[str, FloatArray] = {}
-    encoders = {"encoder": model, **({"untrained encoder": untrained_copy(model, seed)} if controls else {})}
+    encoders = {"encoder": model, **({"untrained": untrained_copy(model, seed)} if controls else {})}
     for who, encoder in encoders.items():
         features = embed_dataset(encoder, feature_extractor, data, batch_size=batch_size, progress=progress)
         predictions[who] = cross_validated_regression(features, targets, folds)

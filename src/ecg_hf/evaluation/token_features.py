@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from transformers.utils.logging import tqdm
 
 from ecg_hf.errors import ConfigurationError, NonFiniteSignal
 from ecg_hf.evaluation.embedding import (
@@ -29,6 +28,7 @@ from ecg_hf.evaluation.embedding import (
     output_field,
 )
 from ecg_hf.evaluation.metrics import BoolArray
+from ecg_hf.evaluation.progress import progress_bar
 from ecg_hf.evaluation.token_store import TYPES, TokenFeatures, TokenStore, read_tokens, stored_key
 from ecg_hf.files import sole_writer
 
@@ -123,9 +123,7 @@ def embed_tokens(
     with nullcontext() if path is None else sole_writer(path), evaluating(model, device) as target:
         read = _reader(model, layout)
         store = TokenStore.resume(path, metadata, n)
-        with tqdm(
-            total=n, initial=store.done, desc="embedding tokens", unit="record", disable=not progress
-        ) as bar:
+        with progress_bar(n, "embedding tokens", "record", initial=store.done, show=progress) as bar:
             batches = encode_batches(
                 read, feature_extractor, dataset, column=column, batch_size=batch_size, device=target,
                 start=store.done,

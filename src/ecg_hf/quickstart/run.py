@@ -147,7 +147,7 @@ def run_quickstart(
             name: embed_dataset(
                 one, extractor, records, output=folder / f"embeddings_{name}.safetensors", overwrite=True
             )
-            for name, one in (("pretrained", encoder), ("random", untrained))
+            for name, one in (("pretrained", encoder), ("untrained", untrained))
         }
     with stage("probe", "linear probes at 1, 10 and 100 % of the labels"):
         probe = run_probe_benchmark(benchmark, embeddings, labels, seed=seed)

@@ -89,11 +89,11 @@ def test_waves_are_found_where_tokens_show_them_and_not_otherwise() -> None:
     report = run_delineation(
         Patches(config(), gain=1.0), Samples(), records, n_folds=3, n_resamples=50, progress=False
     )
-    assert list(report.scores) == ["encoder", "untrained encoder", "timetable", "xqrs"]
+    assert list(report.scores) == ["encoder", "untrained", "timetable", "xqrs"]
     folds = np.array(report.folds)
     assert (folds[::2] == folds[1::2]).all()
     best = {(s.wave, s.boundary): s for s in report.scores["encoder"] if s.lead == "all"}
-    blind = {(s.wave, s.boundary): s for s in report.scores["untrained encoder"] if s.lead == "all"}
+    blind = {(s.wave, s.boundary): s for s in report.scores["untrained"] if s.lead == "all"}
     for kind, score in best.items():
         assert score.sensitivity.estimate > 0.97, kind
         assert score.ppv.estimate > 0.97, kind

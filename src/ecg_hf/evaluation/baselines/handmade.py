@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from transformers.utils.logging import tqdm
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.base import FrozenBaseline, Rows, row_numbers
 from ecg_hf.evaluation.baselines.handmade_measures import handmade_features
 from ecg_hf.evaluation.baselines.handmade_table import feature_names
+from ecg_hf.evaluation.progress import progress_bar
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -99,7 +99,7 @@ class HandmadeFeatures(FrozenBaseline):
         self._keep(dataset)
         wanted = np.unique(numbers)
         missing = wanted[~self._known[wanted]]
-        with tqdm(total=len(missing), desc="hand-made features", unit="record", disable=not progress) as bar:
+        with progress_bar(len(missing), "hand-made features", "record", show=progress) as bar:
             for part, values in self._run(dataset, missing):
                 self._kept[part], self._known[part] = values, True
                 bar.update(len(part))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from transformers.utils.logging import tqdm
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.base import FrozenBaseline, Rows, row_numbers
+from ecg_hf.evaluation.progress import progress_bar
 from ecg_hf.signal.gaps import bridge_gaps
 from ecg_hf.signal.leads import STANDARD_LEADS
 
@@ -127,7 +127,7 @@ class MiniRocket(FrozenBaseline):
         numbers = row_numbers(dataset, rows)
         decoder = self._decoder(dataset)
         features = np.empty((len(numbers), self.dim), np.float32)
-        with tqdm(total=len(numbers), desc=self.name, unit="record", disable=not progress) as bar:
+        with progress_bar(len(numbers), self.name, "record", show=progress) as bar:
             for part in _parts(len(numbers)):
                 signals = self._signals(decoder, numbers[part]).astype(np.float64)
                 with warnings.catch_warnings():

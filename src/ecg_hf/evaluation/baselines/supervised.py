@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from transformers.utils.logging import tqdm
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.base import Rows, SupervisedBaseline, row_numbers
 from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc
+from ecg_hf.evaluation.progress import progress_bar
 from ecg_hf.files import temporary_name
 from ecg_hf.signal.gaps import bridge_gaps
 from ecg_hf.signal.leads import STANDARD_LEADS
@@ -166,23 +166,25 @@ class SupervisedXresnet(SupervisedBaseline):
             )
             file = self._checkpoint(dataset, truth, train, validation, seed)
             state = self._resume(file, model, optimizer)
-            with tqdm(
-                total=self.epochs,
-                initial=len(state["history"]),
-                desc=self.name,
-                unit="epoch",
-                disable=not self.progress,
+            batches = -(-len(train) // self.batch_size)
+            with progress_bar(
+                self.epochs * batches,
+                self.name,
+                "batch",
+                initial=len(state["history"]) * batches,
+                show=self.progress,
             ) as bar:
                 while not self._finished(state["history"]):
                     number = len(state["history"]) + 1
-                    self._train_epoch(model, optimizer, decoder, truth, train, scale, learnable, seed, number)
+                    self._train_epoch(
+                        model, optimizer, decoder, truth, train, scale, learnable, bar, seed, number
+                    )
                     scores = self._predict(model, decoder, validation, scale)
                     quality = _macro_auroc(truth[validation], scores, learnable)
                     if quality > max(state["history"], default=-math.inf):
                         state["best"] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
                     state["history"].append(quality)
                     _save(file, model, optimizer, state)
-                    bar.update()
         self.validation_auroc = tuple(state["history"])
         self.epoch = int(np.argmax(self.validation_auroc)) + 1
         model.load_state_dict(state["best"])
@@ -235,6 +237,7 @@ class SupervisedXresnet(SupervisedBaseline):
         train: npt.NDArray[np.int64],
         scale: float,
         learnable: BoolArray,
+        bar: Any,
         seed: int,
         epoch: int,
     ) -> None:
@@ -263,6 +266,7 @@ class SupervisedXresnet(SupervisedBaseline):
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.detach()
+            bar.update()
         if not bool(torch.isfinite(total)):
             raise ConfigurationError(f"the loss is not finite in epoch {epoch}", value=epoch)
 

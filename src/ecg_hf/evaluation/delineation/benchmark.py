@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DelineationReport", "patient_folds", "run_delineation", "untrained_copy"]
 
-ENCODER, UNTRAINED, TIMETABLE, DETECTOR = "encoder", "untrained encoder", "timetable", "xqrs"
+ENCODER, UNTRAINED, TIMETABLE, DETECTOR = "encoder", "untrained", "timetable", "xqrs"
 
 
 @dataclass(frozen=True, slots=True)

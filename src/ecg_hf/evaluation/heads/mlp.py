@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from transformers.utils.logging import tqdm
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.head_inputs import (
@@ -21,6 +20,7 @@ from ecg_hf.evaluation.head_inputs import (
     to_probability,
 )
 from ecg_hf.evaluation.metrics import FloatArray
+from ecg_hf.evaluation.progress import progress_bar
 
 if TYPE_CHECKING:
     import torch
@@ -132,7 +132,7 @@ class MlpProbe:
             random = np.random.default_rng(self.seed)
             self.epoch, self.validation_auroc = self.epochs, ()
             best, best_state = -np.inf, None
-            with tqdm(total=self.epochs, desc="MLP probe", unit="epoch", disable=not self.progress) as bar:
+            with progress_bar(self.epochs, "MLP probe", "epoch", show=self.progress) as bar:
                 for epoch in range(1, self.epochs + 1):
                     network.train()
                     total = torch.zeros((), device=self.device)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
-from transformers.utils.logging import tqdm
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.head_inputs import (
@@ -28,6 +27,7 @@ from ecg_hf.evaluation.head_inputs import (
 )
 from ecg_hf.evaluation.heads.schedules import Schedule, get_schedule
 from ecg_hf.evaluation.metrics import FloatArray, same_in_ties
+from ecg_hf.evaluation.progress import progress_bar
 
 __all__ = ["SgdLinearHead"]
 
@@ -128,7 +128,7 @@ class SgdLinearHead:
         test_auroc: list[float] = []
         best, chosen = -np.inf, steps.weights
         self.epoch = schedule.epochs
-        with tqdm(total=schedule.epochs, desc="linear head", unit="epoch", disable=not self.progress) as bar:
+        with progress_bar(schedule.epochs, "linear head", "epoch", show=self.progress) as bar:
             for epoch in range(schedule.epochs):
                 order = rng.permutation(len(x))
                 for number in range(per_epoch):

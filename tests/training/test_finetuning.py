@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
 from ecg_hf.errors import ConfigurationError, DatasetBuildError, ModelFolderError
-from ecg_hf.models.registry import get_method
+from ecg_hf.models.registry import METHODS, get_method
 from ecg_hf.training import finetune, pretrain, read_training_log
 from ecg_hf.training.finetuning import macro_auroc
 from ecg_hf.training.layer_decay import layer_depths, layerwise_groups
@@ -97,7 +97,33 @@ def test_layers_nearer_to_the_signal_learn_slower() -> None:
     assert decay[id(model.classifier.weight)] == 0.1
     assert decay[id(model.classifier.bias)] == 0.0
     assert len(rate) == len(list(model.parameters()))
-    assert layer_depths(nn.Linear(2, 2)) == {"weight": 0, "bias": 0}
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_names_its_layers(name: str) -> None:
+    """Never guessed from lengths: the smallest CLEAR-HUG has more lead groups than layers."""
+    spec = METHODS[name]
+    for size in spec.sizes:
+        with torch.device("meta"):
+            model = spec.load("classification")(spec.load("config").preset(size, num_labels=3))
+        layers = model.encoder_layers
+        assert len(layers) == model.config.num_hidden_layers
+        depths = layer_depths(model)
+        inside = {
+            id(parameter): depth for depth, layer in enumerate(layers, 1) for parameter in layer.parameters()
+        }
+        for parameter_name, parameter in model.named_parameters():
+            assert depths[parameter_name] == inside.get(id(parameter), depths[parameter_name])
+        assert set(depths.values()) == set(range(len(layers) + 2)) - ({0} if name == "acl-ecg" else set())
+        assert depths["classifier.weight"] == len(layers) + 1
+        wrapped = nn.Sequential(model)
+        assert layer_depths(wrapped) == {f"0.{key}": depth for key, depth in depths.items()}
+
+
+def test_a_model_without_layers_says_so() -> None:
+    with pytest.raises(ConfigurationError, match="encoder_layers"):
+        layer_depths(nn.Linear(2, 2))
+    assert len(layerwise_groups(nn.Linear(2, 2), 1.0, 1.0, 0.1, {"weight"})) == 2
 
 
 def test_macro_auroc_leaves_out_labels_that_do_not_occur() -> None:

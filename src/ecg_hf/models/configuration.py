@@ -2,12 +2,15 @@
 
 # No postponed annotations here or in any configuration: ``@strict`` does not see through them.
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any, ClassVar, Literal, Self
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
+from transformers.utils import logging
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.registry import AUTO_CLASSES, METHODS, ClassRole, get_method
@@ -16,6 +19,24 @@ from ecg_hf.shim import LeadsToPackage, without_shim
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
 
 __all__ = ["EcgConfig"]
+
+logger = logging.get_logger(__name__)
+
+_OF_THE_LIBRARY = frozenset(
+    {
+        "attn_implementation",
+        "auto_map",
+        "experts_implementation",
+        "gradient_checkpointing",
+        "is_causal",
+        "model_type",
+        "quantization_config",
+        "tie_last_hidden_states",
+        "torch_dtype",
+        "transformers_weights",
+    }
+)
+"""What any configuration of the library may be given beside its fields and settable properties."""
 
 
 @strict
@@ -30,6 +51,10 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
             ``attention`` (one learnable query).
         classifier_dropout: Dropout before the classifier's linear layer.
         initializer_range: Standard deviation of randomly initialised weights.
+
+    Raises:
+        ConfigurationError: for options no configuration of this kind has. What a ``config.json`` holds beside its
+            fields (it may come from a later version) is warned about and kept as attributes.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -47,8 +72,39 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in the standard leads and normalise their names."""
+        self._refuse_unknown(kwargs)
         super().__post_init__(**without_shim(kwargs))
         self.lead_names = list(normalize_lead_names(self.lead_names or STANDARD_LEADS))
+
+    @classmethod
+    def _unknown(cls, names: Iterable[str]) -> list[str]:
+        """Those of ``names`` that are neither fields nor the library's own."""
+        known = {field.name for field in fields(cls)} | _OF_THE_LIBRARY
+
+        def settable(name: str) -> bool:
+            there = getattr(cls, name, None)
+            return isinstance(there, property) and there.fset is not None
+
+        return [n for n in names if n not in known and not n.startswith("_") and not settable(n)]
+
+    @classmethod
+    def _refuse_unknown(cls, names: Iterable[str]) -> None:
+        for name in cls._unknown(names):
+            close = get_close_matches(name, [field.name for field in fields(cls)], n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigurationError(f"{cls.__name__} has no option {name!r}{hint}", value=name)
+
+    def update(self, config_dict: dict[str, Any]) -> None:
+        """Change fields.
+
+        Raises:
+            ConfigurationError: if there is no such field, or a value does not fit.
+        """
+        self._refuse_unknown(name for name in config_dict if not hasattr(self, name))
+        try:
+            super().update(config_dict)
+        except StrictDataclassError as error:
+            raise ConfigurationError(f"{type(self).__name__}: {' '.join(str(error).split())}") from None
 
     @classmethod
     def variant_fields(cls, variant: str) -> dict[str, Any]:
@@ -88,10 +144,22 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
 
         Raises:
             ModelFolderError: see :func:`ecg_hf.models.trust.check_config_values`.
+            ConfigurationError: for options in ``kwargs`` that no configuration of this kind has.
         """
-        check_config_values(config_dict, cls, config_dict.get("_name_or_path"))
-        config: Self = super().from_dict(config_dict, **kwargs)
-        return config
+        path = config_dict.get("_name_or_path")
+        check_config_values(config_dict, cls, path)
+        if not kwargs.get("return_unused_kwargs"):
+            cls._refuse_unknown(name for name in kwargs if name != "return_unused_kwargs")
+        others = {name: config_dict[name] for name in cls._unknown(config_dict)}
+        if others:
+            logger.warning_once(f"config.json: {cls.__name__} has no fields {', '.join(map(repr, others))}")
+        known = {name: value for name, value in config_dict.items() if name not in others}
+        loaded: Any = super().from_dict(known, **kwargs)
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        for name, value in others.items():
+            setattr(config, name, value)
+        result: Self = loaded
+        return result
 
     def feature_extractor(self, **options: Any) -> Any:
         """The method's feature extractor for models of this configuration: its rate, leads and length.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import torch
+from accelerate.state import GradientState
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.generic import can_return_tuple
+from transformers.utils.output_capturing import OutputRecorder
 
 from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.models.configuration import EcgConfig
@@ -20,7 +23,9 @@ from ecg_hf.nn.attention import AttentionKernel, SelfAttention, eager_attention
 from ecg_hf.nn.gather import PoolEmbeddings, gather_across_processes
 from ecg_hf.nn.heads import AttentionQueryPool, MaskedTokenHead
 from ecg_hf.nn.losses import classification_loss
+from ecg_hf.nn.normalization import GlobalBatchNorm1d
 from ecg_hf.nn.patching import patchify
+from ecg_hf.nn.precision import match_weights
 from ecg_hf.nn.tokenizers import ConvPatchTokenizer
 from ecg_hf.nn.transformer import TransformerBlock
 
@@ -37,21 +42,35 @@ _ALIGNMENT = 64
 
 
 def attention_kernel(config: EcgConfig) -> AttentionKernel:
-    """The kernel ``config`` names, looked up at each call so that ``set_attn_implementation`` takes effect."""
+    """The kernel ``config`` names, looked up at each call so that ``set_attn_implementation`` takes effect.
+
+    Where weights are needed it is the eager one: no other kernel of the library returns them.
+    """
+    return _ConfiguredKernel(config).attend
+
+
+class _ConfiguredKernel:
+    # A class, not a closure: models are pickled, and a copied model must follow its own configuration.
+    def __init__(self, config: EcgConfig) -> None:
+        self.config = config
 
     def attend(
+        self,
         module: nn.Module,
         query: Tensor,
         key: Tensor,
         value: Tensor,
         attention_mask: Tensor | None,
+        *,
+        need_weights: bool = False,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        kernel = ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, eager_attention)
+        kernel = eager_attention
+        if not need_weights:
+            implementation = self.config._attn_implementation
+            kernel = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
         result: tuple[Tensor, Tensor | None] = kernel(module, query, key, value, attention_mask, **kwargs)
         return result
-
-    return attend
 
 
 def patch_token_mask(
@@ -102,6 +121,39 @@ class EcgPreTrainedModel(PreTrainedModel):
     # Our losses are plain means. With the library's default of True, gradient accumulation would multiply the
     # loss of any model whose forward takes ``**kwargs`` and gets ``labels``.
     accepts_loss_kwargs = False
+
+    micro_batch_statistics = False
+    """Whether batch norms may train with gradient accumulation, each micro-batch by its own statistics."""
+
+    @property
+    def encoder_layers(self) -> nn.ModuleList:
+        """The layers of the encoder, first to last: those that ``hidden_states`` and layer-wise decay count.
+
+        Raises:
+            ConfigurationError: if the class does not name any.
+        """
+        if self.base_model is self:
+            raise ConfigurationError(f"{type(self).__name__} names no encoder_layers")
+        layers: nn.ModuleList = self.base_model.encoder_layers
+        return layers
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation.
+
+        Raises:
+            ConfigurationError: In the middle of an optimiser step of several micro-batches, if batch norms would see
+                one micro-batch at a time: the step would not be that of the whole batch.
+        """
+        if mode and not self.micro_batch_statistics and _is_accumulating():
+            norms = (module for module in self.modules() if isinstance(module, GlobalBatchNorm1d))
+            if any(parameter.requires_grad for norm in norms for parameter in norm.parameters()):
+                raise ConfigurationError(
+                    f"gradient accumulation does not give {type(self).__name__} the gradient of the whole batch: its "
+                    "batch norms see one micro-batch at a time. Take larger batches or more processes, freeze the "
+                    "encoder, or set model.micro_batch_statistics = True to train with statistics of micro-batches"
+                )
+        super().train(mode)
+        return self
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -180,13 +232,25 @@ class EcgPreTrainedModel(PreTrainedModel):
         """
         return patch_token_mask(input_values, self.config.patch_size, lead_mask, sample_mask)
 
+    def wants_attentions(self, options: Mapping[str, Any]) -> bool:
+        """Whether keyword arguments of ``forward``, or the configuration, ask for attention weights."""
+        wanted = options.get("output_attentions")
+        return bool(getattr(self.config, "output_attentions", False) if wanted is None else wanted)
+
     def check_input_values(self, input_values: Tensor, *, any_length: bool = False) -> None:
-        """Raise a typed error unless ``input_values`` fits the configuration (shapes only, no device sync).
+        """Raise a typed error unless ``input_values`` fits the model (shape and kind, no device sync).
+
+        Any floating dtype will do: encoders convert the signal to that of their weights.
 
         Args:
             input_values: ``(batch, leads, samples)``.
             any_length: Also take more than ``config.num_samples`` samples: pieces of a stream.
         """
+        if not input_values.is_floating_point():
+            raise ConfigurationError(
+                f"input_values must be floating-point numbers, got {input_values.dtype}",
+                value=input_values.dtype,
+            )
         if input_values.ndim != 3 or input_values.shape[1] != self.config.num_leads:
             raise ConfigurationError(
                 f"input_values must be (batch, {self.config.num_leads} leads, samples), got "
@@ -211,6 +275,11 @@ class EcgForPreTraining(EcgPreTrainedModel):
     """
 
     pool_embeddings: PoolEmbeddings = staticmethod(gather_across_processes)
+    # The base model inside records by its own rule; decoder, predictor and teacher are not to be recorded.
+    _can_record_outputs = {
+        "hidden_states": OutputRecorder(TransformerBlock, layer_name="encoder"),
+        "attentions": OutputRecorder(SelfAttention, index=1, layer_name="encoder"),
+    }
 
     def draw_noise(
         self, batch: Mapping[str, Tensor], generator: torch.Generator, rows: int | None = None
@@ -240,6 +309,7 @@ class EcgForClassification(EcgPreTrainedModel):
     """Base of classification models: an encoder, pooling, dropout and one linear layer.
 
     Subclasses build their encoder, call :meth:`build_classifier` and name the encoder in ``base_model_prefix``.
+    ``classifier`` may be replaced by ``nn.Identity`` or quantised.
     """
 
     def build_classifier(self, hidden_size: int, num_heads: int) -> None:
@@ -251,6 +321,7 @@ class EcgForClassification(EcgPreTrainedModel):
         self.classifier_dropout = nn.Dropout(float(config.classifier_dropout))
         self.classifier = nn.Linear(hidden_size, config.num_labels)
 
+    @can_return_tuple
     def forward(
         self,
         input_values: Tensor,
@@ -268,23 +339,37 @@ class EcgForClassification(EcgPreTrainedModel):
             labels: See :func:`ecg_hf.nn.losses.classification_loss`; the kind is ``config.problem_type``, by
                 default multi-label for floating labels and single-label for integers.
             kwargs: Passed to the encoder: its own extra tensors, ``output_hidden_states``, ``output_attentions``.
+                ``return_dict=False`` gives a tuple.
+
+        Raises:
+            ConfigurationError: if the labels do not fit the logits, or hold values that are no labels.
         """
-        outputs: EcgModelOutput = self.base_model(input_values, lead_mask, sample_mask, **kwargs)
+        outputs: EcgModelOutput = self.base_model(
+            input_values, lead_mask, sample_mask, return_dict=True, **kwargs
+        )
         assert outputs.last_hidden_state is not None
         if self.config.classifier_pooling == "attention":
             mask = self.base_model.token_mask(input_values, lead_mask, sample_mask)
             pooled = self.classifier_pool(outputs.last_hidden_state, mask)
         else:
             pooled = outputs.pooler_output
-        # Some methods pool in float32 whatever the weights are.
-        logits = self.classifier(self.classifier_dropout(pooled.to(self.classifier.weight.dtype)))
-        loss = None
-        if labels is not None:
-            loss = classification_loss(logits, labels, self.config.problem_type or self._problem_type(labels))
+        logits = self.classify(pooled)
+        loss = None if labels is None else classification_loss(logits, labels, self.problem_type(labels))
         return EcgClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
-    @staticmethod
-    def _problem_type(labels: Tensor) -> str:
-        return "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Logits of pooled features; some methods pool in float32 whatever the head's weights are."""
+        logits: Tensor = self.classifier(match_weights(self.classifier_dropout(pooled), self.classifier))
+        return logits
+
+    def problem_type(self, labels: Tensor) -> str:
+        """The configured kind of problem, else the one that the labels' dtype tells."""
+        told = "multi_label_classification" if labels.is_floating_point() else "single_label_classification"
+        return self.config.problem_type or told
+
+
+def _is_accumulating() -> bool:
+    """Whether this is a micro-batch of an optimiser step that more are to follow, by accelerate's account."""
+    return bool(GradientState._shared_state) and not GradientState().sync_gradients

@@ -18,7 +18,7 @@ class EcgModelOutput(ModelOutput):
         last_hidden_state: float ``(batch, tokens, hidden_size)``.
         pooler_output: float ``(batch, hidden_size)``, the record's embedding.
         hidden_states: One tensor per layer, if asked for.
-        attentions: One tensor per layer, if asked for (eager attention only).
+        attentions: One tensor per layer, if asked for; None of methods without attention.
     """
 
     last_hidden_state: Tensor | None = None
@@ -55,6 +55,9 @@ class EcgPreTrainingOutput(ModelOutput):
         reconstruction: float ``(batch, masked, patch_size)`` in the units of the target, if patches are predicted;
             with several views of each record ``batch * views`` rows, the views of a record side by side.
         masked_index: int64 ``(batch, masked)``: tokens (lead-major) that ``reconstruction`` belongs to.
+        hidden_states: One tensor per layer of the encoder, if asked for: of the tokens it was given. Where a step
+            runs the encoder several times, those of each run in turn.
+        attentions: Likewise; None of methods without attention.
     """
 
     loss: Tensor | None = None
@@ -64,6 +67,8 @@ class EcgPreTrainingOutput(ModelOutput):
     text_embeds: Tensor | None = None
     reconstruction: Tensor | None = None
     masked_index: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
 
 
 @dataclass

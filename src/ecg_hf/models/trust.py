@@ -23,6 +23,7 @@ from ecg_hf.models.registry import METHODS, ROLES
 
 __all__ = [
     "MAX_COUNT",
+    "MAX_LABELS",
     "MAX_SIZE",
     "check_complete",
     "check_config_values",
@@ -35,6 +36,9 @@ MAX_SIZE = 10**8
 
 MAX_COUNT = 1024
 """Most layers, blocks, heads, states or classes per step of a loop: building modules takes time on any device."""
+
+MAX_LABELS = 10_000
+"""Most labels of a classifier: the library makes up a name for each before it looks at any weight."""
 
 MIN_ALLOWANCE = 1 << 30
 """Bytes a model may need beyond its weights file in any case: fresh heads, position tables, masks."""
@@ -63,11 +67,16 @@ def check_config_values(values: Mapping[str, Any], config_class: type, path: obj
             raise ModelFolderError(f"config.json: {key!r} is no field", path=where, value=key)
     for name, value in _leaves(values, "", 0, where):
         field = name.rpartition(".")[2]
-        if isinstance(value, str):
+        if isinstance(value, str) and field != "num_labels":
             # "org/name" makes the library download a compiled kernel and run it, whatever trust_remote_code says.
             if "attn_implementation" in name and ("/" in value or "\\" in value):
                 raise ModelFolderError(
                     f"config.json: {name} asks for foreign code, {value!r}", path=where, value=value
+                )
+        elif field == "num_labels" and value is not None:
+            if type(value) is not int or not 0 <= value <= MAX_LABELS:
+                raise ModelFolderError(
+                    f"config.json: {name} = {value} is not within 0..{MAX_LABELS}", path=where, value=value
                 )
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             limit = MAX_COUNT if _COUNTED.search(field) else MAX_SIZE

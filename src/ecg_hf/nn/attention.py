@@ -16,7 +16,10 @@ __all__ = ["AttentionKernel", "SelfAttention", "eager_attention"]
 
 
 class AttentionKernel(Protocol):
-    """``(module, query, key, value, mask, dropout=, scaling=)`` to ``((batch, tokens, heads, dim), weights)``."""
+    """``(module, query, key, value, mask, dropout=, scaling=)`` to ``((batch, tokens, heads, dim), weights)``.
+
+    ``need_weights=True`` among the keyword arguments asks for the weights, whatever kernel is the faster one.
+    """
 
     def __call__(
         self,
@@ -106,9 +109,15 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(hidden_size, hidden_size, bias=bias)
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, need_weights: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend over the token axis."""
+        """Attend over the token axis.
+
+        Args:
+            hidden_states: ``(batch, tokens, hidden_size)``.
+            attention_mask: As the kernel takes it.
+            need_weights: Ask the kernel for the weights; without it they come from those kernels that have them.
+        """
         qkv = self.qkv(hidden_states).unflatten(-1, (3, self.num_heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         attended, weights = self.kernel(
@@ -119,5 +128,6 @@ class SelfAttention(nn.Module):
             attention_mask,
             dropout=self.dropout if self.training else 0.0,
             scaling=self.scaling,
+            need_weights=need_weights,
         )
         return self.output(attended.flatten(-2)), weights

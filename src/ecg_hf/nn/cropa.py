@@ -148,8 +148,16 @@ def cropa_kernel(masked: AttentionKernel) -> AttentionKernel:
     Args:
         masked: Kernel for masks of four dimensions, or none.
     """
+    return _CropaKernel(masked).attend
+
+
+class _CropaKernel:
+    # A class, not a closure: models are pickled and copied with their kernels.
+    def __init__(self, masked: AttentionKernel) -> None:
+        self.masked = masked
 
     def attend(
+        self,
         module: nn.Module,
         query: Tensor,
         key: Tensor,
@@ -161,12 +169,10 @@ def cropa_kernel(masked: AttentionKernel) -> AttentionKernel:
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         if attention_mask is None or attention_mask.ndim != 5:
-            return masked(
+            return self.masked(
                 module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
             )
         if dropout:
             raise ValueError("factorised attention has no dropout on its weights")
         scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
         return factorised_cropa(query, key, value, attention_mask, scaling), None
-
-    return attend

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, distributed, nn
 
 from ecg_hf.nn.gather import sum_across_processes
 
-__all__ = ["GlobalBatchNorm1d"]
+__all__ = ["GlobalBatchNorm1d", "statistics_kept"]
 
 
 class GlobalBatchNorm1d(nn.BatchNorm1d):
@@ -19,16 +22,45 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
     reduction of both loses no digits. Running statistics come out equal on all processes.
 
     Gradient accumulation still has statistics per micro-batch, as everywhere.
+
+    Where its own weight and bias are frozen it works as in evaluation, whatever ``training`` says: a frozen network
+    gives the same output before and after what is trained on top of it.
+
+    Attributes:
+        tracks: Whether running statistics follow the batches; see :func:`statistics_kept`.
     """
+
+    tracks = True
+
+    @property
+    def learns(self) -> bool:
+        """Whether statistics are those of the batch: while training, unless weight and bias are frozen."""
+        return self.training and (self.weight.requires_grad or self.bias.requires_grad)
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise ``(batch, channels)`` or ``(batch, channels, length)``."""
-        if not self.training or not distributed.is_available() or not distributed.is_initialized():
-            return super().forward(input)
+        self._check_input_dim(input)
+        if not self.learns:
+            return nn.functional.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        if not distributed.is_available() or not distributed.is_initialized():
+            return self._alone(input)
         if distributed.get_world_size() == 1:
-            return super().forward(input)
+            return self._alone(input)
         with torch.autocast(input.device.type, enabled=False):
             return self._normalize(input.float()).to(input.dtype)
+
+    def _alone(self, input: Tensor) -> Tensor:
+        if self.tracks:
+            return super().forward(input)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        # Copies, not None: a repetition must save as many tensors for the backward pass as the first run.
+        statistics = self.running_mean.clone(), self.running_var.clone()
+        return nn.functional.batch_norm(
+            input, *statistics, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps
+        )
 
     def _normalize(self, values: Tensor) -> Tensor:
         axes = [axis for axis in range(values.ndim) if axis != 1]
@@ -46,6 +78,8 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, unbiased_variance: Tensor) -> None:
+        if not self.tracks:
+            return
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -53,3 +87,19 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
         self.running_var.lerp_(unbiased_variance.to(self.running_var), self.momentum)
+
+
+@contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Batches inside a module are normalised, but leave no trace in its running statistics.
+
+    For a forward pass that is run once more only to have its activations again.
+    """
+    norms = [norm for norm in module.modules() if isinstance(norm, GlobalBatchNorm1d) and norm.tracks]
+    for norm in norms:
+        norm.tracks = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.tracks = True

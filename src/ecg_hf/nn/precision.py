@@ -1,11 +1,11 @@
-"""Numerical precision of losses."""
+"""Numerical precision: of losses, and of what meets the weights of a module."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["full_precision", "similarity"]
+__all__ = ["full_precision", "match_weights", "similarity"]
 
 
 def full_precision(tensor: Tensor) -> Tensor:
@@ -28,3 +28,12 @@ def similarity(first: Tensor, second: Tensor) -> Tensor:
     """
     with torch.autocast(first.device.type, enabled=False):
         return full_precision(first) @ full_precision(second).transpose(-1, -2)
+
+
+def match_weights(tensor: Tensor, module: nn.Module) -> Tensor:
+    """The tensor in the floating dtype of a module's parameters.
+
+    float32 for a module without any: ``nn.Identity`` in the place of a head, or a layer whose weights are quantised.
+    """
+    dtypes = (parameter.dtype for parameter in module.parameters() if parameter.is_floating_point())
+    return tensor.to(next(dtypes, torch.float32))

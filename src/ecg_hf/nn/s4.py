@@ -259,10 +259,7 @@ class S4Block(nn.Module):
 
 
 class S4Stack(nn.Module):
-    """Blocks in sequence, with the hooks the library's activation checkpointing looks for."""
-
-    gradient_checkpointing = False
-    _gradient_checkpointing_func: Callable[..., Tensor]
+    """Blocks in sequence."""
 
     def __init__(self, num_layers: int, make_block: Callable[[], S4Block]) -> None:
         super().__init__()
@@ -277,10 +274,7 @@ class S4Stack(nn.Module):
     def forward(self, hidden_states: Tensor, token_mask: Tensor | None = None) -> Tensor:
         """Run all blocks on ``(batch, tokens, hidden_size)``."""
         for block in self.blocks:
-            if self.gradient_checkpointing and self.training:
-                hidden_states = self._gradient_checkpointing_func(block.__call__, hidden_states, token_mask)
-            else:
-                hidden_states = block(hidden_states, token_mask)
+            hidden_states = block(hidden_states, token_mask)
         return hidden_states
 
     def init_stream(self, batch_size: int) -> tuple[S4State, ...]:

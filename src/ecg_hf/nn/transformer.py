@@ -58,14 +58,16 @@ class TransformerBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """``(batch, tokens, hidden_size)`` to the same."""
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, need_weights: bool = False
+    ) -> Tensor:
+        """``(batch, tokens, hidden_size)`` to the same; see :class:`SelfAttention` for the other arguments."""
         if self.norm_first:
-            attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask)
+            attended, _ = self.attention(self.attention_norm(hidden_states), attention_mask, need_weights)
             hidden_states = hidden_states + self._branch(attended)
             transformed: Tensor = hidden_states + self._branch(self.mlp(self.mlp_norm(hidden_states)))
             return transformed
-        attended, _ = self.attention(hidden_states, attention_mask)
+        attended, _ = self.attention(hidden_states, attention_mask, need_weights)
         hidden_states = self.attention_norm(hidden_states + self._branch(attended))
         normed: Tensor = self.mlp_norm(hidden_states + self._branch(self.mlp(hidden_states)))
         return normed
@@ -76,17 +78,18 @@ class TransformerBlock(nn.Module):
 
 
 class TransformerStack(nn.Module):
-    """Blocks in sequence, with the hooks the library's activation checkpointing looks for."""
-
-    gradient_checkpointing = False
-    _gradient_checkpointing_func: Callable[..., Tensor]
+    """Blocks in sequence."""
 
     def __init__(self, num_layers: int, make_block: Callable[[], TransformerBlock]) -> None:
         super().__init__()
         self.blocks = nn.ModuleList([make_block() for _ in range(num_layers)])
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, positions: Tensor | None = None
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        need_weights: bool = False,
     ) -> Tensor:
         """Run all blocks on ``(batch, tokens, hidden_size)``.
 
@@ -94,14 +97,10 @@ class TransformerStack(nn.Module):
             hidden_states: The tokens.
             attention_mask: For the kernel of each block.
             positions: Broadcastable to the tokens; if given, added to them before every block, to stay.
+            need_weights: For the kernel of each block.
         """
         for block in self.blocks:
             if positions is not None:
                 hidden_states = hidden_states + positions
-            if self.gradient_checkpointing and self.training:
-                hidden_states = self._gradient_checkpointing_func(
-                    block.__call__, hidden_states, attention_mask
-                )
-            else:
-                hidden_states = block(hidden_states, attention_mask)
+            hidden_states = block(hidden_states, attention_mask, need_weights)
         return hidden_states

@@ -8,19 +8,29 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
+from ecg_hf.errors import ConfigurationError
+
 __all__ = ["layer_depths", "layerwise_groups", "part_groups"]
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:
     """Depth of every parameter: 0 before the first layer, i for layer i, one more than the layers behind them.
 
-    The layers are the model's longest ``ModuleList``; what is defined before it (patch tokeniser, positions) is at
-    depth 0, what is defined after it (final norm, head) behind the last layer.
+    The layers are those the model names, see :attr:`ecg_hf.models.modeling.EcgPreTrainedModel.encoder_layers`; what
+    is defined before them (patch tokeniser, positions) is at depth 0, what is defined after them (final norm, head)
+    behind the last layer.
+
+    Raises:
+        ConfigurationError: if the model names no layers.
     """
-    lists = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    if not lists:
-        return dict.fromkeys((name for name, _ in model.named_parameters()), 0)
-    prefix, layers = max(lists, key=lambda item: len(item[1]))
+    # A wrapper, such as that of adapters or of distributed training, has the model somewhere inside.
+    found = (getattr(module, "encoder_layers", None) for module in model.modules())
+    layers = next((layers for layers in found if isinstance(layers, nn.ModuleList)), None)
+    prefix = next((name for name, module in model.named_modules() if module is layers), None)
+    if layers is None or prefix is None:
+        raise ConfigurationError(
+            f"layer_decay: {type(model).__name__} names no encoder_layers; use 1 to train all parameters alike"
+        )
     depths, behind = {}, False
     for name, _ in model.named_parameters():
         if name.startswith(f"{prefix}."):
@@ -42,8 +52,11 @@ def layerwise_groups(
         decay: Factor per layer, in (0, 1].
         weight_decay: Of the parameters in ``decaying``.
         decaying: Names of the parameters with weight decay.
+
+    Raises:
+        ConfigurationError: if ``decay`` is below 1 and the model names no layers.
     """
-    depths = layer_depths(model)
+    depths = layer_depths(model) if decay < 1.0 else dict.fromkeys(dict(model.named_parameters()), 0)
     deepest = max(depths.values())
     groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ecg_hf.models.acl_ecg.configuration_acl_ecg import AclEcgConfig
 from ecg_hf.nn.grouped import GroupedMlp
+from ecg_hf.nn.precision import match_weights
 from ecg_hf.nn.vgg1d import Vgg1d
 
 __all__ = ["LeadEncoders", "RegionProjectors"]
@@ -20,6 +21,9 @@ class LeadEncoders(nn.Module):
 
     def __init__(self, config: AclEcgConfig) -> None:
         super().__init__()
+        # Not at the top: the module loads the Auto classes, and they load this one.
+        from ecg_hf.models.layers import EcgVggStage
+
         self.shared = config.share_lead_encoder
         self.vgg = Vgg1d(
             1,
@@ -29,6 +33,7 @@ class LeadEncoders(nn.Module):
             kernel_size=config.kernel_size,
             stem_kernel_size=config.stem_kernel_size,
             stem_stride=config.stem_stride,
+            make_stage=EcgVggStage,
         )
 
     def forward(
@@ -45,7 +50,7 @@ class LeadEncoders(nn.Module):
             Features ``(batch, leads, width, steps)``; bool ``(batch, steps)`` or None.
         """
         batch, leads, _ = input_values.shape
-        signal = input_values
+        signal = match_weights(input_values, self)
         if lead_mask is not None:
             signal = signal.masked_fill(lead_mask.unsqueeze(-1) == 0, 0.0)
         mask = None if sample_mask is None else sample_mask.bool()
@@ -85,6 +90,7 @@ class RegionProjectors(nn.Module):
 
     def forward(self, lead_features: Tensor) -> Tensor:
         """``(batch, leads, width)`` to ``(batch, regions, projector_sizes[-1])``."""
+        lead_features = match_weights(lead_features, self)
         leads = [*lead_features.unbind(1), torch.zeros_like(lead_features[:, 0])]
         grouped = torch.stack([leads[index] for index in self.order], dim=1)
         projected: Tensor = self.mlp(grouped.view(len(grouped), len(self.regions), -1))

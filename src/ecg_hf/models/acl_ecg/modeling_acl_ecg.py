@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.acl_ecg.configuration_acl_ecg import AclEcgConfig
@@ -42,12 +42,13 @@ class AclEcgPreTrainedModel(EcgPreTrainedModel):
     config: AclEcgConfig
     config_class = AclEcgConfig
     base_model_prefix = "acl_ecg"
-    _no_split_modules = ["VggStage"]
+    _no_split_modules = ["EcgVggStage"]
     _supports_sdpa = False
     _supports_flash_attn = False
     _supports_flex_attn = False
     _supports_attention_backend = False
-    _can_record_outputs = {"hidden_states": VggStage}
+    # What goes into the first stage is the signal, which is nobody's hidden state.
+    _can_record_outputs = {"hidden_states": OutputRecorder(VggStage, capture_initial_hidden_state=False)}
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -77,6 +78,11 @@ class AclEcgModel(AclEcgPreTrainedModel):
         """The first stage of the encoders."""
         stage: nn.Module = self.lead_encoders.vgg.stages[0]
         return stage
+
+    @property
+    def encoder_layers(self) -> nn.ModuleList:
+        """The stages of the leads' encoders."""
+        return self.lead_encoders.vgg.stages
 
     def token_mask(
         self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
@@ -115,11 +121,16 @@ class AclEcgModel(AclEcgPreTrainedModel):
             kwargs: ``output_hidden_states``, ``return_dict``; ``r_peaks`` are not needed.
         """
         self.check_input_values(input_values)
+        tokens, pooled = self.encode(input_values, lead_mask, sample_mask)
+        return EcgModelOutput(last_hidden_state=tokens, pooler_output=pooled)
+
+    def encode(
+        self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens and their mean over time, float32; arguments as in :meth:`forward`."""
         features, mask = self.lead_encoders(input_values, lead_mask, sample_mask)
         tokens = features.flatten(1, 2).transpose(1, 2)
-        return EcgModelOutput(
-            last_hidden_state=tokens, pooler_output=masked_mean(full_precision(tokens), mask)
-        )
+        return tokens, masked_mean(full_precision(tokens), mask)
 
 
 class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
@@ -175,7 +186,7 @@ class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
         )
         return shift(view, ((2.0 * offset - 1.0) * config.max_shift_s * rate).round().long()), blind
 
-    @can_return_tuple
+    @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
         input_values: Tensor,
@@ -199,7 +210,8 @@ class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
             view_noise: float ``(batch, 2, 4)`` uniform; drawn here if not given.
             mask_noise: float ``(batch, 2, max_r_peaks - 1 + fallback_windows)`` uniform; likewise.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
-            kwargs: Ignored.
+            kwargs: ``output_hidden_states`` (rows of both views, or with ``views_together=False`` those of each view
+                in turn), ``return_dict``.
 
         Raises:
             ConfigurationError: if shapes do not fit the configuration.
@@ -280,7 +292,7 @@ class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
         return first, second
 
     def _project(self, signal: Tensor, lead_mask: Tensor | None, sample_mask: Tensor | None) -> Tensor:
-        pooled = self.acl_ecg(signal, lead_mask, sample_mask).pooler_output
+        pooled = self.acl_ecg.encode(signal, lead_mask, sample_mask)[1]
         projected: Tensor = self.projectors(pooled.unflatten(1, (self.config.num_leads, -1)))
         return projected
 

@@ -11,8 +11,9 @@ from ecg_hf.models.modeling import attention_kernel
 from ecg_hf.nn.heads import masked_mean
 from ecg_hf.nn.masks import PatchMask
 from ecg_hf.nn.patching import gather_tokens, patchify
+from ecg_hf.nn.precision import match_weights
 from ecg_hf.nn.tokenizers import ConvPatchTokenizer
-from ecg_hf.nn.transformer import TransformerBlock, TransformerStack
+from ecg_hf.nn.transformer import TransformerStack
 
 __all__ = ["CgDmerEcgDecoder", "CgDmerEcgEncoder", "LeadTimePositions"]
 
@@ -39,6 +40,9 @@ class CgDmerEcgEncoder(nn.Module):
 
     def __init__(self, config: CgDmerConfig) -> None:
         super().__init__()
+        # Not at the top: the module loads the Auto classes, and they load this one.
+        from ecg_hf.models.layers import EcgTransformerBlock
+
         self.config = config
         self.tokenizer = ConvPatchTokenizer(
             config.patch_size,
@@ -54,7 +58,7 @@ class CgDmerEcgEncoder(nn.Module):
         self.dropout = nn.Dropout(float(config.hidden_dropout_prob))
         self.layers = TransformerStack(
             config.num_hidden_layers,
-            lambda: TransformerBlock(
+            lambda: EcgTransformerBlock(
                 config.hidden_size,
                 config.num_attention_heads,
                 config.intermediate_size,
@@ -68,7 +72,12 @@ class CgDmerEcgEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(
-        self, input_values: Tensor, token_mask: Tensor | None = None, visible: Tensor | None = None
+        self,
+        input_values: Tensor,
+        token_mask: Tensor | None = None,
+        visible: Tensor | None = None,
+        *,
+        need_weights: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Encode.
 
@@ -76,6 +85,7 @@ class CgDmerEcgEncoder(nn.Module):
             input_values: float ``(batch, leads, samples)``.
             token_mask: bool ``(batch, leads * patches)``: False tokens (missing lead, padding) are ignored.
             visible: int64 ``(batch, k)``: only these tokens are tokenised and encoded; all if not given.
+            need_weights: Use a kernel that returns attention weights.
 
         Returns:
             Normed tokens ``(batch, k or leads * patches, hidden_size)`` and pooled ``(batch, hidden_size)``.
@@ -90,7 +100,7 @@ class CgDmerEcgEncoder(nn.Module):
                 f"{samples} samples are not a multiple of {config.patch_size} up to {config.num_samples}",
                 value=samples,
             )
-        patches = patchify(input_values, config.patch_size).flatten(1, 2)
+        patches = patchify(match_weights(input_values, self.tokenizer), config.patch_size).flatten(1, 2)
         positions = self.positions(samples // config.patch_size)
         if visible is not None:
             patches = gather_tokens(patches, visible)
@@ -98,7 +108,7 @@ class CgDmerEcgEncoder(nn.Module):
             token_mask = None if token_mask is None else token_mask.gather(1, visible)
         hidden_states = self.dropout(self.tokenizer(patches) + positions)
         attention_mask = None if token_mask is None else token_mask[:, None, None, :]
-        hidden_states = self.layers(hidden_states, attention_mask)
+        hidden_states = self.layers(hidden_states, attention_mask, need_weights=need_weights)
         normed = self.norm(hidden_states)
         if config.ecg_pooling == "mean_of_norm":
             return normed, masked_mean(normed, token_mask)
@@ -110,6 +120,9 @@ class CgDmerEcgDecoder(nn.Module):
 
     def __init__(self, config: CgDmerConfig) -> None:
         super().__init__()
+        # Not at the top: the module loads the Auto classes, and they load this one.
+        from ecg_hf.models.layers import EcgTransformerBlock
+
         self.config = config
         width = config.decoder_hidden_size
         self.embedding = nn.Linear(config.hidden_size, width)
@@ -120,7 +133,7 @@ class CgDmerEcgDecoder(nn.Module):
         kernel = attention_kernel(config)
         self.layers = TransformerStack(
             config.decoder_num_layers,
-            lambda: TransformerBlock(
+            lambda: EcgTransformerBlock(
                 width,
                 config.decoder_num_attention_heads,
                 config.decoder_intermediate_size,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel
 from transformers import initialization as init
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ecg_hf.errors import ConfigurationError
@@ -57,7 +57,7 @@ class CgDmerPreTrainedModel(EcgPreTrainedModel):
     config: CgDmerConfig
     config_class = CgDmerConfig
     base_model_prefix = "cg_dmer"
-    _no_split_modules = ["TransformerBlock", "BertLayer"]
+    _no_split_modules = ["EcgTransformerBlock", "BertLayer"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -126,6 +126,11 @@ class CgDmerModel(CgDmerPreTrainedModel):
         """The patch tokeniser."""
         return self.ecg_encoder.tokenizer
 
+    @property
+    def encoder_layers(self) -> nn.ModuleList:
+        """The blocks of the ECG encoder."""
+        return self.ecg_encoder.layers.blocks
+
     def project_ecg(self, pooled: Tensor) -> Tensor:
         """Shared ECG embedding, not normalised: ``(batch, hidden_size)`` to ``(batch, projection_dim)``.
 
@@ -175,7 +180,7 @@ class CgDmerModel(CgDmerPreTrainedModel):
         """
         self.check_input_values(input_values)
         mask = patch_token_mask(input_values, self.config.patch_size, lead_mask, sample_mask)
-        tokens, pooled = self.ecg_encoder(input_values, mask)
+        tokens, pooled = self.ecg_encoder(input_values, mask, need_weights=self.wants_attentions(kwargs))
         ecg_embeds = text_embeds = logits = None
         if self.ecg_shared is not None and (input_ids is not None or self.config.pooled_feature == "shared"):
             ecg_embeds = F.normalize(self.project_ecg(pooled), dim=-1)
@@ -273,7 +278,7 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
                 noise["choice_noise"] = uniform(config.max_text_length)
         return noise
 
-    @can_return_tuple
+    @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
         input_values: Tensor,
@@ -299,7 +304,7 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
             token_noise: float ``(batch, >= length)`` uniform; drawn here if not given.
             choice_noise: Likewise, for 80/10/10 replacement.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
-            kwargs: Ignored.
+            kwargs: ``output_hidden_states`` and ``output_attentions`` (of the ECG encoder), ``return_dict``.
 
         Raises:
             ConfigurationError: if the reports are missing.
@@ -323,12 +328,13 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
             mask = mask_patches(
                 patch_noise[..., :num_patches], float(config.mask_ratio), config.mask_strategy
             )
+        need_weights = self.wants_attentions(kwargs)
         tokens, pooled = self.cg_dmer.ecg_encoder(
-            input_values, token_mask, None if mask is None else mask.visible
+            input_values, token_mask, None if mask is None else mask.visible, need_weights=need_weights
         )
         ecg_pooled = pooled
         if mask is not None and config.contrastive_view == "full":
-            ecg_pooled = self.cg_dmer.ecg_encoder(input_values, token_mask)[1]
+            ecg_pooled = self.cg_dmer.ecg_encoder(input_values, token_mask, need_weights=need_weights)[1]
 
         masked_text = None
         if token_noise is not None:
@@ -337,6 +343,7 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
         text_outputs = self.cg_dmer.text_encoder(
             input_ids=input_ids if masked_text is None else masked_text.input_ids,
             attention_mask=attention_mask,
+            return_dict=True,
         )
         text_pooled = pool_text(text_outputs, config.text_pooling)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +15,7 @@ from ecg_hf.nn.masks_beats import (
     view_encoder_mask,
 )
 from ecg_hf.nn.patching import gather_tokens
+from ecg_hf.nn.precision import match_weights
 from ecg_hf.nn.transformer import TransformerBlock, TransformerStack
 
 __all__ = ["BeatEmbedding", "ClearHugDecoder", "ClearHugEncoder", "normalize_beats"]
@@ -38,20 +37,15 @@ def normalize_beats(beats: Tensor, *, eps: float = 1e-6) -> Tensor:
     return (beats.float() - mean) / (variance + eps).sqrt()
 
 
-class ClearHugBlock(TransformerBlock):
-    """Post-norm block with ReLU."""
-
-    def __init__(self, *sizes: int, **options: Any) -> None:
-        super().__init__(*sizes, norm_first=False, **options)
-        self.mlp[1] = nn.ReLU()
-
-
 def _stack(
     config: ClearHugConfig, layers: int, width: int, heads: int, inner: int, kernel: AttentionKernel
 ) -> TransformerStack:
-    return TransformerStack(
-        layers,
-        lambda: ClearHugBlock(
+    """Post-norm blocks with ReLU."""
+    # Not at the top: the module loads the Auto classes, and they load this one.
+    from ecg_hf.models.layers import EcgTransformerBlock
+
+    def make_block() -> TransformerBlock:
+        block = EcgTransformerBlock(
             width,
             heads,
             inner,
@@ -59,8 +53,12 @@ def _stack(
             dropout=float(config.hidden_dropout_prob),
             attention_dropout=float(config.attention_probs_dropout_prob),
             norm_eps=config.layer_norm_eps,
-        ),
-    )
+            norm_first=False,
+        )
+        block.mlp[1] = nn.ReLU()
+        return block
+
+    return TransformerStack(layers, make_block)
 
 
 class BeatEmbedding(nn.Module):
@@ -96,7 +94,7 @@ class BeatEmbedding(nn.Module):
         Returns:
             ``(batch, tokens, hidden_size)``.
         """
-        embedded = self.convolution(beats.to(self.convolution.weight.dtype).transpose(1, 2)).transpose(1, 2)
+        embedded = self.convolution(match_weights(beats, self.convolution).transpose(1, 2)).transpose(1, 2)
         tokens: Tensor = embedded + self.lead_embedding(lead_ids) + self.time_embedding(time_ids)
         return tokens
 
@@ -123,7 +121,13 @@ class ClearHugEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(
-        self, beats: Tensor, time_ids: Tensor, keys: Tensor | None = None, visible: Tensor | None = None
+        self,
+        beats: Tensor,
+        time_ids: Tensor,
+        keys: Tensor | None = None,
+        visible: Tensor | None = None,
+        *,
+        need_weights: bool = False,
     ) -> Tensor:
         """Encode.
 
@@ -133,6 +137,7 @@ class ClearHugEncoder(nn.Module):
             keys: bool ``(batch, leads + leads * beats_per_lead)``, False for lead and beat tokens that are not
                 attended to; None if all are.
             visible: int64 ``(1 or batch, k)``: only these beats are encoded, in this order; all if not given.
+            need_weights: Use a kernel that returns attention weights.
 
         Returns:
             ``(batch, leads + k, hidden_size)``: lead tokens, then beats.
@@ -154,7 +159,7 @@ class ClearHugEncoder(nn.Module):
             mask = view_encoder_mask(token_leads, leads)
         elif config.encoder_attention == "official_bias":
             mask = official_encoder_bias(token_leads, leads).to(tokens.dtype)
-        encoded: Tensor = self.norm(self.layers(tokens, restrict_keys(mask, keys)))
+        encoded: Tensor = self.norm(self.layers(tokens, restrict_keys(mask, keys), need_weights=need_weights))
         return encoded
 
 

@@ -35,6 +35,7 @@ from ecg_hf.nn.heads import masked_mean
 from ecg_hf.nn.losses import classification_loss, reconstruction_loss
 from ecg_hf.nn.masks_beats import beat_mask_indices
 from ecg_hf.nn.patching import gather_tokens
+from ecg_hf.nn.precision import match_weights
 
 __all__ = [
     "ClearHugForEcgClassification",
@@ -64,7 +65,7 @@ class ClearHugPreTrainedModel(EcgPreTrainedModel):
     config: ClearHugConfig
     config_class = ClearHugConfig
     base_model_prefix = "clear_hug"
-    _no_split_modules = ["ClearHugBlock"]
+    _no_split_modules = ["EcgTransformerBlock"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -113,6 +114,11 @@ class ClearHugModel(ClearHugPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         """The beat embedding's convolution."""
         return self.encoder.embedding.convolution
+
+    @property
+    def encoder_layers(self) -> nn.ModuleList:
+        """The blocks of the encoder."""
+        return self.encoder.layers.blocks
 
     def beat_tokens(
         self,
@@ -215,7 +221,10 @@ class ClearHugModel(ClearHugPreTrainedModel):
         """
         tokens = self.beat_tokens(input_values, lead_mask, sample_mask, r_peaks)
         encoded = self.encoder(
-            self.network_input(tokens), tokens.time_ids, self.visible_keys(tokens, lead_mask)
+            self.network_input(tokens),
+            tokens.time_ids,
+            self.visible_keys(tokens, lead_mask),
+            need_weights=self.wants_attentions(kwargs),
         )
         lead_tokens = encoded[:, : self.config.num_leads].float()
         present = None if lead_mask is None else lead_mask.bool()
@@ -241,7 +250,7 @@ class ClearHugForPreTraining(ClearHugPreTrainedModel, EcgForPreTraining):
         noise = torch.rand(drawn, self.config.num_tokens, generator=generator, device=values.device)
         return {"mask_noise": noise.expand(rows, -1)}
 
-    @can_return_tuple
+    @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
         input_values: Tensor,
@@ -255,8 +264,7 @@ class ClearHugForPreTraining(ClearHugPreTrainedModel, EcgForPreTraining):
         """One masked forward.
 
         Paper: section on CLEAR; official code: ``modeling_pretrain.py``. The loss is the mean over masked tokens of
-            the
-        mean squared error of their samples, of one record and then over records.
+        the mean squared error of their samples, of one record and then over records.
 
         Args:
             input_values: float32 ``(batch, leads, samples)``.
@@ -266,15 +274,20 @@ class ClearHugForPreTraining(ClearHugPreTrainedModel, EcgForPreTraining):
             mask_noise: float ``(batch, leads * beats_per_lead)`` uniform; drawn here if not given. Only the first row
                 is looked at unless ``mask_per_sample``.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
-            kwargs: Ignored.
+            kwargs: ``output_hidden_states``, ``output_attentions``, ``return_dict``.
         """
         tokens = self.clear_hug.beat_tokens(input_values, lead_mask, sample_mask, r_peaks)
         if mask_noise is None:
             mask_noise = self.draw_noise({"input_values": input_values}, None)["mask_noise"]
-        return self.rebuild(tokens, lead_mask, mask_noise)
+        return self.rebuild(tokens, lead_mask, mask_noise, need_weights=self.wants_attentions(kwargs))
 
     def rebuild(
-        self, tokens: BeatTokens, lead_mask: Tensor | None, mask_noise: Tensor
+        self,
+        tokens: BeatTokens,
+        lead_mask: Tensor | None,
+        mask_noise: Tensor,
+        *,
+        need_weights: bool = False,
     ) -> ClearHugPreTrainingOutput:
         """The objective on beats that are cut already; arguments as in :meth:`forward`."""
         config, base = self.config, self.clear_hug
@@ -284,7 +297,7 @@ class ClearHugForPreTraining(ClearHugPreTrainedModel, EcgForPreTraining):
             # Order changes nothing there; for the official bias it is part of the result.
             visible = visible.sort(dim=1).values
         beats, keys = base.network_input(tokens), base.visible_keys(tokens, lead_mask)
-        encoded = base.encoder(beats, tokens.time_ids, keys, visible)
+        encoded = base.encoder(beats, tokens.time_ids, keys, visible, need_weights=need_weights)
         prediction = self.decoder(encoded, visible, masked, keys)
 
         every = masked.expand(len(beats), -1)
@@ -355,9 +368,10 @@ class ClearHugForEcgClassification(ClearHugPreTrainedModel, EcgForClassification
             return pooled
         if self.classifier_hug is None:
             return masked_mean(lead_tokens, None if lead_mask is None else lead_mask.bool())
-        features: Tensor = self.classifier_hug(lead_tokens.to(hidden.dtype), lead_mask)
+        features: Tensor = self.classifier_hug(match_weights(lead_tokens, self.classifier_hug), lead_mask)
         return features.flatten(1) if self.config.hug_fusion == "concat" else features.mean(1)
 
+    @can_return_tuple
     def forward(
         self,
         input_values: Tensor,
@@ -375,17 +389,15 @@ class ClearHugForEcgClassification(ClearHugPreTrainedModel, EcgForClassification
             sample_mask: ``(batch, samples)``, 0 for padding.
             labels: See :func:`ecg_hf.nn.losses.classification_loss`.
             r_peaks: int64 ``(batch, any)``, see :meth:`ClearHugModel.beat_tokens`.
-            kwargs: ``output_hidden_states``, ``output_attentions``.
+            kwargs: ``output_hidden_states``, ``output_attentions``, ``return_dict``.
         """
-        outputs = self.clear_hug(input_values, lead_mask, sample_mask, r_peaks, **kwargs)
+        outputs = self.clear_hug(input_values, lead_mask, sample_mask, r_peaks, return_dict=True, **kwargs)
         token_mask = None
         if self.config.classifier_pooling == "attention":
             token_mask = self.clear_hug.token_mask(input_values, lead_mask, sample_mask, r_peaks)
         pooled = self.pool_tokens(outputs.last_hidden_state, lead_mask, token_mask)
-        logits = self.classifier(self.classifier_dropout(pooled))
-        loss = None
-        if labels is not None:
-            loss = classification_loss(logits, labels, self.config.problem_type or self._problem_type(labels))
+        logits = self.classify(pooled)
+        loss = None if labels is None else classification_loss(logits, labels, self.problem_type(labels))
         return EcgClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

@@ -10,7 +10,9 @@ from ecg_hf.models.core_ecg.configuration_core_ecg import CoreEcgConfig
 from ecg_hf.models.modeling import attention_kernel
 from ecg_hf.nn.masks import PatchMask
 from ecg_hf.nn.patching import gather_tokens
-from ecg_hf.nn.transformer import TransformerBlock, TransformerStack
+from ecg_hf.nn.positions import sincos_positions
+from ecg_hf.nn.precision import match_weights
+from ecg_hf.nn.transformer import TransformerStack
 
 __all__ = ["CoreEcgDecoder", "CoreEcgEncoder", "LeadTimeEmbedding"]
 
@@ -18,7 +20,7 @@ __all__ = ["CoreEcgDecoder", "CoreEcgEncoder", "LeadTimeEmbedding"]
 class LeadTimeEmbedding(nn.Module):
     """A fixed sine-cosine table of time plus a learned vector per lead.
 
-    ``CoreEcgPreTrainedModel._init_weights`` fills both; the fixed part is not stored in checkpoints.
+    ``CoreEcgPreTrainedModel._init_weights`` draws the latter; the fixed part is not stored in checkpoints.
     """
 
     time: Tensor
@@ -26,7 +28,7 @@ class LeadTimeEmbedding(nn.Module):
     def __init__(self, num_leads: int, num_patches: int, width: int) -> None:
         super().__init__()
         self.lead = nn.Parameter(torch.zeros(num_leads, width))
-        self.register_buffer("time", torch.zeros(num_patches, width), persistent=False)
+        self.register_buffer("time", sincos_positions(num_patches, width), persistent=False)
 
     def forward(self, num_patches: int, index: Tensor | None = None) -> Tensor:
         """Embeddings of all tokens, ``(leads * num_patches, width)``, or of ``index``: ``(*index.shape, width)``."""
@@ -39,6 +41,9 @@ class CoreEcgEncoder(nn.Module):
 
     def __init__(self, config: CoreEcgConfig) -> None:
         super().__init__()
+        # Not at the top: the module loads the Auto classes, and they load this one.
+        from ecg_hf.models.layers import EcgTransformerBlock
+
         width = config.hidden_size
         self.patch_norm = nn.LayerNorm(config.patch_size) if config.normalize_patches else nn.Identity()
         self.patch_projection = nn.Linear(config.patch_size, width)
@@ -49,7 +54,7 @@ class CoreEcgEncoder(nn.Module):
         kernel = attention_kernel(config)
         self.layers = TransformerStack(
             config.num_hidden_layers,
-            lambda: TransformerBlock(
+            lambda: EcgTransformerBlock(
                 width,
                 config.num_attention_heads,
                 config.intermediate_size,
@@ -62,7 +67,12 @@ class CoreEcgEncoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(
-        self, patches: Tensor, token_mask: Tensor | None = None, visible: Tensor | None = None
+        self,
+        patches: Tensor,
+        token_mask: Tensor | None = None,
+        visible: Tensor | None = None,
+        *,
+        need_weights: bool = False,
     ) -> Tensor:
         """Encode.
 
@@ -70,19 +80,21 @@ class CoreEcgEncoder(nn.Module):
             patches: float ``(rows, leads, patches, patch_size)``.
             token_mask: bool ``(rows, leads * patches)``; False tokens are not attended to.
             visible: int64 ``(rows, k)``: only these patches are tokenised and encoded; all if not given.
+            need_weights: Use a kernel that returns attention weights.
 
         Returns:
             Normed ``(rows, 1 + tokens, hidden_size)``, [CLS] first.
         """
         num_patches = patches.shape[2]
-        patches = patches.flatten(1, 2)
+        patches = match_weights(patches.flatten(1, 2), self)
         if visible is not None:
             patches = gather_tokens(patches, visible)
             token_mask = None if token_mask is None else token_mask.gather(1, visible)
         tokens = self.token_norm(self.patch_projection(self.patch_norm(patches)))
         tokens = tokens + self.embedding(num_patches, visible)
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
-        encoded: Tensor = self.norm(self.layers(self.dropout(tokens), attention_mask(token_mask)))
+        tokens = self.layers(self.dropout(tokens), attention_mask(token_mask), need_weights=need_weights)
+        encoded: Tensor = self.norm(tokens)
         return encoded
 
 
@@ -91,6 +103,9 @@ class CoreEcgDecoder(nn.Module):
 
     def __init__(self, config: CoreEcgConfig) -> None:
         super().__init__()
+        # Not at the top: the module loads the Auto classes, and they load this one.
+        from ecg_hf.models.layers import EcgTransformerBlock
+
         width = config.decoder_hidden_size
         self.projection = nn.Linear(config.hidden_size, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
@@ -98,7 +113,7 @@ class CoreEcgDecoder(nn.Module):
         kernel = attention_kernel(config)
         self.layers = TransformerStack(
             config.decoder_num_layers,
-            lambda: TransformerBlock(
+            lambda: EcgTransformerBlock(
                 width,
                 config.decoder_num_attention_heads,
                 config.decoder_intermediate_size,

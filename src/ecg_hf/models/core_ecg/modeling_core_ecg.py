@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ecg_hf.errors import ConfigurationError
@@ -47,7 +47,7 @@ class CoreEcgPreTrainedModel(EcgPreTrainedModel):
     config: CoreEcgConfig
     config_class = CoreEcgConfig
     base_model_prefix = "core_ecg"
-    _no_split_modules = ["TransformerBlock"]
+    _no_split_modules = ["EcgTransformerBlock"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -83,6 +83,11 @@ class CoreEcgModel(CoreEcgPreTrainedModel):
         """The projection of patches."""
         return self.encoder.patch_projection
 
+    @property
+    def encoder_layers(self) -> nn.ModuleList:
+        """The blocks of the encoder."""
+        return self.encoder.layers.blocks
+
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
@@ -114,7 +119,8 @@ class CoreEcgModel(CoreEcgPreTrainedModel):
                 value=samples,
             )
         mask = patch_token_mask(input_values, size, lead_mask, sample_mask)
-        tokens = self.encoder(patchify(input_values, size), mask)
+        patches = patchify(input_values, size)
+        tokens = self.encoder(patches, mask, need_weights=self.wants_attentions(kwargs))
         pooled = tokens[:, 0] if self.config.pooled_feature == "cls" else masked_mean(tokens[:, 1:], mask)
         return EcgModelOutput(last_hidden_state=tokens, pooler_output=pooled)
 
@@ -182,7 +188,7 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
                 noise[name] = torch.randn(rows, VIEWS, size, generator=generator, device=device)
         return noise
 
-    @can_return_tuple
+    @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
         input_values: Tensor,
@@ -214,7 +220,7 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
             gain_noise: float ``(batch, 2, size)``, only with FDA.
             phase_noise: float ``(batch, 2, size)``, only with FDA.
             return_loss: Ignored; there is always a loss.
-            kwargs: ``return_dict``.
+            kwargs: ``output_hidden_states``, ``output_attentions``, ``return_dict``.
 
         Raises:
             ConfigurationError: if the signal does not have ``num_samples`` samples.
@@ -245,7 +251,8 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
             token_mask = token_mask.repeat_interleave(VIEWS, dim=0)
         views = self._views(input_values, lead_mask, sample_mask, given).flatten(0, 1)
         mask = self._mask(given, lead_mask)
-        tokens = self.core_ecg.encoder(patchify(views, config.patch_size), token_mask, mask.visible)
+        patches, need_weights = patchify(views, config.patch_size), self.wants_attentions(kwargs)
+        tokens = self.core_ecg.encoder(patches, token_mask, mask.visible, need_weights=need_weights)
         cls = tokens[:, 0].unflatten(0, (-1, VIEWS))
 
         terms: dict[str, Tensor] = {}

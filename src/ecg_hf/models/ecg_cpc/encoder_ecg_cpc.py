@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ecg_hf.models.ecg_cpc.configuration_ecg_cpc import EcgCpcConfig
 from ecg_hf.nn.normalization import GlobalBatchNorm1d
+from ecg_hf.nn.precision import match_weights
 from ecg_hf.nn.s4 import S4State
 
 __all__ = [
@@ -71,7 +72,7 @@ class ConvStem(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:
         """Run over whole signals."""
-        tokens: Tensor = super().forward(input)
+        tokens: Tensor = super().forward(match_weights(input, self))
         return tokens.transpose(1, 2)
 
     def _blocks(self) -> Iterator[ConvBlock]:
@@ -89,6 +90,7 @@ class ConvStem(nn.Sequential):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """See :meth:`ConvBlock.stream_step`; gives tokens ``(batch, tokens, hidden_size)``."""
         left = []
+        values = match_weights(values, self)
         for block, held in zip(self._blocks(), waiting, strict=True):
             values, held = block.stream_step(values, held, final)
             left.append(held)

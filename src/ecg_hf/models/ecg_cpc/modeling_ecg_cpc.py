@@ -49,7 +49,7 @@ class EcgCpcPreTrainedModel(EcgPreTrainedModel):
     config: EcgCpcConfig
     config_class = EcgCpcConfig
     base_model_prefix = "ecg_cpc"
-    _no_split_modules = ["S4Block"]
+    _no_split_modules = ["EcgS4Block"]
     _supports_sdpa = False
     _supports_flash_attn = False
     _supports_flex_attn = False
@@ -86,10 +86,13 @@ class EcgCpcModel(EcgCpcPreTrainedModel):
 
     def __init__(self, config: EcgCpcConfig) -> None:
         super().__init__(config)
+        # Not at the top: the module loads the Auto classes, and they load this one.
+        from ecg_hf.models.layers import EcgS4Block
+
         self.encoder = ConvStem(config)
         self.context = S4Stack(
             config.num_hidden_layers,
-            lambda: S4Block(
+            lambda: EcgS4Block(
                 config.hidden_size,
                 dropout=float(config.hidden_dropout_prob),
                 norm_eps=config.layer_norm_eps,
@@ -105,6 +108,11 @@ class EcgCpcModel(EcgCpcPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         """The stem."""
         return self.encoder
+
+    @property
+    def encoder_layers(self) -> nn.ModuleList:
+        """The S4 blocks of the context network."""
+        return self.context.blocks
 
     def token_mask(
         self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
@@ -177,18 +185,21 @@ class EcgCpcModel(EcgCpcPreTrainedModel):
             ConfigurationError: if the shape does not fit.
         """
         windows = self.windows(input_values, lead_mask, sample_mask)
-        outputs: EcgModelOutput = self.encode_windows(windows.values, windows.token_mask, **kwargs)
+        outputs: EcgModelOutput = self.encode_windows(
+            windows.values, windows.token_mask, return_dict=True, **kwargs
+        )
         assert outputs.last_hidden_state is not None
         if windows.count == 1:
             return outputs
         tokens = -(-input_values.shape[-1] // self.config.patch_size)
 
-        def joined(states: Tensor) -> Tensor:
-            in_records: Tensor = states.unflatten(0, (-1, windows.count)).flatten(1, 2)
-            return in_records[:, :tokens]
+        def joined(states: Any) -> Any:
+            # Where layers are asked for by number, the library puts None in the place of the others.
+            if states is None:
+                return None
+            return states.unflatten(0, (-1, windows.count)).flatten(1, 2)[:, :tokens]
 
-        hidden = joined(outputs.last_hidden_state)
-        states = outputs.hidden_states
+        hidden, states = joined(outputs.last_hidden_state), outputs.hidden_states
         return EcgModelOutput(
             last_hidden_state=hidden,
             pooler_output=masked_mean(hidden.float(), self.token_mask(input_values, None, sample_mask)),
@@ -278,7 +289,7 @@ class EcgCpcForPreTraining(EcgCpcPreTrainedModel, EcgForPreTraining):
             ),
         }
 
-    @can_return_tuple
+    @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
         input_values: Tensor,
@@ -298,7 +309,7 @@ class EcgCpcForPreTraining(EcgCpcPreTrainedModel, EcgForPreTraining):
             crop_noise: float ``(batch,)`` uniform; drawn here if not given.
             negative_index: int64 ``(batch, tokens - steps_predicted, num_negatives)``; drawn here if not given.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
-            kwargs: Ignored.
+            kwargs: ``output_hidden_states`` (of the window), ``return_dict``.
 
         Returns:
             The loss (summed over positions), and as metrics its mean over positions (chance: ``log(1 + negatives)``),
@@ -403,15 +414,15 @@ class EcgCpcForEcgClassification(EcgCpcPreTrainedModel, EcgForClassification):
             windows = split_windows(values, sample_mask, window, self.config.patch_size)
         else:
             windows = base.windows(input_values, lead_mask, sample_mask)
-        outputs: EcgModelOutput = base.encode_windows(windows.values, windows.token_mask, **kwargs)
+        outputs: EcgModelOutput = base.encode_windows(
+            windows.values, windows.token_mask, return_dict=True, **kwargs
+        )
         if self.config.classifier_pooling == "attention":
             pooled = self.classifier_pool(outputs.last_hidden_state, windows.token_mask)
         else:
             pooled = outputs.pooler_output
-        logits = self.classifier(self.classifier_dropout(pooled))
-        kind = self.config.problem_type
-        if kind is None and labels is not None:
-            kind = self._problem_type(labels)
+        logits = self.classify(pooled)
+        kind = self.config.problem_type if labels is None else self.problem_type(labels)
         if windows.count > 1:
             logits = self._average(logits.unflatten(0, (-1, windows.count)), windows, kind)
         loss = None if labels is None else classification_loss(logits, labels, str(kind))

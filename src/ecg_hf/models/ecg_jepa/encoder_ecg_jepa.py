@@ -21,7 +21,8 @@ from ecg_hf.nn.drop_path import drop_path_rates
 from ecg_hf.nn.masks_time import TimeMask
 from ecg_hf.nn.patching import patchify
 from ecg_hf.nn.positions import grid_sincos_positions
-from ecg_hf.nn.transformer import TransformerBlock, TransformerStack
+from ecg_hf.nn.precision import match_weights
+from ecg_hf.nn.transformer import TransformerStack
 
 __all__ = ["EcgJepaEncoder", "EcgJepaPredictor", "pick_times"]
 
@@ -42,11 +43,14 @@ def pick_times(grid: Tensor, times: Tensor) -> Tensor:
 
 def _stack(config: EcgJepaConfig, part: str, kernel: AttentionKernel) -> TransformerStack:
     """Blocks of the encoder (``part`` is empty) or of the predictor; queries, keys and values have no bias."""
+    # Not at the top: the module loads the Auto classes, and they load this one.
+    from ecg_hf.models.layers import EcgTransformerBlock
+
     depth = config.predictor_num_layers if part else config.num_hidden_layers
     rates = iter(drop_path_rates(float(config.drop_path_rate), depth))
     return TransformerStack(
         depth,
-        lambda: TransformerBlock(
+        lambda: EcgTransformerBlock(
             getattr(config, f"{part}hidden_size"),
             getattr(config, f"{part}num_attention_heads"),
             getattr(config, f"{part}intermediate_size"),
@@ -99,7 +103,7 @@ class EcgJepaEncoder(nn.Module):
             token_mask: bool ``(batch, leads * patches)``: False tokens (missing lead, padding) are not attended to.
             visible_times: int64 ``(batch, k)`` ascending: only these patches of each lead are encoded. With
                 ``mask_per="batch"`` the positions of the first row are everyone's.
-            need_weights: Use a kernel that may return attention weights.
+            need_weights: Use a kernel that returns attention weights.
 
         Returns:
             Normed tokens, lead by lead, ``(batch, leads * (k or patches), hidden_size)``.
@@ -114,7 +118,7 @@ class EcgJepaEncoder(nn.Module):
                 f"{samples} samples are not a multiple of {config.patch_size} up to {config.num_samples}",
                 value=samples,
             )
-        patches = patchify(input_values, config.patch_size)
+        patches = patchify(match_weights(input_values, self), config.patch_size)
         if visible_times is None:
             positions = self.positions[None, :, : patches.shape[2]]
         else:
@@ -126,7 +130,8 @@ class EcgJepaEncoder(nn.Module):
             positions = pick_times(self.positions[None].expand(len(rows), -1, -1, -1), rows)
         tokens = self.patch_projection(patches.flatten(1, 2))
         mask = self._attention_mask(patches.shape[2], token_mask, tokens.device, need_weights)
-        tokens = self.layers(tokens, mask, positions.flatten(1, 2).to(self.norm.weight.dtype))
+        positions = positions.flatten(1, 2).to(self.norm.weight.dtype)
+        tokens = self.layers(tokens, mask, positions, need_weights)
         normed: Tensor = self.norm(tokens)
         return normed
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
@@ -38,7 +38,7 @@ class EcgJepaPreTrainedModel(EcgPreTrainedModel):
     config: EcgJepaConfig
     config_class = EcgJepaConfig
     base_model_prefix = "ecg_jepa"
-    _no_split_modules = ["TransformerBlock"]
+    _no_split_modules = ["EcgTransformerBlock"]
     # CroPA is an arbitrary boolean mask, which these kernels do not take.
     _supports_flash_attn = False
     _supports_flex_attn = False
@@ -94,6 +94,11 @@ class EcgJepaModel(EcgJepaPreTrainedModel):
         """The patch projection."""
         return self.encoder.patch_projection
 
+    @property
+    def encoder_layers(self) -> nn.ModuleList:
+        """The blocks of the encoder."""
+        return self.encoder.layers.blocks
+
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
@@ -118,9 +123,7 @@ class EcgJepaModel(EcgJepaPreTrainedModel):
         """
         self.check_input_values(input_values)
         token_mask = self.token_mask(input_values, lead_mask, sample_mask)
-        wanted = kwargs.get("output_attentions")
-        wanted = getattr(self.config, "output_attentions", False) if wanted is None else wanted
-        tokens = self.encoder(input_values, token_mask, need_weights=bool(wanted))
+        tokens = self.encoder(input_values, token_mask, need_weights=self.wants_attentions(kwargs))
         return EcgModelOutput(
             last_hidden_state=tokens, pooler_output=masked_mean(full_precision(tokens), token_mask)
         )
@@ -196,7 +199,7 @@ class EcgJepaForPreTraining(EcgJepaPreTrainedModel, EcgForPreTraining):
             "masked_times": times.masked.to(values.device, non_blocking=True),
         }
 
-    @can_return_tuple
+    @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
         input_values: Tensor,
@@ -217,7 +220,7 @@ class EcgJepaForPreTraining(EcgJepaPreTrainedModel, EcgForPreTraining):
                 ``mask_per="batch"`` all rows are taken to be the same.
             masked_times: int64 ``(batch, masked)``, likewise.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
-            kwargs: Ignored.
+            kwargs: ``output_hidden_states`` and ``output_attentions`` (of the student), ``return_dict``.
         """
         self.ecg_jepa.check_input_values(input_values)
         if visible_times is None or masked_times is None:
@@ -228,7 +231,9 @@ class EcgJepaForPreTraining(EcgJepaPreTrainedModel, EcgForPreTraining):
         token_mask = self.ecg_jepa.token_mask(input_values, lead_mask, sample_mask)
 
         target, weights = self.targets(input_values, times, token_mask)
-        context = self.ecg_jepa.encoder(input_values, token_mask, times.visible)
+        context = self.ecg_jepa.encoder(
+            input_values, token_mask, times.visible, need_weights=self.wants_attentions(kwargs)
+        )
         # Missing leads meet no other lead in the predictor, so only padding has to be hidden from it.
         predicted = self.predictor(context, times, None if sample_mask is None else token_mask)
         hidden = times.masked.shape[1]

@@ -1,0 +1,71 @@
+"""The layers of encoders and decoders as the library checkpoints them: activations recomputed instead of kept.
+
+The library looks for subclasses of its ``GradientCheckpointingLayer``; ``every_n_layers`` counts them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from ecg_hf.nn.normalization import statistics_kept
+from ecg_hf.nn.s4 import S4Block
+from ecg_hf.nn.transformer import TransformerBlock
+from ecg_hf.nn.vgg1d import VggStage
+
+__all__ = ["CheckpointedLayer", "EcgS4Block", "EcgTransformerBlock", "EcgVggStage"]
+
+
+class CheckpointedLayer(GradientCheckpointingLayer):
+    """Mixin of layers whose call is checkpointed, hooks included. Goes behind the layer's own class.
+
+    Unlike the library's own way, a first layer that is fed the raw signal gets its gradients with
+    ``use_reentrant=True`` too, and running statistics of batch norms move once per step.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # Not the library's, which wraps ``forward``: ``__call__`` below does its work.
+        super(GradientCheckpointingLayer, cls).__init_subclass__(**kwargs)
+
+    def __call__(self, hidden_states: Tensor, *args: Any) -> Any:
+        """Run the layer, checkpointed while training if the library says so."""
+        if not (self.gradient_checkpointing and self.training):
+            return nn.Module.__call__(self, hidden_states, *args)
+        learns = any(parameter.requires_grad for parameter in self.parameters())
+        if torch.is_grad_enabled() and learns and not hidden_states.requires_grad:
+            # A reentrant checkpoint passes gradients on only if one of its inputs asks for one.
+            hidden_states = hidden_states.detach().requires_grad_()
+        checkpoint = self._gradient_checkpointing_func
+        return checkpoint(_Repeatable(partial(nn.Module.__call__, self), self), hidden_states, *args)
+
+
+class _Repeatable:
+    """A forward pass of which all runs after the first are repetitions for the sake of gradients."""
+
+    def __init__(self, run: partial[Any], layer: nn.Module) -> None:
+        self.run = run
+        self.layer = layer
+        self.repeats = False
+
+    def __call__(self, *args: Any) -> Any:
+        if self.repeats:
+            with statistics_kept(self.layer):
+                return self.run(*args)
+        self.repeats = True
+        return self.run(*args)
+
+
+class EcgTransformerBlock(TransformerBlock, CheckpointedLayer):
+    """:class:`~ecg_hf.nn.transformer.TransformerBlock` that can be checkpointed."""
+
+
+class EcgS4Block(S4Block, CheckpointedLayer):
+    """:class:`~ecg_hf.nn.s4.S4Block` that can be checkpointed."""
+
+
+class EcgVggStage(VggStage, CheckpointedLayer):
+    """:class:`~ecg_hf.nn.vgg1d.VggStage` that can be checkpointed."""

@@ -144,9 +144,14 @@ class EcgPreTrainedModel(PreTrainedModel):
             ConfigurationError: In the middle of an optimiser step of several micro-batches, if batch norms would see
                 one micro-batch at a time: the step would not be that of the whole batch.
         """
+        for inner in self.modules() if self.micro_batch_statistics else ():
+            if isinstance(inner, EcgPreTrainedModel):
+                inner.micro_batch_statistics = True
         if mode and not self.micro_batch_statistics and _is_accumulating():
             norms = (module for module in self.modules() if isinstance(module, GlobalBatchNorm1d))
             if any(parameter.requires_grad for norm in norms for parameter in norm.parameters()):
+                # The step ends here; left as it is, accelerate would take the next run for its continuation.
+                GradientState()._set_sync_gradients(True)
                 raise ConfigurationError(
                     f"gradient accumulation does not give {type(self).__name__} the gradient of the whole batch: its "
                     "batch norms see one micro-batch at a time. Take larger batches or more processes, freeze the "

@@ -93,7 +93,8 @@ class EcgPreTrainingArguments(TrainingArguments):
         exact_accumulation: With ``gradient_accumulation_steps=G``, let contrastive losses see all G
             micro-batches, so that losses and gradients equal one batch of G times the size. Costs one extra
             forward pass without gradient. Nothing changes for G = 1 or for
-            models without contrastive embeddings.
+            models without contrastive embeddings. Models with batch norms (ACL-ECG, ECG-CPC), for which no
+            accumulation is exact, refuse G > 1 unless this is False.
 
     Defaults that differ from ``TrainingArguments``, and why:
         ``remove_unused_columns=False``: batches are made by our collators. ``label_names=[]``: the loss needs no

@@ -74,6 +74,9 @@ class EcgPreTrainer(EcgTrainer):
             raise ConfigurationError(
                 f"{type(self).__name__} needs EcgPreTrainingArguments", value=type(self.args)
             )
+        if not self.args.exact_accumulation:
+            # Accepted for batch norms as for contrastive losses: each micro-batch by itself.
+            self.accelerator.unwrap_model(self.model).micro_batch_statistics = True
         self.add_callback(_AfterOptimizerStep())
         self.add_callback(StreamEpochs())
         self._step: _OptimizerStep | None = None

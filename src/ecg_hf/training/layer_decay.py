@@ -83,7 +83,7 @@ def part_groups(
     """Optimiser groups with one learning rate each for the head, the encoder and its stem.
 
     The head is what the classifier adds to the pretrained model; the stem is what comes before the encoder's first
-    layer. A model without layers is all encoder.
+    layer.
 
     Args:
         model: Model to train.
@@ -91,14 +91,16 @@ def part_groups(
         stem_layers: First layers that belong to the stem.
         weight_decay: Of the parameters in ``decaying``.
         decaying: Names of the parameters with weight decay.
+
+    Raises:
+        ConfigurationError: if the model names no layers.
     """
     depths = layer_depths(model)
-    layered = max(depths.values()) > 0
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        part = "stem" if layered and depths[name] <= stem_layers else "encoder"
+        part = "stem" if depths[name] <= stem_layers else "encoder"
         if not name.startswith(f"{model.base_model_prefix}."):
             part = "head"
         groups.setdefault((part, name in decaying), []).append(parameter)

@@ -1,10 +1,9 @@
-"""Calibration figures against scikit-learn and by hand; scalings against their optimum."""
+"""Calibration figures against scikit-learn and by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
@@ -15,12 +14,9 @@ from ecg_hf.evaluation.calibration import (
     assess_calibration,
     brier_score,
     expected_calibration_error,
-    fit_platt,
-    fit_temperature,
     log_loss,
     reliability,
 )
-from ecg_hf.evaluation.metrics import auroc
 
 
 def predicted(n: int = 4000, k: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -88,47 +84,6 @@ def test_unknown_labels_do_not_count() -> None:
     assert result.micro.count.sum() == 700
 
 
-def test_temperature_is_recovered_and_optimal() -> None:
-    labels, logits = predicted(20_000)
-    scaling = fit_temperature(labels, 2.5 * logits)
-    assert scaling.slope[0] == pytest.approx(1 / 2.5, rel=0.03)
-    each = fit_temperature(labels, logits * [0.5, 1.0, 4.0], per_class=True)
-    np.testing.assert_allclose(each.slope, [2.0, 1.0, 0.25], rtol=0.05)
-    best = minimize(lambda t: float(log_loss(labels.ravel(), t[0] * 2.5 * logits.ravel())[0]), [1.0])
-    assert scaling.slope[0] == pytest.approx(best.x[0], rel=1e-4)
-    np.testing.assert_allclose(auroc(labels, scaling(logits)), auroc(labels, logits), atol=1e-12)
-    assert (expected_calibration_error(labels, scaling(2.5 * logits)) < 0.02).all()
-
-
-def test_platt_recovers_scores_of_any_scale() -> None:
-    labels, logits = predicted(20_000)
-    scaling = fit_platt(labels, 1000 * logits + 3000)
-    np.testing.assert_allclose(scaling(1000 * logits + 3000), expit(logits), atol=0.03)
-    k = 1
-    positives, n = labels[:, k].sum(), len(labels)
-    target = np.where(labels[:, k], (positives + 1) / (positives + 2), 1 / (n - positives + 2))
-
-    def loss(w: np.ndarray) -> float:
-        margin = w[0] * logits[:, k] + w[1]
-        return float((np.logaddexp(0, margin) - target * margin).mean())
-
-    ours = fit_platt(labels, logits)
-    best = minimize(loss, [1.0, 0.0])
-    assert loss(np.array([ours.slope[k], ours.offset[k]])) <= best.fun + 1e-10
-
-
-def test_nothing_to_fit_keeps_the_log_odds() -> None:
-    labels, logits = predicted(100)
-    labels[:, 0] = False
-    logits[:, 1] = 0.3
-    scaling = fit_platt(labels, logits)
-    assert scaling.kept.tolist() == [True, True, False]
-    np.testing.assert_array_equal(scaling.logits(logits)[:, :2], logits[:, :2])
-    separated = np.array([[0], [0], [1], [1]]), np.array([[-2.0], [-1.0], [1.0], [2.0]])
-    assert np.isfinite(fit_platt(*separated).slope).all()
-    assert np.isfinite(fit_temperature(*separated).slope).all()
-
-
 def test_bad_input_is_a_typed_error() -> None:
     labels, logits = predicted(10)
     with pytest.raises(ConfigurationError, match="sigmoid"):
@@ -137,5 +92,3 @@ def test_bad_input_is_a_typed_error() -> None:
         reliability(labels, expit(logits), bins=0)
     with pytest.raises(ConfigurationError):
         assess_calibration(labels, expit(logits), ["a"])
-    with pytest.raises(ConfigurationError):
-        fit_platt(labels, logits)(logits[:, :2])

@@ -21,7 +21,7 @@ from ecg_hf.evaluation.bootstrap import (
     bootstrap_auroc,
     paired_bootstrap,
 )
-from ecg_hf.evaluation.calibration import assess_calibration, fit_platt, fit_temperature
+from ecg_hf.evaluation.calibration import assess_calibration
 from ecg_hf.evaluation.delong import delong_auroc, paired_delong
 from ecg_hf.evaluation.embedding import embed_dataset, read_embeddings, write_embeddings
 from ecg_hf.evaluation.fractions import LabelledSubset, merl_subset, nested_subsets
@@ -69,8 +69,6 @@ __all__ = [
     "encode_prompts",
     "evaluate_retrieval",
     "evaluate_zero_shot",
-    "fit_platt",
-    "fit_temperature",
     "get_benchmark",
     "list_benchmarks",
     "load_prompts",

@@ -1,4 +1,4 @@
-"""Calibration: whether predicted probabilities are frequencies, and scalings that make them so.
+"""Calibration: whether predicted probabilities are frequencies.
 
 Everything here takes probabilities ``(records, classes)`` of independent labels and 0/1 labels of the same shape, NaN
 where a label is unknown. Per class, and *micro*: all known entries of all classes as one long list.
@@ -12,27 +12,23 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, log_expit
+from scipy.special import log_expit
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.metrics import BoolArray, FloatArray, check_known
 
 __all__ = [
     "Calibration",
-    "LogitScaling",
     "Reliability",
     "assess_calibration",
     "brier_score",
     "expected_calibration_error",
-    "fit_platt",
-    "fit_temperature",
     "log_loss",
     "reliability",
 ]
 
 Binning = Literal["width", "mass"]
 DEFAULT_BINS = 15
-_STEPS = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,127 +229,6 @@ def assess_calibration(
         micro_brier=_mean(((values - truth) ** 2)[known]),
         binning=binning,
     )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LogitScaling:
-    """A scaling of log-odds, ``probability = sigmoid(slope * log_odds + offset)``, fitted on validation records.
-
-    Attributes:
-        slope: float64 ``(classes,)`` or ``(1,)`` for one common temperature, ``slope = 1 / temperature``.
-        offset: Same shape.
-        kept: bool, same shape: where the labels held nothing to fit to (constant, or unknown throughout), the
-            log-odds are kept as they are.
-    """
-
-    slope: FloatArray
-    offset: FloatArray
-    kept: BoolArray
-
-    def logits(self, logits: npt.ArrayLike) -> FloatArray:
-        """Scaled log-odds ``(records, classes)``.
-
-        Raises:
-            ConfigurationError: for another number of classes than was fitted.
-        """
-        values = np.asarray(logits, dtype=np.float64)
-        if values.ndim != 2 or self.slope.shape[0] not in (1, values.shape[1]):
-            raise ConfigurationError(
-                f"the scaling was fitted to {self.slope.shape[0]} classes, got {values.shape}",
-                value=values.shape,
-            )
-        return np.asarray(values * self.slope + self.offset)
-
-    def __call__(self, logits: npt.ArrayLike) -> FloatArray:
-        """Calibrated probabilities ``(records, classes)``."""
-        return np.asarray(expit(self.logits(logits)))
-
-
-def fit_temperature(labels: npt.ArrayLike, logits: npt.ArrayLike, *, per_class: bool = False) -> LogitScaling:
-    """Temperature scaling: the factor on the log-odds with the least cross-entropy on validation records.
-
-    The ranking within a class, and so its AUROC, stays as it is.
-
-    Args:
-        labels: 0, 1 or NaN ``(validation records, classes)``.
-        logits: Log-odds of the same shape.
-        per_class: One temperature for each class instead of one for all.
-
-    Raises:
-        ConfigurationError: for arrays that do not fit.
-
-    References:
-        Guo et al., On calibration of modern neural networks, ICML 2017.
-    """
-    truth, known, values = check_known(labels, logits)
-    if not per_class:
-        truth, known, values = truth.reshape(-1, 1), known.reshape(-1, 1), values.reshape(-1, 1)
-    return _fit(truth, known, values, with_offset=False)
-
-
-def fit_platt(labels: npt.ArrayLike, logits: npt.ArrayLike) -> LogitScaling:
-    """Platt scaling: factor and offset of each class by logistic regression on validation records.
-
-    Targets are Platt's smoothed ones, ``(n+ + 1) / (n+ + 2)`` and ``1 / (n- + 2)``, which keep the fit finite where
-    the scores separate the labels.
-
-    Args:
-        labels: 0, 1 or NaN ``(validation records, classes)``.
-        logits: Log-odds, or any score, of the same shape.
-
-    Raises:
-        ConfigurationError: for arrays that do not fit.
-
-    References:
-        Platt, Probabilistic outputs for support vector machines, 1999.
-    """
-    truth, known, values = check_known(labels, logits)
-    return _fit(truth, known, values, with_offset=True)
-
-
-def _fit(truth: BoolArray, known: BoolArray, values: FloatArray, *, with_offset: bool) -> LogitScaling:
-    columns = truth.shape[1]
-    slope, offset, kept = np.ones(columns), np.zeros(columns), np.zeros(columns, dtype=bool)
-    for k in range(columns):
-        y, z = truth[known[:, k], k], values[known[:, k], k]
-        positives = int(y.sum())
-        if positives in (0, len(y)) or np.ptp(z) == 0:
-            kept[k] = True
-            continue
-        target = y.astype(np.float64)
-        if with_offset:
-            target = np.where(y, (positives + 1.0) / (positives + 2.0), 1.0 / (len(y) - positives + 2.0))
-        slope[k], offset[k] = _least_cross_entropy(z, target, with_offset)
-    return LogitScaling(slope, offset, kept)
-
-
-def _least_cross_entropy(z: FloatArray, target: FloatArray, with_offset: bool) -> tuple[float, float]:
-    """Newton's method with step halving on ``mean(log(1 + e^m) - target * m)``, ``m = slope * z + offset``."""
-    # In units of the scores' own size, so that the starting point and the Hessian are reasonable for any score.
-    size = float(np.sqrt((z**2).mean()))
-    columns = np.stack([z / size, np.ones_like(z)][: 2 if with_offset else 1], axis=1)
-    weights = np.zeros(columns.shape[1])
-    weights[0] = 1.0
-
-    def loss(w: FloatArray) -> float:
-        margin = columns @ w
-        return float((np.logaddexp(0.0, margin) - target * margin).mean())
-
-    value = loss(weights)
-    for _ in range(_STEPS):
-        p = expit(columns @ weights)
-        gradient = columns.T @ (p - target) / len(z)
-        hessian = (columns * (p * (1.0 - p))[:, None]).T @ columns / len(z)
-        step = np.linalg.solve(hessian + 1e-12 * np.eye(len(weights)), gradient)
-        scale = 1.0
-        while (new := loss(weights - scale * step)) > value and scale > 1e-8:
-            scale *= 0.5
-        weights = weights - scale * step
-        # Without smoothed targets a temperature of separated labels runs towards 0: stopped where nothing is gained.
-        if value - new <= 1e-14 * max(value, 1e-300):
-            break
-        value = new
-    return float(weights[0] / size), float(weights[1]) if with_offset else 0.0
 
 
 def _checked(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[BoolArray, BoolArray, FloatArray]:

@@ -1,7 +1,6 @@
-"""Figures: ECG paper, delineations, losses, results with intervals, maps of embeddings. ``pyplot`` is not used."""
+"""Figures: ECG paper, losses, results with intervals, maps of embeddings. ``pyplot`` is not used."""
 
 from ecg_hf.evaluation.plotting.curves import loss_series, plot_losses
-from ecg_hf.evaluation.plotting.delineation import plot_delineation
 from ecg_hf.evaluation.plotting.ecg_paper import plot_ecg
 from ecg_hf.evaluation.plotting.embedding_map import categories_of, embed_in_plane, plot_embedding_map
 from ecg_hf.evaluation.plotting.lead_curve import plot_robustness
@@ -14,7 +13,6 @@ __all__ = [
     "categories_of",
     "embed_in_plane",
     "loss_series",
-    "plot_delineation",
     "plot_ecg",
     "plot_embedding_map",
     "plot_losses",

@@ -45,6 +45,41 @@ def test_row_01_good_record_is_exact(make_record):
     assert np.array_equal(read_digital(path).samples, files.digital)
 
 
+@pytest.mark.parametrize("form", ["16", "212"])
+def test_initial_values_are_compared(make_record, form):
+    """A header that describes another file shows in its first samples, where no checksum tells."""
+    digital = ecg_like(leads=2, samples=100) // 2
+    files = make_record(digital, form=form, checksums=False)
+    packed = None
+    if form == "212":
+        low = (digital.T.reshape(-1, 2) & 0xFFF).astype(int)
+        bytes_ = [low[:, 0] & 0xFF, low[:, 0] >> 8 | low[:, 1] >> 8 << 4, low[:, 1] & 0xFF]
+        packed = np.stack(bytes_, axis=1).astype(np.uint8).tobytes()
+    path = files.write(data=packed)
+    given = {"lead_names": ["I", "II"]}
+    assert "initial_value_differs" not in codes(read_record(path, **given))
+    header = Path(path + ".hea").read_text().splitlines()
+    changed = " ".join([*header[1].split()[:5], str(int(digital[0, 0]) + 3)])
+    Path(path + ".hea").write_text("\n".join([header[0], changed, header[2]]) + "\n")
+    with pytest.raises(HeaderError, match=r"the first sample is .* \(lead"):
+        read_record(path, **given)
+    assert "initial_value_differs" in codes(read_record(path, verify_checksum=False, **given))
+    # A checksum that fits is worth more: excerpts keep the initial values of the whole.
+    total = int(digital[0].astype(int).sum()) & 0xFFFF
+    Path(path + ".hea").write_text("\n".join([header[0], f"{changed} {total} 0 I", f"{header[2]}"]) + "\n")
+    assert [
+        note.lead for note in read_record(path, **given).notes if note.code == "initial_value_differs"
+    ] == ["I"]
+
+
+@pytest.mark.parametrize("rate", [0.1, 1, 10, 19.9, 20, 31, 62.4725, 500, 100_000])
+@pytest.mark.parametrize("samples", [1, 2, 3, 10, 100])
+def test_thorough_checks_take_any_rate_and_length(make_record, rate, samples):
+    digital = ecg_like(leads=2, samples=samples, rate=rate)
+    path = make_record(digital, record_line=f"r0 2 {rate} {samples}").write()
+    assert read_record(path, thorough=True).signal.shape == (2, samples)
+
+
 @pytest.mark.parametrize(
     "keep",
     [

@@ -19,7 +19,14 @@ from ecg_hf.signal.leads import derivation_weights
         ("lead-V2", "V2"), ("Lead: V4", "V4"), ("aVR (aug)", "aVR"), ("II (mV)", "II"), ("V5 [mV]", "V5"),
         ("MDC_ECG_LEAD_AVR", "aVR"), ("MDC_ECG_LEAD_I", "I"), ("MDC_ECG_LEAD_V6", "V6"), ("mdc_ecg_lead_avf", "aVF"),
         ("ECG_V3", "V3"), ("ECG lead II", "II"), ("DI", "I"), ("DII", "II"), ("diii", "III"),
+        ("C1", "V1"), ("c6", "V6"), ("C3 [mV]", "V3"), ("ECG C2", "V2"), ("MDC_ECG_LEAD_C1", "V1"), ("V1 (C1)", "V1"),
+        ("D1", "I"), ("d2", "II"), ("D 3", "III"), ("Lead D2", "II"), ("EKG I", "I"), ("EKG aVR", "aVR"),
+        ("ekg-v4", "V4"), ("I lead", "I"), ("Ableitung II", "II"), ("Lead I (Einthoven)", "I"), ("\u2161", "II"),
+        ("5.6.3-9-1", "I"), ("5.6.3-9-64", "aVF"), ("5.6.3-9-3", "V1"), ("2:2", "II"), ("2:61", "III"),
+        ("SCP V5", "V5"), ("MDC_ECG_ELEC_POTL_V2", "V2"),
         # not standard leads, kept as they are
+        ("MLI", "MLI"), ("MLIII", "MLIII"), ("MCL1", "MCL1"), ("X", "X"), ("Y", "Y"), ("Z", "Z"), ("C7", "C7"),
+        ("C4-A1", "C4-A1"), ("CM5", "CM5"), ("D4", "D4"), ("Lead 1", "Lead 1"), ("1", "1"),
         ("MLII", "MLII"), ("-aVR", "-aVR"), ("V1-V2", "V1-V2"), ("vx", "vx"), ("V7", "V7"), ("V3R", "V3R"),
         ("ABP", "ABP"), ("lead", "lead"), ("ECG", "ECG"), ("Resp Wave", "Resp Wave"), ("V10", "V10"),
         ("(aug)", "(aug)"),
@@ -34,6 +41,18 @@ def test_normalize_lead_name(written, canonical):
     "names", [("I", None), ("I", ""), ("I", "  "), ("I", "i"), ("aVR", "II", "Lead AVR"), (1, 2)]
 )
 def test_unusable_names(names):
+    with pytest.raises(LeadError):
+        normalize_lead_names(names)
+
+
+def test_electrodes_of_an_eeg_are_no_chest_electrodes():
+    assert normalize_lead_names(("C3", "C4", "I")) == ("V3", "V4", "I")
+    assert normalize_lead_names(("C3", "O1", "C4", "I")) == ("C3", "O1", "C4", "I")
+    assert normalize_lead_names(("C3", "EEG Fpz", "d1")) == ("C3", "EEG Fpz", "I")
+
+
+@pytest.mark.parametrize("names", ["II", b"II", 5, None, [["I"]]])
+def test_what_is_no_list_of_names(names):
     with pytest.raises(LeadError):
         normalize_lead_names(names)
 

@@ -21,6 +21,7 @@ from ecg_hf.errors import (
     LeadError,
     MetadataMissing,
     RecordNotFound,
+    SamplingRateError,
     SignalError,
     TruncatedSignal,
     UnsupportedFormat,
@@ -123,10 +124,18 @@ def test_two_files_and_mixed_rates(tmp_path):
         "m 2 250 100\nm.dat 16 100/mV 16 0 0 4950 0 II\nm.dat 16x2 100/mV 16 0 0 19900 0 V5\n"
     )
     record = read_record(tmp_path / "m")
-    assert record.sampling_rate == 250.0
-    assert [note.code for note in record.notes if note.code == "frames_averaged"]
-    np.testing.assert_allclose(record.signal[0], slow / 100, atol=1e-6)
-    np.testing.assert_allclose(record.signal[1], fast.reshape(100, 2).mean(axis=1) / 100, atol=0.006)
+    assert record.sampling_rate == 500.0
+    assert [note.lead for note in record.notes if note.code == "lead_resampled"] == ["II"]
+    assert np.array_equal(record.signal[1], fast.astype(np.float32) / 100)
+    np.testing.assert_allclose(record.signal[0, ::2], slow / 100, atol=1e-5)
+    np.testing.assert_allclose(record.signal[0, 1:-1:2], (slow[:-1] + 0.5) / 100, atol=1e-5)
+    # One lead alone comes as it was sampled.
+    alone = read_record(tmp_path / "m", leads=["II"])
+    assert alone.sampling_rate == 250.0
+    assert np.array_equal(alone.signal[0], slow.astype(np.float32) / 100)
+    for stated, is_right in ((500, True), (250, True), (100, False)):
+        with contextlib.nullcontext() if is_right else pytest.raises(SamplingRateError):
+            assert read_record(tmp_path / "m", sampling_rate=stated).sampling_rate == 500.0
     (tmp_path / "a.dat").write_bytes(slow.tobytes())
     (tmp_path / "b.dat").write_bytes(fast[:100].tobytes())
     header = "t 2 250 100\na.dat 16 100/mV 16 0 0 4950 0 II\nb.dat 16 100/mV 16 0 0 4950 0 V5\n"
@@ -204,6 +213,13 @@ def test_npy(tmp_path):
     np.save(tmp_path / "o.npy", np.array([[{}]]), allow_pickle=True)
     with pytest.raises(SignalError, match="object"):
         read_record(tmp_path / "o.npy", **METADATA)
+    np.save(tmp_path / "l.npy", signal[:, :9].astype(np.longdouble))
+    np.testing.assert_allclose(
+        read_record(tmp_path / "l.npy", max_samples=12 * 9, **METADATA).signal, signal[:, :9]
+    )
+    np.save(tmp_path / "c.npy", signal.astype(complex))
+    with pytest.raises(SignalError, match="complex"):
+        read_record(tmp_path / "c.npy", max_samples=12 * 5000, **METADATA)
     content = (tmp_path / "a.npy").read_bytes()
     (tmp_path / "t.npy").write_bytes(content[:-1])
     with pytest.raises(TruncatedSignal):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from ecg_hf.errors import ConfigurationError, SamplingRateError, SignalError
-from ecg_hf.signal.resampling import rate_ratio, resample, resampled_length
+from ecg_hf.signal.resampling import polyphase_factors, rate_ratio, resample, resampled_length
 
 RATES = [
     (500, 250),
@@ -71,6 +73,72 @@ def test_missing_samples():
 def test_impossible_rates(rates):
     with pytest.raises(SamplingRateError):
         resample(np.zeros((1, 100)), *rates)
+
+
+def tone(frequency: float, rate: float, samples: int) -> np.ndarray:
+    return np.sin(2 * np.pi * frequency * np.arange(samples) / rate + 0.3)
+
+
+FRACTIONAL = [62.4725, 249.89, 499.37, 128.113, 360.0001, 512.844, 500 / 3, 1000.37]
+
+
+@pytest.mark.parametrize(
+    ("rate_in", "rate_out"), [(500, 100), (500, 250), (1000, 240), (360, 257), (499.37, 100), (512.844, 250)]
+)
+def test_the_filter_is_sharp(rate_in, rate_out):
+    """Nothing above 1.1 times the new Nyquist frequency, everything below 0.9 of it."""
+    samples, nyquist = int(20 * rate_in), rate_out / 2
+    inner = slice(200, -200)
+    for factor in (1.1, 1.13, 1.2, 1.3):
+        if factor * nyquist < rate_in / 2:
+            rest = resample(tone(factor * nyquist, rate_in, samples)[None], rate_in, rate_out)[0, inner]
+            assert 20 * np.log10(np.abs(rest).max()) < -65
+    for factor in (0.1, 0.5, 0.8, 0.9):
+        kept = resample(tone(factor * nyquist, rate_in, samples)[None], rate_in, rate_out)[0]
+        expected = tone(factor * nyquist, rate_out, kept.size)
+        assert abs(20 * np.log10(np.std(kept[inner]) / np.std(expected[inner]))) < 0.01
+        np.testing.assert_allclose(kept[inner], expected[inner], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rate_in", "rate_out", "method"),
+    [*((rate, 100, "polyphase") for rate in FRACTIONAL), (62.4725, 250, "fft"), (100, 62.4725, "fft")],
+)
+def test_any_rate_keeps_the_time_over_any_length(rate_in, rate_out, method):
+    """Ten minutes: the last beats lie within a hundredth of a sample of where they were."""
+    seconds = 600.0
+    samples = int(seconds * rate_in)
+    signal = tone(10.0, rate_in, samples)
+    result = resample(signal[None], rate_in, rate_out, method)[0]
+    assert result.size == resampled_length(samples, rate_in, rate_out)
+    for end in (slice(200, 1200), slice(-1200, -200)):
+        found = result[end]
+        place = np.arange(result.size)[end] / rate_out
+        shifted = [
+            np.abs(found - np.sin(2 * np.pi * 10 * (place + s) + 0.3)).max() for s in (0.0, 0.01 / rate_out)
+        ]
+        assert shifted[0] < 1e-3 < shifted[1]
+
+
+def test_a_ratio_is_that_of_the_numbers_written():
+    assert rate_ratio(62.4725, 100) == Fraction(40000, 24989)
+    assert rate_ratio(500 / 3, 500) == 3
+    assert rate_ratio(360.0001, 360) == Fraction(3600000, 3600001)
+    assert polyphase_factors(500, 250) == (1, 2)
+    assert polyphase_factors(512.844, 100) is None
+
+
+def test_both_ways_to_apply_the_kernel_agree():
+    signal = np.random.default_rng(0).standard_normal((2, 3, 2000)).astype(np.float32) + 5
+    for rate_in, rate_out in ((500, 100), (100, 250), (257, 360)):
+        near = resample(signal, rate_in * (1 + 1e-9), rate_out)
+        np.testing.assert_allclose(near, resample(signal, rate_in, rate_out), atol=2e-5)
+
+
+@pytest.mark.parametrize("rate_out", [100, 499.37])
+def test_one_and_two_samples(rate_out):
+    assert resample(np.array([[3.0]]), 250, rate_out).tolist() == [[3.0] * resampled_length(1, 250, rate_out)]
+    assert np.isfinite(resample(np.array([[3.0, 4.0]]), 250, rate_out)).all()
 
 
 def test_other_errors():

@@ -17,7 +17,7 @@ def test_voltages(unit, factor):
     assert millivolts_per_unit(unit) == factor
 
 
-@pytest.mark.parametrize("unit", ["furlong", "", "MV", "mmHg", "NU", "adu", "m V"])
+@pytest.mark.parametrize("unit", ["furlong", "", "MV", "NV", 5, None, ["mV"], "mmHg", "NU", "adu", "m V"])
 def test_everything_else_is_refused(unit):
     with pytest.raises(UnknownUnit):
         millivolts_per_unit(unit)

@@ -15,12 +15,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.signal import butter, firwin, iirnotch, sosfilt, sosfilt_zi, tf2sos
+from scipy.signal import butter, iirnotch, sosfilt, sosfilt_zi, tf2sos
 from torch.nn import functional as F
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.processing.backend import Array, NumpyBackend, lead_weights
-from ecg_hf.signal.resampling import rate_ratio, resampled_length
+from ecg_hf.signal.resampling import (
+    HALF_WIDTH,
+    polyphase_factors,
+    polyphase_taps,
+    rate_ratio,
+    resampled_length,
+    uses_fourier,
+)
 
 __all__ = ["TorchBackend"]
 
@@ -128,18 +135,18 @@ class TorchBackend:
 
     def resample(self, array: Array, rate_in: float, rate_out: float, method: str) -> Array:
         """See :class:`ArrayBackend`."""
-        ratio = rate_ratio(rate_in, rate_out)
-        if ratio == 1:
+        if rate_ratio(rate_in, rate_out) == 1:
             return array
-        up, down = ratio.numerator, ratio.denominator
-        too_many = method != "fft" and up * _polyphase_width(up, down) > _MAX_POLYPHASE_WEIGHTS
-        if self._scipy or too_many:
+        length = resampled_length(array.shape[-1], rate_in, rate_out)
+        if not self._scipy and uses_fourier(array.shape[-1], rate_in, rate_out, method):
+            return _resample_fourier(array.to(self.exact), length).float()
+        factors = polyphase_factors(rate_in, rate_out)
+        by_phases = factors is not None and factors[0] * _polyphase_width(*factors) <= _MAX_POLYPHASE_WEIGHTS
+        if self._scipy or not by_phases or array.shape[-1] == 1:
             resampled = self._host.resample(self.to_numpy(array), rate_in, rate_out, method)
             return torch.from_numpy(resampled).to(self.device)
-        length = resampled_length(array.shape[-1], rate_in, rate_out)
-        if method == "fft":
-            return _resample_fourier(array.to(self.exact), length).float()
-        return _resample_polyphase(array.to(self.exact), up, down, length).float()
+        assert factors is not None
+        return _resample_polyphase(array.to(self.exact), *factors, length).float()
 
     def highpass(self, array: Array, sampling_rate: float, cutoff_hz: float, order: int) -> Array:
         """See :class:`ArrayBackend`."""
@@ -224,7 +231,7 @@ def _resample_fourier(array: torch.Tensor, length: int) -> torch.Tensor:
 
 def _polyphase_reach(up: int, down: int) -> tuple[int, int]:
     """Input samples before and after its own position that the outputs of one period of phases need."""
-    half = 10 * max(up, down)
+    half = HALF_WIDTH * max(up, down)
     return -(-half // up), ((up - 1) * down + half) // up
 
 
@@ -236,8 +243,8 @@ def _polyphase_width(up: int, down: int) -> int:
 @lru_cache(maxsize=16)
 def _polyphase_weights(up: int, down: int) -> npt.NDArray[np.float64]:
     """``(up, width)``: row r weighs the inputs for the outputs ``r, r + up, r + 2 up ...``."""
-    half = 10 * max(up, down)
-    taps = firwin(2 * half + 1, 1.0 / max(up, down), window=("kaiser", 5.0)) * up
+    half = HALF_WIDTH * max(up, down)
+    taps = polyphase_taps(up, down) * up
     before, after = _polyphase_reach(up, down)
     phase = np.arange(up)[:, None] * down
     tap = phase - np.arange(-before, after + 1)[None, :] * up + half
@@ -247,18 +254,17 @@ def _polyphase_weights(up: int, down: int) -> npt.NDArray[np.float64]:
 
 
 def _resample_polyphase(array: torch.Tensor, up: int, down: int, length: int) -> torch.Tensor:
-    """As ``scipy.signal.resample_poly(..., padtype="line")``, one convolution for all phases."""
+    """As :func:`ecg_hf.signal.resampling.resample`, one convolution for all phases."""
     weights = torch.from_numpy(_polyphase_weights(up, down)).to(array)
     before, after = _polyphase_reach(up, down)
     n_samples = array.shape[-1]
     periods = -(-length // up)
     after_all = max(0, (periods - 1) * down + after - (n_samples - 1))
-    # Beyond its ends the signal goes on along the straight line through its first and last sample.
+    # The filter works around the straight line through the first and last sample, which it must not change.
     slope = (array[..., -1:] - array[..., :1]) / (n_samples - 1)
-    steps = torch.arange(1, max(before, after_all) + 1, device=array.device).to(array)
-    left = array[..., :1] - slope * steps[:before].flip(0)
-    right = array[..., -1:] + slope * steps[:after_all]
-    extended = torch.cat([left, array, right], dim=-1)
+    steps = torch.arange(max(n_samples, length), device=array.device).to(array)
+    level = array - (array[..., :1] + slope * steps[:n_samples])
+    extended = F.pad(level, (before, after_all))
     phases = F.conv1d(extended.reshape(-1, 1, extended.shape[-1]), weights[:, None, :], stride=down)
-    resampled = phases.transpose(1, 2).flatten(1)[:, :length]
-    return resampled.reshape(*array.shape[:-1], length)
+    resampled = phases.transpose(1, 2).flatten(1)[:, :length].reshape(*array.shape[:-1], length)
+    return resampled + (array[..., :1] + slope * (steps[:length] * (down / up)))

@@ -13,12 +13,11 @@ from ecg_hf.errors import (
     LeadError,
     MetadataMissing,
     NonFiniteSignal,
-    SamplingRateError,
     SignalError,
 )
 from ecg_hf.signal.digital import DigitalRecord, Samples
 from ecg_hf.signal.leads import normalize_lead_names
-from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ, EcgRecord, Note
+from ecg_hf.signal.record import EcgRecord, Note, checked_sampling_rate
 from ecg_hf.signal.units import millivolts_per_unit
 
 __all__ = ["LAYOUTS", "digital_from_array", "record_from_array", "resolve_layout"]
@@ -94,9 +93,7 @@ def digital_from_array(
     ]
     if sampling_rate is None or lead_names is None or unit is None:
         raise MetadataMissing(f"this source does not say its {', '.join(missing)}; pass them", value=missing)
-    rate = float(sampling_rate)
-    if not 0.0 < rate <= MAX_SAMPLING_RATE_HZ:
-        raise SamplingRateError(f"sampling rate must be in (0, 100000] Hz, got {rate:g}", value=rate)
+    rate = checked_sampling_rate(sampling_rate)
     names = normalize_lead_names(lead_names)
     values = np.asarray(array)
     if values.dtype.kind not in "iuf":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from ecg_hf.errors import NonFiniteSignal, SignalError
+from ecg_hf.errors import LeadError, NonFiniteSignal, SignalError
+from ecg_hf.signal.leads import normalize_lead_names
 from ecg_hf.signal.record import EcgRecord, Note
 
 __all__ = ["DigitalRecord", "to_millivolts"]
@@ -59,6 +61,27 @@ class DigitalRecord:
             lead_names=self.lead_names,
             record_id=self.record_id,
             notes=self.notes,
+        )
+
+    def select_leads(self, lead_names: Sequence[str]) -> DigitalRecord:
+        """The record with exactly ``lead_names``, in that order; notes on other leads go.
+
+        Raises:
+            LeadError: if a lead is not there.
+        """
+        wanted = normalize_lead_names(lead_names)
+        absent = [name for name in wanted if name not in self.lead_names]
+        if absent:
+            there = ", ".join(self.lead_names)
+            raise LeadError(f"there is no lead {', '.join(absent)}: the file has {there}", value=absent)
+        rows = [self.lead_names.index(name) for name in wanted]
+        return replace(
+            self,
+            samples=self.samples[rows],
+            gain=self.gain[rows],
+            baseline=self.baseline[rows],
+            lead_names=wanted,
+            notes=tuple(note for note in self.notes if note.lead is None or note.lead in wanted),
         )
 
 

@@ -8,6 +8,7 @@ position.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -15,12 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import LeadError, SignalError
+from ecg_hf.signal.record import Note
 
 __all__ = [
     "LIMB_LEADS",
     "STANDARD_LEADS",
     "arrange_leads",
     "derivation_weights",
+    "is_generic_name",
+    "is_known_lead",
+    "is_scalp_electrode",
+    "lead_notes",
     "normalize_lead_name",
     "normalize_lead_names",
 ]
@@ -39,33 +45,95 @@ _IN_TERMS_OF_I_AND_II: dict[str, tuple[float, float]] = {
 }
 
 _CANONICAL = {name.lower(): name for name in STANDARD_LEADS}
-# Spanish and Portuguese recorders write the bipolar limb leads DI, DII, DIII.
-_CANONICAL.update({"di": "I", "dii": "II", "diii": "III"})
-_PREFIX = re.compile(r"^(?:mdc[\s_-]*)?(?:ecg[\s_-]*)?(?:lead[\s_:.-]*)?(?=.)")
-_SUFFIX = re.compile(r"[\s_]*[(\[][^()\[\]]*[)\]]$")
+# Spanish and Portuguese recorders write the bipolar limb leads DI, DII, DIII or D1, D2, D3; IEC 60601 names the
+# chest electrodes C1 to C6.
+_CANONICAL.update({"di": "I", "dii": "II", "diii": "III", "d1": "I", "d2": "II", "d3": "III"})
+_CANONICAL.update({f"c{number}": f"V{number}" for number in range(1, 7)})
+# Codes of SCP-ECG (EN 1064) and ISO/IEEE 11073-10102, as DICOM writes them: limb leads follow the chest leads.
+_CODED = dict(zip((1, 2, 61, 62, 63, 64, *range(3, 9)), STANDARD_LEADS, strict=True))
+_CANONICAL.update({f"5.6.3-9-{code}": name for code, name in _CODED.items()})
+_CANONICAL.update({f"2:{code}": name for code, name in _CODED.items()})
+_PREFIX = re.compile(
+    r"^(?:(?:mdc|scp)[\s_-]*)?(?:e[ck]g[\s_:-]*)?(?:(?:lead|ableitung|elec[\s_]potl)[\s_:.-]*)?(?=.)"
+)
+_SUFFIX = re.compile(r"[\s_]*[(\[][^()\[\]]*[)\]]$|[\s_-]+lead$")
 _INNER_SPACE = re.compile(r"[\s_]+")
+# Electrodes of the 10-20 system, alone or as a pair such as C4-A1: beside them, C3 is a place on the scalp.
+_SCALP = re.compile(
+    r"(?:eeg[\s_:-]*)?(?:fp[1-9z]|f[1-9z]|[cpo]z|t[3-8]|p[34578]|o[12]|[cfpot]\d-[am][12])\b", re.I
+)
+
+_MODIFIED = re.compile(r"ml(?:i|ii|iii)|ml\d|mcl?\d?r?|c[mcsb]\d|mv\d", re.I)
+_FRANK = re.compile(r"v?[xyz]", re.I)
+_OTHER = re.compile(r"v|v[7-9]|v[1-9]r|-avr|es|as|ai|nehb[\s_-]*[daj]", re.I)
+_GENERIC = re.compile(
+    r"(?:(?:e[ck]g|lead|signal|sig|channel|chan|ch|column|col|data|value|values|sample|samples|voltage|amplitude)"
+    r"[\s_#.:-]*)*\d*",
+    re.I,
+)
 
 
 @lru_cache(maxsize=4096)
 def normalize_lead_name(name: str) -> str:
     """The canonical spelling of a lead, or the name itself (stripped) when it is not a standard lead.
 
-    ``AVR``, ``avr``, ``Lead aVR``, ``lead_avr``, ``aVR (aug)`` and ``MDC_ECG_LEAD_AVR`` are all ``aVR``.
+    ``AVR``, ``avr``, ``Lead aVR``, ``lead_avr``, ``aVR (aug)`` and ``MDC_ECG_LEAD_AVR`` are all ``aVR``; ``EKG I``,
+    ``D1`` and the SCP code ``5.6.3-9-1`` are ``I``; the IEC electrodes ``C1`` to ``C6`` are ``V1`` to ``V6``.
     Names that only resemble a standard lead (``MLII``, ``-aVR``, ``V1-V2``, ``vx``) are not touched.
     """
     stripped = name.strip()
-    key = _SUFFIX.sub("", stripped.lower())
+    # NFKC: East Asian recorders write Roman numerals as characters of their own.
+    key = _SUFFIX.sub("", unicodedata.normalize("NFKC", stripped).lower())
     key = _INNER_SPACE.sub("", _PREFIX.sub("", key))
     return _CANONICAL.get(key, stripped)
+
+
+def is_generic_name(name: str) -> bool:
+    """Whether a name says that there is a signal and not which lead: ``ECG``, ``ECG2``, ``channel 1``, ``3``."""
+    return _GENERIC.fullmatch(name.strip()) is not None
+
+
+def is_known_lead(name: str) -> bool:
+    """Whether a name is that of an ECG lead: standard, modified (``MLII``), Frank (``vx``) or another in use."""
+    bare = _SUFFIX.sub("", name.strip())
+    return normalize_lead_name(name) in STANDARD_LEADS or any(
+        pattern.fullmatch(bare) for pattern in (_MODIFIED, _FRANK, _OTHER)
+    )
+
+
+def is_scalp_electrode(name: str) -> bool:
+    """Whether a name is an electrode of the 10-20 system that can't be mistaken for a chest electrode."""
+    return _SCALP.match(name.strip()) is not None
+
+
+@lru_cache(maxsize=1024)
+def lead_notes(names: tuple[str, ...]) -> tuple[Note, ...]:
+    """A note on each lead that resembles a standard lead and is kept under its own name."""
+    notes = []
+    for name in names:
+        if _MODIFIED.fullmatch(name):
+            detail = "a modified lead: kept under its name, never used as a standard lead"
+            notes.append(Note("lead_modified", detail, name))
+        elif _FRANK.fullmatch(name):
+            detail = "an orthogonal (Frank) lead: kept under its name, never used as a standard lead"
+            notes.append(Note("lead_frank", detail, name))
+    return tuple(notes)
 
 
 def normalize_lead_names(names: Sequence[str | None]) -> tuple[str, ...]:
     """Canonical spelling of each name, checked to be usable as row labels.
 
+    ``C1`` to ``C6`` stay as they are beside electrodes of an EEG.
+
     Raises:
         LeadError: if a name is missing or empty, or two rows have the same lead.
     """
-    return _normalize_all(tuple(names))
+    if isinstance(names, str | bytes):
+        raise LeadError(f"lead names must be a sequence of names, got the single text {names[:32]!r}")
+    try:
+        return _normalize_all(tuple(names))
+    except TypeError:
+        raise LeadError("lead names must be a sequence of names") from None
 
 
 @lru_cache(maxsize=1024)
@@ -75,9 +143,18 @@ def _normalize_all(names: tuple[str | None, ...]) -> tuple[str, ...]:
         if not isinstance(name, str) or not name.strip():
             raise LeadError(f"row {row} has no lead name; pass lead_names", value=name)
         canonical.append(normalize_lead_name(name))
+    if any(is_scalp_electrode(name) for name in canonical):
+        stripped = [str(name).strip() for name in names]
+        canonical = [
+            name if name[0] in "cC" else lead for name, lead in zip(stripped, canonical, strict=True)
+        ]
     if len(set(canonical)) != len(canonical):
         twice = sorted({name for name in canonical if canonical.count(name) > 1})
-        raise LeadError(f"lead {', '.join(twice)} occurs more than once", lead=twice[0], value=twice)
+        raise LeadError(
+            f"lead {', '.join(twice)} occurs more than once; pass lead_names to say which is which",
+            lead=twice[0],
+            value=twice,
+        )
     return tuple(canonical)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -19,7 +19,24 @@ import numpy.typing as npt
 
 from ecg_hf.errors import SignalError, UnsupportedFormat
 
-__all__ = ["Variables", "read_matlab"]
+__all__ = [
+    "RATE_NAMES",
+    "SAMPLE_NAMES",
+    "Variables",
+    "find_matrix",
+    "find_rate",
+    "is_saved_anew",
+    "read_matlab",
+]
+
+SAMPLE_NAMES = ("val", "ECG", "ecg", "data", "signal", "signals")
+"""Names under which published data sets keep the samples (Challenge, CPSC2018, and the obvious ones)."""
+
+RATE_NAMES = (
+    "fs", "Fs", "FS", "sfreq", "freq", "frequency", "srate", "rate",
+    "sampling_rate", "samplingRate", "sample_rate", "sampleRate", "sampling_frequency", "samplingFrequency",
+)  # fmt: skip
+"""Names under which such files keep the sampling rate."""
 
 Variables: TypeAlias = "dict[str, npt.NDArray[np.generic] | Variables]"
 
@@ -29,14 +46,17 @@ _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8
 _STRUCTURE, _NUMERIC, _COMPLEX = 2, range(6, 16), 0x0800
 _VERSION_4 = ("f8", "f4", "i4", "i2", "u2", "u1")
 _MAX_DEPTH = 8
+_INT16_IN_VERSION_4 = 30
+_HEAD_BYTES = 1024
 
 
-def read_matlab(content: bytes, max_values: int) -> Variables:
+def read_matlab(content: bytes, max_values: int, names: Collection[str]) -> Variables:
     """Variables of a MATLAB file that are real matrices, or structures of such.
 
     Args:
         content: The whole file.
-        max_values: Most values a matrix may have, and most that are unpacked.
+        max_values: Most values a matrix may have; all compressed variables together unpack to no more.
+        names: Variables to read. Others are passed over and not unpacked.
 
     Raises:
         UnsupportedFormat: if it is no such file, or damaged.
@@ -45,20 +65,26 @@ def read_matlab(content: bytes, max_values: int) -> Variables:
     try:
         # Version 4 has no header; its first number is below 5000, a text is not.
         if len(content) >= 4 and 0 in content[:4]:
-            return dict(_version_4(content, max_values))
+            return {name: value for name, value in _version_4(content, max_values) if name in names}
+        if content.startswith((b"\x89HDF", b"MATLAB 7.3")):
+            raise UnsupportedFormat("MATLAB 7.3 files are not read; save it with -v7")
         if len(content) < _HEADER or content[126:128] not in (b"IM", b"MI"):
             raise UnsupportedFormat("file is not a readable MATLAB file")
         order = "<" if content[126:128] == b"IM" else ">"
         if struct.unpack_from(f"{order}H", content, 124)[0] >> 8 != 1:
             raise UnsupportedFormat("MATLAB 7.3 files are not read; save it with -v7")
         variables: Variables = {}
+        budget = 8 * max_values + 65536
         for kind, data in _elements(memoryview(content)[_HEADER:], order):
             if kind == _COMPRESSED:
-                unpacked = _unpack(data, 8 * max_values + 65536)
+                if _name_of_compressed(data, order) not in names:
+                    continue
+                unpacked = _unpack(data, budget)
+                budget -= len(unpacked)
                 kind, data = next(_elements(memoryview(unpacked), order), (0, data))
             if kind == _MATRIX:
                 name, value = _matrix(data, order, max_values, 0)
-                if value is not None:
+                if value is not None and name in names:
                     variables[name] = value
         return variables
     except (struct.error, zlib.error, ValueError, OverflowError) as error:
@@ -67,11 +93,70 @@ def read_matlab(content: bytes, max_values: int) -> Variables:
         raise UnsupportedFormat(f"file is not a readable MATLAB file ({type(error).__name__})") from None
 
 
+def find_matrix(variables: Variables) -> npt.NDArray[np.generic] | None:
+    """The first matrix among variables that bears one of :data:`SAMPLE_NAMES`, also within structures."""
+    for name in SAMPLE_NAMES:
+        value = variables.get(name)
+        if isinstance(value, dict):
+            value = find_matrix(value)
+        if value is not None:
+            return value
+    return None
+
+
+def find_rate(variables: Variables) -> tuple[str, float] | None:
+    """Name and value of the sampling rate among variables, also within structures that hold samples."""
+    for name in RATE_NAMES:
+        value = variables.get(name)
+        if value is not None and not isinstance(value, dict) and value.size == 1:
+            return name, float(value.reshape(-1)[0])
+    for name in SAMPLE_NAMES:
+        value = variables.get(name)
+        found = find_rate(value) if isinstance(value, dict) else None
+        if found is not None:
+            return found
+    return None
+
+
+def is_saved_anew(content: bytes, offset: int, leads: int, samples: int | None) -> bool:
+    """Whether a WFDB signal file is a MATLAB file other than the int16 version 4 that format 16 can read in place.
+
+    Args:
+        content: The first 128 bytes of the file or more.
+        offset: Bytes before the first sample, as the WFDB header says.
+        leads: Signals in the file.
+        samples: Samples per signal, if the header says.
+    """
+    if content.startswith((b"\x89HDF", b"MATLAB ")) or content[126:128] in (b"IM", b"MI"):
+        return True
+    if len(content) < 20:
+        return False
+    for order in "<>":
+        kind, rows, columns, imaginary, length = struct.unpack_from(f"{order}5i", content)
+        name = content[20 : 20 + max(0, min(length, 64))]
+        if kind in range(5000) and imaginary in (0, 1) and 1 < length <= 64 and name[:-1].isascii():
+            in_place = (order, kind, 20 + length) == ("<", _INT16_IN_VERSION_4, offset)
+            is_transposed = rows != leads and (rows, columns) == (samples, leads)
+            return not in_place or is_transposed
+    return False
+
+
+def _name_of_compressed(data: memoryview, order: str) -> str:
+    """Name of a compressed matrix, from its first few bytes."""
+    head = memoryview(zlib.decompressobj().decompress(data, _HEAD_BYTES))
+    if len(head) < 8 or struct.unpack_from(f"{order}I", head)[0] != _MATRIX:
+        return ""
+    parts = _elements(head[8:], order)
+    for _ in range(2):  # flags and shape
+        _next(parts)
+    return bytes(_next(parts)[1]).decode("ascii", errors="replace")
+
+
 def _unpack(data: memoryview, limit: int) -> bytes:
     unpacker = zlib.decompressobj()
-    content = unpacker.decompress(data, limit)
+    content = unpacker.decompress(data, max(1, limit))
     if unpacker.unconsumed_tail:
-        raise SignalError(f"a variable unpacks to more than {limit} bytes, more than max_samples")
+        raise SignalError(f"compressed variables unpack to more than {limit} bytes, more than max_samples")
     if not unpacker.eof:
         raise _damaged("a compressed variable is cut short")
     return content

@@ -21,13 +21,17 @@ def local_path(path: str | os.PathLike[str]) -> str:
     Raises:
         UnsafePath: for URLs (``s3://``, ``gs://``, ``http://`` ...) and paths that hold a NUL character.
     """
-    text = os.fspath(path)
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
     if not isinstance(text, str):
-        raise UnsafePath("path must be text", value=type(text).__name__)
+        raise UnsafePath(f"path must be text, got {type(text).__name__}", value=type(text).__name__)
     if "://" in text:
         raise UnsafePath("remote locations are not read; download the record first", path=text)
     if "\0" in text or not text:
         raise UnsafePath("path is empty or holds a NUL character", path=text.replace("\0", "?"))
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise UnsafePath("path can't be encoded", path=ascii(text)) from None
     return text
 
 

@@ -37,6 +37,7 @@ LIMB_TOLERANCE_RELATIVE = 0.5
 MIN_HEART_RATE_BPM = 20.0
 MAX_HEART_RATE_BPM = 300.0
 MIN_RHYTHM_S = 3.0
+MIN_RHYTHM_RATE_HZ = 20.0
 
 _LIMB_EQUATIONS = {
     "I + III = II": {"I": 1.0, "III": 1.0, "II": -1.0},
@@ -233,7 +234,8 @@ def _limb_notes(sparse: Rows, names: tuple[str, ...]) -> list[Note]:
 def _heart_rate_notes(signal: Rows, sampling_rate: float) -> list[Note]:
     from ecg_hf.signal.heartbeats import detect_r_peaks, heart_rate_bpm
 
-    if signal.shape[1] < MIN_RHYTHM_S * sampling_rate:
+    # Below some 20 Hz nothing of a QRS complex is left, whatever the duration.
+    if signal.shape[1] < MIN_RHYTHM_S * sampling_rate or sampling_rate < MIN_RHYTHM_RATE_HZ:
         return []
     rate = _rapid_rate(signal, sampling_rate)
     if rate is None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ecg_hf.errors import EcgError, RecordNotFound, UnsupportedFormat
 from ecg_hf.signal.array_files import read_array_file
 from ecg_hf.signal.digital import DigitalRecord
+from ecg_hf.signal.leads import lead_notes
+from ecg_hf.signal.options import ReadOptions
 from ecg_hf.signal.paths import local_path
 from ecg_hf.signal.quality import check_quality
 from ecg_hf.signal.record import EcgRecord
-from ecg_hf.signal.wfdb_record import read_wfdb
+from ecg_hf.signal.wfdb_segments import read_wfdb
 
 __all__ = ["MAX_SAMPLES", "read_digital", "read_record"]
 
@@ -27,6 +30,7 @@ def read_record(
     *,
     sampling_rate: float | None = None,
     lead_names: Sequence[str] | None = None,
+    leads: Sequence[str] | None = None,
     unit: str | None = None,
     layout: str | None = None,
     verify_checksum: bool = True,
@@ -38,32 +42,39 @@ def read_record(
 
     WFDB records (any storage format, multi-segment ones too) and Challenge ``.mat`` + ``.hea`` pairs
     describe themselves. ``.npy``, ``.csv`` and ``.mat`` files without a header do not: they need
-    ``sampling_rate``, ``unit`` and ``lead_names`` (a CSV may name its columns instead).
+    ``sampling_rate``, ``unit`` and ``lead_names``, except for what a CSV says in its column names, unit row or
+    time column.
+
+    Signals that are not voltages (pressures), or are named as something else (EEG, respiration), are left out with
+    a note unless ``leads`` asks for them. Leads of several rates come at the highest.
 
     Args:
         path: The record, with or without ``.hea``, ``.dat`` or ``.mat``; or a ``.npy`` or ``.csv`` file.
         sampling_rate: Hertz, where the file does not say. Contradicting the file is an error.
-        lead_names: One name per lead, where the file does not say.
-        unit: Voltage unit, where the file does not say.
+        lead_names: One name per lead, where the file does not say: for absent, repeated (``ECG``, ``ECG``) or generic
+            names (``ECG1``). Contradicting any other name in the file is an error.
+        leads: Leads to read, in this order; all by default.
+        unit: Voltage unit, where the file does not say. Contradicting the file is an error.
         layout: ``"leads_first"`` or ``"samples_first"`` for bare arrays; inferred where unambiguous.
-        verify_checksum: Compare each lead's samples with the checksum in the header.
+        verify_checksum: Compare each lead's samples with the checksum and the initial value in the header.
         root: Folder that neither the path nor any link may leave. Without it, links may not leave the
             record's own folder.
         max_samples: Most values (leads times samples) to accept.
         thorough: Run the slower quality checks too (see :func:`~ecg_hf.signal.quality.check_quality`).
 
     Returns:
-        Float32 millivolts ``(leads, samples)``; ``notes`` say what was assumed or looks odd.
+        Float32 millivolts ``(leads, samples)``; ``notes`` say what was assumed, left out or looks odd.
 
     Raises:
-        EcgError: in one of its subclasses, and nothing else, for whatever is wrong with the file.
+        EcgError: in one of its subclasses, and nothing else, for whatever is wrong with the file or an argument.
 
     Example:
         >>> record = read_record("records500/00000/00001_hr")  # doctest: +SKIP
         >>> record.signal.shape, record.sampling_rate, record.lead_names[:4]  # doctest: +SKIP
         ((12, 5000), 500.0, ('I', 'II', 'III', 'aVR'))
     """
-    digital = _read(path, sampling_rate, lead_names, unit, layout, verify_checksum, root, max_samples)
+    options = ReadOptions(sampling_rate, lead_names, leads, unit, verify_checksum, root, max_samples)
+    digital = _read(path, options, layout)
     try:
         record = digital.to_record()
     except EcgError as error:
@@ -78,6 +89,7 @@ def read_digital(
     *,
     sampling_rate: float | None = None,
     lead_names: Sequence[str] | None = None,
+    leads: Sequence[str] | None = None,
     unit: str | None = None,
     layout: str | None = None,
     verify_checksum: bool = True,
@@ -86,51 +98,36 @@ def read_digital(
 ) -> DigitalRecord:
     """Read one recording as stored: exact digital samples with gain and baseline, no quality checks.
 
+    Samples are float32 millivolts where leads of several rates or segments were put together.
+
     Arguments and errors are those of :func:`read_record`.
     """
-    return _read(path, sampling_rate, lead_names, unit, layout, verify_checksum, root, max_samples)
+    options = ReadOptions(sampling_rate, lead_names, leads, unit, verify_checksum, root, max_samples)
+    return _read(path, options, layout)
 
 
-def _read(
-    path: str | os.PathLike[str],
-    sampling_rate: float | None,
-    lead_names: Sequence[str] | None,
-    unit: str | None,
-    layout: str | None,
-    verify_checksum: bool,
-    root: str | os.PathLike[str] | None,
-    max_samples: int,
-) -> DigitalRecord:
+def _read(path: str | os.PathLike[str], options: ReadOptions, layout: str | None) -> DigitalRecord:
     text = local_path(path)
-    stem, suffix = text, text[-4:]
-    if suffix in _ARRAY_SUFFIXES or (suffix == ".mat" and not os.path.lexists(text[:-4] + ".hea")):
-        return read_array_file(
-            text,
-            sampling_rate=sampling_rate,
-            lead_names=lead_names,
-            unit=unit,
-            layout=layout,
-            root=root,
-            max_samples=max_samples,
-        )
-    if suffix in _WFDB_SUFFIXES:
-        stem = text[:-4]
     try:
-        return read_wfdb(
-            stem + ".hea",
-            sampling_rate=sampling_rate,
-            lead_names=lead_names,
-            unit=unit,
-            verify_checksum=verify_checksum,
-            root=root,
-            max_samples=max_samples,
-        )
-    except RecordNotFound:
-        if os.path.isfile(text) and suffix not in _WFDB_SUFFIXES:
-            raise UnsupportedFormat(
-                "file type is not read here; WFDB (.hea), .mat, .npy and .csv are", path=text
-            ) from None
-        raise
+        record = _read_any(text, options, layout)
     except EcgError as error:
         error.path = error.path or text
+        raise
+    notes = lead_notes(record.lead_names)
+    return replace(record, notes=(*record.notes, *notes)) if notes else record
+
+
+def _read_any(path: str, options: ReadOptions, layout: str | None) -> DigitalRecord:
+    stem, suffix = path, path[-4:]
+    if suffix in _ARRAY_SUFFIXES or (suffix == ".mat" and not os.path.lexists(path[:-4] + ".hea")):
+        return read_array_file(path, options, layout)
+    if suffix in _WFDB_SUFFIXES:
+        stem = path[:-4]
+    try:
+        return read_wfdb(stem + ".hea", options)
+    except RecordNotFound:
+        if os.path.isfile(path) and suffix not in _WFDB_SUFFIXES:
+            raise UnsupportedFormat(
+                "file type is not read here; WFDB (.hea), .mat, .npy and .csv are", path=path
+            ) from None
         raise

@@ -10,9 +10,24 @@ import numpy.typing as npt
 
 from ecg_hf.errors import LeadError, SamplingRateError, SignalError
 
-__all__ = ["EcgRecord", "Note"]
+__all__ = ["EcgRecord", "Note", "checked_sampling_rate"]
 
 MAX_SAMPLING_RATE_HZ = 100_000.0
+
+
+def checked_sampling_rate(value: object) -> float:
+    """``value`` as a rate in hertz.
+
+    Raises:
+        SamplingRateError: if it is not a number in (0, 100000].
+    """
+    try:
+        rate = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise SamplingRateError(f"sampling rate must be a number, got {value!r:.40}", value=value) from None
+    if isinstance(value, bool) or not 0.0 < rate <= MAX_SAMPLING_RATE_HZ:
+        raise SamplingRateError(f"sampling rate must be in (0, 100000] Hz, got {rate:g}", value=rate)
+    return rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +92,7 @@ class EcgRecord:
         names = normalize_lead_names(self.lead_names)
         if len(names) != signal.shape[0]:
             raise LeadError(f"{len(names)} lead names for {signal.shape[0]} rows", value=names)
-        rate = float(self.sampling_rate)
-        if not 0.0 < rate <= MAX_SAMPLING_RATE_HZ:
-            raise SamplingRateError(f"sampling rate must be in (0, 100000] Hz, got {rate}", value=rate)
+        rate = checked_sampling_rate(self.sampling_rate)
         object.__setattr__(self, "signal", signal.astype(np.float32, copy=False))
         object.__setattr__(self, "sampling_rate", rate)
         object.__setattr__(self, "lead_names", names)
@@ -116,7 +129,7 @@ class EcgRecord:
         return replace(self, signal=signal, lead_names=wanted, derived_leads=kept)
 
     def resample(self, sampling_rate: float) -> EcgRecord:
-        """The record at another sampling rate in Hz (zero-phase polyphase filter)."""
+        """The record at another sampling rate in Hz (see :func:`ecg_hf.signal.resampling.resample`)."""
         from ecg_hf.signal.resampling import resample
 
         if sampling_rate == self.sampling_rate:

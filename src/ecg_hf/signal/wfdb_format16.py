@@ -14,7 +14,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ecg_hf.errors import ChecksumMismatch, HeaderError, RecordNotFound, SignalError, TruncatedSignal
+from ecg_hf.errors import (
+    ChecksumMismatch,
+    EcgError,
+    HeaderError,
+    RecordNotFound,
+    SignalError,
+    TruncatedSignal,
+)
+from ecg_hf.signal.matlab_files import SAMPLE_NAMES, find_matrix, is_saved_anew, read_matlab
 from ecg_hf.signal.paths import inside_root, read_file
 from ecg_hf.signal.record import Note
 from ecg_hf.signal.wfdb_header import SignalSpec, WfdbHeader
@@ -22,6 +30,7 @@ from ecg_hf.signal.wfdb_header import SignalSpec, WfdbHeader
 __all__ = [
     "INVALID_16",
     "apply_skew",
+    "compare_initial_values",
     "is_plain_format16",
     "read_format16",
     "signal_file_path",
@@ -98,6 +107,9 @@ def read_format16(
             samples[rows] = block.T
     if verify_checksum:
         verify_checksums(samples, signals, lead_names, header_path)
+    notes += compare_initial_values(
+        samples[:, 0].tolist(), signals, lead_names, header_path, verify_checksum=verify_checksum
+    )
     notes.extend(apply_skew(samples, signals, lead_names, INVALID_16))
     return samples, notes
 
@@ -119,6 +131,9 @@ def _read_block(
         content, size = read_file(path, max_bytes=wanted, what="signal file", root=root)
     except RecordNotFound as error:
         raise RecordNotFound(f"record's {error.message}", path=path) from None
+    if path.endswith(".mat") and is_saved_anew(content, offset, width, length):
+        notes.append(Note("matlab_saved_anew", "the samples are those of the MATLAB file's matrix"))
+        return _read_matrix(path, length, width, max_samples, root)
     if length is None:
         length, rest = divmod(size - offset, frame)
         if length < 1 or rest:
@@ -145,6 +160,39 @@ def _read_block(
         length, width
     )
     return block
+
+
+def _read_matrix(
+    path: str, length: int | None, width: int, max_samples: int, root: str | os.PathLike[str] | None
+) -> npt.NDArray[np.int16]:
+    """Frames ``(samples, leads)`` of a MATLAB file that was saved anew since its header was written."""
+    limit = 8 * max_samples + 65536
+    content, size = read_file(path, max_bytes=limit, what="signal file", root=root)
+    if size > limit:
+        raise SignalError(f"file has {size} bytes, too many for max_samples", path=path, value=size)
+    try:
+        matrix = find_matrix(read_matlab(content, max_samples, SAMPLE_NAMES))
+    except EcgError as error:
+        error.path = path
+        raise
+    if matrix is None or width not in matrix.shape:
+        found = "no matrix of samples" if matrix is None else f"a matrix of shape {matrix.shape}"
+        raise HeaderError(f"header announces {width} signals, the MATLAB file has {found}", path=path)
+    # A square matrix is read as Challenge files are: a row per lead.
+    frames = matrix.T if matrix.shape[0] == width else matrix
+    if length is not None and len(frames) != length:
+        raise HeaderError(
+            f"header announces {length} samples, the MATLAB file has a matrix of shape {matrix.shape}",
+            path=path,
+        )
+    with np.errstate(invalid="ignore"):
+        samples = frames.astype(np.int16)
+    if not np.array_equal(samples, frames):
+        raise HeaderError(
+            "the MATLAB file was saved anew with numbers that are no 16-bit samples; read it without its header",
+            path=path,
+        )
+    return samples
 
 
 def verify_checksums(
@@ -177,6 +225,46 @@ def verify_checksums(
                 lead=lead_names[row],
                 value=sums[row],
             )
+
+
+def compare_initial_values(
+    firsts: Sequence[int],
+    signals: Sequence[SignalSpec],
+    lead_names: Sequence[str],
+    path: str,
+    *,
+    verify_checksum: bool,
+) -> list[Note]:
+    """Compare the first sample of each lead, as stored, with the header's initial value.
+
+    Args:
+        firsts: First sample of each lead.
+        signals: The signal line of each lead.
+        lead_names: For the message.
+        path: For the message.
+        verify_checksum: Whether a difference is an error. It never is one in a lead whose checksum was found to fit:
+            headers of excerpts can keep the initial values of the whole.
+
+    Raises:
+        HeaderError: naming the first lead that begins otherwise and has no checksum.
+    """
+    # Every initial value at the ADC's zero is what a header says that does not know them.
+    if all(signal.initial_value in (None, signal.adc_zero) for signal in signals):
+        return []
+    notes = []
+    for first, signal, name in zip(firsts, signals, lead_names, strict=True):
+        if signal.initial_value in (None, first):
+            continue
+        detail = f"the first sample is {first}, the header says {signal.initial_value}"
+        if verify_checksum and signal.checksum is None:
+            raise HeaderError(
+                f"{detail}: this is not the file that the header describes (verify_checksum=False reads it anyway)",
+                path=path,
+                lead=name,
+                value=first,
+            )
+        notes.append(Note("initial_value_differs", detail, name))
+    return notes
 
 
 def apply_skew(

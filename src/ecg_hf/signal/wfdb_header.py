@@ -161,19 +161,23 @@ def _decode_lines(content: bytes) -> list[str]:
 
 
 def _parse_lines(lines: list[tuple[int, str]], comments: tuple[str, ...]) -> WfdbHeader:
-    number, text = lines[0]
-    name, segment_count, signal_count, rate, length = _parse_record_line(number, text)
+    first, text = lines[0]
+    name, segment_count, signal_count, rate, length = _parse_record_line(first, text)
     body = lines[1:]
     expected = signal_count if segment_count is None else segment_count
     if len(body) != expected:
         kind = "signal" if segment_count is None else "segment"
-        raise _Malformed(number, f"{expected} {kind} lines announced, {len(body)} found")
+        raise _Malformed(first, f"{expected} {kind} lines announced, {len(body)} found")
     signals: tuple[SignalSpec, ...] = ()
     segments: tuple[Segment, ...] = ()
     if segment_count is None:
         signals = tuple([_parse_signal_line(number, text) for number, text in body])
     else:
         segments = tuple([_parse_segment_line(number, text) for number, text in body])
+    # Only a layout, which says what the segments' signals are called and has none itself, is of length 0.
+    is_layout = bool(signals) and all(signal.file_name == "~" for signal in signals)
+    if length is not None and length < (0 if is_layout else 1):
+        raise _Malformed(first, f"the record has {length} samples")
     return WfdbHeader(name, rate, length, signals, segments, signal_count, comments)
 
 
@@ -197,8 +201,6 @@ def _parse_record_line(number: int, line: str) -> tuple[str, int | None, int, fl
     length = None
     if len(tokens) > 3:
         length = _integer(number, tokens[3], "number of samples")
-        if length < 1:
-            raise _Malformed(number, f"the record has {length} samples")
     return name, segment_count, signal_count, rate, length
 
 
@@ -245,7 +247,10 @@ def _parse_segment_line(number: int, line: str) -> Segment:
     tokens = line.split()
     if len(tokens) < 2 or not (_NAME.fullmatch(tokens[0]) or tokens[0] == "~"):
         raise _Malformed(number, "malformed segment line")
-    return Segment(tokens[0], _integer(number, tokens[1], "segment length"))
+    length = _integer(number, tokens[1], "segment length")
+    if length < 0:
+        raise _Malformed(number, "a segment has a negative length")
+    return Segment(tokens[0], length)
 
 
 def _integer(number: int, token: str, what: str) -> int:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import EcgError, HeaderError, SignalError, TruncatedSignal, UnsupportedFormat
+from ecg_hf.signal.channels import Channels
 from ecg_hf.signal.paths import read_file
 from ecg_hf.signal.record import Note
-from ecg_hf.signal.wfdb_format16 import apply_skew, signal_file_path, verify_checksums
+from ecg_hf.signal.wfdb_format16 import (
+    apply_skew,
+    compare_initial_values,
+    signal_file_path,
+    verify_checksums,
+)
 from ecg_hf.signal.wfdb_header import SignalSpec, WfdbHeader
 
 __all__ = ["KNOWN_FORMATS", "read_through_wfdb"]
@@ -42,71 +47,54 @@ KNOWN_FORMATS = frozenset(_BITS) | _FLAC
 def read_through_wfdb(
     header: WfdbHeader,
     header_path: str,
-    lead_names: Sequence[str],
+    channels: Channels,
     *,
     verify_checksum: bool = True,
     root: str | os.PathLike[str] | None = None,
     max_samples: int,
-) -> tuple[npt.NDArray[np.int16] | npt.NDArray[np.int32], int, int, bool, list[Note]]:
-    """Digital samples of a single-segment record in any format wfdb decodes.
+) -> tuple[list[npt.NDArray[np.int16] | npt.NDArray[np.int32]], int, list[Note]]:
+    """Digital samples of chosen signals of a single-segment record in any format wfdb decodes.
 
     Returns:
-        Samples ``(leads, samples)`` int16 or int32; the value that marks missing ones; samples per frame
-        (the sampling rate is that many times the frame rate); whether leads of different rates were
-        averaged to the frame rate; notes.
+        Samples ``(samples,)`` of each signal chosen, all int16 or all int32; signals with more samples per frame are
+        longer. The value that marks missing samples. Notes.
 
     Raises:
         HeaderError, TruncatedSignal, ChecksumMismatch, UnsupportedFormat, SignalError, RecordNotFound.
     """
     notes = _check_files(header, header_path, root, max_samples)
     per_lead = _decode(header, header_path)
-    signals = header.signals
-    wide = any(signal.storage.format in _WIDE for signal in signals)
-    invalid = -(2**31) if wide else -32768
-    rows: list[npt.NDArray[np.int64]] = []
-    for signal, values, name in zip(signals, per_lead, lead_names, strict=True):
-        if values.dtype.kind not in "iu" or values.ndim != 1:
+    signals = [header.signals[row] for row in channels.rows]
+    chosen = [per_lead[row] for row in channels.rows]
+    for values, name in zip(chosen, channels.names, strict=True):
+        if values.dtype.kind not in "iu" or values.ndim != 1 or not values.size:
             raise UnsupportedFormat(
                 "wfdb returned samples that are not integers", path=header_path, lead=name
             )
+    notes += compare_initial_values(
+        [int(values[0]) for values in chosen],
+        signals,
+        channels.names,
+        header_path,
+        verify_checksum=verify_checksum,
+    )
+    is_wide = any(signal.storage.format in _WIDE for signal in signals)
+    bounds = np.iinfo(np.int32 if is_wide else np.int16)
+    invalid = int(bounds.min)
+    rows: list[npt.NDArray[np.int16] | npt.NDArray[np.int32]] = []
+    for signal, values, name in zip(signals, chosen, channels.names, strict=True):
         if verify_checksum:
             verify_checksums(values[None], [signal], [name], header_path)
         row = values.astype(np.int64)
         sentinel = _INVALID.get(signal.storage.format)
         if sentinel is not None:
             row[row == sentinel] = invalid
-        rows.append(row)
-
-    per_frame = {signal.storage.samples_per_frame for signal in signals}
-    averaged = len(per_frame) > 1
-    if averaged:
-        rows = [
-            _average_frames(row, s.storage.samples_per_frame, invalid)
-            for row, s in zip(rows, signals, strict=True)
-        ]
-        notes.append(Note("frames_averaged", "leads of different rates were averaged to the frame rate"))
-    if len({row.size for row in rows}) != 1:
-        raise HeaderError("signals have different numbers of samples", path=header_path)
-    stacked = np.stack(rows)
-    bounds = np.iinfo(np.int32 if wide else np.int16)
-    if stacked.min() < bounds.min or stacked.max() > bounds.max:
-        raise SignalError(f"samples do not fit {bounds.bits} bits", path=header_path)
-    samples: npt.NDArray[np.int16] | npt.NDArray[np.int32]
-    samples = stacked.astype(np.int32) if wide else stacked.astype(np.int16)
-    frame_skews = (
-        [s._replace(storage=s.storage._replace(samples_per_frame=1)) for s in signals]
-        if averaged
-        else signals
-    )
-    notes.extend(apply_skew(samples, frame_skews, lead_names, invalid))
-    return samples, invalid, 1 if averaged else per_frame.pop(), averaged, notes
-
-
-def _average_frames(row: npt.NDArray[np.int64], per_frame: int, invalid: int) -> npt.NDArray[np.int64]:
-    frames = row.reshape(-1, per_frame)
-    mean: npt.NDArray[np.int64] = np.rint(frames.mean(axis=1)).astype(np.int64)
-    mean[(frames == invalid).any(axis=1)] = invalid
-    return mean
+        if row.min() < bounds.min or row.max() > bounds.max:
+            raise SignalError(f"samples do not fit {bounds.bits} bits", path=header_path, lead=name)
+        narrow = row.astype(np.int32)[None] if is_wide else row.astype(np.int16)[None]
+        notes += apply_skew(narrow, [signal], [name], invalid)
+        rows.append(narrow[0])
+    return rows, invalid, notes
 
 
 def _check_files(

@@ -9,30 +9,30 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from ecg_hf.errors import (
-    EcgError,
-    HeaderError,
-    LeadError,
-    MetadataMissing,
-    RecordNotFound,
-    SamplingRateError,
-    SignalError,
-)
+from ecg_hf.errors import EcgError, HeaderError, SamplingRateError, SignalError
+from ecg_hf.signal.channels import Channels, choose_channels, stated_unit
 from ecg_hf.signal.digital import DigitalRecord, Samples, to_millivolts
-from ecg_hf.signal.leads import normalize_lead_names
+from ecg_hf.signal.options import ReadOptions
 from ecg_hf.signal.paths import inside_root, read_file
-from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ, Note
+from ecg_hf.signal.record import Note, checked_sampling_rate
+from ecg_hf.signal.resampling import resample
 from ecg_hf.signal.units import millivolts_per_unit
 from ecg_hf.signal.wfdb_format16 import INVALID_16, is_plain_format16, read_format16
 from ecg_hf.signal.wfdb_header import DEFAULT_GAIN, MAX_HEADER_BYTES, Calibration, WfdbHeader, parse_header
 from ecg_hf.signal.wfdb_other import read_through_wfdb
 
-__all__ = ["read_header", "read_wfdb"]
+__all__ = [
+    "missing_notes",
+    "read_header",
+    "read_single",
+    "record_channels",
+    "record_id_of",
+]
 
-Root = str | os.PathLike[str] | None
+Rows = Samples | list[npt.NDArray[np.int16] | npt.NDArray[np.int32]]
 
 
-def read_header(path: str, *, root: Root = None) -> WfdbHeader:
+def read_header(path: str, *, root: str | os.PathLike[str] | None = None) -> WfdbHeader:
     """Read and parse one ``.hea`` file.
 
     Raises:
@@ -48,96 +48,110 @@ def read_header(path: str, *, root: Root = None) -> WfdbHeader:
     return parse_header(content, path)
 
 
-def read_wfdb(
-    header_path: str,
-    *,
-    sampling_rate: float | None = None,
-    lead_names: Sequence[str] | None = None,
-    unit: str | None = None,
-    verify_checksum: bool = True,
-    root: Root = None,
-    max_samples: int,
-) -> DigitalRecord:
-    """Read the record of one header. ``sampling_rate``, ``lead_names``, ``unit`` fill in what it lacks."""
-    header = read_header(header_path, root=root)
-    record_id = os.path.basename(header_path).removesuffix(".hea")
-    if header.segments:
-        return _read_segments(
-            header, header_path, record_id, sampling_rate, unit, verify_checksum, root, max_samples
-        )
-    names = _lead_names(header, header_path, lead_names)
-    rate, notes = _sampling_rate(header, header_path, sampling_rate)
-    key = tuple([(signal.calibration, signal.adc_zero) for signal in header.signals])
+def record_id_of(header_path: str) -> str:
+    """Name of the record of a header file."""
+    return os.path.basename(header_path).removesuffix(".hea")
+
+
+def record_channels(header: WfdbHeader, header_path: str, options: ReadOptions) -> Channels:
+    """The signals to read of those that a header lists."""
+    written = [signal.lead_name for signal in header.signals]
+    units = [signal.calibration.unit for signal in header.signals]
     try:
-        gain, baseline, gain_notes = _calibrate(key, names, unit)
+        return choose_channels(
+            written, units, lead_names=options.lead_names, leads=options.leads, unit=options.unit
+        )
     except EcgError as error:
         error.path = header_path
         raise
-    notes += gain_notes
+
+
+def read_single(header: WfdbHeader, header_path: str, options: ReadOptions) -> DigitalRecord:
+    """The record of a header without segments, at the rate of the fastest lead that is read.
+
+    Leads that were sampled more slowly are brought to that rate, in float32 millivolts, with a note.
+    """
+    if all(signal.file_name == "~" for signal in header.signals):
+        raise HeaderError("this is the layout of a record's segments: it has no samples", path=header_path)
+    channels = record_channels(header, header_path, options)
+    names = channels.names
+    signals = [header.signals[row] for row in channels.rows]
+    per_frame = [signal.storage.samples_per_frame for signal in signals]
+    key = tuple([(signal.calibration, signal.adc_zero) for signal in signals])
+    try:
+        rate, notes = _sampling_rate(header, options.sampling_rate, max(per_frame))
+        gain, baseline, gain_notes = _calibrate(key, names, options.unit)
+    except EcgError as error:
+        error.path = header_path
+        raise
 
     samples: Samples
+    invalid: int | None
     if is_plain_format16(header):
-        invalid = INVALID_16
         samples, read_notes = read_format16(
             header,
             header_path,
-            names,
-            verify_checksum=verify_checksum,
-            root=root,
-            max_samples=max_samples,
+            [signal.lead_name or f"signal {row}" for row, signal in enumerate(header.signals, 1)],
+            verify_checksum=options.verify_checksum,
+            root=options.root,
+            max_samples=options.max_samples,
         )
+        if channels.rows != tuple(range(len(header.signals))):
+            samples = samples[list(channels.rows)]
+        rows: Rows = samples
+        invalid = INVALID_16
     else:
-        samples, invalid, per_frame, _, read_notes = read_through_wfdb(
-            header, header_path, names, verify_checksum=verify_checksum, root=root, max_samples=max_samples
+        rows, invalid, read_notes = read_through_wfdb(
+            header,
+            header_path,
+            channels,
+            verify_checksum=options.verify_checksum,
+            root=options.root,
+            max_samples=options.max_samples,
         )
-        rate *= per_frame
+        if len({row.size / count for row, count in zip(rows, per_frame, strict=True)}) != 1:
+            raise HeaderError("signals have different numbers of samples", path=header_path)
+    read_notes += missing_notes(rows, invalid, names, header_path)
+    if len(set(per_frame)) > 1:
+        if len(rows) * max(len(row) for row in rows) > options.max_samples:
+            raise SignalError("leads at one rate have more values than max_samples", path=header_path)
+        millivolts = []
+        for row, lead in enumerate(rows):
+            one = slice(row, row + 1)
+            slow = to_millivolts(lead[None], gain[one], baseline[one], invalid)  # type: ignore[arg-type]
+            own_rate = rate * per_frame[row] / max(per_frame)
+            millivolts.append(resample(slow, own_rate, rate))
+            if own_rate != rate:
+                detail = f"sampled at {own_rate:g} Hz, brought to {rate:g} Hz"
+                read_notes.append(Note("lead_resampled", detail, names[row]))
+        samples, invalid = np.concatenate(millivolts), None
+        gain, baseline = np.ones(len(names)), np.zeros(len(names), dtype=np.int32)
+    elif not isinstance(rows, np.ndarray):
+        samples = np.stack(rows)  # type: ignore[assignment]
     return DigitalRecord(
         samples=samples,
         gain=gain,
         baseline=baseline,
         sampling_rate=rate,
         lead_names=names,
-        record_id=record_id,
-        notes=(*notes, *read_notes, *_missing_notes(samples, invalid, names, header_path)),
+        record_id=record_id_of(header_path),
+        notes=(*notes, *channels.notes, *gain_notes, *read_notes),
         invalid=invalid,
     )
 
 
-def _lead_names(header: WfdbHeader, path: str, given: Sequence[str] | None) -> tuple[str, ...]:
-    written = tuple([signal.lead_name for signal in header.signals])
-    try:
-        if given is None:
-            if None in written:
-                raise MetadataMissing("header does not name its leads; pass lead_names")
-            return normalize_lead_names(written)
-        names = normalize_lead_names(given)
-        if len(names) != len(written):
-            raise LeadError(f"{len(names)} lead names given for {len(written)} signals", value=names)
-        if None not in written and normalize_lead_names(written) != names:
-            raise LeadError(
-                "lead_names contradict the header; they may only fill in missing names", value=names
-            )
-        return names
-    except EcgError as error:
-        error.path = path
-        raise
-
-
-def _sampling_rate(header: WfdbHeader, path: str, given: float | None) -> tuple[float, tuple[Note, ...]]:
-    notes: tuple[Note, ...] = ()
-    rate = header.sampling_rate
-    if rate is None:
-        if given is None:
-            raise SamplingRateError("header gives no sampling rate; pass sampling_rate", path=path)
-        rate = float(given)
-        notes = (Note("sampling_rate_assumed", f"{rate:g} Hz, as given by the caller"),)
-    elif given is not None and float(given) != rate:
-        raise SamplingRateError(f"header says {rate:g} Hz, the caller {given:g} Hz", path=path, value=rate)
-    if not 0.0 < rate <= MAX_SAMPLING_RATE_HZ:
-        raise SamplingRateError(
-            f"sampling rate must be in (0, 100000] Hz, got {rate:g}", path=path, value=rate
-        )
-    return rate, notes
+def _sampling_rate(header: WfdbHeader, given: float | None, per_frame: int) -> tuple[float, tuple[Note, ...]]:
+    """Samples per second where a frame holds ``per_frame`` of them: the header's or, if it has none, the caller's."""
+    stated = None if given is None else checked_sampling_rate(given)
+    if header.sampling_rate is None:
+        if stated is None:
+            raise SamplingRateError("header gives no sampling rate; pass sampling_rate")
+        return stated, (Note("sampling_rate_assumed", f"{stated:g} Hz, as given by the caller"),)
+    rate = checked_sampling_rate(checked_sampling_rate(header.sampling_rate) * per_frame)
+    # What the header states is the frames, which a caller may have in mind too.
+    if stated is not None and stated not in (rate, header.sampling_rate):
+        raise SamplingRateError(f"header says {rate:g} Hz, the caller {stated:g} Hz", value=rate)
+    return rate, ()
 
 
 @lru_cache(maxsize=512)
@@ -155,13 +169,13 @@ def _calibrate(
             )
         elif gain < 0.0:
             notes.append(Note("gain_negative", f"gain {gain:g} inverts the lead", name))
-        written = calibration.unit or unit
-        if written is None:
-            notes.append(Note("unit_assumed", "no unit in the header; mV assumed", name))
-        elif unit is not None and millivolts_per_unit(unit) != millivolts_per_unit(written):
-            raise MetadataMissing(f"unit {unit!r} contradicts the header", lead=name, value=unit)
         try:
+            written = stated_unit(calibration.unit, unit)
             scale = 1.0 if written is None else millivolts_per_unit(written)
+            if written is None:
+                notes.append(Note("unit_assumed", "no unit in the header; mV assumed", name))
+            elif written != calibration.unit:
+                notes.append(Note("unit_assumed", f"{written}, as given by the caller", name))
         except EcgError as error:
             error.lead = name
             raise
@@ -177,107 +191,22 @@ def _calibrate(
     return gain_array, baseline_array, tuple(notes)
 
 
-def _missing_notes(samples: Samples, invalid: int, names: Sequence[str], path: str) -> list[Note]:
-    """Notes on samples the device declared invalid.
+def missing_notes(rows: Rows, invalid: int | None, names: Sequence[str], path: str) -> list[Note]:
+    """Notes on samples that are invalid (NaN where ``invalid`` is None).
 
     Raises:
         SignalError: if no sample is valid.
     """
-    if samples.min() != invalid:
+    if invalid is not None and isinstance(rows, np.ndarray) and rows.min() != invalid:
         return []
-    counts = (samples == invalid).sum(axis=1)
-    length = samples.shape[1]
-    if (counts == length).all():
+    counts = [int((np.isnan(row) if invalid is None else row == invalid).sum()) for row in rows]
+    lengths = [len(row) for row in rows]
+    if counts == lengths:
         raise SignalError("record has no valid sample", path=path)
     notes = []
-    for name, count in zip(names, counts.tolist(), strict=True):
+    for name, count, length in zip(names, counts, lengths, strict=True):
         if count == length:
             notes.append(Note("lead_missing", "no valid sample", name))
         elif count:
             notes.append(Note("samples_missing", f"{count} of {length} samples are invalid", name))
     return notes
-
-
-def _read_segments(
-    header: WfdbHeader,
-    header_path: str,
-    record_id: str,
-    sampling_rate: float | None,
-    unit: str | None,
-    verify_checksum: bool,
-    root: Root,
-    max_samples: int,
-) -> DigitalRecord:
-    """Put the segments of a multi-segment record together; gaps and absent leads are NaN.
-
-    Differs from official code: each segment passes the same checks as a record of its own, and a segment
-    that is itself multi-segment (which header(5) forbids) is refused, so there is nothing to recurse into.
-    """
-    folder = os.path.dirname(header_path)
-    total = sum(segment.length for segment in header.segments)
-    if header.length is not None and header.length != total:
-        raise HeaderError(f"segments add up to {total} samples, not {header.length}", path=header_path)
-    if total < 1 or total * header.signal_count > max_samples:
-        raise SignalError(f"record has {total * header.signal_count} values", path=header_path, value=total)
-    rate, notes = _sampling_rate(header, header_path, sampling_rate)
-
-    parts: list[tuple[int, int, DigitalRecord]] = []
-    names: tuple[str, ...] | None = None
-    start = 0
-    for segment in header.segments:
-        if segment.name != "~":
-            path = os.path.join(folder, segment.name + ".hea")
-            if read_header(path, root=root).segments:
-                raise HeaderError("a segment must not itself have segments", path=header_path)
-            if segment.length == 0 and start == 0 and names is None:
-                layout = read_header(path, root=root)
-                names = _lead_names(layout, path, None)
-            elif segment.length:
-                part = read_wfdb(
-                    path,
-                    sampling_rate=None,
-                    unit=unit,
-                    verify_checksum=verify_checksum,
-                    root=root,
-                    max_samples=max_samples,
-                )
-                if part.sampling_rate != rate or part.samples.shape[1] != segment.length:
-                    raise HeaderError(
-                        "a segment's length or sampling rate differs from what the record says", path=path
-                    )
-                names = part.lead_names if names is None else names
-                parts.append((start, segment.length, part))
-        start += segment.length
-    if names is None or not parts:
-        raise RecordNotFound("record consists of gaps only", path=header_path)
-    if len(names) != header.signal_count:
-        raise HeaderError(f"{header.signal_count} signals announced, {len(names)} named", path=header_path)
-
-    signal = np.full((len(names), total), np.nan, dtype=np.float32)
-    collected = list(notes)
-    for start, length, part in parts:
-        rows = [names.index(name) for name in part.lead_names if name in names]
-        if len(rows) != len(part.lead_names):
-            raise LeadError(
-                "a segment has leads the record does not", path=header_path, value=part.lead_names
-            )
-        signal[rows, start : start + length] = to_millivolts(
-            part.samples, part.gain, part.baseline, part.invalid
-        )
-        collected.extend(note for note in part.notes if note not in collected)
-    counts = np.isnan(signal).sum(axis=1).tolist()
-    collected = [note for note in collected if note.code not in ("lead_missing", "samples_missing")]
-    for name, count in zip(names, counts, strict=True):
-        if count == total:
-            collected.append(Note("lead_missing", "no valid sample", name))
-        elif count:
-            collected.append(Note("samples_missing", f"{count} of {total} samples are invalid", name))
-    return DigitalRecord(
-        samples=signal,
-        gain=np.ones(len(names)),
-        baseline=np.zeros(len(names), dtype=np.int32),
-        sampling_rate=rate,
-        lead_names=names,
-        record_id=record_id,
-        notes=tuple(collected),
-    )

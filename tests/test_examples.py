@@ -1,17 +1,30 @@
-"""The README's examples are Python, and its commands have the options they use."""
+"""The README's examples are Python; its commands run, with the model they name, and take what it says they take."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+import wfdb
 
 from ecg_hf.cli.convert import conversion_options
-from ecg_hf.cli.main import app
+from ecg_hf.cli.main import app, main
 from ecg_hf.cli.pretrain import parse_overrides
+from ecg_hf.data import build_dataset, export_parquet
+from ecg_hf.hub.card_callback import ModelCardCallback
+from ecg_hf.signal import STANDARD_LEADS
+from ecg_hf.signal.synthetic import simulate
+from ecg_hf.training import pretrain
+from ecg_hf.training.planning import StoredRecords, planned_run
+from ecg_hf.training.planning.headroom import peak_bytes
+from ecg_hf.training.planning.samples import sample_inputs
+from ecg_hf.training.planning.tracing import trace_memory
+from ecg_hf.training.planning.wall_time import schedule
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -45,3 +58,101 @@ def test_command_exists_with_its_options(words: list[str]) -> None:
         conversion_options(context.args, context.params["model"])
     elif context.args:
         parse_overrides(context.args, context.params["model"])
+
+
+# Commands that need what no test has, or that other tests run from end to end.
+NOT_RUN = {
+    ("data", "download"): "needs a network; tests/data/test_downloading.py",
+    ("data", "build", "ptbxl"): "needs PTB-XL; tests/data/sources/test_ptbxl.py",
+    ("data", "merge"): "needs four parts of PTB-XL; tests/data/test_merging.py",
+    ("convert",): "needs the authors' files; tests/cli/test_convert.py",
+    ("evaluate",): "needs PTB-XL; tests/cli/test_evaluate.py",
+    ("compare",): "needs two evaluations; tests/cli/test_evaluate.py",
+    ("card",): "needs an evaluation; tests/cli/test_models.py",
+    ("quickstart",): "tests/quickstart runs that of every method",
+}
+RUN = [words for words in COMMANDS if not any(tuple(words[: len(name)]) == name for name in NOT_RUN)]
+TWO_STEPS = ("--max-steps", "2", "--use-cpu", "true", "--overwrite")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the README's commands read, all simulated."""
+    place = tmp_path_factory.mktemp("readme")
+    for seed, name in enumerate(("synthetic", "ptbxl", "csn")):
+        build_dataset("synthetic", None, place / "built" / name, records=240, seed=seed, progress=False)
+    for name in ("ptbxl", "csn"):
+        export_parquet(place / "built" / name, place / "parquet" / name)
+    pretrain(
+        "cg-dmer", place / "built" / "synthetic", place / "runs" / "micro", size="micro", max_steps=1, use_cpu=True,
+        callbacks=[ModelCardCallback([place / "built" / "synthetic"])],
+    )  # fmt: skip
+    (place / "records100" / "00000").mkdir(parents=True)
+    wfdb.wrsamp(
+        "00001_lr", fs=100, units=["mV"] * 12, sig_name=list(STANDARD_LEADS), fmt=["16"] * 12,
+        p_signal=simulate(1, seed=9, sampling_rate=100.0).signal[0].T.astype(np.float64),
+        write_dir=str(place / "records100" / "00000"),
+    )  # fmt: skip
+    return place
+
+
+def shortened(words: list[str]) -> list[str]:
+    """The same command with the model it names, on two steps or few records."""
+    if words[0] == "pretrain":
+        return [word for word in words if word != "--resume"] + list(TWO_STEPS)
+    if words[0] == "plan":
+        return [*words, "--measured-steps", "1"]
+    if words[0] == "push":
+        return [*words, "--dry-run"]
+    return ["records=20" if word.startswith("records=") else word for word in words]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", RUN, ids=" ".join)
+def test_command_runs(
+    words: list[str], workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Outputs go elsewhere, or one command would find what another left.
+    for name in workplace.iterdir():
+        (tmp_path / name.name).symlink_to(name)
+    words = [f"made/{word}" if before == "--output" else word for before, word in zip(["", *words], words)]  # noqa: B905
+    monkeypatch.chdir(tmp_path)
+    main(shortened(words))
+    if words[0] == "pretrain":
+        report = json.loads(Path(words[words.index("--output") + 1], "pretrain_report.json").read_text())
+        assert report["steps"] == 2
+
+
+def test_reasons_name_tests_that_exist() -> None:
+    for reason in NOT_RUN.values():
+        for path in re.findall(r"tests/[\w/.]+", reason):
+            assert (Path(__file__).resolve().parents[1] / path).exists(), path
+
+
+COSTS = re.findall(r"^\| `(pretrain[^`]*)` \| (\d+) \| ([\d.]+) GiB \|", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("command", "steps", "gib"), COSTS, ids=[row[0] for row in COSTS])
+def test_printed_memory_is_that_of_the_plan(command: str, steps: str, gib: str) -> None:
+    context = (
+        typer.main.get_command(app)
+        .commands["pretrain"]
+        .make_context(  # type: ignore[attr-defined]
+            "pretrain", [*shlex.split(command)[1:], "--dataset", "d", "--output", "o"]
+        )
+    )
+    given = context.params
+    training, options = parse_overrides(context.args, given["model"])
+    training |= {} if given["max_steps"] is None else {"max_steps": given["max_steps"]}
+    options |= {} if given["variant"] is None else {"variant": given["variant"]}
+    run = planned_run(
+        given["model"], size=given["size"], recipe=given["recipe"], accelerator=False,
+        training_options=training, model_options=options,
+    )  # fmt: skip
+    assert schedule(run, 1600).steps == int(steps)
+    inputs = sample_inputs(run, StoredRecords(), records=2)
+    assert peak_bytes(run, trace_memory(run, inputs)) / 2**30 == pytest.approx(float(gib), rel=0.1)
+
+
+def test_costs_are_printed() -> None:
+    assert len(COSTS) >= 5

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
 import ecg_hf  # noqa: F401  (registers the methods)
-from ecg_hf.errors import ModelFolderError
+from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.models.auto import AutoModelForEcgClassification
 from ecg_hf.models.registry import METHODS
 from ecg_hf.models.trust import check_config_values
@@ -144,3 +144,41 @@ def test_counts_have_a_limit_of_their_own(field: str):
     check_config_values({field: 1024, "hidden_size": 10**8, "flag": True, "rate": 1e300}, config)
     with pytest.raises(ModelFolderError, match=field):
         check_config_values({"text_config": {"inner": [{field: 1025}]}}, config)
+
+
+@pytest.mark.parametrize("value", [10_001, 10**6, 10**9, -1, 1.5, "7", True])
+def test_labels_are_counted_before_they_are_named(folder: Path, value: object):
+    """The library makes up a name for each: a million cost seconds and hundreds of megabytes."""
+    edit_json(folder, "config.json", num_labels=value)
+    with pytest.raises(ModelFolderError, match="num_labels"):
+        AutoModel.from_pretrained(folder)
+    edit_json(folder, "config.json", num_labels=100, text_config={"model_type": "bert", "num_labels": value})
+    with pytest.raises(ModelFolderError, match=r"text_config\.num_labels"):
+        AutoModel.from_pretrained(folder)
+
+
+def test_misspelt_options_are_errors_and_files_may_hold_more(folder: Path):
+    """A later version may have written fields this one does not know; a caller means what is written there."""
+    config = AutoModel.from_pretrained(folder).config
+    kind = type(config)
+    for attempt in (
+        lambda: kind(samplingrate=250),
+        lambda: kind.preset("micro", samplingrate=250),
+        lambda: kind.from_pretrained(folder, samplingrate=250),
+        lambda: AutoConfig.from_pretrained(folder, samplingrate=250),
+        lambda: config.update({"samplingrate": 250}),
+    ):
+        with pytest.raises(ConfigurationError, match=r"'samplingrate'; did you mean sampling_rate\?"):
+            attempt()
+    with pytest.raises(ConfigurationError, match="num_leads"):
+        kind(num_leads=3)
+    edit_json(folder, "config.json", samplingrate=250, use_cache=False)
+    loaded = AutoConfig.from_pretrained(folder, num_labels=7, attn_implementation="eager")
+    assert (loaded.sampling_rate, loaded.samplingrate) == (config.sampling_rate, 250)
+    assert (loaded.num_labels, loaded._attn_implementation) == (7, "eager")
+    again = kind(**{**config.to_dict(), "output_attentions": True, "dtype": "bfloat16", "num_labels": 3})
+    assert again.num_labels == 3
+    loaded.update({"num_labels": 5, "initializer_range": 0.1})
+    assert loaded.num_labels == 5
+    with pytest.raises(ConfigurationError):
+        loaded.update({"initializer_range": "large"})

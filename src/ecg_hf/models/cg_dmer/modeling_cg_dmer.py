@@ -151,10 +151,14 @@ class CgDmerModel(CgDmerPreTrainedModel):
         return F.normalize(self.project_ecg(self.ecg_encoder(input_values, mask)[1]), dim=-1)
 
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """L2-normalised shared embeddings of texts, ``(batch, projection_dim)``."""
+        """L2-normalised shared embeddings of texts, ``(batch, projection_dim)``.
+
+        A tensor, as of :meth:`get_ecg_features`. CLIP of transformers 5 returns an output object whose
+        ``pooler_output`` is the projection before normalisation; ``text_encoder`` gives hidden states and attentions.
+        """
         if self.ecg_shared is None:
             raise ConfigurationError("this model was built without its text tower and projections")
-        outputs = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
+        outputs = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)
         return F.normalize(self.text_shared(pool_text(outputs, self.config.text_pooling)), dim=-1)
 
     @merge_with_config_defaults

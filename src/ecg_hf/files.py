@@ -23,7 +23,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | 
 
 
 @contextmanager
-def sole_writer(output: str | os.PathLike[str]) -> Iterator[None]:
+def sole_writer(output: str | os.PathLike[str], *, inside: bool = False) -> Iterator[None]:
     """Hold an output (a file or a folder, existing or not) for this process alone.
 
     The lock is the operating system's, on a hidden file beside the output (links resolved), so it ends with the
@@ -31,13 +31,15 @@ def sole_writer(output: str | os.PathLike[str]) -> Iterator[None]:
 
     Args:
         output: What is going to be written.
+        inside: Keep the lock in the folder ``output``, for folders whose parent may not be ours to write to.
 
     Raises:
         ConfigurationError: if another process, or another part of this one, is writing it.
     """
     path = Path(os.path.realpath(output))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    place = path / ".lock" if inside else path.with_name(f".{path.name}.lock")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place, timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,7 @@ import pytest
 from ecg_hf.data import downloading
 from ecg_hf.data.downloading import download_source
 from ecg_hf.errors import ConfigurationError, DownloadError, EcgError, UnsafePath
+from ecg_hf.files import sole_writer
 
 FILES = {
     "RECORDS": b"records100/1\n",
@@ -265,3 +267,71 @@ def test_any_open_project_by_slug(server: Server, tmp_path: Path):
         "ludb", tmp_path, version="1.0.1", base_url=server.url, progress=False, num_workers=1
     )
     assert report.downloaded == 6
+
+
+def test_links_in_the_folder_lead_nobody_outside(server: Server, tmp_path: Path):
+    folder, outside = tmp_path / "data", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    victims = [tmp_path / "victim", tmp_path / "other"]
+    for victim in victims:
+        victim.write_text("precious")
+    (folder / "RECORDS.part").symlink_to(victims[0])
+    os.link(victims[1], folder / "ptbxl_database.csv.part")
+    (folder / "SHA256SUMS.txt.part").symlink_to(victims[0])
+    fetch(server, folder, subset=["RECORDS", "*.csv"])
+    assert [victim.read_text() for victim in victims] == ["precious"] * 2
+    assert (folder / "RECORDS").read_bytes() == FILES["RECORDS"]
+    assert not (folder / "RECORDS").is_symlink()
+    assert (folder / "ptbxl_database.csv").stat().st_nlink == 1
+    (folder / "records100").symlink_to(outside)
+    (folder / "sub folder").symlink_to(outside / "not" / "there")
+    for subset in (["records100/*"], ["sub folder/*"]):
+        with pytest.raises(UnsafePath, match="link"):
+            fetch(server, folder, subset=subset)
+    assert not any(outside.iterdir())
+
+
+def test_an_endless_list_of_checksums_is_not_kept(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(downloading, "MAX_LISTING_BYTES", 100_000)
+    server.files["/ptb-xl/1.0.3/SHA256SUMS.txt"] = b"x" * 5_000_000
+    with pytest.raises(DownloadError, match="implausibly long"):
+        fetch(server, tmp_path)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "one_server", "message"),
+    [
+        ("https://a/x", "http://a/x", False, "unprotected"),
+        ("https://a/x", "ftp://a/x", False, "unprotected"),
+        ("http://a/x", "file:///etc/passwd", False, "unprotected"),
+        ("https://a/x", "https://b/x", True, "another server"),
+        ("https://a/x", "https://b/x", False, ""),
+        ("https://a/x", "https://a/y", True, ""),
+        ("http://a/x", "https://a/y", True, ""),
+    ],
+)
+def test_redirects(old: str, new: str, one_server: bool, message: str):
+    from urllib.request import Request
+
+    redirects = downloading._Redirects(one_server)
+    if message:
+        with pytest.raises(DownloadError, match=message):
+            redirects.redirect_request(Request(old), None, 302, "", {}, new)
+    else:
+        request = redirects.redirect_request(Request(old), None, 302, "", {}, new)
+        assert request is not None
+        assert request.full_url == new
+
+
+def test_one_download_per_folder(server: Server, tmp_path: Path):
+    with sole_writer(tmp_path, inside=True):
+        with pytest.raises(ConfigurationError, match="another process"):
+            fetch(server, tmp_path)
+        with pytest.raises(ConfigurationError, match="another process"):
+            downloading.download_files(server.url, tmp_path, {"a": "0" * 64}, progress=False)
+    assert not any(tmp_path.iterdir())
+    assert not server.requests

@@ -18,6 +18,7 @@ from ecg_hf.data import build_dataset, decode_batch, export_parquet, load_built,
 from ecg_hf.data.parquet import _groups, _write
 from ecg_hf.data.streaming import RowStream
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
+from ecg_hf.files import sole_writer
 
 FOLDS = {"train_folds": "1-8", "validation_folds": "9", "test_folds": "10"}
 
@@ -104,6 +105,11 @@ def test_row_groups_are_bounded_in_bytes(built: Path, tmp_path: Path, monkeypatc
     assert list(_groups([9 * size] * 2)) == [(0, 1), (1, 2)]
     assert list(_groups([0] * 250)) == [(0, 100), (100, 200), (200, 250)]
     assert list(_groups([])) == []
+
+
+def test_one_export_per_folder(built: Path, tmp_path: Path):
+    with sole_writer(tmp_path / "out"), pytest.raises(ConfigurationError, match="another process"):
+        export_parquet(built, tmp_path / "out", progress=False)
 
 
 def test_a_killed_export_continues(built: Path, exported: Path, tmp_path: Path):

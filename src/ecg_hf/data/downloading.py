@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +13,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ecg_hf.data.sources import SOURCES
 from ecg_hf.data.sources.base import is_plain_relative
 from ecg_hf.errors import ConfigurationError, DownloadError, UnsafePath
+from ecg_hf.files import sole_writer
 
 __all__ = ["PHYSIONET", "DownloadReport", "download_files", "download_source"]
 
@@ -88,20 +92,22 @@ def download_source(
         progress: Show a progress bar on standard error.
 
     Raises:
-        ConfigurationError: for a version or subset that is missing or unknown.
-        DownloadError: if a file can't be fetched, or does not match its published checksum.
+        ConfigurationError: for a version or subset that is missing or unknown, or if another process downloads into
+            the folder.
+        DownloadError: if a file can't be fetched, or does not match its published checksum; also if the server
+            sends us from https to an unprotected address, or to another server for the checksums.
         UnsafePath: if the listing names a path outside the folder. Nothing is fetched then.
     """
     slug, version, patterns = _resolve(name, version, subset)
     root = f"{(base_url or PHYSIONET).rstrip('/')}/{slug}/{version}/"
     _check_address(root)
     folder = Path(data_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    listing = _fetch_listing(root, folder)
-    wanted = {path: digest for path, digest in listing.items() if _matches(path, patterns)}
-    if not wanted:
-        raise DownloadError(f"no file of {slug} {version} matches {', '.join(patterns)}")
-    return download_files(root, folder, wanted, title=slug, num_workers=num_workers, progress=progress)
+    with sole_writer(folder, inside=True):
+        listing = _fetch_listing(root, folder)
+        wanted = {path: digest for path, digest in listing.items() if _matches(path, patterns)}
+        if not wanted:
+            raise DownloadError(f"no file of {slug} {version} matches {', '.join(patterns)}")
+        return _fetch_all(root, folder, wanted, slug, num_workers, progress)
 
 
 def download_files(
@@ -124,17 +130,23 @@ def download_files(
         progress: Show a progress bar on standard error.
 
     Raises:
-        ConfigurationError: if ``root`` is no web address.
+        ConfigurationError: if ``root`` is no web address, or another process downloads into the folder.
         DownloadError: if a file can't be fetched, or does not match its checksum.
         UnsafePath: if a path leaves the folder.
     """
-    started = time.perf_counter()
     _check_address(root)
-    folder = Path(data_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     for path in files:
         if not is_plain_relative(path):
             raise UnsafePath("a file to fetch lies outside the folder", path=path)
+    folder = Path(data_dir)
+    with sole_writer(folder, inside=True):
+        return _fetch_all(root, folder, files, title, num_workers, progress)
+
+
+def _fetch_all(
+    root: str, folder: Path, files: Mapping[str, str], title: str, num_workers: int, progress: bool
+) -> DownloadReport:
+    started = time.perf_counter()
     received = there = total = 0
     with (
         tqdm(total=len(files), unit="file", desc=title, disable=not progress) as bar,
@@ -203,9 +215,7 @@ def _fetch_listing(root: str, folder: Path) -> dict[str, str]:
     # Always fetched anew: an old listing would make a new release look corrupt.
     part = folder / f"{CHECKSUMS}.part"
     part.unlink(missing_ok=True)
-    _retry(lambda: _receive(root + CHECKSUMS, part, CHECKSUMS), CHECKSUMS)
-    if part.stat().st_size > MAX_LISTING_BYTES:
-        raise DownloadError("the list of checksums is implausibly long", path=CHECKSUMS)
+    _retry(lambda: _receive(root + CHECKSUMS, part, CHECKSUMS, limit=MAX_LISTING_BYTES), CHECKSUMS)
     listing: dict[str, str] = {}
     with part.open(encoding="utf-8", errors="strict") as file:
         try:
@@ -229,9 +239,17 @@ def _fetch_listing(root: str, folder: Path) -> dict[str, str]:
 def _fetch(root: str, folder: Path, path: str, digest: str) -> int | None:
     """Make one file be there; bytes received, ``None`` if it was there already."""
     target = folder / path
-    target.parent.mkdir(parents=True, exist_ok=True)
+    # Before any folder is made: one behind a link would be made outside.
     if not target.parent.resolve().is_relative_to(folder.resolve()):
         raise UnsafePath("a link leads out of the data folder", path=path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return _fetch_to(target, root, path, digest)
+    except OSError as error:
+        raise DownloadError(f"the file can't be written ({type(error).__name__})", path=path) from None
+
+
+def _fetch_to(target: Path, root: str, path: str, digest: str) -> int | None:
     if target.is_file() and _sha256(target) == digest:
         return None
     part = target.with_name(f"{target.name}.part")
@@ -266,18 +284,62 @@ def _retry(attempt: Callable[[], int], path: str) -> int:
     raise DownloadError(f"the file can't be fetched ({reason})", path=path)
 
 
-def _receive(url: str, part: Path, path: str) -> int:
+class _Redirects(HTTPRedirectHandler):
+    """Follows a server to another address, but never from https to one that anybody on the line can change.
+
+    Args:
+        one_server: Stay with the server that was asked, too: who sends the checksums decides about every byte.
+    """
+
+    def __init__(self, one_server: bool) -> None:
+        self.one_server = one_server
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        """The next request, or a refusal."""
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme != "https"):
+            raise DownloadError(
+                f"the server redirects to an unprotected address ({new.scheme}://{new.netloc})"
+            )
+        if self.one_server and old.hostname != new.hostname:
+            raise DownloadError(f"the list of checksums is redirected to another server ({new.hostname})")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _received(part: Path) -> int:
+    """Bytes of a file that are there already; whatever is no file of ours alone is taken out of the way."""
+    try:
+        status = os.lstat(part)
+    except FileNotFoundError:
+        return 0
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        return status.st_size
+    # A link, soft or hard: writing would change what it leads to.
+    part.unlink()
+    return 0
+
+
+def _receive(url: str, part: Path, path: str, *, limit: int | None = None) -> int:
     """Fetch what is missing of a file; bytes received.
+
+    Args:
+        url: Its address.
+        part: Where to receive it.
+        path: Its name in errors.
+        limit: Most bytes to take, for the list of checksums.
 
     Raises:
         HTTPException: if the connection ended before the announced size was there.
+        DownloadError: if there is more than ``limit``, or the server sends us where we don't go.
     """
-    have = part.stat().st_size if part.is_file() else 0
+    have = _received(part)
     request = Request(url, headers={"User-Agent": "ecg-hf", "Accept-Encoding": "identity"})
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        response = urlopen(request, timeout=TIMEOUT_S)
+        response = build_opener(_Redirects(limit is not None)).open(request, timeout=TIMEOUT_S)
     except HTTPError as error:
         if error.code == 416 and have:
             # Nothing lies behind what is there: complete, or of another size altogether. The checksum tells.
@@ -288,18 +350,25 @@ def _receive(url: str, part: Path, path: str) -> int:
         if have and response.status == 206 and not append:
             raise DownloadError("the server sent another range than was asked for", path=path)
         expected = response.headers.get("Content-Length")
-        received = _copy(response, part, "ab" if append else "wb")
+        received = _copy(response, part, append, limit)
     if expected is not None and expected.isdigit() and received < int(expected):
         raise HTTPException("connection ended early")
     return received
 
 
-def _copy(response: HTTPResponse, part: Path, mode: str) -> int:
+def _copy(response: HTTPResponse, part: Path, append: bool, limit: int | None) -> int:
     received = 0
-    with part.open(mode) as file:
+    if not append:
+        part.unlink(missing_ok=True)
+    flags = os.O_APPEND if append else os.O_CREAT | os.O_EXCL
+    flags |= os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(part, flags, 0o666), "ab" if append else "wb") as file:
         while block := response.read(CHUNK_BYTES):
-            file.write(block)
             received += len(block)
+            if limit is not None and received > limit:
+                file.truncate(0)
+                raise DownloadError("the list of checksums is implausibly long", path=CHECKSUMS)
+            file.write(block)
     return received
 
 

@@ -18,7 +18,7 @@ from ecg_hf.data.building import load_built
 from ecg_hf.data.report import REPORT_FILE, BuildReport
 from ecg_hf.data.schema import SPLITS, canonical_features, shard_schema
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
-from ecg_hf.files import replace_file, write_whole
+from ecg_hf.files import replace_file, sole_writer, write_whole
 
 __all__ = ["ROWS_PER_FILE", "ParquetExport", "ParquetSplit", "export_parquet", "open_parquet"]
 
@@ -99,7 +99,7 @@ def export_parquet(
         progress: Show a progress bar on standard error.
 
     Raises:
-        ConfigurationError: if ``rows_per_file`` is not positive.
+        ConfigurationError: if ``rows_per_file`` is not positive, or another process is writing the output.
         DatasetBuildError: if the dataset can't be opened, or the output holds something else.
     """
     if rows_per_file < 1:
@@ -107,7 +107,19 @@ def export_parquet(
     rows, report = load_built(dataset), BuildReport.load(dataset)
     folder = Path(output)
     plan = _plan(rows, rows_per_file)
-    _claim(folder, Path(dataset), report, {name for name, _ in plan})
+    with sole_writer(folder):
+        return _export(rows, report, Path(dataset), folder, plan, progress)
+
+
+def _export(
+    rows: Dataset,
+    report: BuildReport,
+    dataset: Path,
+    folder: Path,
+    plan: Sequence[tuple[str, Sequence[int]]],
+    progress: bool,
+) -> ParquetExport:
+    _claim(folder, dataset, report, {name for name, _ in plan})
     for name, indices in tqdm(plan, unit="file", desc=f"exporting {report.source}", disable=not progress):
         if not (folder / "data" / name).is_file():
             _write(rows.select(indices), folder / "data" / name)

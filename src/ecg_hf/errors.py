@@ -23,6 +23,7 @@ __all__ = [
     "LeadError",
     "MetadataMissing",
     "ModelFolderError",
+    "NoReports",
     "NonFiniteSignal",
     "RecordNotFound",
     "SamplingRateError",
@@ -169,6 +170,10 @@ class HubError(EcgError):
 
 class ConfigurationError(EcgError):
     """Options or configuration values that can't work, alone or together."""
+
+
+class NoReports(ConfigurationError):
+    """A method that learns from ECGs and their reports was given a dataset without a single report."""
 
 
 class ConversionError(EcgError):

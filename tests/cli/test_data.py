@@ -70,5 +70,16 @@ def test_parts_are_built_and_merged(dataset: Path, cli: Cli, tmp_path: Path) -> 
     merge = ("data", "merge", tmp_path / "1", tmp_path / "2", "--output", tmp_path / "merged", "--json")
     outcome = cli(*merge)
     assert json.loads(outcome.stdout)["kept"] == RECORDS
+    # All records lie in one file, and the second part has it.
+    assert "ask for fewer parts" in cli("data", "build", "synthetic", "--shard", "1/2", "--output", tmp_path / "1",
+                                        "-o", f"records={RECORDS}").stdout  # fmt: skip
+    again = cli(*merge[:-1])
+    assert "was there already" in again.stdout
+    assert "records/s" not in again.stdout
+    other = cli("data", "build", "synthetic", "--output", tmp_path / "merged", "-o", "records=3")
+    assert other.returncode == 2
+    assert "--overwrite" in other.stderr
+    small = ("--shard", "1/2", "--records-per-shard", "2", "--output", tmp_path / "small", "-o", "records=4")
+    assert "kept 2 of 2" in cli("data", "build", "synthetic", *small).stdout
     for name in ("dataset_info.json", "state.json", "data-00000-of-00001.arrow"):
         assert (tmp_path / "merged" / name).read_bytes() == (dataset / name).read_bytes()

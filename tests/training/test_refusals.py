@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import wfdb
 
+from ecg_hf.data import build_dataset, export_parquet
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.nn.losses.disentanglement import orthogonality_loss
 from ecg_hf.training import EcgPreTrainingArguments, pretrain
@@ -35,6 +38,23 @@ def test_a_refused_run_leaves_nothing_behind(built_path: Path, tmp_path: Path) -
             optim="lomo",
         )  # fmt: skip
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_folder_without_reports_leads_to_methods_that_need_none(streaming: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "ecgs"
+    for number in range(3):
+        signal = np.random.default_rng(number).normal(size=(300, 2))
+        wfdb.wrsamp(f"r{number}", fs=100, units=["mV"] * 2, sig_name=["I", "II"], p_signal=signal, fmt=["16"] * 2,
+                    write_dir=str(folder.mkdir(exist_ok=True) or folder))  # fmt: skip
+    folds = {"train_folds": "1-10", "validation_folds": "", "test_folds": ""}
+    build_dataset("wfdb_folder", folder, tmp_path / "built", progress=False, **folds)
+    data = tmp_path / "built"
+    if streaming:
+        export_parquet(data, tmp_path / "parquet", progress=False)
+        data = tmp_path / "parquet"
+    with pytest.raises(ConfigurationError, match=r"none of the 3 training records .* core-ecg, .*ecg-cpc"):
+        pretrain("cg-dmer", data, tmp_path / "run", max_steps=1, use_cpu=True, streaming=streaming)
 
 
 def test_faults_of_this_package_are_not_hidden() -> None:

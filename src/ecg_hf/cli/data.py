@@ -44,7 +44,7 @@ def parse_options(options: list[str]) -> dict[str, Any]:
 
 def _print_report(report: BuildReport, as_json: bool) -> None:
     if as_json:
-        print_json(report.to_dict())
+        print_json({**report.to_dict(), "reused": report.reused})
     else:
         echo(report.summary())
 
@@ -67,6 +67,9 @@ def build_command(
         str | None,
         typer.Option(metavar="I/N", help="Build the I-th of N parts only, for 'ecg-hf data merge'."),
     ] = None,
+    records_per_shard: Annotated[
+        int, typer.Option(min=1, help="Recordings per file; parts are made of whole files.")
+    ] = 1000,
     as_json: JsonFlag = False,
 ) -> None:
     """Build a dataset from recordings. A killed build continues where it stopped.
@@ -87,6 +90,7 @@ def build_command(
         overwrite=overwrite,
         detect_r_peaks=detect_r_peaks,
         shard=shard,
+        records_per_shard=records_per_shard,
         **options,
     )
     _print_report(report, as_json)
@@ -134,6 +138,13 @@ def download_command(
     base_url: Annotated[
         str | None, typer.Option(help="Where to download from, instead of PhysioNet.")
     ] = None,
+    version: Annotated[
+        str | None, typer.Option("--version", help="Version of the project; known for sources.")
+    ] = None,
+    subset: Annotated[
+        list[str] | None,
+        typer.Option(help="A selection the source knows, or patterns of paths; may be repeated."),
+    ] = None,
     num_workers: Annotated[int, typer.Option(min=1, help="Parallel transfers.")] = 4,
     as_json: JsonFlag = False,
 ) -> None:
@@ -142,7 +153,17 @@ def download_command(
 
     from ecg_hf.data.downloading import download_source
 
-    report = download_source(source, data_dir, base_url=base_url, num_workers=num_workers)
+    # One word may name a selection; whatever has a wildcard or comes with others is a pattern.
+    patterns = subset or []
+    named = patterns[0] if len(patterns) == 1 and not set("*?[/.") & set(patterns[0]) else None
+    report = download_source(
+        source,
+        data_dir,
+        version=version,
+        base_url=base_url,
+        subset=named or patterns or None,
+        num_workers=num_workers,
+    )
     if as_json:
         print_json(asdict(report))
     else:

@@ -117,7 +117,8 @@ def begin(folder: Path, plan: Mapping[str, Any]) -> None:
             return
         if any(folder.glob("data-*.arrow")):
             raise DatasetBuildError(
-                "the folder holds an unfinished build of other data or options; pass overwrite=True to start anew",
+                "the folder holds an unfinished build of other data or options; choose another folder, or start anew "
+                "with --overwrite (overwrite=True)",
                 path=folder,
             )
     write_whole(path, json.dumps(plan, indent=2))

@@ -185,7 +185,7 @@ def _resolve(
     slug = name if project is None else project.slug
     version = version or (None if project is None else project.version)
     if version is None:
-        raise ConfigurationError(f"which version of {slug!r}? Pass version=", value=name)
+        raise ConfigurationError(f"which version of {slug!r}? Say it with --version (version=)", value=name)
     for part in (slug, version):
         if not _SLUG.match(part) or ".." in part:
             raise ConfigurationError(f"{part!r} is no name of a PhysioNet project or version", value=part)
@@ -196,7 +196,8 @@ def _resolve(
     named = {} if project is None else project.subsets
     if subset not in named:
         raise ConfigurationError(
-            f"{name!r} has no subset {subset!r} (it has: {', '.join(named) or 'none'}); pass patterns as a list",
+            f"{name!r} has no subset {subset!r} (it has: {', '.join(named) or 'none'}); patterns of paths, such as "
+            "'*.csv', are given as a list",
             value=subset,
         )
     return slug, version, named[subset]

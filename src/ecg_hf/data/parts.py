@@ -170,13 +170,15 @@ def finished_report(folder: Path, fingerprint: str, part: Part | None) -> BuildR
         return None
     if report.fingerprint != fingerprint:
         raise DatasetBuildError(
-            "the folder holds a finished build of other data or options; pass overwrite=True to replace it",
+            "the folder holds a finished build of other data or options; choose another folder, or replace it with "
+            "--overwrite (overwrite=True)",
             path=folder,
         )
     if report.part != str(part or ""):
         there, wanted = (f"part {name}" if name else "the whole" for name in (report.part, str(part or "")))
         raise DatasetBuildError(
-            f"the folder holds {there} of this dataset, not {wanted}; choose another folder or pass overwrite=True",
+            f"the folder holds {there} of this dataset, not {wanted}; choose another folder, or replace it with "
+            "--overwrite (overwrite=True)",
             path=folder,
         )
     return report

@@ -217,6 +217,15 @@ class BuildReport:
         lines += [f"  noted {count:,}: {code}" for code, count in self.notes.items()]
         if self.splits:
             lines.append("  " + ", ".join(f"{split} {count:,}" for split, count in self.splits.items()))
-        lines.append(f"  {self.patients_summary()}")
-        lines.append(f"  {self.seconds:.1f} s, {self.records_per_second:,.0f} records/s")
+        if self.kept:
+            lines.append(f"  {self.patients_summary()}")
+        if self.part and not self.seen:
+            lines.append(
+                "  no file of the dataset falls to this part: ask for fewer parts, or for smaller files with "
+                "--records-per-shard (records_per_shard)"
+            )
+        if self.reused:
+            lines.append("  was there already and is left as it is; nothing was read")
+        else:
+            lines.append(f"  {self.seconds:.1f} s, {self.records_per_second:,.0f} records/s")
         return "\n".join(lines)

@@ -16,7 +16,7 @@ from datasets.distributed import split_dataset_by_node
 
 from ecg_hf.data.parquet import ParquetSplit, open_parquet
 from ecg_hf.data.schema import canonical_features, shard_schema
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.errors import ConfigurationError, NoReports
 
 __all__ = ["SHUFFLE_BUFFER", "RowStream"]
 
@@ -65,6 +65,8 @@ class RowStream:
             raise ConfigurationError("the shuffle buffer must hold a row at least", value=self.buffer_size)
         counts = tuple(map(self._usable, self.sources))
         for source, count in zip(self.sources, counts, strict=True):
+            if not count and len(source):
+                raise NoReports(f"none of {len(source)} training records has a report", path=source.folder)
             if not count:
                 raise ConfigurationError("no training records to use", path=source.folder)
         object.__setattr__(self, "_counts", counts)

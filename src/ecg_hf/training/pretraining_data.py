@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from ecg_hf.data import MixedDataset, load_mixed, open_parquet
 from ecg_hf.data.streaming import SHUFFLE_BUFFER, RowStream
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.errors import ConfigurationError, NoReports
 from ecg_hf.models.registry import METHODS
 from ecg_hf.processing import EcgFeatureExtractor
 from ecg_hf.training.arguments import EcgPreTrainingArguments
@@ -156,8 +156,11 @@ class StreamedData:
             "needs_report": needs_report,
         }
         self._sources = tuple(open_parquet(path, "train") for path in paths)
-        stream = RowStream(self._sources, **self._options)
-        _require_records(len(stream), stream.without_report, paths)
+        try:
+            stream = RowStream(self._sources, **self._options)
+        except NoReports as error:
+            _require_records(0, sum(map(len, self._sources)), [error.path or ""])
+            raise
         self._weights = stream.weights
         self._stream_reports = stream.reports
         self._validation = self._read_validation(paths, needs_report)

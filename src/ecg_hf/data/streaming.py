@@ -66,7 +66,11 @@ class RowStream:
         counts = tuple(map(self._usable, self.sources))
         for source, count in zip(self.sources, counts, strict=True):
             if not count and len(source):
-                raise NoReports(f"none of {len(source)} training records has a report", path=source.folder)
+                raise NoReports(
+                    f"none of {len(source)} training records has a report",
+                    path=source.folder,
+                    value=len(source),
+                )
             if not count:
                 raise ConfigurationError("no training records to use", path=source.folder)
         object.__setattr__(self, "_counts", counts)

@@ -159,7 +159,7 @@ class StreamedData:
         try:
             stream = RowStream(self._sources, **self._options)
         except NoReports as error:
-            _require_records(0, sum(map(len, self._sources)), [error.path or ""])
+            _require_records(0, int(str(error.value)), [error.path or ""])
             raise
         self._weights = stream.weights
         self._stream_reports = stream.reports

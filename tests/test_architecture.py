@@ -13,6 +13,7 @@ FLOORS = {
     "shim": 0,
     "files": 0,
     "documents": 0,
+    "escaping": 0,
     "signal": 1,
     "nn": 1,
     "processing": 2,
@@ -32,6 +33,7 @@ NEIGHBOURS = {
     ("evaluation", "training"),
     ("files", "errors"),
     ("documents", "errors"),
+    ("errors", "escaping"),
     ("shim", "files"),
 }
 FORBIDDEN = {"signal": {"torch", "transformers", "datasets"}, "nn": {"transformers", "datasets"}}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import reprlib
 import types
 import typing
@@ -70,7 +71,7 @@ Share = Annotated[float, Range(0, 1)]
 """A number from 0 to 1."""
 
 
-def read_text(path: str | Path, *, error: type[EcgError] = ConfigurationError) -> str:
+def read_text(path: str | os.PathLike[str], *, error: type[EcgError] = ConfigurationError) -> str:
     """Text of a file, as UTF-8.
 
     Args:
@@ -85,7 +86,8 @@ def read_text(path: str | Path, *, error: type[EcgError] = ConfigurationError) -
         raise error("no such file", path=path)
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            # Not the limit at once: that much room would be made first.
+            content = file.read(min(os.fstat(file.fileno()).st_size, MAX_BYTES) + 1)
         if len(content) > MAX_BYTES:
             raise error(f"larger than {MAX_BYTES >> 20} MiB", path=path)
         return content.decode("utf-8-sig")
@@ -95,7 +97,9 @@ def read_text(path: str | Path, *, error: type[EcgError] = ConfigurationError) -
         raise error("not a text file in UTF-8", path=path) from None
 
 
-def read_json(path: str | Path, kind: Any = Any, *, error: type[EcgError] = ConfigurationError) -> Any:
+def read_json(
+    path: str | os.PathLike[str], kind: Any = Any, *, error: type[EcgError] = ConfigurationError
+) -> Any:
     """Content of a JSON file, as a value of ``kind``; see :func:`check`.
 
     Raises:
@@ -109,7 +113,7 @@ def parse_json(
     kind: Any = Any,
     *,
     error: type[EcgError] = ConfigurationError,
-    path: str | Path | None = None,
+    path: str | os.PathLike[str] | None = None,
 ) -> Any:
     """As :func:`read_json`, from text.
 
@@ -120,7 +124,7 @@ def parse_json(
         path: For the message.
     """
     try:
-        content = json.loads(text, object_pairs_hook=_without_repetition)
+        content = json.loads(text, object_pairs_hook=_without_repetition, parse_constant=_no_number)
     except (ValueError, RecursionError) as failure:  # a UnicodeDecodeError is a ValueError
         raise error(f"not a JSON file: {_reason(failure)}", path=path) from None
     return check(content, kind, error=error, path=path)
@@ -131,7 +135,7 @@ def parse_yaml(
     kind: Any = Any,
     *,
     error: type[EcgError] = ConfigurationError,
-    path: str | Path | None = None,
+    path: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Content of a YAML text as a value of ``kind``: plain data without aliases, which could grow without bound.
 
@@ -173,6 +177,10 @@ class _PlainLoader(yaml.SafeLoader):
         return mapping
 
 
+def _no_number(word: str) -> None:
+    """NaN and infinities, which JSON has no words for and many writers write: nothing is known."""
+
+
 def _without_repetition(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for name, value in pairs:
@@ -193,7 +201,7 @@ def check(
     kind: Any,
     *,
     error: type[EcgError] = ConfigurationError,
-    path: str | Path | None = None,
+    path: str | os.PathLike[str] | None = None,
     name: str = "",
 ) -> Any:
     """``value`` if it is of ``kind``; a dataclass is built from an object.

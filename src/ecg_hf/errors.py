@@ -7,8 +7,9 @@ reader: what a user can cause by a bad file or a bad argument is an ``EcgError``
 
 from __future__ import annotations
 
-import unicodedata
 from os import PathLike
+
+from ecg_hf.escaping import printable
 
 __all__ = [
     "AmbiguousLayoutError",
@@ -32,32 +33,7 @@ __all__ = [
     "UnknownUnit",
     "UnsafePath",
     "UnsupportedFormat",
-    "printable",
 ]
-
-# Control characters, marks that reverse or hide text, halves of surrogate pairs, line and paragraph separators.
-_UNPRINTABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-
-
-def printable(text: object, *, keep: str = "") -> str:
-    """``str(text)`` as it may be shown: whatever could steer a terminal, or pass for another line, is escaped.
-
-    Names in files of strangers may hold sequences that clear the screen, write the clipboard or forge a row of a
-    table. Letters of all alphabets stay as they are.
-
-    Args:
-        text: What is to be shown.
-        keep: Characters that stay although they are control characters, such as a newline.
-    """
-    text = str(text)
-    if text.isprintable():
-        return text
-    return "".join(
-        c.encode("unicode_escape").decode()
-        if unicodedata.category(c) in _UNPRINTABLE and c not in keep
-        else c
-        for c in text
-    )
 
 
 class EcgError(ValueError):

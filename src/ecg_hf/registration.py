@@ -8,9 +8,11 @@ of ours that is being imported when its Auto class arrives is left to its own ho
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import wrapt
 
@@ -72,6 +74,32 @@ def _register_ecg_column(datasets: ModuleType) -> None:
     import ecg_hf.data.feature  # noqa: F401  (registers itself)
 
 
+def _run_no_code_of_our_repositories(dynamic: ModuleType) -> None:
+    """Whatever Auto class or pipeline asks for it, also with ``trust_remote_code=True``."""
+    name = "get_class_from_dynamic_module"
+
+    def refuse_ours(
+        load: Callable[..., type], _: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> type:
+        from ecg_hf.models.trust import refuse_code_of
+
+        given = {
+            **dict(zip(("class_reference", "pretrained_model_name_or_path"), args, strict=False)),
+            **kwargs,
+        }
+        options = {key: value for key, value in given.items() if key != "class_reference"}
+        refuse_code_of(options.pop("pretrained_model_name_or_path"), given["class_reference"], **options)
+        return load(*args, **kwargs)
+
+    original = getattr(dynamic, name)
+    wrapped = wrapt.FunctionWrapper(original, refuse_ours)
+    setattr(dynamic, name, wrapped)
+    # Modules that were imported before have it by name.
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("transformers.") and vars(module).get(name) is original:
+            setattr(module, name, wrapped)
+
+
 def install_import_hooks() -> None:
     """Register with what is imported already, and with the rest as soon as it is."""
     for role, auto_module in _AUTO_MODULES.items():
@@ -83,5 +111,6 @@ def install_import_hooks() -> None:
         _AUTO + "processing_auto": _register_processors,
         "transformers.pipelines": _register_pipelines,
         "datasets": _register_ecg_column,
+        "transformers.dynamic_module_utils": _run_no_code_of_our_repositories,
     }.items():
         wrapt.register_post_import_hook(hook, module_name)

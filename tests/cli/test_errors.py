@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ecg_hf.cli.main import main
+from ecg_hf.cli.output import echo, print_json, print_table, printable_logs
 from ecg_hf.models.registry import METHODS
 from ecg_hf.signal import STANDARD_LEADS
 from ecg_hf.signal.synthetic import simulate
@@ -283,3 +293,61 @@ def test_no_classifier_and_bad_labels(pretrained: Path, record: Path, cli: Cli) 
     assert_one_line(cli(*command, "--softmax"), "--labels")
     assert_one_line(cli(*command, "--labels", "a,a"), "twice")
     assert_one_line(cli(*command, "--labels", "a", "--template", "none"), "{}")
+
+
+def test_an_interrupted_command_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import ecg_hf.data
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ecg_hf.data, "build_dataset", stop)
+    with pytest.raises(SystemExit) as left:
+        main(["data", "build", "synthetic", "--output", str(tmp_path / "d")])
+    assert left.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals to a process group")
+def test_workers_are_silent_when_interrupted(tmp_path: Path) -> None:
+    command = [
+        "data",
+        "build",
+        "synthetic",
+        "--output",
+        str(tmp_path / "d"),
+        "--num-proc",
+        "2",
+        "-o",
+        "records=200000",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ecg_hf.cli", *command, "-o", "records=200000"],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not any((tmp_path / "d").glob(".building/*")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert said.rstrip().endswith("interrupted")
+
+
+def test_control_characters_of_names_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "\x1b]52;c;ZXZpbA==\x07 \x9b2J \u202e\nAF"
+    print_table([{"label": name, "score": "+0.2"}], ("label", "score"))
+    print_json({"label": name + "\ud800"})
+    echo(f"a\n{name}")
+    with printable_logs():
+        logging.getLogger("x").warning("%s", name)
+        warnings.showwarning(name, UserWarning, "x.py", 1)
+    shown = capsys.readouterr()
+    for text in (shown.out, shown.err):
+        assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(text)
+    assert len(shown.out.splitlines()) == 2 + 3 + 3
+    assert json.loads(shown.out[shown.out.index("{") : shown.out.index("}") + 1])["label"].startswith(name)

@@ -125,7 +125,7 @@ def test_parts_that_do_not_belong_together(build_part: BuildPart, ptbxl_folder: 
     (ptbxl_folder / "records100/00000/00001_lr.hea").unlink()
     refused("did not see the same tables and files", one, build_part("2/2", "fewer files"))
     (two / "part.json").write_text("{")
-    refused("can't be read", one, two)
+    refused("not a JSON file", one, two)
     with pytest.raises(ConfigurationError, match="no part"):
         merge_parts([], out)
 

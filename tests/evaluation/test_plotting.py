@@ -12,6 +12,7 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from ecg_hf.errors import ConfigurationError, LeadError
+from ecg_hf.evaluation.calibration import reliability
 from ecg_hf.evaluation.plotting import (
     categories_of,
     embed_in_plane,
@@ -19,7 +20,9 @@ from ecg_hf.evaluation.plotting import (
     plot_ecg,
     plot_embedding_map,
     plot_losses,
+    plot_reliability,
     plot_results,
+    plot_roc,
     png_bytes,
     save_figure,
 )
@@ -249,3 +252,27 @@ def test_same_figure_same_bytes(tmp_path: Path) -> None:
 def test_pyplot_is_never_imported() -> None:
     code = "import sys, ecg_hf.evaluation.plotting; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+NASTY = "a $\\frac{$ b\x1b[2J \ud800 $5"
+
+
+def test_names_are_words_not_formulas(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth, scores = rng.random((60, 3)) < 0.4, rng.random((60, 3))
+    classes = [NASTY, "B", "C"]
+    figures = {
+        "ecg": plot_ecg(np.zeros((12, 500), np.float32), 100, STANDARD_LEADS, title=NASTY),
+        "roc": plot_roc(truth, {NASTY: scores}, classes, title=NASTY),
+        "map": plot_embedding_map(rng.normal(size=(60, 4)), [NASTY, "n"] * 30, title=NASTY),
+        "reliability": plot_reliability({NASTY: reliability(truth, scores)}, title=NASTY),
+        "losses": plot_losses(
+            [{"step": s, "kind": "training", f"loss_{NASTY}": 1.0, "loss": 1.0} for s in (1, 2, 3)],
+            title=NASTY,
+        ),
+    }
+    for name, figure in figures.items():
+        for ending in ("png", "svg"):
+            save_figure(figure, tmp_path / f"{name}.{ending}")
+        figure.savefig(tmp_path / "by-hand.png")
+        assert "\x1b" not in (tmp_path / f"{name}.svg").read_text()

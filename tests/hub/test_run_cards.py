@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,14 @@ from huggingface_hub import ModelCard
 
 from ecg_hf.data import build_dataset
 from ecg_hf.errors import ModelFolderError
-from ecg_hf.hub import ModelCardCallback, push_model
+from ecg_hf.files import sole_writer
+from ecg_hf.hub import ModelCardCallback, card_context_of, push_model
 from ecg_hf.hub.training_facts import run_facts
 from ecg_hf.training.run import pretrain
 from tests.cli.conftest import Cli
 from tests.cli.test_errors import assert_one_line
-from tests.hub.loopback_hub import validate_card
+from tests.hub.conftest import Client
+from tests.hub.loopback_hub import OWNER, LoopbackHub, validate_card
 from tests.hub.test_card import RESULTS
 
 
@@ -113,7 +117,7 @@ def test_time_of_a_resumed_run_says_what_it_leaves_out(run: Path) -> None:
         assert facts is not None
         assert facts.training["time"] == "2.0 hours since step 1; what came before was not counted"
         file.write_text("{")
-        with pytest.raises(ModelFolderError, match="can't be read"):
+        with pytest.raises(ModelFolderError, match="not a JSON file"):
             run_facts(run)
     finally:
         file.write_text(text)
@@ -154,5 +158,120 @@ def test_folders_that_are_no_models(run: Path, cli: Cli, tmp_path: Path) -> None
     assert_one_line(cli("push", wrong, "org/x", "--dry-run"), "architectures")
     assert_one_line(cli("card", tmp_path / "absent"), "absent", "no model folder")
     assert_one_line(cli("card", run, "--results", tmp_path / "absent.json"), "absent.json")
-    (run / "card.json").write_text("[]")
-    assert_one_line(cli("card", run), "card.json")
+    unreadable = copy("unreadable")
+    (unreadable / "card.json").write_text("[]")
+    assert_one_line(cli("card", unreadable), "card.json")
+
+
+def test_a_trainer_shares_the_same_files_as_the_command(
+    hub: LoopbackHub, tmp_path: Path, client: Client
+) -> None:
+    """The library would send the whole output folder: cards' sources, arguments with paths of this machine, logs."""
+    build_dataset("synthetic", None, tmp_path / "data", progress=False, records=30)
+    client(
+        "ecg_hf.cli", "pretrain", "--model", "ecg-cpc", "--dataset", tmp_path / "data", "--output", tmp_path / "run",
+        "--max-steps", 2, "--save-steps", 1, "--use-cpu", "--push-to-hub", "--hub-model-id", "org/by-the-trainer",
+        home=tmp_path / "home", token=OWNER,
+    )  # fmt: skip
+    repo = next(one for (_, name), one in hub.repos.items() if name == "org/by-the-trainer")
+    assert set(repo.commits[repo.branches["main"]]) - {".gitattributes"} == {
+        "README.md", "config.json", "ecg_hf_shim.py", "model.safetensors", "preprocessor_config.json",
+    }  # fmt: skip
+    assert "path/to/this/folder" not in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_a_recipe_makes_nothing_public(hub: LoopbackHub, tmp_path: Path, cli: Cli) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("method: ecg-jepa\ntraining: {push_to_hub: true, hub_model_id: org/unasked}\n")
+    outcome = cli(
+        "pretrain",
+        "--model",
+        "ecg-jepa",
+        "--recipe",
+        recipe,
+        "--dataset",
+        tmp_path,
+        "--output",
+        tmp_path / "o",
+    )
+    assert_one_line(outcome, "training.push_to_hub", "command line")
+    assert not any(name == "org/unasked" for _, name in hub.repos)
+
+
+@pytest.mark.parametrize("name", ["README.md", "tokenizer.json", "model.safetensors"])
+def test_links_that_leave_the_folder_are_not_shared(run: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(run, tmp_path / "model", ignore=shutil.ignore_patterns("checkpoint-*")))
+    secret = tmp_path / "secret"
+    secret.write_bytes((folder / name).read_bytes() if (folder / name).is_file() else b"secret")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(secret)
+    with pytest.raises(ModelFolderError, match="link that leaves"):
+        push_model(folder, "org/x", dry_run=True)
+
+
+def test_links_laid_in_a_folder_are_not_written_through(run: Path, tmp_path: Path, cli: Cli) -> None:
+    folder = Path(shutil.copytree(run, tmp_path / "model", ignore=shutil.ignore_patterns("checkpoint-*")))
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for name in ("README.md", "card.json"):
+        for laid in (name, f"{name}.partial", f"{name}.tmp"):
+            (folder / laid).unlink(missing_ok=True)
+            (folder / laid).symlink_to(victim)
+    (folder / "card.json").unlink()
+    (folder / "README.md").unlink()
+    assert cli("card", folder).returncode == 0
+    assert victim.read_text() == "precious"
+
+
+def test_two_cards_are_not_written_at_once(run: Path, cli: Cli) -> None:
+    with sole_writer(run / "README.md"):
+        assert_one_line(cli("card", run), "another process is writing")
+
+
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        ({"model_name": 1}, "model_name"),
+        ({"data": []}, "data"),
+        ({"training": {"a": 3}}, "training.a"),
+        ({"emissions_g": "x"}, "emissions_g"),
+        ({"results": {"probe": 3}}, "results"),
+        ({"repo": 'x")\nimport os'}, "repo"),
+        ({"extra": {"license": "x"}}, "license"),
+    ],
+)
+def test_fields_of_a_card_are_checked(tmp_path: Path, content: dict[str, object], field: str) -> None:
+    whole = {"model_name": "m", "dataset": "d", "data_licence": "CC0", **content}
+    (tmp_path / "card.json").write_text(json.dumps(whole))
+    with pytest.raises(ModelFolderError, match=field) as refused:
+        card_context_of(tmp_path)
+    assert str(refused.value.path).endswith("card.json")
+
+
+@pytest.mark.parametrize(
+    "account", [{"steps": "x"}, {"datasets": [1]}, {"datasets": [{"source": 2}]}, {"records": {"train": -1}}]
+)
+def test_fields_of_an_account_are_checked(tmp_path: Path, account: dict[str, object]) -> None:
+    (tmp_path / "pretrain_report.json").write_text(json.dumps(account))
+    with pytest.raises(ModelFolderError, match=next(iter(account))):
+        run_facts(tmp_path)
+
+
+def test_text_of_strangers_is_no_markup_in_a_card(run: Path, tmp_path: Path, cli: Cli) -> None:
+    folder = Path(shutil.copytree(run, tmp_path / "model", ignore=shutil.ignore_patterns("checkpoint-*")))
+    nasty = "<script>x</script>[a](http://b)\x1b[2J\n# Title |"
+    rows = json.loads(
+        json.dumps(RESULTS).replace('"MI"', json.dumps(nasty)).replace('"ptbxl-super"', json.dumps(nasty))
+    )
+    (tmp_path / "results.json").write_text(json.dumps(rows))
+    (folder / "pretrain_report.json").write_text(json.dumps({"datasets": [{"source": nasty, "train": 1}]}))
+    outcome = cli("card", folder, "--results", tmp_path / "results.json", "--name", nasty)
+    assert outcome.returncode == 0, outcome.stderr
+    content = (folder / "README.md").read_text()
+    card = ModelCard(content)
+    assert card.data.model_name == nasty
+    body = card.text
+    assert "\x1b" not in body
+    assert "[a](http" not in body
+    assert "\n# Title" not in body
+    assert not re.search(r"^(?!.*`).*<script", body, re.MULTILINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -9,10 +10,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForPreTraining,
+    AutoProcessor,
+    AutoTokenizer,
+    AutoVideoProcessor,
+    pipeline,
+)
 
 import ecg_hf  # noqa: F401  (registers the methods)
-from ecg_hf.errors import ConfigurationError, ModelFolderError
+from ecg_hf.errors import ConfigurationError, EcgError, ModelFolderError
 from ecg_hf.models.auto import AutoModelForEcgClassification
 from ecg_hf.models.registry import METHODS
 from ecg_hf.models.trust import check_config_values
@@ -182,3 +194,83 @@ def test_misspelt_options_are_errors_and_files_may_hold_more(folder: Path):
     assert loaded.num_labels == 5
     with pytest.raises(ConfigurationError):
         loaded.update({"initializer_range": "large"})
+
+
+def bring_code(folder: Path) -> None:
+    (folder / "evil.py").write_text(f"import os\nos.system('touch {canary_of(folder)}')\nclass Evil: pass\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["other/repo--evil.Evil", None]}}),
+        ("tokenizer_config.json", {"auto_map": ["evil.Evil", "evil.Evil"]}),
+        ("tokenizer_config.json", {"auto_map": {"AutoProcessor": "evil.Evil"}}),
+        (
+            "processor_config.json",
+            {"auto_map": {"AutoProcessor": "evil.Evil"}, "processor_class": "CLIPProcessor"},
+        ),
+        ("video_preprocessor_config.json", {"auto_map": {"AutoVideoProcessor": "evil.Evil"}}),
+        ("config.json", {"auto_map": {"AutoModelForCausalLM": "evil.Evil"}}),
+    ],
+)
+def test_no_code_of_the_folder_runs_even_if_it_is_trusted(
+    folder: Path, file: str, content: dict[str, object]
+):
+    bring_code(folder)
+    if not (folder / file).is_file():
+        (folder / file).write_text("{}")
+    edit_json(folder, file, **content)
+    classes = (
+        AutoTokenizer,
+        AutoProcessor,
+        AutoVideoProcessor,
+        AutoImageProcessor,
+        AutoModelForCausalLM,
+        AutoModel,
+    )
+    for loader in classes:
+        with contextlib.suppress(Exception):
+            loader.from_pretrained(folder, trust_remote_code=True)
+        assert not canary_of(folder).exists(), loader.__name__
+
+
+@pytest.mark.parametrize(
+    "task", [None, "zero-shot-ecg-classification", "ecg-classification", "feature-extraction"]
+)
+def test_no_pipeline_of_the_folder_runs_even_if_it_is_trusted(folder: Path, task: str | None):
+    bring_code(folder)
+    custom = {
+        name: {"impl": "evil.Evil", "pt": ["AutoModel"], "type": "multimodal"} for name in (task or "own",)
+    }
+    edit_json(folder, "config.json", custom_pipelines=custom)
+    with contextlib.suppress(Exception):
+        pipeline(task, model=str(folder), trust_remote_code=True)
+    assert not canary_of(folder).exists()
+
+
+def test_code_of_a_tokenizer_is_refused_in_words(folder: Path):
+    (folder / "tokenizer_config.json").write_text(
+        '{"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}'
+    )
+    with pytest.raises(ModelFolderError, match=r"asks to run code of its own, evil\.Evil"):
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+
+
+def test_a_folder_may_be_named_by_the_way_up(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    (folder / "sub").mkdir()
+    monkeypatch.chdir(folder / "sub")
+    for name in ("..", "../../model", str(folder / "sub" / ".."), "../sub/.."):
+        AutoModel.from_pretrained(name)
+        AutoFeatureExtractor.from_pretrained(name)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"lead_names": 3}, {"num_samples": "x"}, {"sampling_rate": [1]}, {"lead_names": [{}]}, {"dtype": 7}],
+)
+def test_values_of_a_wrong_type_are_typed_errors(folder: Path, values: dict[str, object]):
+    edit_json(folder, "config.json", **values)
+    with pytest.raises(EcgError):
+        AutoModel.from_pretrained(folder)

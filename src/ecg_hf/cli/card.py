@@ -41,9 +41,10 @@ def card_command(
     from huggingface_hub import ModelCard
 
     from ecg_hf.evaluation.results import read_results
+    from ecg_hf.files import sole_writer
     from ecg_hf.hub.card import write_model_card
     from ecg_hf.hub.card_context import card_context_of
-    from ecg_hf.hub.model_folder import open_model_folder
+    from ecg_hf.hub.model_folder import CARD_FILE, open_model_folder
     from ecg_hf.hub.model_index import results_in_card
 
     # Read first: a missing file should not wait for a model to load.
@@ -59,9 +60,10 @@ def card_command(
         synthetic=synthetic,
         results=content,
     )
-    path = write_model_card(
-        model, opened.model, opened.feature_extractor, context, keep=results_in_card(model)
-    )
+    with sole_writer(model / CARD_FILE):
+        path = write_model_card(
+            model, opened.model, opened.feature_extractor, context, keep=results_in_card(model)
+        )
     if as_json:
         print_json({"card": str(path), "metadata": ModelCard.load(path).data.to_dict()})
     else:

@@ -37,7 +37,7 @@ def parse_options(options: list[str]) -> dict[str, Any]:
             raise ConfigurationError(f"options are NAME=VALUE, got {option!r}", value=option)
         try:
             parsed[name.replace("-", "_")] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             parsed[name.replace("-", "_")] = value
     return parsed
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from ecg_hf.errors import printable
+from ecg_hf.escaping import printable
 
 __all__ = ["echo", "print_json", "print_table", "printable_logs", "quiet_libraries"]
 

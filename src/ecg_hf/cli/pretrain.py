@@ -62,7 +62,7 @@ def parse_overrides(arguments: list[str], model: str) -> tuple[dict[str, Any], d
                 raise ConfigurationError(f"{flag} needs a value", value=option)
         try:
             overrides[name] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             overrides[name] = {"True": True, "False": False}.get(value, value)
     return vars(namespace), overrides
 

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from datasets import Dataset
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ecg_hf.data.build_folder import (
+    STATE_FILE,
     RunAccount,
     begin,
     clear,
@@ -40,8 +41,9 @@ from ecg_hf.data.shards import (
     shard_filename,
 )
 from ecg_hf.data.sources import Source, create_source
-from ecg_hf.data.sources.base import Plan
+from ecg_hf.data.sources.base import Plan, is_plain_relative
 from ecg_hf.data.sources.with_r_peaks import WithRPeaks
+from ecg_hf.documents import read_json
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 
 __all__ = ["RECORDS_PER_SHARD", "build_dataset", "load_built"]
@@ -212,6 +214,18 @@ def _fingerprint(source: Source, plan: Plan, records_per_shard: int) -> str:
     return digest.hexdigest()
 
 
+class _File(TypedDict):
+    """One file of a dataset's rows."""
+
+    filename: str
+
+
+class _State(TypedDict):
+    """What the library's ``state.json`` says about files."""
+
+    _data_files: list[_File]
+
+
 def load_built(path: str | Path) -> Dataset:
     """Open a folder made by :func:`build_dataset`.
 
@@ -228,9 +242,15 @@ def load_built(path: str | Path) -> Dataset:
         elif (folder / WORK_FOLDER).is_dir():
             what = "an unfinished build: run the same build again"
         raise DatasetBuildError(f"the folder holds {what}", path=folder)
+    state: _State = read_json(folder / STATE_FILE, _State, error=DatasetBuildError)
+    for file in state["_data_files"]:
+        if not is_plain_relative(file["filename"]):
+            raise DatasetBuildError("names a file outside the folder", path=folder / STATE_FILE, value=file)
     try:
         return Dataset.load_from_disk(str(folder))
-    except (OSError, ValueError, KeyError) as error:
+    # For a damaged description the library lets about every built-in exception escape.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
         raise DatasetBuildError(
-            f"the dataset can't be opened ({type(error).__name__})", path=folder
+            f"the dataset can't be opened ({type(error).__name__}: {reason})", path=folder
         ) from None

@@ -15,6 +15,7 @@ from ecg_hf.data.build_folder import PART_FILE, RunAccount, account, is_finished
 from ecg_hf.data.report import BuildReport, Tally, add_up
 from ecg_hf.data.shards import WORK_FOLDER, ShardResult
 from ecg_hf.data.sources import Source
+from ecg_hf.documents import check, read_json
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 from ecg_hf.files import write_whole
 
@@ -138,12 +139,12 @@ def load_part(folder: Path) -> FinishedPart:
             what = "an unfinished part: run the same build again"
         raise DatasetBuildError(f"the folder holds {what}", path=folder)
     try:
-        content: dict[str, Any] = json.loads((folder / PART_FILE).read_text(encoding="utf-8"))
+        content = read_json(folder / PART_FILE, dict[str, Any], error=DatasetBuildError)
         files = {_plain_name(entry["filename"]): entry for entry in content["files"]}
         return FinishedPart(
             folder,
             parse_part(content["report"]["part"]),
-            BuildReport(**content["report"]),
+            check(content["report"], BuildReport, error=DatasetBuildError, path=folder / PART_FILE),
             int(content["shards"]),
             Tally.from_dict(content["listing"]),
             {
@@ -152,6 +153,8 @@ def load_part(folder: Path) -> FinishedPart:
             },
             {name: str(entry["sha256"]) for name, entry in files.items()},
         )
+    except DatasetBuildError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise DatasetBuildError("the account of the part can't be read", path=folder / PART_FILE) from None
 

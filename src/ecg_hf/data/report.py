@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ecg_hf.documents import read_json
 from ecg_hf.errors import DatasetBuildError
+from ecg_hf.escaping import printable
 
 __all__ = ["REPORT_FILE", "BuildReport", "Tally", "add_up"]
 
@@ -178,16 +179,10 @@ class BuildReport:
             DatasetBuildError: if the folder has none, or it can't be understood.
         """
         path = Path(folder) / REPORT_FILE
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            known = {f.name for f in fields(cls)}
-            return cls(**{key: value for key, value in data.items() if key in known})
-        except FileNotFoundError:
-            raise DatasetBuildError(
-                "the folder holds no finished build (no build report)", path=folder
-            ) from None
-        except (OSError, ValueError, TypeError, AttributeError):
-            raise DatasetBuildError("the build report can't be read", path=path) from None
+        if not path.is_file():
+            raise DatasetBuildError("the folder holds no finished build (no build report)", path=folder)
+        report: BuildReport = read_json(path, cls, error=DatasetBuildError)
+        return report
 
     def patients_summary(self) -> str:
         """One sentence on patients and splits that promises nothing nobody knows."""
@@ -211,10 +206,10 @@ class BuildReport:
 
     def summary(self) -> str:
         """A few lines for a person."""
-        name = f"{self.source}, part {self.part}" if self.part else self.source
+        name = printable(f"{self.source}, part {self.part}" if self.part else self.source)
         lines = [f"{name}: kept {self.kept:,} of {self.seen:,} records ({self.bytes / 1e6:,.1f} MB)"]
-        lines += [f"  dropped {count:,}: {reason}" for reason, count in self.dropped.items()]
-        lines += [f"  noted {count:,}: {code}" for code, count in self.notes.items()]
+        lines += [f"  dropped {count:,}: {printable(reason)}" for reason, count in self.dropped.items()]
+        lines += [f"  noted {count:,}: {printable(code)}" for code, count in self.notes.items()]
         if self.splits:
             lines.append("  " + ", ".join(f"{split} {count:,}" for split, count in self.splits.items()))
         if self.kept:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -65,6 +66,8 @@ def set_source(source: Source, watch_parent: int | None = None) -> None:
     global _source
     _source = source
     if watch_parent is not None:
+        # Ctrl-C reaches every process of a terminal: the parent says so once, and workers finish their shard.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_end_with_parent, args=(watch_parent,), daemon=True).start()
 
 

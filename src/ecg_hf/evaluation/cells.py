@@ -11,16 +11,17 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ecg_hf.documents import Range, parse_json, read_json
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.metrics import BoolArray, FloatArray
 from ecg_hf.files import temporary_name, write_whole
@@ -105,6 +106,15 @@ def array_digest(*parts: npt.ArrayLike) -> str:
     return digest.hexdigest()
 
 
+class _Account(TypedDict):
+    """Content of a cell's file."""
+
+    key: str
+    seconds: Annotated[float, Range(0)]
+    has_scores: bool
+    content: dict[str, Any]
+
+
 class CellStore:
     """Finished cells in ``folder/cells/<key>.json`` with their scores in ``folder/scores/<key>.safetensors``.
 
@@ -162,14 +172,22 @@ class CellStore:
 
     def _read(self, key: str) -> CellResult | None:
         try:
-            account = json.loads(self._cell_file(key).read_text(encoding="utf-8"))
+            account = read_json(self._cell_file(key), _Account)
             scores = read_scores(self._scores_file(key)) if account["has_scores"] else None
             if account["key"] != key:
                 return None
             return CellResult(key, account["content"], account["seconds"], scores)
-        except (OSError, ValueError, KeyError, TypeError, ConfigurationError):
+        except ConfigurationError:
             # Absent, or damaged from outside: computed again.
             return None
+
+
+class _Names(TypedDict):
+    """What a file of scores says beside its arrays."""
+
+    record_ids: list[str]
+    class_names: list[str]
+    patients: list[str | None] | None
 
 
 def _write_scores(path: Path, scores: CellScores) -> None:
@@ -201,11 +219,17 @@ def read_scores(path: str | os.PathLike[str]) -> CellScores:
     """
     try:
         with safe_open(path, framework="np") as file:
-            names = json.loads(file.metadata()["names"])
+            names: _Names = parse_json(file.metadata()["names"], _Names, path=path)
             tensors = {name: file.get_tensor(name) for name in ("labels", "scores", "included", "samples")}
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ConfigurationError("no scores of an evaluation here", path=path) from error
-    patients: Sequence[str | None] | None = names["patients"]
+    patients = names["patients"]
+    shape = (len(names["record_ids"]), len(names["class_names"]))
+    fits = (
+        tensors["labels"].shape == tensors["scores"].shape == shape and tensors["included"].shape == shape[1:]
+    )
+    if not fits or (patients is not None and len(patients) != shape[0]):
+        raise ConfigurationError("the scores do not fit their names", path=path)
     return CellScores(
         record_ids=tuple(names["record_ids"]),
         class_names=tuple(names["class_names"]),

@@ -222,9 +222,15 @@ def read_embeddings(path: str | os.PathLike[str]) -> Embeddings:
 def _read(path: Path) -> tuple[Embeddings, dict[str, str]]:
     try:
         with safe_open(path, framework="np") as file:
-            return file.get_tensor("embeddings"), dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
+            found, metadata = file.get_tensor("embeddings"), dict(file.metadata() or {})
+    # NumPy has no word for some types a file may name.
+    except (OSError, SafetensorError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise ConfigurationError("not a readable file of embeddings", path=path) from error
+    if found.ndim != 2 or found.dtype != np.float32:
+        raise ConfigurationError(
+            f"embeddings must be float32 (records, dim), got {found.dtype} {found.shape}", path=path
+        )
+    return found, metadata
 
 
 def content_metadata(

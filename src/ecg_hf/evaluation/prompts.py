@@ -6,11 +6,11 @@ written by a language model, and can be loaded with :func:`load_prompts`.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ecg_hf.documents import read_json
 from ecg_hf.errors import ConfigurationError
 
 __all__ = ["SCP_PROMPTS", "SUBCLASS_PROMPTS", "SUPERCLASS_PROMPTS", "load_prompts", "prompts_for"]
@@ -119,14 +119,7 @@ def load_prompts(path: str | os.PathLike[str]) -> dict[str, str]:
         ConfigurationError: if the file is absent, no JSON object of strings, or has an empty text.
     """
     path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError("cannot read the prompts", path=path) from error
-    except ValueError as error:
-        raise ConfigurationError("prompts must be a JSON object of label to text", path=path) from error
-    if not isinstance(content, dict) or not all(isinstance(text, str) for text in content.values()):
-        raise ConfigurationError("prompts must be a JSON object of label to text", path=path)
+    content: dict[str, str] = read_json(path, dict[str, str])
     for label, text in content.items():
         if not text.strip():
             raise ConfigurationError(f"the prompt of {label} is empty", path=path, value=label)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from ecg_hf.escaping import markdown_code, markdown_text
 from ecg_hf.evaluation.results import PairedRow, ProbeRow, Results
 
 __all__ = [
@@ -217,12 +218,12 @@ def markdown_table(table: Table) -> str:
     """The table in GitHub's Markdown, notes below."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+        return "| " + " | ".join(map(markdown_text, cells)) + " |"
 
     rule = "|" + "|".join("---:" if right else "---" for right in table.numeric) + "|"
     lines = [line(table.header), rule, *(line(row) for row in table.rows)]
     if table.notes:
-        lines += ["", *table.notes]
+        lines += ["", *map(markdown_text, table.notes)]
     return "\n".join(lines) + "\n"
 
 
@@ -244,7 +245,7 @@ def html_table(table: Table) -> str:
 def results_markdown(results: Results) -> str:
     """Both tables of a results file, as Markdown."""
     summary, classes = results_table(results), class_table(results)
-    parts = [f"### {results['dataset']}\n", markdown_table(summary)]
+    parts = [f"### {markdown_text(results['dataset'])}\n", markdown_table(summary)]
     if classes.rows:
         parts += ["#### Per class: AUROC [95 % interval]\n", markdown_table(classes)]
     return "\n".join(parts)
@@ -310,16 +311,17 @@ def _p_value(p: float) -> str:
 def evaluation_markdown(results: Results) -> str:
     """Every benchmark of an evaluation as a table, whatever else it found below, and notes on how to read it."""
     settings = results.get("settings", {})
-    parts = [f"## Evaluation of {results.get('model', 'a model')}\n"]
+    parts = [f"## Evaluation of {markdown_text(results.get('model', 'a model'))}\n"]
     if settings and results.get("summary"):
-        parts.append(f"Protocol `{settings.get('protocol')}`, head `{settings.get('head')}`.\n")
+        protocol, head = (markdown_code(settings.get(name)) for name in ("protocol", "head"))
+        parts.append(f"Protocol {protocol}, head {head}.\n")
     for benchmark in dict.fromkeys(row["benchmark"] for row in results.get("summary", [])):
         split = results.get("splits", {}).get(benchmark, {})
         counts = ", ".join(
             f"{name} {split[name]:,}" for name in ("train", "validation", "test") if name in split
         )
         parts += [
-            f"### {benchmark}\n",
+            f"### {markdown_text(benchmark)}\n",
             f"Records: {counts}.\n",
             markdown_table(evaluation_table(results, benchmark)),
         ]
@@ -327,20 +329,23 @@ def evaluation_markdown(results: Results) -> str:
         if missing:
             parts.append(
                 "Published records that are not there: "
-                + ", ".join(f"{name} {n:,}" for name, n in missing.items())
+                + ", ".join(f"{markdown_text(name)} {n:,}" for name, n in missing.items())
                 + ": not the published test.\n"
             )
     for report in results.get("reports", []):
-        parts += [f"### {report['benchmark']}: {report['kind']}\n", report["markdown"] + "\n"]
+        lines = (markdown_text(line, keep="\\`*|[#>") for line in report["markdown"].splitlines())
+        title = markdown_text(f"{report['benchmark']}: {report['kind']}")
+        parts += [f"### {title}\n", "\n".join(lines) + "\n"]
     for curve in results.get("curves", []):
         parts += [
-            f"### {curve['benchmark']}: {curve['encoder']}, {CURVE_TITLES[curve['axis']]}\n",
+            f"### {markdown_text(curve['benchmark'])}: {markdown_text(curve['encoder'])}, "
+            f"{CURVE_TITLES[curve['axis']]}\n",
             _curve_markdown(curve),
         ]
     notes = [*results.get("notes", []), *_evaluation_notes(results)]
     sources = dict.fromkeys(f"{row['model']}: {row['source']}" for row in results.get("published", []))
     notes += [f"Published: {text}." for text in sources]
-    return "\n".join([*parts, *(f"- {note}" for note in notes)]) + "\n"
+    return "\n".join([*parts, *(f"- {markdown_text(note)}" for note in notes)]) + "\n"
 
 
 CURVE_TITLES = {"leads": "fewer leads", "rate": "lower sampling rates"}
@@ -352,7 +357,7 @@ def _curve_markdown(curve: Mapping[str, Any]) -> str:
     for point in curve["points"]:
         score = interval_cell(point)
         lost = format_interval(point["loss"], point["loss_ci95"]) + _mark(point)
-        lines.append(f"| {point['condition']} | {score} | {lost} |")
+        lines.append(f"| {markdown_text(point['condition'])} | {score} | {lost} |")
     return "\n".join(lines) + "\n"
 
 

@@ -12,11 +12,12 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.escaping import markdown_text
 from ecg_hf.files import write_whole
 from ecg_hf.hub.card_context import CardContext
 from ecg_hf.hub.licences import OTHER, licence_identifier
 from ecg_hf.hub.model_folder import CARD_FILE
-from ecg_hf.hub.model_index import summary_entries
+from ecg_hf.hub.model_index import summary_entries, without
 from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.signal.leads import STANDARD_LEADS
 
@@ -53,7 +54,7 @@ def write_model_card(
     template = environment.from_string(_resource("model_card.md.jinja"))
     content = template.render(
         card_data=_front_matter(spec, source, context, keep).to_yaml(),
-        model_name=context.model_name,
+        model_name=markdown_text(context.model_name),
         method_title=spec.title,
         paper_name=spec.paper_name,
         paper_url=spec.paper_url,
@@ -67,12 +68,12 @@ def write_model_card(
         all_leads=list(config.lead_names) == list(STANDARD_LEADS),
         preprocessing_text="\n".join(f"- {step}" for step in _preprocessing(feature_extractor)),
         method_text=text,
-        data_text=_lines(context.data) or context.dataset,
+        data_text=_lines(context.data) or markdown_text(context.dataset),
         training_text=_lines(context.training) or "Not recorded.",
         results_text=_results_text(context.results),
         converted=context.weights_licence is not None,
-        licence=context.weights_licence or spec.licence,
-        data_licence=context.data_licence,
+        licence=markdown_text(context.weights_licence or spec.licence),
+        data_licence=markdown_text(context.data_licence),
         citation=str(source.get("citation", "")).strip(),
     )
     path = Path(folder) / CARD_FILE
@@ -100,8 +101,7 @@ def _front_matter(
     spec: MethodSpec, source: dict[str, Any], context: CardContext, keep: Sequence[EvalResult]
 ) -> ModelCardData:
     new = _eval_results(context)
-    names = {(one.dataset_config, one.metric_name) for one in new}
-    results = [*(one for one in keep if (one.dataset_config, one.metric_name) not in names), *new]
+    results = [*without(keep, new), *new]
     extra = dict(context.extra)
     if context.emissions_g is not None:
         extra["co2_eq_emissions"] = {
@@ -174,7 +174,11 @@ def _intervals(results: dict[str, Any]) -> str:
 
 
 def _lines(facts: dict[str, str]) -> str:
-    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    # Sources and digests are spans of code already.
+    return "\n".join(
+        f"- {markdown_text(name, keep='`')}: {markdown_text(value, keep='`')}"
+        for name, value in facts.items()
+    )
 
 
 def _preprocessing(extractor: Any) -> list[str]:

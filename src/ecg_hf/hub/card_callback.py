@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ecg_hf.data.report import BuildReport
 from ecg_hf.errors import DatasetBuildError
 from ecg_hf.hub.card import write_model_card
-from ecg_hf.hub.card_context import CardContext
+from ecg_hf.hub.card_context import PLACEHOLDER, CardContext
 from ecg_hf.hub.training_facts import facts_of
 from ecg_hf.models.registry import get_method
 from ecg_hf.training.machine import device_name, package_versions
@@ -70,14 +71,27 @@ class ModelCardCallback(TrainerCallback):
                 "processes": args.world_size,
                 "versions": package_versions(),
                 "datasets": [part for path in self._datasets if (part := _part(path)) is not None],
-                "evaluation": next((row for row in reversed(state.log_history) if "eval_loss" in row), {}),
+                "evaluation": _finite(
+                    next((row for row in reversed(state.log_history) if "eval_loss" in row), {})
+                ),
             },
             args.to_dict(),
             folder,
         )
-        context = CardContext(model_name=self._model_name or folder.resolve().name, **asdict(facts))
+        context = CardContext(
+            model_name=self._model_name or folder.resolve().name,
+            repo=args.hub_model_id if args.push_to_hub and args.hub_model_id else PLACEHOLDER,
+            **asdict(facts),
+        )
         folder.mkdir(parents=True, exist_ok=True)
         write_model_card(folder, model, getattr(processing, "feature_extractor", processing), context)
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without values that are not finite, for which JSON has no word."""
+    return {
+        name: value for name, value in values.items() if not isinstance(value, float) or math.isfinite(value)
+    }
 
 
 def _part(path: Path) -> dict[str, Any] | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+import re
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ecg_hf.errors import ModelFolderError
+from ecg_hf.documents import read_json
+from ecg_hf.errors import ConfigurationError, ModelFolderError
+from ecg_hf.evaluation.results import validate_results
 from ecg_hf.files import write_whole
 from ecg_hf.hub.training_facts import run_facts
 from ecg_hf.training.run import REPORT_FILE
@@ -21,6 +24,7 @@ PLACEHOLDER = "path/to/this/folder"
 """Stands in the examples of a card for the repository, until there is one."""
 
 _NOT_STATED = "not stated"
+_REPO = re.compile(r"[\w.-]+(/[\w.-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,20 @@ class CardContext:
     weights_licence: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse what would break out of its place in the card.
+
+        Raises:
+            ModelFolderError: naming the field.
+        """
+        if not _REPO.fullmatch(self.repo):
+            raise ModelFolderError("repo must be the name of a repository (owner/name)", value=self.repo)
+        taken = sorted({"model_name", "license", "library_name", "tags", "eval_results"} & set(self.extra))
+        if taken:
+            raise ModelFolderError(
+                f"extra may not hold {taken[0]}, which has a place of its own", value=taken
+            )
+
     def save(self, folder: Path) -> None:
         """Write ``card.json``."""
         write_whole(folder / CONTEXT_FILE, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
@@ -65,16 +83,15 @@ class CardContext:
             ModelFolderError: if there is one that can't be understood.
         """
         path = folder / CONTEXT_FILE
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            known = {entry.name for entry in fields(cls)}
-            return cls(**{name: value for name, value in content.items() if name in known})
-        except FileNotFoundError:
+        if not path.is_file():
             return None
-        except (ValueError, TypeError, AttributeError):
-            raise ModelFolderError(
-                "can't be understood: remove it and say what the card needs", path=path
-            ) from None
+        context: CardContext = read_json(path, cls, error=ModelFolderError)
+        if context.results:
+            try:
+                validate_results(context.results)
+            except ConfigurationError as error:
+                raise ModelFolderError(f"results: {error.message}", path=path, value=error.value) from None
+        return context
 
 
 def card_context_of(folder: str | Path, **given: Any) -> CardContext:

@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from ecg_hf.data.report import BuildReport
 from ecg_hf.data.schema import SPLITS
 from ecg_hf.data.sources import SOURCES
+from ecg_hf.escaping import markdown_code, markdown_text
 from ecg_hf.hub.licences import OTHER, licence_identifier
 
 __all__ = ["dataset_card"]
@@ -58,9 +59,9 @@ def dataset_card(
     return template.render(
         card_data=_front_matter(repo_id, report.source, licence, total).to_yaml(),
         name=repo_id.rpartition("/")[2],
-        title=report.source if info is None else info.title,
+        title=markdown_text(report.source if info is None else info.title),
         total=f"{total:,}",
-        version=report.versions.get("ecg-hf", ""),
+        version=markdown_text(report.versions.get("ecg-hf", "")),
         synthetic=report.source == "synthetic",
         repo=repo_id,
         first_split=next(split for split in SPLITS if split in splits),
@@ -72,9 +73,9 @@ def dataset_card(
         rule_text="" if info is None else f"By rule: {info.drops}. ",
         dropped_text=_counts("Left out", report.dropped) or "Nothing was left out.",
         notes_text=_counts("Assumed, converted or repaired", report.notes) or "No recording has a note.",
-        columns={name: _COLUMNS.get(name, "") for name in columns},
+        columns={markdown_code(name): _COLUMNS.get(name, "") for name in columns},
         privacy_text=_privacy_text(report, columns),
-        licence=licence,
+        licence=markdown_text(licence),
     )
 
 
@@ -97,7 +98,7 @@ def _size_category(total: int) -> str:
 
 
 def _source_text(report: BuildReport, info: Any) -> str:
-    lines = [f"- source: `{report.source}`"]
+    lines = [f"- source: {markdown_code(report.source)}"]
     if info is not None:
         lines.append(f"- labels: {info.labels}")
         if info.physionet is not None:
@@ -106,7 +107,9 @@ def _source_text(report: BuildReport, info: Any) -> str:
     # Options hold numbers and folds; what could be a path on somebody's machine stays there.
     plain = {k: v for k, v in report.options.items() if not (isinstance(v, str) and ("/" in v or "\\" in v))}
     if plain:
-        lines.append(f"- built with: {', '.join(f'{name} {value}' for name, value in plain.items())}")
+        lines.append(
+            f"- built with: {', '.join(markdown_text(f'{name} {value}') for name, value in plain.items())}"
+        )
     return "\n".join(lines)
 
 
@@ -119,13 +122,15 @@ def _patients_text(report: BuildReport) -> str:
 
 def _counts(title: str, counts: Mapping[str, int]) -> str:
     """Counts by reason; the report's examples name recordings and are not shown."""
-    listed = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in counts.items())
+    listed = ", ".join(
+        f"{count:,} {markdown_text(reason.replace('_', ' '))}" for reason, count in counts.items()
+    )
     return f"{title}: {listed}." if listed else ""
 
 
 def _privacy_text(report: BuildReport, columns: Sequence[str]) -> str:
     if report.source == "synthetic":
         return "There are no persons in these data."
-    about = [f"`{name}`" for name in columns if name in _ABOUT_PEOPLE]
+    about = [markdown_code(name) for name in columns if name in _ABOUT_PEOPLE]
     what = f"Columns about people, as the source publishes them: {', '.join(about)}. " if about else ""
     return f"{what}This card names no recording and no person. Do not try to find out who somebody is."

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoFeatureExtractor
 
 from ecg_hf.errors import EcgError, ModelFolderError
 from ecg_hf.models.quiet import without_progress_bars
 from ecg_hf.models.registry import ROLES, ClassRole, MethodSpec, get_method
+from ecg_hf.models.shared_files import CARD_FILE, model_files
 
 __all__ = ["CARD_FILE", "ModelFolder", "model_files", "open_model_folder"]
-
-CARD_FILE = "README.md"
-
-_PUBLIC = (
-    *("config.json", "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
-    *("preprocessor_config.json", "processor_config.json", "ecg_hf_shim.py", CARD_FILE),
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model"),
-)
-"""Everything else in a folder stays there: checkpoints, logs, settings with paths of this machine, pickles."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,15 +42,6 @@ class ModelFolder:
         return any(file.name == "tokenizer_config.json" for file in self.files)
 
 
-def model_files(folder: Path) -> tuple[Path, ...]:
-    """Files of a folder that make the model, sorted by name."""
-    return tuple(
-        file
-        for file in sorted(folder.iterdir())
-        if file.is_file() and any(fnmatch(file.name, pattern) for pattern in _PUBLIC)
-    )
-
-
 def open_model_folder(path: str | Path) -> ModelFolder:
     """Load a folder with this package's classes, running no code from it.
 
@@ -89,9 +68,11 @@ def open_model_folder(path: str | Path) -> ModelFolder:
                 folder, output_loading_info=True, use_safetensors=True
             )
         extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        if isinstance(error, EcgError):
-            raise
+    except EcgError as error:
+        error.path = error.path or str(folder)
+        raise
+    # For damaged files the libraries let about every built-in exception escape.
+    except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelFolderError(f"can't load the model: {reason}", path=folder) from error
     wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]

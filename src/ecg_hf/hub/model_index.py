@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard
 
+from ecg_hf.documents import parse_yaml, read_text
 from ecg_hf.errors import ModelFolderError
 from ecg_hf.evaluation.results import Results
-from ecg_hf.files import write_whole
+from ecg_hf.files import sole_writer, write_whole
 from ecg_hf.hub.model_folder import CARD_FILE
 
-__all__ = ["results_in_card", "summary_entries", "update_model_index"]
+__all__ = ["results_in_card", "summary_entries", "update_model_index", "without"]
 
 METRIC = "roc_auc"
+_FRONT_MATTER = re.compile(r"\s*---\r?\n(.*?)\r?\n---", re.DOTALL)
 
 
 def update_model_index(folder: str | os.PathLike[str], results: Results) -> Path:
@@ -33,13 +36,17 @@ def update_model_index(folder: str | os.PathLike[str], results: Results) -> Path
         ModelFolderError: if there is no card, or none that can be read.
     """
     path = Path(folder) / CARD_FILE
+    if not path.is_file():
+        raise ModelFolderError("the model has no card to write results into", path=path)
+    with sole_writer(path):
+        return _update(path, summary_entries(results))
+
+
+def _update(path: Path, new: list[EvalResult]) -> Path:
     card = _card(path)
-    new = summary_entries(results)
-    names = {(one.dataset_config, one.metric_name) for one in new}
-    old = [one for one in card.data.eval_results or [] if (one.dataset_config, one.metric_name) not in names]
-    card.data.eval_results = [*old, *new]
+    card.data.eval_results = [*without(card.data.eval_results or [], new), *new]
     if not card.data.model_name:
-        card.data.model_name = Path(folder).resolve().name
+        card.data.model_name = path.resolve().parent.name
     write_whole(path, str(card).rstrip("\n") + "\n")
     return path
 
@@ -55,12 +62,25 @@ def results_in_card(folder: str | os.PathLike[str]) -> list[EvalResult]:
 
 
 def _card(path: Path) -> Any:
-    if not path.is_file():
-        raise ModelFolderError("the model has no card to write results into", path=path)
+    text = read_text(path, error=ModelFolderError)
     try:
-        return ModelCard.load(path)
-    except (ValueError, OSError) as error:
-        raise ModelFolderError("the model's card can't be read", path=path) from error
+        # Not the library's aliases, and no key twice; then the library's own reading, which lets anything escape.
+        if match := _FRONT_MATTER.match(text):
+            parse_yaml(match[1], dict[str, Any], error=ModelFolderError, path=path)
+        card = ModelCard(text)
+        card.data.to_yaml()  # what can't be written again is refused now
+        return card
+    except ModelFolderError:
+        raise
+    except Exception as error:
+        raise ModelFolderError(f"the model's card can't be read: {error}", path=path) from error
+
+
+def without(results: Iterable[EvalResult], newer: Iterable[EvalResult]) -> list[EvalResult]:
+    """Those of ``results`` that ``newer`` has not: of another task or by another name."""
+    # As text: in a card of a stranger they may be anything.
+    names = {(str(one.dataset_config), str(one.metric_name)) for one in newer}
+    return [one for one in results if (str(one.dataset_config), str(one.metric_name)) not in names]
 
 
 def summary_entries(results: Results | Mapping[str, Any]) -> list[EvalResult]:

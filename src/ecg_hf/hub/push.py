@@ -9,7 +9,8 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from ecg_hf.errors import HubError
+from ecg_hf.documents import read_text
+from ecg_hf.errors import HubError, ModelFolderError
 from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_context import PLACEHOLDER, card_context_of
 from ecg_hf.hub.hub_errors import check_repo_id, hub_errors
@@ -195,7 +196,7 @@ def _card(opened: ModelFolder, repo_id: str, scratch: Path) -> Path:
     if not card.is_file():
         context = card_context_of(opened.path, model_name=repo_id.rpartition("/")[2])
         card = write_model_card(scratch, opened.model, opened.feature_extractor, context)
-    text = card.read_text(encoding="utf-8").replace(PLACEHOLDER, repo_id)
+    text = read_text(card, error=ModelFolderError).replace(PLACEHOLDER, repo_id)
     target = scratch / CARD_FILE
     target.write_text(text, encoding="utf-8")
     return target

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from ecg_hf.data.report import BuildReport
 from ecg_hf.data.sources import SOURCES
+from ecg_hf.documents import Count, Range, check, read_json
 from ecg_hf.errors import DatasetBuildError, ModelFolderError
+from ecg_hf.escaping import markdown_code
 from ecg_hf.training.run import REPORT_FILE
 
 __all__ = ["RunFacts", "facts_of", "run_facts"]
@@ -27,6 +28,44 @@ _SETTINGS = {
     "optim": "optimiser",
     "seed": "seed",
 }
+
+
+class Part(TypedDict):
+    """One dataset of a run, in its account."""
+
+    source: str
+    path: NotRequired[str | None]
+    train: NotRequired[Count | None]
+    validation: NotRequired[Count | None]
+    left_out: NotRequired[dict[str, Count] | None]
+
+
+class Account(TypedDict):
+    """``pretrain_report.json``, as far as a card tells it."""
+
+    steps: NotRequired[Count]
+    seconds: NotRequired[Annotated[float, Range(0)]]
+    resumed_from: NotRequired[Count | None]
+    device: NotRequired[str]
+    processes: NotRequired[Count | None]
+    versions: NotRequired[dict[str, str] | None]
+    records: NotRequired[dict[str, Count] | None]
+    datasets: NotRequired[list[Part] | None]
+    evaluation: NotRequired[dict[str, Any] | None]
+
+
+class Arguments(TypedDict):
+    """``training_args.json``, as far as a card tells it."""
+
+    per_device_train_batch_size: NotRequired[Count | None]
+    gradient_accumulation_steps: NotRequired[Count | None]
+    learning_rate: NotRequired[float | None]
+    lr_scheduler_type: NotRequired[str | None]
+    weight_decay: NotRequired[float | None]
+    optim: NotRequired[str | None]
+    seed: NotRequired[int | None]
+    bf16: NotRequired[bool | None]
+    fp16: NotRequired[bool | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +86,12 @@ def run_facts(folder: Path) -> RunFacts | None:
     Raises:
         ModelFolderError: if the account can't be read.
     """
-    account = _json(folder / REPORT_FILE)
-    if account is None:
+    report, arguments = folder / REPORT_FILE, folder / ARGUMENTS_FILE
+    if not report.is_file():
         return None
-    return facts_of(account, _json(folder / ARGUMENTS_FILE) or {}, folder)
+    account = read_json(report, Account, error=ModelFolderError)
+    given = read_json(arguments, dict[str, Any], error=ModelFolderError) if arguments.is_file() else {}
+    return facts_of(account, given, folder)
 
 
 def facts_of(account: Mapping[str, Any], arguments: Mapping[str, Any], folder: Path) -> RunFacts:
@@ -61,7 +102,17 @@ def facts_of(account: Mapping[str, Any], arguments: Mapping[str, Any], folder: P
             ``versions``, ``records``, ``datasets``, ``evaluation``; what is absent is not told.
         arguments: Training arguments, as plain data.
         folder: The run's folder, for measured emissions.
+
+    Raises:
+        ModelFolderError: if a field of either is not what it should be.
     """
+    account = check(account, Account, error=ModelFolderError, path=folder / REPORT_FILE)
+    arguments = check(
+        {name: arguments[name] for name in Arguments.__annotations__ if name in arguments},
+        Arguments,
+        error=ModelFolderError,
+        path=folder / ARGUMENTS_FILE,
+    )
     parts = list(account.get("datasets") or [])
     sources = [
         SOURCES[name].info for name in dict.fromkeys(part["source"] for part in parts) if name in SOURCES
@@ -90,7 +141,7 @@ def _data_lines(parts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         left_out = [f"{count:,} {reason}" for reason, count in (part.get("left_out") or {}).items() if count]
         left_out += _dropped_when_built(part.get("path"))
         text = f"{title}; {', '.join(counts)}" if counts else title
-        lines[f"`{source}`"] = text + (f"; left out: {', '.join(left_out)}" if left_out else "")
+        lines[markdown_code(source)] = text + (f"; left out: {', '.join(left_out)}" if left_out else "")
     return lines
 
 
@@ -128,7 +179,7 @@ def _training_lines(
         half = [name for name in ("bf16", "fp16") if arguments.get(name)]
         lines["precision"] = f"{half[0]} mixed" if half else "float32"
     for name, value in (account.get("evaluation") or {}).items():
-        if name == "eval_loss":
+        if name == "eval_loss" and isinstance(value, float):
             lines["loss on validation records"] = f"{value:.4g}"
     if "seconds" in account:
         lines["time"] = _time(float(account["seconds"]), int(account.get("resumed_from") or 0))
@@ -157,15 +208,3 @@ def _emissions(path: Path) -> float | None:
             return 1000 * sum(float(row["emissions"]) for row in csv.DictReader(file))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        raise ModelFolderError("can't be read", path=path) from None
-    if not isinstance(content, dict):
-        raise ModelFolderError("can't be understood", path=path)
-    return content

@@ -12,9 +12,9 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.errors import ConfigurationError, EcgError, ModelFolderError
 from ecg_hf.models.registry import AUTO_CLASSES, METHODS, ClassRole, get_method
-from ecg_hf.models.trust import check_config_values
+from ecg_hf.models.trust import FOREIGN_CODE, check_config_values
 from ecg_hf.shim import LeadsToPackage, without_shim
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
 
@@ -143,21 +143,40 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
         """As the library does, after a look at values no model has: a ``config.json`` may come from a stranger.
 
         Raises:
-            ModelFolderError: see :func:`ecg_hf.models.trust.check_config_values`.
+            ModelFolderError: see :func:`ecg_hf.models.trust.check_config_values`; also for values of a wrong type.
             ConfigurationError: for options in ``kwargs`` that no configuration of this kind has.
         """
         path = config_dict.get("_name_or_path")
         check_config_values(config_dict, cls, path)
         if not kwargs.get("return_unused_kwargs"):
             cls._refuse_unknown(name for name in kwargs if name != "return_unused_kwargs")
+        foreign = [name for name in FOREIGN_CODE if without_shim(config_dict).get(name)]
+        if foreign:
+            logger.warning("config.json names code in %s, which is not run", " and ".join(foreign))
+            config_dict = {name: value for name, value in config_dict.items() if name not in FOREIGN_CODE}
         others = {name: config_dict[name] for name in cls._unknown(config_dict)}
         if others:
             logger.warning_once(f"config.json: {cls.__name__} has no fields {', '.join(map(repr, others))}")
         known = {name: value for name, value in config_dict.items() if name not in others}
-        loaded: Any = super().from_dict(known, **kwargs)
-        config = loaded[0] if isinstance(loaded, tuple) else loaded
-        for name, value in others.items():
-            setattr(config, name, value)
+        try:
+            loaded: Any = super().from_dict(known, **kwargs)
+            config = loaded[0] if isinstance(loaded, tuple) else loaded
+            for name, value in others.items():
+                setattr(config, name, value)
+        except EcgError:
+            raise
+        # Derived sizes of nonsense: division by zero, text where a number belongs, lists that are none.
+        except (
+            StrictDataclassError,
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            LookupError,
+            AttributeError,
+        ) as error:
+            raise ModelFolderError(
+                f"config.json can't be used: {' '.join(str(error).split())}", path=path
+            ) from error
         result: Self = loaded
         return result
 

@@ -22,6 +22,7 @@ from ecg_hf.errors import ModelFolderError
 from ecg_hf.models.registry import METHODS, ROLES
 
 __all__ = [
+    "FOREIGN_CODE",
     "MAX_COUNT",
     "MAX_LABELS",
     "MAX_SIZE",
@@ -29,6 +30,7 @@ __all__ = [
     "check_config_values",
     "check_finite",
     "check_weight_files",
+    "refuse_code_of",
 ]
 
 MAX_SIZE = 10**8
@@ -45,6 +47,40 @@ MIN_ALLOWANCE = 1 << 30
 
 _COUNTED = re.compile(r"layers|blocks|heads|depth|state_size|(^|_)(groups|levels|stages)$")
 _MAX_DEPTH = 20
+
+
+FOREIGN_CODE = ("auto_map", "custom_pipelines")
+"""Entries of a ``config.json`` by which the library finds Python code in a repository."""
+
+
+def refuse_code_of(source: object, reference: str, **options: Any) -> None:
+    """Refuse to run code that a repository with a model of this package brings, whatever ``trust_remote_code`` says.
+
+    All classes of such a repository are in this package or in ``transformers``; what asks for others is a tokenizer's
+    or processor's ``auto_map``.
+
+    Args:
+        source: Folder or Hub repository that was asked for.
+        reference: The code it names, as ``module.Class``.
+        options: How its files are fetched: ``revision``, ``token``, ``cache_dir`` and so on.
+
+    Raises:
+        ModelFolderError: if its ``config.json`` is of a method of this package.
+    """
+    from transformers import PreTrainedConfig
+
+    fetching = ("cache_dir", "force_download", "token", "revision", "local_files_only", "subfolder")
+    try:
+        content, _ = PreTrainedConfig.get_config_dict(
+            str(source), **{name: options[name] for name in fetching if name in options}
+        )
+    except (OSError, ValueError):  # no configuration, so no model of ours
+        return
+    if content.get("model_type") in METHODS:
+        raise ModelFolderError(
+            f"asks to run code of its own, {reference}; models of this package need none", path=str(source),
+            value=reference,
+        )  # fmt: skip
 
 
 def check_config_values(values: Mapping[str, Any], config_class: type, path: object = None) -> None:
@@ -65,6 +101,14 @@ def check_config_values(values: Mapping[str, Any], config_class: type, path: obj
         derived = isinstance(there, property) and there.fset is None
         if callable(there) or derived or key.startswith("__"):
             raise ModelFolderError(f"config.json: {key!r} is no field", path=where, value=key)
+    for key in ("dtype", "torch_dtype"):
+        value = values.get(key)
+        known = isinstance(value, torch.dtype) or (
+            isinstance(value, str)
+            and isinstance(getattr(torch, value.removeprefix("torch."), None), torch.dtype)
+        )
+        if value is not None and not known:
+            raise ModelFolderError(f"config.json: {key} is no type, {value!r}", path=where, value=value)
     for name, value in _leaves(values, "", 0, where):
         field = name.rpartition(".")[2]
         if isinstance(value, str) and field != "num_labels":
@@ -153,13 +197,13 @@ def _check_place(file: str, first: str, where: str | None) -> None:
             path=where,
             value=file,
         )
-    parent = Path(file).parent
-    strays = ".." in parent.parts or parent != Path(first).parent
+    # The folder itself may be written with "..", as users do; what the index adds to it may not.
+    place = Path(os.path.abspath(file))
+    strays = place.parent != Path(os.path.abspath(first)).parent
     if where is not None and os.path.isdir(where):
-        strays = strays or Path(os.path.abspath(where)) not in (
-            Path(os.path.abspath(file)).parent,
-            *Path(os.path.abspath(file)).parents,
-        )
+        strays = strays or Path(os.path.abspath(where)) not in place.parents
+    else:
+        strays = strays or ".." in Path(file).parts
     if strays:
         raise ModelFolderError("the index of weights names a file outside the folder", path=where, value=file)
 

@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 from accelerate.utils import DistributedType, parse_flag_from_env
+from huggingface_hub import HfApi
 from torch import Tensor, nn
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerState
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import HubStrategy, TrainOutput
+from transformers.utils.hub import PushInProgress
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.files import write_whole
 from ecg_hf.models.quiet import without_progress_bars
+from ecg_hf.models.shared_files import CARD_FILE, model_files
 from ecg_hf.training.checkpoints import STATE_FILE, discard_incomplete_checkpoints, newest_complete_checkpoint
 from ecg_hf.training.progress import Progress
 from ecg_hf.training.sharding import as_scalars, scalars_to_vectors
@@ -38,12 +41,14 @@ class EcgTrainer(Trainer):
     * Every logged value also goes to ``training_log.jsonl``; what is shown is the step, the time left and the losses.
     * ``train(resume_from_checkpoint=True)`` takes the newest complete checkpoint and removes incomplete ones.
     * Model folders hold no pickles.
+    * What is pushed to the Hub are the files that make the model, as with ``ecg-hf push``.
     * With FSDP2, parameters without dimensions are divided too; a request for it that can't be met is refused.
     """
 
     # Losses are means over the micro-batch: the trainer divides by the number of micro-batches (read by
     # transformers >= 5.23; before, ``accepts_loss_kwargs = False`` on the model says the same).
     loss_is_scaled_for_ga = False
+    push_in_progress: PushInProgress | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -51,6 +56,11 @@ class EcgTrainer(Trainer):
             raise ConfigurationError(
                 "several GPUs in one process are not supported: start one process per GPU with torchrun",
                 value=self.args.n_gpu,
+            )
+        if self.args.push_to_hub and self.args.hub_strategy not in (HubStrategy.END, HubStrategy.EVERY_SAVE):
+            raise ConfigurationError(
+                f"hub_strategy {self.args.hub_strategy.value!r} would share checkpoints: choose end or every_save",
+                value=self.args.hub_strategy.value,
             )
         self._vectors = frozenset[str]()
         asked = self.is_fsdp_enabled or parse_flag_from_env("ACCELERATE_USE_FSDP")
@@ -100,8 +110,69 @@ class EcgTrainer(Trainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """As the library's, which knows neither data nor method; a card that is there is left as it is."""
-        if not (Path(self.args.output_dir) / "README.md").is_file():
+        if not (Path(self.args.output_dir) / CARD_FILE).is_file():
             super().create_model_card(*args, **kwargs)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As the library's, but of the same files as ``ecg-hf push``: the library sends the whole output folder.
+
+        Args:
+            commit_message: Message of the commit.
+            blocking: Wait until the files are there.
+            token: Instead of ``args.hub_token``.
+            revision: Branch; ``args.hub_revision`` if not given.
+            private: Make a private repository, if there is none yet.
+            kwargs: For :meth:`create_model_card`.
+
+        Returns:
+            The commit, or a future of it; None on other processes than the first.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token, private=private)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        self.create_model_card(**kwargs)
+        self._finish_current_push()
+        folder = str(self.args.output_dir)
+        return self._upload(folder, str(commit_message), blocking, token, revision)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if not self.is_world_process_zero() or self.args.hub_strategy == HubStrategy.END:
+            return
+        waiting = self.push_in_progress is not None and not self.push_in_progress.is_done()
+        if waiting and not self.args.hub_always_push:
+            return
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        message = f"Training in progress, step {self.state.global_step}"
+        job = self._upload(checkpoint_folder, message, blocking=False)
+        if waiting and self.push_in_progress is not None:
+            self.push_in_progress.jobs.append(job)
+        else:
+            self.push_in_progress = PushInProgress([job])
+
+    def _upload(
+        self, folder: str, message: str, blocking: bool, token: str | None = None, revision: str | None = None
+    ) -> Any:
+        options: dict[str, Any] = {
+            "repo_id": self.hub_model_id,
+            "folder_path": folder,
+            "allow_patterns": [file.name for file in model_files(folder)],
+            "commit_message": message,
+            "token": self.args.hub_token if token is None else token,
+            "revision": self.args.hub_revision if revision is None else revision,
+            "run_as_future": not blocking,
+        }
+        return HfApi().upload_folder(**options)
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Not counted: the library's formula takes each sample of the signal for a token."""
@@ -130,7 +201,10 @@ class EcgTrainer(Trainer):
             newest = newest_complete_checkpoint(self.args.output_dir)
             if newest is None:
                 raise ConfigurationError("no complete checkpoint to resume from", value=self.args.output_dir)
-            state = TrainerState.load_from_json(str(newest / STATE_FILE))
+            try:
+                state = TrainerState.load_from_json(str(newest / STATE_FILE))
+            except (TypeError, ValueError, AttributeError, KeyError) as error:
+                raise ConfigurationError(f"can't be used: {error}", path=newest / STATE_FILE) from error
             if state.global_step >= state.max_steps:
                 return self._restore_finished(newest, state)
             resume_from_checkpoint = str(newest)

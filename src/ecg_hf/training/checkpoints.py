@@ -7,14 +7,17 @@ and all it depends on can be read.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
 import zipfile
 from pathlib import Path
+from typing import TypedDict
 
 from safetensors import SafetensorError, safe_open
+
+from ecg_hf.documents import Count, read_json
+from ecg_hf.errors import ConfigurationError
 
 __all__ = ["discard_incomplete_checkpoints", "incompleteness", "newest_complete_checkpoint"]
 
@@ -24,6 +27,18 @@ STATE_FILE = "trainer_state.json"
 WEIGHTS_FILE = "model.safetensors"
 WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
 TORCH_FILES = ("optimizer.pt", "scheduler.pt")
+
+
+class _Index(TypedDict):
+    """Index of weights in several files."""
+
+    weight_map: dict[str, str]
+
+
+class _State(TypedDict):
+    """State of the trainer, as far as it is looked at here."""
+
+    global_step: Count
 
 
 def _checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
@@ -39,7 +54,7 @@ def _checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
 def _weight_files(folder: Path) -> list[Path]:
     index = folder / WEIGHTS_INDEX_FILE
     if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        shards = set(read_json(index, _Index)["weight_map"].values())
         return [folder / Path(shard).name for shard in sorted(shards)]
     return [folder / WEIGHTS_FILE]
 
@@ -51,12 +66,11 @@ def incompleteness(checkpoint: Path) -> str | None:
         checkpoint: A folder ``checkpoint-<step>``. Checkpoints of sharded (FSDP) training, whose weights lie
             in sub-folders, are judged by their state file alone.
     """
-    try:
-        state = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-        step = state["global_step"]
-    except FileNotFoundError:
+    if not (checkpoint / STATE_FILE).is_file():
         return f"{STATE_FILE} is missing"
-    except (OSError, ValueError, KeyError, TypeError):
+    try:
+        step = read_json(checkpoint / STATE_FILE, _State)["global_step"]
+    except ConfigurationError:
         return f"{STATE_FILE} is unreadable"
     if checkpoint.name != f"checkpoint-{step}":
         return f"{STATE_FILE} belongs to step {step}"

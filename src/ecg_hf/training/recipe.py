@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict, get_type_hints
 
 from ecg_hf.documents import check, parse_yaml, read_text
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.models.trust import check_config_values
 from ecg_hf.training.arguments import EcgPreTrainingArguments
@@ -126,7 +126,11 @@ def _checked(path: Path, content: object) -> Recipe:
         raise ConfigurationError(
             f"{method.name} has no size {size!r}; known: {', '.join(method.sizes)}", path=path, value=size
         )
-    check_config_values(model, method.load("config"), path)
+    try:
+        check_config_values(model, method.load("config"), path)
+    except ModelFolderError as error:
+        reason = error.message.removeprefix("config.json: ")
+        raise ConfigurationError(f"model: {reason}", path=path, value=error.value) from None
     training = _training_settings(entries.get("training") or {}, path)
     extractor = dict(entries.get("feature_extractor") or {})
     return Recipe(path.stem, method.name, size, model, training, extractor, entries.get("text_model"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -158,6 +159,7 @@ _worker_decoder: BatchDecoder | None = None
 
 
 def _start_worker(decoder: BatchDecoder) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to say
     global _worker_decoder
     _worker_decoder = decoder
 

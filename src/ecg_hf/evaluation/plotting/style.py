@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from ecg_hf.escaping import printable
 from ecg_hf.files import write_whole
 
 __all__ = ["INK", "MUTED", "PALETTE", "calm_axes", "figure_in_mm", "png_bytes", "save_figure"]
@@ -26,9 +30,36 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 MM_PER_INCH = 25.4
 
 
+class PlainTextFigure(Figure):
+    """A figure whose texts are words, never formulas.
+
+    Names of classes, leads and records are strangers'. Matplotlib takes what stands between two ``$`` for TeX and
+    stops at what is none, and fonts have no glyphs for control characters or halves of surrogate pairs.
+    """
+
+    @contextmanager
+    def _plain_texts(self) -> Iterator[None]:
+        for text in self.findobj(Text):
+            text.set_parse_math(False)
+            text.set_text(printable(text.get_text(), keep="\n"))
+        # Labels of ticks are made while drawing.
+        with rc_context({"text.parse_math": False}):
+            yield
+
+    def draw(self, renderer: Any) -> None:
+        """Draw."""
+        with self._plain_texts():
+            super().draw(renderer)
+
+    def tight_layout(self, **kwargs: Any) -> None:
+        """Fit the axes into the figure, for which texts are measured."""
+        with self._plain_texts():
+            super().tight_layout(**kwargs)
+
+
 def figure_in_mm(width: float, height: float) -> Figure:
     """An empty white figure of a size in millimetres, drawn by Agg."""
-    figure = Figure(figsize=(width / MM_PER_INCH, height / MM_PER_INCH), facecolor="white")
+    figure = PlainTextFigure(figsize=(width / MM_PER_INCH, height / MM_PER_INCH), facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 

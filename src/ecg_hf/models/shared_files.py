@@ -1,0 +1,41 @@
+"""Which files of a folder make a model, and may be shared: by ``ecg-hf push`` and by a trainer alike."""
+
+from __future__ import annotations
+
+import os
+from fnmatch import fnmatch
+from pathlib import Path
+
+from ecg_hf.errors import ModelFolderError
+
+__all__ = ["CARD_FILE", "model_files"]
+
+CARD_FILE = "README.md"
+
+_PUBLIC = (
+    *("config.json", "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
+    *("preprocessor_config.json", "processor_config.json", "ecg_hf_shim.py", CARD_FILE),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model"),
+)
+"""Everything else in a folder stays there: checkpoints, logs, settings with paths of this machine, pickles."""
+
+
+def model_files(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """Files of a folder that make the model, sorted by name.
+
+    Raises:
+        ModelFolderError: if one of them is a link that leaves the folder: a stranger's folder could share a file of
+            the user's that way. Links of the Hub's cache, from a snapshot to its blobs, are none of these.
+    """
+    files = tuple(
+        file
+        for file in sorted(Path(folder).iterdir())
+        if any(fnmatch(file.name, pattern) for pattern in _PUBLIC) and file.is_file()
+    )
+    home = Path(os.path.realpath(folder))
+    homes = {home, home.parent.parent / "blobs"} if home.parent.name == "snapshots" else {home}
+    for file in files:
+        if Path(os.path.realpath(file)).parent not in homes:
+            raise ModelFolderError("is a link that leaves the model's folder", path=file)
+    return files

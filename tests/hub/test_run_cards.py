@@ -35,6 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_steps=2,
         per_device_train_batch_size=4,
         gradient_accumulation_steps=2,
+        exact_accumulation=False,
         callbacks=[ModelCardCallback([base / "data"])],
         report_to="none",
     )

@@ -228,6 +228,7 @@ def test_a_copied_pipeline_answers_alike(
     classify: EcgClassificationPipeline, records: list[EcgRecord], expected: list[Any]
 ) -> None:
     assert_equal([copy.deepcopy(classify)(records[0])], expected[:1])
+    assert_equal([pickle.loads(pickle.dumps(classify))(records[0])], expected[:1])
 
 
 def test_numpy_stacks_and_nested_lists(classify: EcgClassificationPipeline, ecgs: np.ndarray) -> None:

@@ -1,0 +1,67 @@
+"""Tests of the library's suite that do not apply to our models, each with the reason.
+
+The tests in this folder run them all the same: one that passes has no business in the list.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+__all__ = ["NOT_APPLICABLE", "reason_against"]
+
+# Pattern of the test's name, pattern of "method/role", reason.
+NOT_APPLICABLE: tuple[tuple[str, str, str], ...] = (
+    (
+        "test_model_get_set_embeddings",
+        "*",
+        "the input is a signal: what embeds it is a convolution or a linear layer, not a table of embeddings",
+    ),
+    (
+        "test_model_weights_reload_no_missing_tied_weights",
+        "*",
+        "loads a file without a single weight; we refuse files that lack weights instead of drawing them at random",
+    ),
+    (
+        "test_training_gradient_checkpointing*",
+        "*/[pc]*",
+        "wants hooks of a checkpointed layer to run once; ours are recomputed with it",
+    ),
+    (
+        "test_get_text_features_*",
+        "cg-dmer/[mz]*",
+        "returns what zero-shot scores are made of, projected and normalised, as documented; no output of a tower",
+    ),
+    (
+        "test_init_weights_can_init_buffers",
+        "ecg-cpc/*",
+        "compares two random draws: the method draws the step sizes of its S4 layers and keeps them fixed",
+    ),
+    (
+        "test_retain_grad_hidden_states_attentions",
+        "ecg-cpc/model",
+        "states of windows are joined for the output only, so no gradient passes through the joined tensor",
+    ),
+    (
+        "test_batching_equivalence",
+        "acl-ecg/pretraining",
+        "hidden states have two rows per record, all first views before all second ones",
+    ),
+    (
+        "test_num_layers_is_small",
+        "acl-ecg/*",
+        "its VGG has 13 convolutions at any width; the micro size is narrow, not shallow",
+    ),
+    (
+        "test_hidden_states_output",
+        "acl-ecg/*",
+        "hidden states are stages of a convolutional network, each wider and shorter than the one before",
+    ),
+)
+
+
+def reason_against(test: str, case: str) -> str | None:
+    """Why ``test`` does not apply to ``case`` (``method/role``), or ``None`` if it does."""
+    for name, where, reason in NOT_APPLICABLE:
+        if fnmatchcase(test, name) and fnmatchcase(case, where):
+            return reason
+    return None

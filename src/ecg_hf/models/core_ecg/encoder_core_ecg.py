@@ -33,6 +33,8 @@ class LeadTimeEmbedding(nn.Module):
     def forward(self, num_patches: int, index: Tensor | None = None) -> Tensor:
         """Embeddings of all tokens, ``(leads * num_patches, width)``, or of ``index``: ``(*index.shape, width)``."""
         table = (self.lead[:, None, :] + self.time[None, :num_patches, :]).flatten(0, 1)
+        # The times are a fixed float32 table; added as such they would carry half-precision tokens to float32.
+        table = table.to(self.lead.dtype)
         return table if index is None else F.embedding(index, table)
 
 

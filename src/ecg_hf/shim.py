@@ -26,7 +26,7 @@ SHIM_FILE = f"{_MODULE}.py"
 """Name of the module in a saved folder."""
 
 SHIM_LINE = (
-    "from ecg_hf import __getattr__  # every class of this repository is in the package: pip install ecg-hf\n"
+    "from ecg_hf import __getattr__  # every class of this repository is in the package ecg-hf, to be installed\n"
 )
 """All of it."""
 

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from ecg_hf import ClearHugConfig, ClearHugForPreTraining
-from ecg_hf.nn import masks_beats
 from ecg_hf.nn.beats import slice_beats
+from ecg_hf.nn.masks import beats as masks_beats
 from ecg_hf.processing.r_peaks import r_peak_table
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.synthetic import simulate

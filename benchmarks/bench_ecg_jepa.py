@@ -34,7 +34,7 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import EcgJepaForPreTraining
 from ecg_hf.nn.attention import eager_attention
 from ecg_hf.nn.cropa import cropa_mask, factorised_cropa, factorised_cropa_mask
 from ecg_hf.nn.losses.latent import latent_prediction_loss
-from ecg_hf.nn.masks_time import TimeMask
+from ecg_hf.nn.masks.time import TimeMask
 
 HEADS, HEAD_DIM = 16, 48
 Work = Callable[[], Tensor]

@@ -27,7 +27,7 @@ from ecg_hf.data.decoding import BatchDecoder
 from ecg_hf.data.schema import Entry, SourceRow
 from ecg_hf.data.sources import SOURCES
 from ecg_hf.data.sources.base import Plan, Source, SourceInfo
-from ecg_hf.signal.digital import DigitalRecord
+from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.leads import STANDARD_LEADS
 
 BATCH = 64

@@ -28,14 +28,13 @@ from torch.profiler import ProfilerActivity, profile
 import ecg_hf  # noqa: F401  (registers the methods before transformers is asked for them)
 from ecg_hf.errors import EcgError
 from ecg_hf.models.registry import METHODS
-from ecg_hf.training.planning.cards import card_of_device
-from ecg_hf.training.planning.disk import StoredRecords
-from ecg_hf.training.planning.measuring import TrainingStep, first_step
-from ecg_hf.training.planning.memory import static_memory
-from ecg_hf.training.planning.operations import operations_per_record
-from ecg_hf.training.planning.samples import sample_inputs
-from ecg_hf.training.planning.settings import PlannedRun, planned_run
-from ecg_hf.training.planning.tracing import trace_memory
+from ecg_hf.planning.counts import operations_per_record
+from ecg_hf.planning.devices import card_of_device
+from ecg_hf.planning.measuring import TrainingStep, first_step
+from ecg_hf.planning.memory import StoredRecords, static_memory
+from ecg_hf.planning.samples import sample_inputs
+from ecg_hf.planning.settings import PlannedRun, planned_run
+from ecg_hf.planning.tracing import trace_memory
 from ecg_hf.training.recipe import Recipe
 
 SMOKE_BATCH = 4

@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from ecg_hf.nn.backbones.s4 import S4Block, S4Layer
+from ecg_hf.nn.backbones.transformer import TransformerBlock
 from ecg_hf.nn.losses import cpc_logits, draw_negatives
-from ecg_hf.nn.s4 import S4Block, S4Layer
-from ecg_hf.nn.transformer import TransformerBlock
 
 Work = Callable[[], object]
 

@@ -17,14 +17,14 @@ from ecg_hf.cli.main import app, main
 from ecg_hf.cli.pretrain import parse_overrides
 from ecg_hf.data import build_dataset, export_parquet
 from ecg_hf.hub.card_callback import ModelCardCallback
+from ecg_hf.planning import StoredRecords, planned_run
+from ecg_hf.planning.devices import schedule
+from ecg_hf.planning.headroom import peak_bytes
+from ecg_hf.planning.samples import sample_inputs
+from ecg_hf.planning.tracing import trace_memory
 from ecg_hf.signal import STANDARD_LEADS
 from ecg_hf.signal.synthetic import simulate
 from ecg_hf.training import pretrain
-from ecg_hf.training.planning import StoredRecords, planned_run
-from ecg_hf.training.planning.headroom import peak_bytes
-from ecg_hf.training.planning.samples import sample_inputs
-from ecg_hf.training.planning.tracing import trace_memory
-from ecg_hf.training.planning.wall_time import schedule
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

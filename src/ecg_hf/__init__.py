@@ -21,7 +21,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ecg_hf.registration import install_import_hooks
+from ecg_hf.auto_registration import install_import_hooks
 
 if TYPE_CHECKING:
     from ecg_hf.data import Ecg

@@ -16,7 +16,7 @@ from ecg_hf.data.decoding import BatchDecoder
 from ecg_hf.data.feature import STORAGE_TYPE, Ecg, storage_features
 from ecg_hf.errors import ConfigurationError, EcgError, LeadError, SamplingRateError, SignalError
 from ecg_hf.signal import STANDARD_LEADS, DigitalRecord, EcgRecord
-from ecg_hf.signal.reading import read_record
+from ecg_hf.signal.io.reading import read_record
 
 
 def digital(

@@ -45,8 +45,7 @@ from ecg_hf.evaluation.tables import evaluation_markdown
 from ecg_hf.evaluation.token_store import TokenFeatures
 from ecg_hf.evaluation.zero_shot import cosine_scores
 from ecg_hf.models.registry import get_method
-from ecg_hf.training.finetuning import EcgFineTuningArguments, EcgFineTuningTrainer
-from ecg_hf.training.layer_decay import layer_depths
+from ecg_hf.training.finetuning import EcgFineTuningArguments, EcgFineTuningTrainer, layer_depths
 
 NAME = "synthetic-findings"
 PLAN = EvaluationPlan(

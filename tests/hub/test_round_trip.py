@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from ecg_hf.auto_map import SHIM_FILE, SHIM_LINE
 from ecg_hf.models.registry import METHODS
-from ecg_hf.shim import SHIM_FILE, SHIM_LINE
 from tests.hub.conftest import WITHOUT_PACKAGE, Client, Pushed, last_json
 from tests.hub.loopback_hub import LoopbackHub
 

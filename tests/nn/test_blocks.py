@@ -2,12 +2,11 @@ import pytest
 import torch
 
 from ecg_hf.nn.attention import SelfAttention, eager_attention
+from ecg_hf.nn.backbones.transformer import TransformerBlock, TransformerStack
 from ecg_hf.nn.heads import AttentionQueryPool, MaskedTokenHead, masked_mean
 from ecg_hf.nn.losses import info_nce_loss, normalize_patches, reconstruction_loss, siglip_loss
-from ecg_hf.nn.patching import gather_tokens, patchify, unpatchify
 from ecg_hf.nn.positions import sincos_positions
-from ecg_hf.nn.tokenizers import ConvPatchTokenizer
-from ecg_hf.nn.transformer import TransformerBlock, TransformerStack
+from ecg_hf.nn.tokenizers import ConvPatchTokenizer, gather_tokens, patchify, unpatchify
 
 
 def test_patches_go_back_where_they_came_from():

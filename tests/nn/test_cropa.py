@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from ecg_hf.nn.attention import SelfAttention, eager_attention
+from ecg_hf.nn.backbones.transformer import DropPath, TransformerBlock, TransformerStack, drop_path_rates
 from ecg_hf.nn.cropa import (
     cropa_kernel,
     cropa_mask,
@@ -12,9 +13,7 @@ from ecg_hf.nn.cropa import (
     masked_cropa_mask,
     restrict_cropa,
 )
-from ecg_hf.nn.drop_path import DropPath, drop_path_rates
 from ecg_hf.nn.positions import grid_sincos_positions, sincos_positions
-from ecg_hf.nn.transformer import TransformerBlock, TransformerStack
 
 
 def token_mask(kind: str, batch: int, leads: int, times: int) -> torch.Tensor | None:

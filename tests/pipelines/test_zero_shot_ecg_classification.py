@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ecg_hf.auto_map import SHIM_FILE, SHIM_LINE
 from ecg_hf.errors import ConfigurationError, EcgError, SamplingRateError, UnsafePath
 from ecg_hf.pipelines import ZeroShotEcgClassificationPipeline
-from ecg_hf.shim import SHIM_FILE, SHIM_LINE
 from ecg_hf.signal import STANDARD_LEADS, EcgRecord
 
 torch = pytest.importorskip("torch")

@@ -35,7 +35,17 @@ def backend(request: pytest.FixtureRequest) -> TorchBackend:
 @pytest.mark.parametrize("method", ["polyphase", "fft"])
 @pytest.mark.parametrize(
     ("rate_in", "rate_out"),
-    [(360, 100), (100, 360), (500, 250), (250, 500), (360, 500), (257, 500), (500, 500.5), (1000, 7), (499.37, 100)],
+    [
+        (360, 100),
+        (100, 360),
+        (500, 250),
+        (250, 500),
+        (360, 500),
+        (257, 500),
+        (500, 500.5),
+        (1000, 7),
+        (499.37, 100),
+    ],
 )
 @pytest.mark.parametrize("n_samples", [2, 3, 50, 999, 1000])
 def test_resampling(

@@ -28,7 +28,7 @@ from ecg_hf.signal import (
     read_digital,
     read_record,
 )
-from ecg_hf.signal.paths import join_inside_root
+from ecg_hf.signal.io.paths import join_inside_root
 
 from .conftest import codes, ecg_like
 
@@ -317,7 +317,7 @@ def test_row_40_patient_names_do_not_leak(make_record, caplog, capsys):
 
 
 def test_row_40_header_repr_hides_comments(make_record):
-    from ecg_hf.signal.wfdb_header import parse_header
+    from ecg_hf.signal.io.wfdb_header import parse_header
 
     header = parse_header("\n".join(make_record(comments=(" Age: 81",)).lines()).encode())
     assert header.comments == ("Age: 81",)

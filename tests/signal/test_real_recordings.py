@@ -9,7 +9,7 @@ import pytest
 import wfdb
 
 from ecg_hf.signal import STANDARD_LEADS, read_digital, read_record
-from ecg_hf.signal.heartbeats import detect_r_peaks, heart_rate_bpm
+from ecg_hf.signal.beats.heartbeats import detect_r_peaks, heart_rate_bpm
 
 pytestmark = pytest.mark.realdata
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg_hf.signal import STANDARD_LEADS, read_record
-from ecg_hf.signal.wfdb_annotations import read_annotations
+from ecg_hf.signal.io.wfdb_annotations import read_annotations
 from tests.soak.guard import Misbehaviour, guarded
 from tests.soak.mutations import mutate
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import transformers.models.auto.modeling_auto  # noqa: F401  (before ecg_hf: see ecg_hf.registration)
+import transformers.models.auto.modeling_auto  # noqa: F401  (before ecg_hf: see ecg_hf.auto_registration)
 from datasets import Dataset
 
 from ecg_hf.data import build_dataset, load_built

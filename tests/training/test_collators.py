@@ -15,7 +15,7 @@ from ecg_hf.data import Ecg
 from ecg_hf.data.decoding import DecodedBatch
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.processing import EcgFeatureExtractor
-from ecg_hf.signal.digital import DigitalRecord
+from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.training import BatchedEcgDataset, EcgCollator, EcgTextCollator
 from ecg_hf.training.collators import extract_features

@@ -17,8 +17,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 from ecg_hf.errors import ConfigurationError, DatasetBuildError, ModelFolderError
 from ecg_hf.models.registry import METHODS, get_method
 from ecg_hf.training import finetune, pretrain, read_training_log
-from ecg_hf.training.finetuning import macro_auroc
-from ecg_hf.training.layer_decay import layer_depths, layerwise_groups
+from ecg_hf.training.finetuning import layer_depths, layerwise_groups, macro_auroc
 
 RUN: dict[str, Any] = {
     "num_train_epochs": 2,

@@ -19,8 +19,7 @@ from transformers import AutoModelForPreTraining
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.registry import METHODS
 from ecg_hf.training import pretrain, read_training_log
-from ecg_hf.training.launching import list_launch_configs
-from ecg_hf.training.sharding import as_scalars, scalars_to_vectors
+from ecg_hf.training.distributed import as_scalars, list_launch_configs, scalars_to_vectors
 
 SHARDABLE = sorted(METHODS)
 

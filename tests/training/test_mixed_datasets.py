@@ -128,7 +128,7 @@ def test_cached_signals_equal_decoded_ones(mixed: Dataset) -> None:
 
 def test_a_cache_knows_the_padding_of_every_chunk(mixed: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     # Whole chunks without and with padded records, in either order.
-    monkeypatch.setattr("ecg_hf.training.batches._CHUNK", 4)
+    monkeypatch.setattr("ecg_hf.training.collators._CHUNK", 4)
     extractor = EcgFeatureExtractor(sampling_rate=50, duration_s=10.0)
     rows = mixed.select([0, 1, 2, 3, 170, 171, 172, 173, 4, 5, 6, 7])
     batch = EcgCollator(extractor)(

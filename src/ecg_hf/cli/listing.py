@@ -58,7 +58,7 @@ def _benchmarks() -> list[dict[str, Any]]:
 
 
 def _launchers() -> list[dict[str, Any]]:
-    from ecg_hf.training.launching import list_launch_configs
+    from ecg_hf.training.distributed import list_launch_configs
 
     return [{"name": name, "path": str(path)} for name, path in list_launch_configs().items()]
 

@@ -83,7 +83,7 @@ def plan_command(
     if variant is not None:
         options["variant"] = variant
     quiet_libraries()
-    from ecg_hf.training.planning import Assumptions, StoredRecords, make_plan, plan_lines, planned_run
+    from ecg_hf.planning import Assumptions, StoredRecords, make_plan, plan_lines, planned_run
 
     place = resolve_device(device)
     elsewhere = any(value is not None for value in (gpus, card, device_tflops, mfu))

@@ -19,9 +19,9 @@ from datasets.features.features import _FEATURE_TYPES, register_feature
 from datasets.table import array_cast
 
 from ecg_hf.errors import ConfigurationError, EcgError, LeadError, SamplingRateError, SignalError
-from ecg_hf.signal.digital import DigitalRecord, to_millivolts
+from ecg_hf.signal.io.digital import DigitalRecord, to_millivolts
+from ecg_hf.signal.io.reading import read_digital
 from ecg_hf.signal.leads import arrange_leads, normalize_lead_names
-from ecg_hf.signal.reading import read_digital
 from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ, EcgRecord
 from ecg_hf.signal.resampling import resample
 

@@ -16,7 +16,7 @@ from datasets.arrow_writer import TypedSequence
 
 from ecg_hf.data.feature import Ecg
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.signal.digital import DigitalRecord
+from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.record import EcgRecord
 
 __all__ = ["install"]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from datasets import Features, List, Value
 
 from ecg_hf.data.feature import STORAGE_TYPE, Ecg, encode_digital
-from ecg_hf.signal.digital import DigitalRecord
+from ecg_hf.signal.io.digital import DigitalRecord
 
 __all__ = ["SPLITS", "Entry", "SourceRow", "canonical_features", "rows_to_batch", "shard_schema"]
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ecg_hf.data.feature import MAX_STORED_LEADS, STORAGE_DTYPES, STORAGE_TYPE, Ecg
 from ecg_hf.errors import EcgError, LeadError, SamplingRateError, SignalError
-from ecg_hf.signal.digital import to_millivolts
+from ecg_hf.signal.io.digital import to_millivolts
 from ecg_hf.signal.leads import normalize_lead_names
 from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ
 

@@ -12,7 +12,7 @@ from ecg_hf.evaluation.cells import cell_key
 from ecg_hf.evaluation.entrants import ModelEntrant
 from ecg_hf.evaluation.heads.finetune import finetune_scores
 from ecg_hf.evaluation.metrics import FloatArray
-from ecg_hf.training.layer_decay import layer_depths
+from ecg_hf.training.finetuning import layer_depths
 
 if TYPE_CHECKING:
     from ecg_hf.evaluation.harness import EvaluationPlan, Job

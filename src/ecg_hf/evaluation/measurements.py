@@ -20,7 +20,7 @@ from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord, Delineati
 from ecg_hf.evaluation.delineation.benchmark import patient_folds, untrained_copy
 from ecg_hf.evaluation.embedding import embed_dataset
 from ecg_hf.evaluation.heads.regression import RegressionHead, TargetScore, score_regression
-from ecg_hf.signal.heartbeats import heart_rate_bpm
+from ecg_hf.signal.beats.heartbeats import heart_rate_bpm
 
 if TYPE_CHECKING:
     from datasets import Dataset

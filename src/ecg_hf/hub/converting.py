@@ -17,8 +17,8 @@ from ecg_hf.files import TEMPORARY_SUFFIX, sole_writer, temporary_name
 from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_context import CardContext
 from ecg_hf.hub.official_checkpoint import OfficialCheckpoint, read_official_checkpoint
-from ecg_hf.models.official_state import Converted, OfficialState
-from ecg_hf.models.quiet import without_progress_bars
+from ecg_hf.models.conversion import Converted, OfficialState
+from ecg_hf.models.modeling import without_progress_bars
 from ecg_hf.models.registry import MethodSpec, get_method
 
 __all__ = ["ConversionReport", "convert_checkpoint", "converter_options"]

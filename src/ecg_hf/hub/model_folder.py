@@ -9,7 +9,7 @@ from typing import Any
 from transformers import AutoConfig, AutoFeatureExtractor
 
 from ecg_hf.errors import EcgError, ModelFolderError
-from ecg_hf.models.quiet import without_progress_bars
+from ecg_hf.models.modeling import without_progress_bars
 from ecg_hf.models.registry import ROLES, ClassRole, MethodSpec, get_method
 from ecg_hf.models.shared_files import CARD_FILE, model_files
 

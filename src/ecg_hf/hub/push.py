@@ -9,13 +9,13 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi
 
+from ecg_hf.auto_map import SHIM_FILE, lead_to_package
 from ecg_hf.documents import read_text
 from ecg_hf.errors import HubError, ModelFolderError
 from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_context import PLACEHOLDER, card_context_of
 from ecg_hf.hub.hub_errors import check_repo_id, hub_errors
 from ecg_hf.hub.model_folder import CARD_FILE, ModelFolder, open_model_folder
-from ecg_hf.shim import SHIM_FILE, lead_to_package
 
 __all__ = ["PushReport", "commit_to_hub", "prepare_repo", "push_model"]
 

@@ -12,10 +12,10 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
+from ecg_hf.auto_map import LeadsToPackage, without_shim
 from ecg_hf.errors import ConfigurationError, EcgError, ModelFolderError
 from ecg_hf.models.registry import AUTO_CLASSES, METHODS, ClassRole, get_method
-from ecg_hf.models.trust import FOREIGN_CODE, check_config_values
-from ecg_hf.shim import LeadsToPackage, without_shim
+from ecg_hf.models.safe_loading import FOREIGN_CODE, check_config_values
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
 
 __all__ = ["EcgConfig"]
@@ -143,7 +143,8 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
         """As the library does, after a look at values no model has: a ``config.json`` may come from a stranger.
 
         Raises:
-            ModelFolderError: see :func:`ecg_hf.models.trust.check_config_values`; also for values of a wrong type.
+            ModelFolderError: see :func:`ecg_hf.models.safe_loading.check_config_values`; also for values of a wrong
+                type.
             ConfigurationError: for options in ``kwargs`` that no configuration of this kind has.
         """
         path = config_dict.get("_name_or_path")

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ecg_hf.nn.backbones.s4 import S4Block
+from ecg_hf.nn.backbones.transformer import TransformerBlock
+from ecg_hf.nn.backbones.vgg1d import VggStage
 from ecg_hf.nn.normalization import statistics_kept
-from ecg_hf.nn.s4 import S4Block
-from ecg_hf.nn.transformer import TransformerBlock
-from ecg_hf.nn.vgg1d import VggStage
 
 __all__ = ["CheckpointedLayer", "EcgS4Block", "EcgTransformerBlock", "EcgVggStage"]
 
@@ -60,12 +60,12 @@ class _Repeatable:
 
 
 class EcgTransformerBlock(TransformerBlock, CheckpointedLayer):
-    """:class:`~ecg_hf.nn.transformer.TransformerBlock` that can be checkpointed."""
+    """:class:`~ecg_hf.nn.backbones.transformer.TransformerBlock` that can be checkpointed."""
 
 
 class EcgS4Block(S4Block, CheckpointedLayer):
-    """:class:`~ecg_hf.nn.s4.S4Block` that can be checkpointed."""
+    """:class:`~ecg_hf.nn.backbones.s4.S4Block` that can be checkpointed."""
 
 
 class EcgVggStage(VggStage, CheckpointedLayer):
-    """:class:`~ecg_hf.nn.vgg1d.VggStage` that can be checkpointed."""
+    """:class:`~ecg_hf.nn.backbones.vgg1d.VggStage` that can be checkpointed."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
@@ -12,22 +13,22 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder
 
 from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.models.configuration import EcgConfig
 from ecg_hf.models.outputs import EcgClassifierOutput, EcgModelOutput
-from ecg_hf.models.trust import check_complete, check_finite, check_weight_files
+from ecg_hf.models.safe_loading import check_complete, check_finite, check_weight_files
 from ecg_hf.nn.attention import AttentionKernel, SelfAttention, eager_attention
+from ecg_hf.nn.backbones.transformer import TransformerBlock
 from ecg_hf.nn.gather import PoolEmbeddings, gather_across_processes
 from ecg_hf.nn.heads import AttentionQueryPool, MaskedTokenHead
 from ecg_hf.nn.losses import classification_loss
 from ecg_hf.nn.normalization import GlobalBatchNorm1d
-from ecg_hf.nn.patching import patchify
 from ecg_hf.nn.precision import match_weights
-from ecg_hf.nn.tokenizers import ConvPatchTokenizer
-from ecg_hf.nn.transformer import TransformerBlock
+from ecg_hf.nn.tokenizers import ConvPatchTokenizer, patchify
 
 __all__ = [
     "EcgForClassification",
@@ -35,6 +36,7 @@ __all__ = [
     "EcgPreTrainedModel",
     "attention_kernel",
     "patch_token_mask",
+    "without_progress_bars",
 ]
 
 _ALIGNMENT = 64
@@ -189,7 +191,7 @@ class EcgPreTrainedModel(PreTrainedModel):
 
         Raises:
             ModelFolderError: for pickles, damaged or foreign files, sizes that do not fit the weights, weights that
-                are missing or not finite; see :mod:`ecg_hf.models.trust`.
+                are missing or not finite; see :mod:`ecg_hf.models.safe_loading`.
         """
         source = args[0] if args else kwargs.get("pretrained_model_name_or_path")
         with_info = kwargs.pop("output_loading_info", False)
@@ -378,3 +380,15 @@ class EcgForClassification(EcgPreTrainedModel):
 def _is_accumulating() -> bool:
     """Whether this is a micro-batch of an optimiser step that more are to follow, by accelerate's account."""
     return bool(GradientState._shared_state) and not GradientState().sync_gradients
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Without the library's own progress bars, which cut across ours."""
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()

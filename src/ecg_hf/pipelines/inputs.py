@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ecg_hf.errors import SignalError, UnsafePath
 from ecg_hf.processing.backend import is_torch_tensor
-from ecg_hf.signal.reading import read_record
+from ecg_hf.signal.io.reading import read_record
 
 __all__ = ["EcgRows", "EcgStream", "as_pipeline_input", "load_ecg"]
 

@@ -13,6 +13,7 @@ from transformers.feature_extraction_sequence_utils import SequenceFeatureExtrac
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.utils import logging
 
+from ecg_hf.auto_map import LeadsToPackage, without_shim
 from ecg_hf.errors import ConfigurationError, LeadError, NonFiniteSignal, SamplingRateError, SignalError
 from ecg_hf.processing.backend import Array, ArrayBackend, NumpyBackend, select_backend
 from ecg_hf.processing.gaps import MAX_AMPLITUDE, NanPolicy, fill_gaps
@@ -52,9 +53,8 @@ from ecg_hf.processing.windows import (
     pad_window,
     window_mask,
 )
-from ecg_hf.shim import LeadsToPackage, without_shim
+from ecg_hf.signal.beats.heartbeats import Detector, detect_r_peaks_in_batch
 from ecg_hf.signal.filtering import MAX_ORDER
-from ecg_hf.signal.heartbeats import Detector, detect_r_peaks_in_batch
 from ecg_hf.signal.leads import LIMB_LEADS, STANDARD_LEADS, normalize_lead_names
 from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ
 from ecg_hf.signal.resampling import RESAMPLING_METHODS

@@ -7,17 +7,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-# The Auto classes come first, see ecg_hf.registration.
+# The Auto classes come first, see ecg_hf.auto_registration.
 import transformers.models.auto.modeling_auto  # noqa: F401
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import FEATURE_EXTRACTOR_NAME
 
+from ecg_hf.auto_map import LeadsToPackage
 from ecg_hf.errors import ConfigurationError, SignalError
 from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
 from ecg_hf.processing.inputs import Layout
 from ecg_hf.processing.text import tokenize_texts
-from ecg_hf.shim import LeadsToPackage
 
 __all__ = ["EcgProcessor"]
 

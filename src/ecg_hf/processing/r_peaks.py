@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError, SignalError
-from ecg_hf.signal.heartbeats import Detector, detect_r_peaks_in_batch
+from ecg_hf.signal.beats.heartbeats import Detector, detect_r_peaks_in_batch
 
 __all__ = [
     "NO_PEAK",
@@ -46,8 +46,8 @@ def r_peak_table(
 ) -> npt.NDArray[np.int64]:
     """R peaks of a batch of records.
 
-    Detection looks at all leads, see :func:`ecg_hf.signal.beats.detect_beats_in_batch`: the same beats at any rate,
-    hence those that ``data build --detect-r-peaks`` stores. About 1 ms per 10 s record on one core.
+    Detection looks at all leads, see :func:`ecg_hf.signal.beats.beats.detect_beats_in_batch`: the same beats at any
+    rate, hence those that ``data build --detect-r-peaks`` stores. About 1 ms per 10 s record on one core.
 
     Differs from official code: CLEAR-HUG runs XQRS at 100 Hz, tries leads by number, and is content with one beat;
     ``detector="xqrs"`` runs it at 250 Hz or more, lead II first.
@@ -60,7 +60,7 @@ def r_peak_table(
         max_peaks: Width of the table; later peaks are left out.
         known: Indices of each record at ``sampling_rate``, in any order; those outside the signal are left out. A
             record with ``None`` or none at all is detected.
-        detector: One of :data:`ecg_hf.signal.heartbeats.DETECTORS`.
+        detector: One of :data:`ecg_hf.signal.beats.heartbeats.DETECTORS`.
 
     Returns:
         int64 ``(batch, max_peaks)``: ascending sample indices, then :data:`NO_PEAK`. A row of a record without any

@@ -28,12 +28,12 @@ from ecg_hf.files import temporary_name
 from ecg_hf.hub import CardContext, write_model_card
 from ecg_hf.hub.model_folder import model_files
 from ecg_hf.models.registry import MethodSpec, get_method
+from ecg_hf.planning import StoredRecords, planned_run
+from ecg_hf.planning.measuring import measure_step
+from ecg_hf.planning.samples import sample_inputs
 from ecg_hf.processing import EcgProcessor
 from ecg_hf.quickstart.pictures import Pictured, draw_report
 from ecg_hf.quickstart.reload import reload_in_clean_process
-from ecg_hf.training.planning import StoredRecords, planned_run
-from ecg_hf.training.planning.measuring import measure_step
-from ecg_hf.training.planning.samples import sample_inputs
 from ecg_hf.training.progress import duration
 from ecg_hf.training.recipe import Recipe, load_recipe
 from ecg_hf.training.run import PretrainResult, pretrain

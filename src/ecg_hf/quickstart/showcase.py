@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from ecg_hf.nn.losses.reconstruction import normalize_patches
-from ecg_hf.nn.patching import patchify, unpatchify
+from ecg_hf.nn.tokenizers import patchify, unpatchify
 
 __all__ = ["Showcase", "reconstruct_record", "record_millivolts"]
 

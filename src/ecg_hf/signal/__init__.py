@@ -1,7 +1,8 @@
 """Recordings and their signal processing: reading, leads, units, resampling, filters, beats. No torch."""
 
-from ecg_hf.signal.arrays import digital_from_array, record_from_array, resolve_layout
-from ecg_hf.signal.digital import DigitalRecord, to_millivolts
+from ecg_hf.signal.io.arrays import digital_from_array, record_from_array, resolve_layout
+from ecg_hf.signal.io.digital import DigitalRecord, to_millivolts
+from ecg_hf.signal.io.reading import read_digital, read_record
 from ecg_hf.signal.leads import (
     LIMB_LEADS,
     STANDARD_LEADS,
@@ -10,7 +11,6 @@ from ecg_hf.signal.leads import (
     normalize_lead_names,
 )
 from ecg_hf.signal.quality import check_quality
-from ecg_hf.signal.reading import read_digital, read_record
 from ecg_hf.signal.record import EcgRecord, Note
 from ecg_hf.signal.units import millivolts_per_unit
 

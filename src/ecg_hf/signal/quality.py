@@ -232,7 +232,7 @@ def _limb_notes(sparse: Rows, names: tuple[str, ...]) -> list[Note]:
 
 
 def _heart_rate_notes(signal: Rows, sampling_rate: float) -> list[Note]:
-    from ecg_hf.signal.heartbeats import detect_r_peaks, heart_rate_bpm
+    from ecg_hf.signal.beats.heartbeats import detect_r_peaks, heart_rate_bpm
 
     # Below some 20 Hz nothing of a QRS complex is left, whatever the duration.
     if signal.shape[1] < MIN_RHYTHM_S * sampling_rate or sampling_rate < MIN_RHYTHM_RATE_HZ:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from datasets import Dataset
 from torch import Tensor
 
-from ecg_hf.data.decoding import DecodedBatch
+from ecg_hf.data.decoding import BatchDecoder, DecodedBatch
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.processing import EcgFeatureExtractor
 from ecg_hf.processing.text import tokenize_texts
 
 if TYPE_CHECKING:
-    from ecg_hf.training.batches import EcgBatch
+    pass
 
-__all__ = ["EcgCollator", "EcgTextCollator", "MixedBatch", "extract_features"]
+__all__ = [
+    "BatchedEcgDataset",
+    "EcgBatch",
+    "EcgCollator",
+    "EcgTextCollator",
+    "MixedBatch",
+    "TokenisedTexts",
+    "extract_features",
+]
 
 MixedBatch = Sequence[tuple[npt.NDArray[np.int64], DecodedBatch]]
 """Groups of records and the places of each group's records in the batch."""
@@ -98,7 +108,7 @@ class EcgCollator:
     Args:
         feature_extractor: The model's feature extractor.
 
-    Takes an :class:`~ecg_hf.training.batches.EcgBatch` (fast) or a list of canonical rows, decoded by the
+    Takes an :class:`~ecg_hf.training.collators.EcgBatch` (fast) or a list of canonical rows, decoded by the
     ``Ecg`` feature; a ``labels`` entry of the rows is not for pretraining and is left out. Known R peaks go to the
     feature extractor; those of a list of rows must be at the rate the rows' ``ecg`` has, which a column cast to
     another rate does not see to (an ``EcgBatch`` does).
@@ -125,7 +135,7 @@ class EcgTextCollator(EcgCollator):
 
     Args:
         feature_extractor: The model's feature extractor.
-        tokenizer: Tokeniser of the reports. An :class:`~ecg_hf.training.batches.EcgBatch` brings its tokens.
+        tokenizer: Tokeniser of the reports. An :class:`~ecg_hf.training.collators.EcgBatch` brings its tokens.
         max_length: Longest report in tokens.
         pad_to_multiple_of: Round the padded length up (8 suits tensor cores), within ``max_length``.
     """
@@ -161,3 +171,156 @@ class EcgTextCollator(EcgCollator):
         ids = torch.tensor([[*row, *[padding] * (width - len(row))] for row in encoded])
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in encoded])
         return {**features, "input_ids": ids, "attention_mask": mask}
+
+
+_CHUNK = 512  # records decoded or texts tokenised at once while filling a cache
+
+
+class TokenisedTexts:
+    """Token ids of many texts, tokenised once and kept as one flat array.
+
+    Args:
+        tokenizer: A ``transformers`` tokenizer.
+        texts: The texts.
+        max_length: Longest one in tokens; longer ones are cut.
+    """
+
+    def __init__(self, tokenizer: Any, texts: Sequence[str], max_length: int) -> None:
+        self.pad_token_id = int(tokenizer.pad_token_id or 0)
+        self.max_length = max_length
+        parts: list[npt.NDArray[np.int32]] = []
+        lengths: list[int] = []
+        for start in range(0, len(texts), _CHUNK):
+            chunk = list(texts[start : start + _CHUNK])
+            ids = tokenize_texts(tokenizer, chunk, max_length=max_length, padding=False)["input_ids"]
+            parts.extend(np.asarray(row, np.int32) for row in ids)
+            lengths.extend(len(row) for row in ids)
+        self._flat = np.concatenate(parts) if parts else np.zeros(0, np.int32)
+        self._offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def batch(self, indices: Sequence[int], pad_to_multiple_of: int = 1) -> dict[str, Tensor]:
+        """``input_ids`` and ``attention_mask``, int64 ``(batch, longest)``, padded on the right.
+
+        Args:
+            indices: Which texts.
+            pad_to_multiple_of: Round the length up, within ``max_length``.
+        """
+        chosen = np.asarray(indices)
+        lengths = self._offsets[chosen + 1] - self._offsets[chosen]
+        width = int(lengths.max())
+        width = max(width, min(-(-width // pad_to_multiple_of) * pad_to_multiple_of, self.max_length))
+        columns = np.arange(width)
+        mask = columns < lengths[:, None]
+        places = np.minimum(self._offsets[chosen][:, None] + columns, len(self._flat) - 1)
+        ids = np.where(mask, self._flat[places], self.pad_token_id)
+        return {
+            "input_ids": torch.from_numpy(ids.astype(np.int64)),
+            "attention_mask": torch.from_numpy(mask.astype(np.int64)),
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EcgBatch:
+    """What :class:`BatchedEcgDataset` hands to a collator.
+
+    Attributes:
+        decoded: The signals in millivolts, if they still have to go through the feature extractor: one array, or
+            groups where the dataset has recordings of several rates.
+        features: Finished model inputs (cached signals, labels).
+        indices: Rows of the dataset.
+        texts: Where to find the rows' tokens, for multimodal training.
+    """
+
+    decoded: DecodedBatch | MixedBatch | None
+    features: dict[str, Tensor]
+    indices: list[int]
+    texts: TokenisedTexts | None = None
+
+
+class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
+    """A built dataset for training: whole batches at a time.
+
+    A PyTorch data loader passes all indices of a batch to ``__getitems__`` where a dataset has it; here that
+    is one vectorised decode of the memory-mapped file. Works with any sampler and with worker processes.
+    Rates, lengths and leads may differ between rows: those that agree are decoded together.
+
+    Args:
+        dataset: Canonical rows, see :mod:`ecg_hf.data.schema`.
+        tokenizer: Tokenise ``report`` once, up front; needed by :class:`~ecg_hf.training.collators.EcgTextCollator`.
+        max_text_length: Longest report in tokens.
+        labels: float32 ``(rows, labels)``, delivered as ``labels``.
+        cache_with: Run all signals through this extractor now and keep its output in memory: no decoding or
+            extraction per step afterwards. Worth it for small sets seen many times.
+        cache_dtype: Type of the cache. float16 halves it and rounds to about 3 decimal digits.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        tokenizer: Any = None,
+        max_text_length: int = 256,
+        labels: npt.NDArray[np.floating[Any]] | None = None,
+        cache_with: EcgFeatureExtractor | None = None,
+        cache_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.decoder = BatchDecoder(dataset)
+        self.texts = None
+        if tokenizer is not None:
+            self.texts = TokenisedTexts(tokenizer, self.decoder.reports(), max_text_length)
+        self.labels = None if labels is None else torch.as_tensor(np.asarray(labels, np.float32))
+        if self.labels is not None and len(self.labels) != len(dataset):
+            raise ConfigurationError(f"{len(self.labels)} rows of labels for {len(dataset)} records")
+        self._cache: dict[str, Tensor] | None = None
+        if cache_with is not None:
+            self._cache = self._fill_cache(cache_with, cache_dtype)
+
+    def _decode(self, indices: Sequence[int]) -> DecodedBatch | MixedBatch:
+        # Decided by the dataset, not by the batch: a record must not take another path because of its neighbours.
+        if not self.decoder.has_one_rate:
+            return self.decoder.by_layout(indices)
+        # Padded to the longest, one recording of half an hour would make a gigabyte of a batch of 10 s.
+        return self.decoder(indices) if self.decoder.has_one_length else self.decoder.by_length(indices)
+
+    def _fill_cache(self, extractor: EcgFeatureExtractor, dtype: torch.dtype) -> dict[str, Tensor]:
+        cache: dict[str, Tensor] = {}
+        size = len(self.decoder)
+        for start in range(0, size, _CHUNK):
+            rows = range(start, min(start + _CHUNK, size))
+            for name, values in extract_features(
+                extractor, self._decode(rows), drop_full_masks=False
+            ).items():
+                if name not in cache:
+                    # Masks are stored in a byte per sample; the signals they go with take four per lead.
+                    kind = torch.bool if name == "sample_mask" else values.dtype
+                    kind = dtype if values.is_floating_point() else kind
+                    cache[name] = torch.empty((size, *values.shape[1:]), dtype=kind)
+                elif values.shape[1:] != cache[name].shape[1:]:
+                    raise ConfigurationError(
+                        "only signals of one length can be cached: give the extractor a duration_s"
+                    )
+                cache[name][start : rows.stop] = values
+        if "sample_mask" in cache and bool(cache["sample_mask"].all()):
+            del cache["sample_mask"]
+        return cache
+
+    def __len__(self) -> int:
+        return len(self.decoder)
+
+    def __getitem__(self, index: int) -> EcgBatch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: list[int]) -> EcgBatch:
+        """Rows ``indices`` as one batch."""
+        features: dict[str, Tensor] = {}
+        if self.labels is not None:
+            features["labels"] = self.labels[indices]
+        if self._cache is None:
+            return EcgBatch(self._decode(indices), features, indices, self.texts)
+        for name, values in self._cache.items():
+            rows = values[indices]
+            features[name] = rows.float() if rows.is_floating_point() else rows.long()
+        return EcgBatch(None, features, indices, self.texts)

@@ -17,7 +17,7 @@ from ecg_hf.errors import ConfigurationError, NoReports
 from ecg_hf.models.registry import METHODS
 from ecg_hf.processing import EcgFeatureExtractor
 from ecg_hf.training.arguments import EcgPreTrainingArguments
-from ecg_hf.training.batches import BatchedEcgDataset
+from ecg_hf.training.collators import BatchedEcgDataset
 from ecg_hf.training.streams import StreamedEcgDataset, batches_per_epoch
 
 __all__ = ["BuiltData", "PretrainingData", "StreamedData", "split_rows"]

@@ -11,7 +11,7 @@ from typing import Any, NotRequired, TypedDict, get_type_hints
 from ecg_hf.documents import check, parse_yaml, read_text
 from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.models.registry import MethodSpec, get_method
-from ecg_hf.models.trust import check_config_values
+from ecg_hf.models.safe_loading import check_config_values
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 
 __all__ = ["Recipe", "list_recipes", "load_recipe", "recipe_for"]

@@ -361,7 +361,7 @@ def _tokenizer(asked: RunSettings, data: PretrainingData) -> tuple[Any, dict[str
 def _warn_if_too_large(asked: RunSettings, arguments: EcgPreTrainingArguments) -> None:
     """Say before the first step that a run will probably not fit; the estimate takes a second or two."""
     # Not at the top of the file: fake tensors take a moment to import.
-    from ecg_hf.training.planning.headroom import memory_needed
+    from ecg_hf.planning.headroom import memory_needed
 
     needed = memory_needed(asked, arguments)
     there = memory_bytes(arguments.device)

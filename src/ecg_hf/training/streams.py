@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ecg_hf.data.decoding import BatchDecoder
 from ecg_hf.data.streaming import RowStream
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.training.batches import EcgBatch, TokenisedTexts
+from ecg_hf.training.collators import EcgBatch, TokenisedTexts
 
 __all__ = ["StreamEpochs", "StreamedEcgDataset", "batches_per_epoch", "stream_loader"]
 

@@ -21,9 +21,9 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.training.accumulation import ExactAccumulation
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 from ecg_hf.training.base import Batch, EcgTrainer
-from ecg_hf.training.loss_terms import RunningMeans, reported_values
-from ecg_hf.training.noise import StepRows, draw_noise_rows
+from ecg_hf.training.step_noise import StepRows, draw_noise_rows
 from ecg_hf.training.streams import StreamedEcgDataset, StreamEpochs, stream_loader
+from ecg_hf.training.training_log import RunningMeans, reported_values
 
 __all__ = ["EcgPreTrainer"]
 

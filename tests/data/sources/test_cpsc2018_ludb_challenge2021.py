@@ -20,7 +20,7 @@ from ecg_hf.data.sources.challenge2021 import SUB_DATASETS, sub_dataset_of
 from ecg_hf.data.sources.ludb import LUDB_LABEL_COLUMNS
 from ecg_hf.errors import ConfigurationError, DatasetBuildError, RecordNotFound, TruncatedSignal, UnsafePath
 from ecg_hf.signal import STANDARD_LEADS
-from ecg_hf.signal.wfdb_annotations import read_annotations
+from ecg_hf.signal.io.wfdb_annotations import read_annotations
 
 ALL_TRAIN = {"train_folds": "1-10", "validation_folds": "", "test_folds": ""}
 FOLDERS = {"cpsc2018": "cpsc2018_raw", "ludb": "ludb", "challenge2021": "challenge2021"}

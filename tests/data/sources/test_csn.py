@@ -15,7 +15,7 @@ from ecg_hf.data.sources import create_source
 from ecg_hf.data.sources.csn import CONDITION_NAMES, condition_acronyms
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 from ecg_hf.signal import STANDARD_LEADS
-from ecg_hf.signal.reading import read_digital
+from ecg_hf.signal.io.reading import read_digital
 
 ALL_TRAIN = {"train_folds": "1-10", "validation_folds": "", "test_folds": ""}
 TABLE = """Acronym Name,Full Name,Snomed_CT

@@ -8,7 +8,7 @@ from ecg_hf.models.cg_dmer.configuration_cg_dmer import PRESETS, VARIANTS, CgDme
 from ecg_hf.models.cg_dmer.modeling_cg_dmer import CgDmerForPreTraining
 from ecg_hf.models.cg_dmer.text_cg_dmer import mask_report, report_signature
 from ecg_hf.nn.losses import normalize_patches
-from ecg_hf.nn.patching import gather_tokens, patchify
+from ecg_hf.nn.tokenizers import gather_tokens, patchify
 
 from ..conftest import make_case
 

@@ -17,7 +17,7 @@ from ecg_hf.models.auto import AutoModelForEcgClassification
 from ecg_hf.models.clear_hug.encoder_clear_hug import normalize_beats
 from ecg_hf.models.clear_hug.modeling_clear_hug import ClearHugForEcgClassification, ClearHugForPreTraining
 from ecg_hf.nn.beats import BeatTokens, slice_beats
-from ecg_hf.nn.masks_beats import beat_mask_indices, conduction_decoder_mask, official_encoder_bias
+from ecg_hf.nn.masks.beats import beat_mask_indices, conduction_decoder_mask, official_encoder_bias
 
 pytestmark = pytest.mark.fixtures
 

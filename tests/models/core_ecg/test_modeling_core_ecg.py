@@ -10,7 +10,7 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.core_ecg.configuration_core_ecg import INDEPENDENT_LEADS, VARIANTS, CoreEcgConfig
 from ecg_hf.models.core_ecg.modeling_core_ecg import CoreEcgForPreTraining, CoreEcgModel
 from ecg_hf.nn.losses import normalize_patches, nt_xent_loss
-from ecg_hf.nn.patching import gather_tokens, patchify
+from ecg_hf.nn.tokenizers import gather_tokens, patchify
 from ecg_hf.training.accumulation import ExactAccumulation
 
 from ..conftest import make_case

@@ -10,11 +10,11 @@ from transformers import AutoModel, AutoModelForPreTraining
 
 from ecg_hf.errors import ConversionError
 from ecg_hf.hub.converting import convert_checkpoint
+from ecg_hf.models.conversion import OfficialState
 from ecg_hf.models.ecg_cpc.configuration_ecg_cpc import EcgCpcConfig
 from ecg_hf.models.ecg_cpc.conversion_ecg_cpc import convert_official
 from ecg_hf.models.ecg_cpc.modeling_ecg_cpc import EcgCpcForPreTraining, EcgCpcModel
-from ecg_hf.models.official_state import OfficialState
-from ecg_hf.nn.hippo import discretize, hippo_legs
+from ecg_hf.nn.backbones.hippo import discretize, hippo_legs
 from ecg_hf.nn.losses import cpc_logits, cpc_loss
 
 STEPS = 5  # of the fixture's loss

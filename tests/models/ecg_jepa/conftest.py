@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ecg_hf.models.conversion import OfficialState
 from ecg_hf.models.ecg_jepa.conversion_ecg_jepa import convert_official
 from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import EcgJepaForPreTraining
-from ecg_hf.models.official_state import OfficialState
-from ecg_hf.nn.masks_time import TimeMask
+from ecg_hf.nn.masks.time import TimeMask
 
 
 @dataclass

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import AutoModel, AutoModelForPreTraining
 
 from ecg_hf.errors import ConversionError
+from ecg_hf.models.conversion import OfficialState
 from ecg_hf.models.ecg_jepa.conversion_ecg_jepa import convert_official
-from ecg_hf.models.official_state import OfficialState
 
 pytestmark = pytest.mark.fixtures
 

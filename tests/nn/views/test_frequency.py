@@ -9,7 +9,7 @@ import torch
 
 from ecg_hf.nn.views.frequency import frequency_noise_size, frequency_views, spectral_importance
 from ecg_hf.signal import read_record
-from ecg_hf.signal.heartbeats import detect_r_peaks
+from ecg_hf.signal.beats.heartbeats import detect_r_peaks
 
 
 def reference_view(x, gain_noise, phase_noise, rate, sigma=1.0, kappa=0.2 * math.pi):

@@ -15,8 +15,8 @@ import numpy as np
 from ecg_hf.data.report import Tally
 from ecg_hf.data.schema import Entry, SourceRow
 from ecg_hf.errors import ConfigurationError, DatasetBuildError, EcgError
-from ecg_hf.signal.digital import DigitalRecord
-from ecg_hf.signal.reading import read_digital
+from ecg_hf.signal.io.digital import DigitalRecord
+from ecg_hf.signal.io.reading import read_digital
 
 __all__ = ["Dropped", "PhysioNetProject", "Plan", "Source", "SourceInfo", "is_plain_relative"]
 

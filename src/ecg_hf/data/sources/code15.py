@@ -21,7 +21,7 @@ from ecg_hf.data.sources.hdf5_parts import READ_ERRORS, open_part
 from ecg_hf.data.sources.tables import identifier, read_table
 from ecg_hf.data.splits import FoldSelection, hash_fold
 from ecg_hf.errors import DatasetBuildError, UnknownUnit
-from ecg_hf.signal.digital import DigitalRecord
+from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.units import millivolts_per_unit
 

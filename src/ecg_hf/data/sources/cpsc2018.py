@@ -16,9 +16,9 @@ from ecg_hf.data.sources.tables import identifier, read_table
 from ecg_hf.data.sources.wfdb_folder import WfdbFolder
 from ecg_hf.data.splits import hash_fold
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
-from ecg_hf.signal.digital import DigitalRecord
+from ecg_hf.signal.io.digital import DigitalRecord
+from ecg_hf.signal.io.reading import read_digital
 from ecg_hf.signal.leads import STANDARD_LEADS
-from ecg_hf.signal.reading import read_digital
 
 __all__ = ["CPSC_CLASSES", "CPSC_SNOMED", "Cpsc2018"]
 

@@ -15,7 +15,7 @@ from ecg_hf.data.sources.tables import identifier, read_table
 from ecg_hf.data.sources.wfdb_folder import WfdbFolder
 from ecg_hf.data.splits import hash_fold
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
-from ecg_hf.signal.digital import DigitalRecord
+from ecg_hf.signal.io.digital import DigitalRecord
 
 __all__ = ["CONDITION_NAMES", "Csn", "condition_acronyms"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.signal.digital import DigitalRecord
+from ecg_hf.signal.io.digital import DigitalRecord
 
 __all__ = ["ECG_JEPA_FILTERS", "has_missing_samples", "parse_filters", "starts_with_zeros"]
 

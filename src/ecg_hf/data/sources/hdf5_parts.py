@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ecg_hf.errors import DatasetBuildError, EcgError, UnsafePath
+from ecg_hf.signal.io.paths import inside_root
 from ecg_hf.signal.leads import STANDARD_LEADS
-from ecg_hf.signal.paths import inside_root
 
 __all__ = ["READ_ERRORS", "open_part"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ecg_hf.data.report import Tally
 from ecg_hf.errors import DatasetBuildError, EcgError
-from ecg_hf.signal.paths import read_file
-from ecg_hf.signal.wfdb_header import MAX_HEADER_BYTES
+from ecg_hf.signal.io.paths import read_file
+from ecg_hf.signal.io.wfdb_header import MAX_HEADER_BYTES
 
 __all__ = ["Listing", "find_headers", "is_storable", "list_recordings", "printable", "read_index"]
 

@@ -20,8 +20,8 @@ from ecg_hf.data.sources.tables import identifier, read_table
 from ecg_hf.data.sources.wfdb_folder import WfdbFolder
 from ecg_hf.data.splits import hash_fold
 from ecg_hf.errors import DatasetBuildError, EcgError, RecordNotFound, UnsafePath
+from ecg_hf.signal.io.wfdb_annotations import read_annotations
 from ecg_hf.signal.leads import STANDARD_LEADS
-from ecg_hf.signal.wfdb_annotations import read_annotations
 
 __all__ = ["LUDB_LABEL_COLUMNS", "WAVES", "Ludb", "Wave", "read_ludb_delineations"]
 

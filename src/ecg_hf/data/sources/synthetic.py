@@ -13,7 +13,7 @@ from ecg_hf.data.schema import Entry, SourceRow
 from ecg_hf.data.sources.base import Dropped, Plan, Source, SourceInfo
 from ecg_hf.data.splits import FoldSelection, hash_fold
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.signal.digital import DigitalRecord
+from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.synthetic import simulate
 

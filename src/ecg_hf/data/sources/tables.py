@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ecg_hf.errors import DatasetBuildError
-from ecg_hf.signal.paths import inside_root
+from ecg_hf.signal.io.paths import inside_root
 
 __all__ = ["clean_text", "identifier", "read_table"]
 

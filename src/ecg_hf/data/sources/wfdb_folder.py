@@ -16,8 +16,8 @@ from ecg_hf.data.sources.base import Dropped, Plan, Source, SourceInfo, is_plain
 from ecg_hf.data.sources.headers import list_recordings, read_index
 from ecg_hf.data.splits import FoldSelection, hash_fold
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.signal.paths import read_file
-from ecg_hf.signal.wfdb_header import MAX_HEADER_BYTES
+from ecg_hf.signal.io.paths import read_file
+from ecg_hf.signal.io.wfdb_header import MAX_HEADER_BYTES
 
 __all__ = ["WfdbFolder", "parse_comments"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ecg_hf.data.schema import Entry, SourceRow
 from ecg_hf.data.sources.base import Dropped, Plan, Source
-from ecg_hf.signal.heartbeats import detect_r_peaks
+from ecg_hf.signal.beats.heartbeats import detect_r_peaks
 
 __all__ = ["WithRPeaks"]
 

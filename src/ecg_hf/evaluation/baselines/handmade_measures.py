@@ -16,13 +16,13 @@ from ecg_hf.evaluation.baselines.handmade_table import (
     RECORD_FEATURES,
     feature_names,
 )
-from ecg_hf.signal.beats import detect_beats
-from ecg_hf.signal.fiducials import Fiducials, find_fiducials
+from ecg_hf.signal.beats.beats import detect_beats
+from ecg_hf.signal.beats.fiducials import Fiducials, find_fiducials
+from ecg_hf.signal.beats.median_beat import MedianBeat, align_beats, beat_windows, median_beat
+from ecg_hf.signal.beats.rr_statistics import rr_statistics
 from ecg_hf.signal.gaps import bridge_gaps
 from ecg_hf.signal.leads import STANDARD_LEADS, arrange_leads
-from ecg_hf.signal.median_beat import MedianBeat, align_beats, beat_windows, median_beat
 from ecg_hf.signal.resampling import resample
-from ecg_hf.signal.rr_statistics import rr_statistics
 
 __all__ = ["ANALYSIS_RATE_HZ", "handmade_features"]
 

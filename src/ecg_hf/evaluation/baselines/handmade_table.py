@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ecg_hf.signal.beats.rr_statistics import RR_STATISTICS
 from ecg_hf.signal.leads import STANDARD_LEADS
-from ecg_hf.signal.rr_statistics import RR_STATISTICS
 
 __all__ = [
     "BEAT_FEATURES",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from ecg_hf.data.decoding import BatchDecoder
-    from ecg_hf.nn.xresnet1d import Xresnet1d
+    from ecg_hf.nn.backbones.xresnet1d import Xresnet1d
 
 __all__ = ["SupervisedXresnet"]
 
@@ -35,7 +35,7 @@ _WARMUP_SHARE = 0.05
 
 
 class SupervisedXresnet(SupervisedBaseline):
-    """:class:`ecg_hf.nn.xresnet1d.Xresnet1d` on random crops, chosen by validation macro AUROC.
+    """:class:`ecg_hf.nn.backbones.xresnet1d.Xresnet1d` on random crops, chosen by validation macro AUROC.
 
     Twelve leads at :attr:`sampling_rate`, divided by one standard deviation of the training records; absent leads are
     zeros. AdamW with a cosine schedule after a short warm-up; each training record shows one random crop per epoch,
@@ -141,7 +141,7 @@ class SupervisedXresnet(SupervisedBaseline):
         import torch
 
         from ecg_hf.data.decoding import BatchDecoder
-        from ecg_hf.nn.xresnet1d import Xresnet1d
+        from ecg_hf.nn.backbones.xresnet1d import Xresnet1d
 
         train, validation, test = (
             row_numbers(dataset, rows) for rows in (train_rows, validation_rows, test_rows)

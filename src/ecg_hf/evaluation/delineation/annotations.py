@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ecg_hf.data.sources.ludb import read_ludb_delineations
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
-from ecg_hf.signal.reading import read_record
+from ecg_hf.signal.io.reading import read_record
 from ecg_hf.signal.record import EcgRecord
 
 __all__ = ["WAVES", "AnnotatedRecord", "Delineation", "WaveTimes", "annotated_span", "read_ludb"]

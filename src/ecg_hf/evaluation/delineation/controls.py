@@ -10,8 +10,8 @@ import numpy.typing as npt
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.delineation.annotations import WAVES, AnnotatedRecord, Delineation, WaveTimes
 from ecg_hf.evaluation.delineation.scoring import match_times
+from ecg_hf.signal.beats.xqrs import xqrs
 from ecg_hf.signal.record import EcgRecord
-from ecg_hf.signal.xqrs import xqrs
 
 __all__ = ["WaveTimetable", "detected_beats"]
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ecg_hf.models.acl_ecg.configuration_acl_ecg import AclEcgConfig
+from ecg_hf.nn.backbones.vgg1d import Vgg1d
 from ecg_hf.nn.grouped import GroupedMlp
 from ecg_hf.nn.precision import match_weights
-from ecg_hf.nn.vgg1d import Vgg1d
 
 __all__ = ["LeadEncoders", "RegionProjectors"]
 

@@ -22,12 +22,12 @@ from ecg_hf.models.acl_ecg.configuration_acl_ecg import AclEcgConfig
 from ecg_hf.models.acl_ecg.encoder_acl_ecg import LeadEncoders, RegionProjectors
 from ecg_hf.models.modeling import EcgForClassification, EcgForPreTraining, EcgPreTrainedModel
 from ecg_hf.models.outputs import EcgModelOutput, EcgPreTrainingOutput
+from ecg_hf.nn.backbones.vgg1d import VggStage
 from ecg_hf.nn.grouped import GroupedLinear
 from ecg_hf.nn.heads import masked_mean
 from ecg_hf.nn.losses.regions import region_contrast_loss
 from ecg_hf.nn.precision import full_precision
 from ecg_hf.nn.r_peaks import estimate_r_peaks
-from ecg_hf.nn.vgg1d import VggStage
 from ecg_hf.nn.views.cardiac import CardiacView, mask_cycles, render, render_mask, scale_crop, shift
 
 __all__ = ["AclEcgForEcgClassification", "AclEcgForPreTraining", "AclEcgModel", "AclEcgPreTrainedModel"]

@@ -8,12 +8,11 @@ from torch import Tensor, nn
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.cg_dmer.configuration_cg_dmer import CgDmerConfig
 from ecg_hf.models.modeling import attention_kernel
+from ecg_hf.nn.backbones.transformer import TransformerStack
 from ecg_hf.nn.heads import masked_mean
-from ecg_hf.nn.masks import PatchMask
-from ecg_hf.nn.patching import gather_tokens, patchify
+from ecg_hf.nn.masks.patches import PatchMask
 from ecg_hf.nn.precision import match_weights
-from ecg_hf.nn.tokenizers import ConvPatchTokenizer
-from ecg_hf.nn.transformer import TransformerStack
+from ecg_hf.nn.tokenizers import ConvPatchTokenizer, gather_tokens, patchify
 
 __all__ = ["CgDmerEcgDecoder", "CgDmerEcgEncoder", "LeadTimePositions"]
 

@@ -43,10 +43,10 @@ from ecg_hf.nn.losses import (
     reconstruction_loss,
     siglip_loss,
 )
-from ecg_hf.nn.masks import PatchMask, mask_patches
-from ecg_hf.nn.patching import gather_tokens, patchify
+from ecg_hf.nn.masks.patches import PatchMask, mask_patches
 from ecg_hf.nn.positions import sincos_positions
 from ecg_hf.nn.precision import similarity
+from ecg_hf.nn.tokenizers import gather_tokens, patchify
 
 __all__ = ["CgDmerForEcgClassification", "CgDmerForPreTraining", "CgDmerModel", "CgDmerPreTrainedModel"]
 

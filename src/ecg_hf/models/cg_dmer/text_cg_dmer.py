@@ -13,9 +13,9 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from ecg_hf.models.cg_dmer.configuration_cg_dmer import CgDmerConfig
 from ecg_hf.nn.heads import MaskedTokenHead
 from ecg_hf.nn.losses import masked_token_loss
-from ecg_hf.nn.masks import TokenMask, mask_text_tokens
-from ecg_hf.nn.patching import gather_tokens
+from ecg_hf.nn.masks.patches import TokenMask, mask_text_tokens
 from ecg_hf.nn.positions import sincos_positions
+from ecg_hf.nn.tokenizers import gather_tokens
 
 __all__ = [
     "MaskedText",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ecg_hf.errors import ConversionError
 from ecg_hf.models.clear_hug.configuration_clear_hug import ClearHugConfig
-from ecg_hf.models.official_state import Converted, OfficialState
+from ecg_hf.models.conversion import Converted, OfficialState
 from ecg_hf.signal.leads import STANDARD_LEADS
 
 __all__ = ["ALLOWED_GLOBALS", "convert_official"]

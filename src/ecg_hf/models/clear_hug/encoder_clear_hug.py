@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from ecg_hf.models.clear_hug.configuration_clear_hug import ClearHugConfig
 from ecg_hf.models.modeling import attention_kernel
 from ecg_hf.nn.attention import AttentionKernel
-from ecg_hf.nn.masks_beats import (
+from ecg_hf.nn.backbones.transformer import TransformerBlock, TransformerStack
+from ecg_hf.nn.masks.beats import (
     conduction_decoder_mask,
     official_encoder_bias,
     restrict_keys,
     view_encoder_mask,
 )
-from ecg_hf.nn.patching import gather_tokens
 from ecg_hf.nn.precision import match_weights
-from ecg_hf.nn.transformer import TransformerBlock, TransformerStack
+from ecg_hf.nn.tokenizers import gather_tokens
 
 __all__ = ["BeatEmbedding", "ClearHugDecoder", "ClearHugEncoder", "normalize_beats"]
 

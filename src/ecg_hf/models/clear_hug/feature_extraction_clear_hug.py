@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from ecg_hf.processing.backend import Array, is_torch_tensor
 from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
 from ecg_hf.processing.options import Choice, Flag, Number
-from ecg_hf.signal.heartbeats import DETECTORS, Detector
+from ecg_hf.signal.beats.heartbeats import DETECTORS, Detector
 
 __all__ = ["ClearHugFeatureExtractor"]
 

@@ -33,9 +33,9 @@ from ecg_hf.nn.attention import SelfAttention
 from ecg_hf.nn.beats import BeatTokens, slice_beats
 from ecg_hf.nn.heads import masked_mean
 from ecg_hf.nn.losses import classification_loss, reconstruction_loss
-from ecg_hf.nn.masks_beats import beat_mask_indices
-from ecg_hf.nn.patching import gather_tokens
+from ecg_hf.nn.masks.beats import beat_mask_indices
 from ecg_hf.nn.precision import match_weights
+from ecg_hf.nn.tokenizers import gather_tokens
 
 __all__ = [
     "ClearHugForEcgClassification",

@@ -8,11 +8,11 @@ from torch.nn import functional as F
 
 from ecg_hf.models.core_ecg.configuration_core_ecg import CoreEcgConfig
 from ecg_hf.models.modeling import attention_kernel
-from ecg_hf.nn.masks import PatchMask
-from ecg_hf.nn.patching import gather_tokens
+from ecg_hf.nn.backbones.transformer import TransformerStack
+from ecg_hf.nn.masks.patches import PatchMask
 from ecg_hf.nn.positions import sincos_positions
 from ecg_hf.nn.precision import match_weights
-from ecg_hf.nn.transformer import TransformerStack
+from ecg_hf.nn.tokenizers import gather_tokens
 
 __all__ = ["CoreEcgDecoder", "CoreEcgEncoder", "LeadTimeEmbedding"]
 

@@ -29,11 +29,11 @@ from ecg_hf.models.modeling import (
 from ecg_hf.models.outputs import EcgModelOutput, EcgPreTrainingOutput
 from ecg_hf.nn.heads import masked_mean
 from ecg_hf.nn.losses import normalize_patches, nt_xent_loss, reconstruction_loss
-from ecg_hf.nn.masks import PatchMask, mask_patches
-from ecg_hf.nn.masks_dual import draw_dual_counts, dual_mask, present_leads_first, random_order
-from ecg_hf.nn.patching import gather_tokens, patchify
+from ecg_hf.nn.masks.dual import draw_dual_counts, dual_mask, present_leads_first, random_order
+from ecg_hf.nn.masks.patches import PatchMask, mask_patches
 from ecg_hf.nn.positions import sincos_positions
 from ecg_hf.nn.precision import full_precision
+from ecg_hf.nn.tokenizers import gather_tokens, patchify
 from ecg_hf.nn.views.frequency import frequency_noise_size, frequency_views
 
 __all__ = ["CoreEcgForEcgClassification", "CoreEcgForPreTraining", "CoreEcgModel", "CoreEcgPreTrainedModel"]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ecg_hf.errors import ConversionError
+from ecg_hf.models.conversion import Converted, OfficialState
 from ecg_hf.models.ecg_cpc.configuration_ecg_cpc import EcgCpcConfig
-from ecg_hf.models.official_state import Converted, OfficialState
-from ecg_hf.nn.hippo import discretize, hippo_legs
+from ecg_hf.nn.backbones.hippo import discretize, hippo_legs
 
 __all__ = ["convert_official", "real_readout"]
 

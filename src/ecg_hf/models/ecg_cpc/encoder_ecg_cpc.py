@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ecg_hf.models.ecg_cpc.configuration_ecg_cpc import EcgCpcConfig
+from ecg_hf.nn.backbones.s4 import S4State
 from ecg_hf.nn.normalization import GlobalBatchNorm1d
 from ecg_hf.nn.precision import match_weights
-from ecg_hf.nn.s4 import S4State
 
 __all__ = [
     "ConvBlock",

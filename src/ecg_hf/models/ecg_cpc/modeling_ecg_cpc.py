@@ -30,9 +30,9 @@ from ecg_hf.models.ecg_cpc.encoder_ecg_cpc import (
 )
 from ecg_hf.models.modeling import EcgForClassification, EcgForPreTraining, EcgPreTrainedModel
 from ecg_hf.models.outputs import EcgClassifierOutput, EcgModelOutput, EcgPreTrainingOutput
+from ecg_hf.nn.backbones.s4 import S4Block, S4Layer, S4Stack
 from ecg_hf.nn.heads import UnprojectedQueryPool, masked_mean
 from ecg_hf.nn.losses import classification_loss, cpc_loss, draw_negatives
-from ecg_hf.nn.s4 import S4Block, S4Layer, S4Stack
 
 __all__ = [
     "EcgCpcForEcgClassification",

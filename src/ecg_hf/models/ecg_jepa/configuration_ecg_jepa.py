@@ -84,7 +84,7 @@ class EcgJepaConfig(EcgConfig):
         num_mask_blocks: Blocks of ``block``.
         mask_last_patch: Let blocks reach the last patch. False is what the official code does, by an off-by-one.
         mask_per: One mask for the whole ``batch`` (official) or one for each ``sample`` (inferred), see
-            :func:`ecg_hf.nn.masks_time.draw_time_mask`.
+            :func:`ecg_hf.nn.masks.time.draw_time_mask`.
         ema_momentum: Momentum of the teacher at the first step ...
         ema_momentum_end: ... and at the last; linear in between.
         target_drop_path: Whether the teacher drops paths while training. True is the published training, by an

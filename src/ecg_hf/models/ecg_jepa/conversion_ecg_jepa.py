@@ -10,8 +10,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ecg_hf.errors import ConversionError
+from ecg_hf.models.conversion import Converted, OfficialState
 from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import JEPA_LEADS, EcgJepaConfig
-from ecg_hf.models.official_state import Converted, OfficialState
 from ecg_hf.nn.positions import grid_sincos_positions
 
 __all__ = ["convert_official"]

@@ -9,6 +9,7 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
 from ecg_hf.models.modeling import attention_kernel
 from ecg_hf.nn.attention import AttentionKernel
+from ecg_hf.nn.backbones.transformer import TransformerStack, drop_path_rates
 from ecg_hf.nn.cropa import (
     cropa_kernel,
     cropa_mask,
@@ -17,12 +18,10 @@ from ecg_hf.nn.cropa import (
     masked_cropa_mask,
     restrict_cropa,
 )
-from ecg_hf.nn.drop_path import drop_path_rates
-from ecg_hf.nn.masks_time import TimeMask
-from ecg_hf.nn.patching import patchify
+from ecg_hf.nn.masks.time import TimeMask
 from ecg_hf.nn.positions import grid_sincos_positions
 from ecg_hf.nn.precision import match_weights
-from ecg_hf.nn.transformer import TransformerStack
+from ecg_hf.nn.tokenizers import patchify
 
 __all__ = ["EcgJepaEncoder", "EcgJepaPredictor", "pick_times"]
 

@@ -21,13 +21,13 @@ from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
 from ecg_hf.models.ecg_jepa.encoder_ecg_jepa import EcgJepaEncoder, EcgJepaPredictor, pick_times
 from ecg_hf.models.modeling import EcgForClassification, EcgForPreTraining, EcgPreTrainedModel
 from ecg_hf.models.outputs import EcgModelOutput, EcgPreTrainingOutput
+from ecg_hf.nn.backbones.transformer import TransformerBlock, TransformerStack
 from ecg_hf.nn.cropa import cropa_mask
 from ecg_hf.nn.ema import copy_weights, ema_update, linear_momentum
 from ecg_hf.nn.heads import masked_mean
 from ecg_hf.nn.losses.latent import latent_prediction_loss, latent_statistics
-from ecg_hf.nn.masks_time import TimeMask, draw_time_mask
+from ecg_hf.nn.masks.time import TimeMask, draw_time_mask
 from ecg_hf.nn.precision import full_precision
-from ecg_hf.nn.transformer import TransformerBlock, TransformerStack
 
 __all__ = ["EcgJepaForEcgClassification", "EcgJepaForPreTraining", "EcgJepaModel", "EcgJepaPreTrainedModel"]
 

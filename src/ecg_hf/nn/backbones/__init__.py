@@ -1,0 +1,1 @@
+"""Networks that turn a signal into features: transformers, convolutional networks, state spaces."""

@@ -1,0 +1,1 @@
+"""Heartbeats: where they are, what they look like, how regular they are."""

@@ -1,0 +1,1 @@
+"""Reading recordings: one reader per kind of file, and what all of them check."""

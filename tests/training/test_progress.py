@@ -65,10 +65,10 @@ def test_a_run_that_will_not_fit_is_announced(
     built_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "ecg_hf"):
-        pretrain("ecg-cpc", built_path, tmp_path / "fits", **RUN)
+        pretrain("ecg-cpc", built_path, tmp_path / "fits", before_start=warn_if_too_large, **RUN)
         assert not [record for record in caplog.records if "GiB" in record.message]
-        monkeypatch.setattr("ecg_hf.training.run.memory_bytes", lambda device: 2**29)
-        pretrain("ecg-cpc", built_path, tmp_path / "large", **RUN)
+        monkeypatch.setattr("ecg_hf.planning.headroom.memory_bytes", lambda device: 2**29)
+        pretrain("ecg-cpc", built_path, tmp_path / "large", before_start=warn_if_too_large, **RUN)
     (warning,) = [record.message for record in caplog.records if "GiB" in record.message]
     for words in (
         "0.5 GiB of this machine",

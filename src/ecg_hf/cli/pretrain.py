@@ -119,6 +119,7 @@ def pretrain_command(
     training, options = parse_overrides(context.args, model)
     quiet_libraries()
     from ecg_hf.hub.card_callback import ModelCardCallback
+    from ecg_hf.planning.headroom import warn_if_too_large
     from ecg_hf.training.run import pretrain
 
     if max_steps is not None:
@@ -144,6 +145,7 @@ def pretrain_command(
             resume=resume,
             overwrite=overwrite,
             callbacks=[ModelCardCallback(dataset)],
+            before_start=warn_if_too_large,
             **training,
         )
     if not result.main_process:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.planning.memory import PROCESS_BYTES, StoredRecords, static_memory
 from ecg_hf.planning.samples import sample_inputs
 from ecg_hf.planning.settings import PlannedRun, plan_settings
 from ecg_hf.planning.tracing import StepMemory, meta_model, trace_memory
 from ecg_hf.training.arguments import EcgPreTrainingArguments
+from ecg_hf.training.machine import memory_bytes
 from ecg_hf.training.settings import RunSettings, precision_of
 
-__all__ = ["memory_needed", "peak_bytes"]
+__all__ = ["memory_needed", "peak_bytes", "warn_if_too_large"]
+
+logger = logging.getLogger(__name__)
 
 
 def peak_bytes(run: PlannedRun, step: StepMemory) -> int:
@@ -46,3 +51,23 @@ def memory_needed(asked: RunSettings, arguments: EcgPreTrainingArguments) -> int
     except (ConfigurationError, NotImplementedError, RuntimeError):
         # An estimate that can't be made is no reason not to train.
         return None
+
+
+def warn_if_too_large(asked: RunSettings, arguments: EcgPreTrainingArguments) -> None:
+    """Log a warning before the first step of a run that will probably not fit; takes a second or two.
+
+    Args:
+        asked: What the run is asked for.
+        arguments: Its training arguments.
+    """
+    needed = memory_needed(asked, arguments)
+    there = memory_bytes(arguments.device)
+    if needed is not None and needed > there:
+        logger.warning(
+            "this run will take about %.1f GiB, more than the %.1f GiB of this machine: lower "
+            "--per-device-train-batch-size (now %d; --gradient-accumulation-steps makes up for it), take a smaller "
+            "--size, or try --gradient-checkpointing",
+            needed / 2**30,
+            there / 2**30,
+            arguments.per_device_train_batch_size,
+        )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -20,7 +19,7 @@ from ecg_hf.processing import EcgProcessor
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 from ecg_hf.training.checkpoints import newest_complete_checkpoint
 from ecg_hf.training.collators import EcgCollator, EcgTextCollator
-from ecg_hf.training.machine import device_name, memory_bytes, package_versions, peak_memory_bytes
+from ecg_hf.training.machine import device_name, package_versions, peak_memory_bytes
 from ecg_hf.training.pretraining_data import BuiltData, PretrainingData, StreamedData
 from ecg_hf.training.recipe import Recipe
 from ecg_hf.training.refusals import library_refusals
@@ -30,8 +29,6 @@ from ecg_hf.training.trainer import EcgPreTrainer
 from ecg_hf.training.vocabulary import make_tokenizer
 
 __all__ = ["REPORT_FILE", "PretrainResult", "pretrain"]
-
-logger = logging.getLogger(__name__)
 
 REPORT_FILE = "pretrain_report.json"
 """The account of a run, in its folder."""
@@ -115,6 +112,7 @@ def pretrain(
     resume: bool = False,
     overwrite: bool = False,
     callbacks: Sequence[TrainerCallback] = (),
+    before_start: Callable[[RunSettings, EcgPreTrainingArguments], None] | None = None,
     **training_options: Any,
 ) -> PretrainResult:
     """Pretrain a method on the training split of one or several built datasets.
@@ -153,6 +151,8 @@ def pretrain(
         resume: Continue the run in ``output_dir`` from its newest complete checkpoint; start it if there is none.
         overwrite: Throw away a run found in ``output_dir``.
         callbacks: More trainer callbacks.
+        before_start: Called once the run's folder is claimed, before the model is built, such as
+            :func:`ecg_hf.planning.headroom.warn_if_too_large`.
         training_options: Fields of :class:`EcgPreTrainingArguments`. On GPUs with bfloat16, ``bf16`` is on unless
             a precision is chosen; with validation records, evaluation runs after every epoch unless told otherwise.
 
@@ -196,7 +196,8 @@ def pretrain(
     first = arguments.process_index == 0
     with sole_writer(folder) if first else nullcontext():
         if first:
-            _warn_if_too_large(asked, arguments)
+            if before_start is not None:
+                before_start(asked, arguments)
             claim_run_folder(folder, settings, resume=resume, overwrite=overwrite)
         checkpoint = newest_complete_checkpoint(folder) if resume else None
         try:
@@ -356,25 +357,6 @@ def _tokenizer(asked: RunSettings, data: PretrainingData) -> tuple[Any, dict[str
     special = sorted({tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id} - {None})
     agreeing = {"text_mask_token_id": tokenizer.mask_token_id, "text_special_token_ids": special}
     return tokenizer, {**agreeing, **options}
-
-
-def _warn_if_too_large(asked: RunSettings, arguments: EcgPreTrainingArguments) -> None:
-    """Say before the first step that a run will probably not fit; the estimate takes a second or two."""
-    # Not at the top of the file: fake tensors take a moment to import.
-    from ecg_hf.planning.headroom import memory_needed
-
-    needed = memory_needed(asked, arguments)
-    there = memory_bytes(arguments.device)
-    if needed is not None and needed > there:
-        batch = arguments.per_device_train_batch_size
-        logger.warning(
-            "this run will take about %.1f GiB, more than the %.1f GiB of this machine: lower "
-            "--per-device-train-batch-size (now %d; --gradient-accumulation-steps makes up for it), take a smaller "
-            "--size, or try --gradient-checkpointing",
-            needed / 2**30,
-            there / 2**30,
-            batch,
-        )
 
 
 def _records_per_step(arguments: EcgPreTrainingArguments) -> int:

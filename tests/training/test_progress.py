@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from ecg_hf.planning.headroom import warn_if_too_large
 from ecg_hf.training import pretrain
 from ecg_hf.training.progress import duration
 

@@ -18,6 +18,7 @@ FLOORS = {
     "nn": 1,
     "processing": 2,
     "data": 2,
+    "plotting": 2,
     "models": 3,
     "training": 4,
     "planning": 4,

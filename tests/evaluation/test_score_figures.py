@@ -1,6 +1,8 @@
-"""ROC curves and reliability diagrams: right points, nothing over something else."""
+"""Results, ROC curves and reliability diagrams: right points, nothing over something else."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +12,13 @@ from sklearn.metrics import roc_curve
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.calibration import reliability
 from ecg_hf.evaluation.plotting.reliability import plot_reliability
+from ecg_hf.evaluation.plotting.results_table import plot_results
 from ecg_hf.evaluation.plotting.roc import plot_roc, roc_points
+from ecg_hf.plotting import save_figure
 
+from ..plotting.test_plotting import NASTY, overlaps
 from .test_metrics import scored_set
-from .test_plotting import overlaps
+from .test_results import example
 
 
 def test_roc_points_equal_sklearn() -> None:
@@ -58,3 +63,26 @@ def test_reliability_shows_filled_bins() -> None:
         plot_reliability({})
     with pytest.raises(ConfigurationError, match="empty"):
         plot_reliability({"empty": reliability(np.full(3, np.nan), np.zeros(3))})
+
+
+def test_results_figure() -> None:
+    figure = plot_results(example())  # type: ignore[arg-type]
+    texts = [t.get_text() for t in figure.axes[0].texts]
+    assert "0.800 [0.700, 0.900]" in texts
+    assert "n/a" in texts
+    assert overlaps(figure) == []
+    with pytest.raises(ConfigurationError):
+        plot_results({"dataset": "x", "probe": [], "zero_shot": None, "timings": {}})
+
+
+def test_names_are_words_not_formulas(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth, scores = rng.random((60, 3)) < 0.4, rng.random((60, 3))
+    figures = {
+        "roc": plot_roc(truth, {NASTY: scores}, [NASTY, "B", "C"], title=NASTY),
+        "reliability": plot_reliability({NASTY: reliability(truth, scores)}, title=NASTY),
+    }
+    for name, figure in figures.items():
+        for ending in ("png", "svg"):
+            save_figure(figure, tmp_path / f"{name}.{ending}")
+        assert "\x1b" not in (tmp_path / f"{name}.svg").read_text()

@@ -1,6 +1,6 @@
 """Evaluation: embed once, probe, score with intervals, compare, and show.
 
-Figures live in :mod:`ecg_hf.evaluation.plotting` and the ``evaluate`` wrappers in
+Figures of results live in :mod:`ecg_hf.evaluation.plotting` and the ``evaluate`` wrappers in
 :mod:`ecg_hf.evaluation.hf_metrics`; both are imported on their own because of what they pull in.
 """
 

@@ -65,15 +65,8 @@ def results_csv(results: Results) -> str:
 
 
 def _figures(folder: Path, evaluation: Evaluation) -> Iterator[Path]:
-    from ecg_hf.evaluation.plotting import (
-        plot_embedding_map,
-        plot_reliability,
-        plot_results,
-        plot_robustness,
-        plot_roc,
-        save_figure,
-    )
-    from ecg_hf.evaluation.plotting.embedding_map import categories_of
+    from ecg_hf.evaluation.plotting import plot_reliability, plot_results, plot_robustness, plot_roc
+    from ecg_hf.plotting import categories_of, plot_embedding_map, save_figure
 
     for name, prepared in evaluation.prepared.items():
         cells = [cell for cell in evaluation.cells if cell.benchmark == name]

@@ -12,15 +12,9 @@ from datasets import Dataset
 from matplotlib.figure import Figure
 
 from ecg_hf.evaluation.benchmarks import BenchmarkData
-from ecg_hf.evaluation.plotting import (
-    categories_of,
-    plot_ecg,
-    plot_embedding_map,
-    plot_losses,
-    plot_results,
-    save_figure,
-)
+from ecg_hf.evaluation.plotting import plot_results
 from ecg_hf.evaluation.results import Results
+from ecg_hf.plotting import categories_of, plot_ecg, plot_embedding_map, plot_losses, save_figure
 from ecg_hf.quickstart.report import ReportFigure, write_report
 from ecg_hf.quickstart.showcase import reconstruct_record, record_millivolts
 from ecg_hf.training.training_log import read_training_log

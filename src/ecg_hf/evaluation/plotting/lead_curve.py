@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.plotting.style import INK, MUTED, PALETTE, calm_axes, figure_in_mm
 from ecg_hf.evaluation.robustness import CurvePoint
+from ecg_hf.plotting.style import INK, MUTED, PALETTE, calm_axes, figure_in_mm
 
 __all__ = ["plot_robustness"]
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.calibration import Reliability
-from ecg_hf.evaluation.plotting.style import INK, MUTED, PALETTE, calm_axes, figure_in_mm
+from ecg_hf.plotting.style import INK, MUTED, PALETTE, calm_axes, figure_in_mm
 
 __all__ = ["plot_reliability"]
 

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.plotting.style import INK, MUTED, PALETTE, RULE, figure_in_mm
 from ecg_hf.evaluation.results import Results
 from ecg_hf.evaluation.tables import (
     UNDEFINED,
@@ -17,6 +16,7 @@ from ecg_hf.evaluation.tables import (
     interval_cell,
     results_table,
 )
+from ecg_hf.plotting.style import INK, MUTED, PALETTE, RULE, figure_in_mm
 
 __all__ = ["plot_results"]
 

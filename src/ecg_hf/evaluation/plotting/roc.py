@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.metrics import check_known, known_auroc
-from ecg_hf.evaluation.plotting.style import INK, MUTED, PALETTE, calm_axes, figure_in_mm
+from ecg_hf.plotting.style import INK, MUTED, PALETTE, calm_axes, figure_in_mm
 
 __all__ = ["plot_roc", "roc_points"]
 

@@ -12,24 +12,18 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from ecg_hf.errors import ConfigurationError, LeadError
-from ecg_hf.evaluation.calibration import reliability
-from ecg_hf.evaluation.plotting import (
+from ecg_hf.plotting import (
     categories_of,
     embed_in_plane,
     loss_series,
     plot_ecg,
     plot_embedding_map,
     plot_losses,
-    plot_reliability,
-    plot_results,
-    plot_roc,
     png_bytes,
     save_figure,
 )
-from ecg_hf.evaluation.plotting.ecg_paper import RECONSTRUCTED, TRACE
+from ecg_hf.plotting.ecg_paper import RECONSTRUCTED, TRACE
 from ecg_hf.signal.leads import STANDARD_LEADS
-
-from .test_results import example
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -196,16 +190,6 @@ def test_short_logs_and_bad_names() -> None:
         plot_losses([])
 
 
-def test_results_figure() -> None:
-    figure = plot_results(example())  # type: ignore[arg-type]
-    texts = [t.get_text() for t in figure.axes[0].texts]
-    assert "0.800 [0.700, 0.900]" in texts
-    assert "n/a" in texts
-    assert overlaps(figure) == []
-    with pytest.raises(ConfigurationError):
-        plot_results({"dataset": "x", "probe": [], "zero_shot": None, "timings": {}})
-
-
 def test_categories() -> None:
     assert categories_of([[1, 0], [0, 1], [1, 1], [0, 0]], ["a", "b"]) == ["a", "b", "several", "none"]
     labels = [[1, 0], [1, 0], [1, 1], [0, 0]]
@@ -250,7 +234,7 @@ def test_same_figure_same_bytes(tmp_path: Path) -> None:
 
 
 def test_pyplot_is_never_imported() -> None:
-    code = "import sys, ecg_hf.evaluation.plotting; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, ecg_hf.plotting; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -259,13 +243,9 @@ NASTY = "a $\\frac{$ b\x1b[2J \ud800 $5"
 
 def test_names_are_words_not_formulas(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    truth, scores = rng.random((60, 3)) < 0.4, rng.random((60, 3))
-    classes = [NASTY, "B", "C"]
     figures = {
         "ecg": plot_ecg(np.zeros((12, 500), np.float32), 100, STANDARD_LEADS, title=NASTY),
-        "roc": plot_roc(truth, {NASTY: scores}, classes, title=NASTY),
         "map": plot_embedding_map(rng.normal(size=(60, 4)), [NASTY, "n"] * 30, title=NASTY),
-        "reliability": plot_reliability({NASTY: reliability(truth, scores)}, title=NASTY),
         "losses": plot_losses(
             [{"step": s, "kind": "training", f"loss_{NASTY}": 1.0, "loss": 1.0} for s in (1, 2, 3)],
             title=NASTY,

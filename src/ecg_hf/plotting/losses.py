@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.plotting.style import INK, MUTED, PALETTE, calm_axes, figure_in_mm
+from ecg_hf.plotting.style import INK, MUTED, PALETTE, calm_axes, figure_in_mm
 
 __all__ = ["loss_series", "plot_losses"]
 

@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from ecg_hf.errors import ConfigurationError, LeadError
-from ecg_hf.evaluation.plotting.style import INK, MUTED, figure_in_mm
+from ecg_hf.plotting.style import INK, MUTED, figure_in_mm
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
 
 __all__ = ["PaperLayout", "plot_ecg"]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.plotting.style import INK, MUTED, PALETTE, figure_in_mm
+from ecg_hf.plotting.style import INK, MUTED, PALETTE, figure_in_mm
 
 __all__ = ["categories_of", "embed_in_plane", "plot_embedding_map"]
 

@@ -1,0 +1,17 @@
+"""Pictures that need no evaluation: ECGs on paper, losses of a run, maps of embeddings. ``pyplot`` is not used."""
+
+from ecg_hf.plotting.ecg_paper import plot_ecg
+from ecg_hf.plotting.embedding_map import categories_of, embed_in_plane, plot_embedding_map
+from ecg_hf.plotting.losses import loss_series, plot_losses
+from ecg_hf.plotting.style import png_bytes, save_figure
+
+__all__ = [
+    "categories_of",
+    "embed_in_plane",
+    "loss_series",
+    "plot_ecg",
+    "plot_embedding_map",
+    "plot_losses",
+    "png_bytes",
+    "save_figure",
+]

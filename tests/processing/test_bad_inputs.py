@@ -33,6 +33,11 @@ def test_row_27_another_rate_is_resampled_or_refused() -> None:
         extract(EcgRecord(fast, 500.0, STANDARD_LEADS), sampling_rate=250.0)
 
 
+def test_the_rate_of_an_extractor_is_a_number() -> None:
+    with pytest.raises(SamplingRateError, match="must be a number, got '500'"):
+        EcgFeatureExtractor(sampling_rate="500")  # type: ignore[arg-type]
+
+
 def test_row_28_rate_not_passed_warns_once(caplog: pytest.LogCaptureFixture) -> None:
     extractor = EcgFeatureExtractor(sampling_rate=RATE, normalization="zscore_lead")
     with caplog.at_level(logging.WARNING):

@@ -17,7 +17,7 @@ from ecg_hf.signal.filtering import highpass, lowpass, notch
 from ecg_hf.signal.leads import arrange_leads
 from ecg_hf.signal.resampling import resample
 
-__all__ = ["Array", "ArrayBackend", "NumpyBackend", "is_torch_tensor", "lead_weights", "select_backend"]
+__all__ = ["Array", "ArrayBackend", "NumpyBackend", "is_torch_tensor", "lead_weights"]
 
 # Samples summed up in float32 before the sum moves to float64: as exact as needed, and six times as fast.
 _BLOCK = 4096
@@ -214,12 +214,3 @@ def is_torch_tensor(value: object) -> bool:
     """Whether ``value`` is a torch tensor, without importing torch to find out."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
-
-
-def select_backend(device: object | None) -> ArrayBackend:
-    """Numpy for ``None``, otherwise torch on ``device`` (``"cpu"``, ``"cuda:0"``, ``torch.device`` ...)."""
-    if device is None:
-        return NumpyBackend()
-    from ecg_hf.processing.torch_backend import TorchBackend
-
-    return TorchBackend(device)

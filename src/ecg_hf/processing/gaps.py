@@ -4,16 +4,71 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+from transformers.utils import logging
+
 from ecg_hf.errors import NonFiniteSignal
 from ecg_hf.processing.backend import Array, ArrayBackend
+from ecg_hf.processing.inputs import EcgStack
+from ecg_hf.processing.report import ReportBuilder
 
-__all__ = ["MAX_AMPLITUDE", "NanPolicy", "fill_gaps"]
+__all__ = ["MAX_AMPLITUDE", "NanPolicy", "fill_gaps", "repair_gaps"]
+
+logger = logging.get_logger(__name__)
 
 NanPolicy = Literal["interpolate", "zero", "raise"]
 
 MAX_AMPLITUDE = 1e10
 """Largest magnitude taken for a sample. Above any ADC's full scale (int32: 2.1e9), and small enough that sums
 of squares and differences stay finite in float32 statistics."""
+
+
+def repair_gaps(
+    stack: EcgStack,
+    policy: NanPolicy,
+    max_share: float,
+    backend: ArrayBackend,
+    report: ReportBuilder | None,
+) -> Array:
+    """The stack's signal with invalid samples replaced, which one warning announces.
+
+    Args:
+        stack: Records in which no lead has more than ``max_share`` of invalid samples. Not changed.
+        policy: See :func:`fill_gaps`.
+        max_share: What the warning gives as the limit.
+        backend: Array library in use.
+        report: Where to note how many samples of which lead.
+
+    Raises:
+        NonFiniteSignal: if ``policy`` is ``"raise"`` and a sample of the window is invalid.
+    """
+    signal = stack.signal
+    invalid = ~(abs(signal) <= MAX_AMPLITUDE)
+    if not bool(invalid.any()):
+        return signal
+    begin, end = stack.window.used
+    counts = backend.to_numpy(invalid[..., begin:end].sum(axis=-1))
+    if not counts.any():
+        # Beside the window: what is used is as it was recorded.
+        return fill_gaps(signal, invalid, "interpolate", backend)
+    if policy == "raise":
+        record, lead = np.argwhere(counts)[0]
+        raise NonFiniteSignal(
+            f"record {stack.positions[record]} of the batch has {counts[record, lead]} invalid samples",
+            lead=stack.lead_names[lead],
+            value=int(counts[record, lead]),
+        )
+    what = "set to zero" if policy == "zero" else "replaced by straight lines"
+    logger.warning_once(
+        f"Invalid samples (NaN, infinite or absurd) are {what}, at most {max_share:.0%} of a lead; "
+        "return_report=True says where."
+    )
+    if report is not None:
+        code = "nan_zeroed" if policy == "zero" else "nan_interpolated"
+        for record, lead in np.argwhere(counts):
+            detail = f"{counts[record, lead]} of {end - begin} samples"
+            report.add([stack.positions[record]], code, detail, stack.lead_names[lead])
+    return fill_gaps(signal, invalid, policy, backend)
 
 
 def fill_gaps(signal: Array, invalid: Array, policy: NanPolicy, backend: ArrayBackend) -> Array:

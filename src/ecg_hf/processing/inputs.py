@@ -17,11 +17,11 @@ import numpy.typing as npt
 from transformers.utils import logging
 
 from ecg_hf.errors import AmbiguousLayoutError, LeadError, SamplingRateError, SignalError, UnknownUnit
-from ecg_hf.processing.backend import Array, ArrayBackend, is_torch_tensor
+from ecg_hf.processing.backend import Array, ArrayBackend, NumpyBackend, is_torch_tensor
 from ecg_hf.processing.report import ReportBuilder
 from ecg_hf.processing.windows import InputWindow
 from ecg_hf.signal.leads import normalize_lead_names
-from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ, EcgRecord
+from ecg_hf.signal.record import EcgRecord, checked_sampling_rate
 from ecg_hf.signal.units import millivolts_per_unit
 
 __all__ = [
@@ -30,7 +30,9 @@ __all__ = [
     "EcgStack",
     "Layout",
     "as_batch",
+    "in_order",
     "parse_inputs",
+    "select_backend",
     "stack_inputs",
     "tensor_device",
 ]
@@ -144,7 +146,7 @@ def parse_inputs(
     if layout is not None and layout not in get_args(Layout):
         raise AmbiguousLayoutError(f"layout must be one of {', '.join(get_args(Layout))}", value=layout)
     defaults = _Defaults(
-        sampling_rate=None if sampling_rate is None else checked_rate(sampling_rate),
+        sampling_rate=None if sampling_rate is None else checked_sampling_rate(sampling_rate),
         lead_names=None if lead_names is None else _names(lead_names),
         scale=_scale(unit),
         unit=unit,
@@ -189,6 +191,25 @@ def stack_inputs(
     return stacks
 
 
+def in_order(parts: Sequence[Array], stacks: Sequence[EcgStack], backend: ArrayBackend) -> Array:
+    """Results of the stacks put back into the order of the caller's batch."""
+    if len(parts) == 1:
+        return parts[0]
+    positions = np.concatenate([stack.positions for stack in stacks])
+    order = backend.constant(np.argsort(positions))
+    return backend.concatenate(parts)[order]
+
+
+def select_backend(device: object | None) -> ArrayBackend:
+    """Numpy for ``None``, otherwise torch on ``device`` (``"cpu"``, ``"cuda:0"``, ``torch.device`` ...)."""
+    if device is None:
+        return NumpyBackend()
+    # Torch takes seconds to import: whoever passes arrays is spared it.
+    from ecg_hf.processing.torch_backend import TorchBackend
+
+    return TorchBackend(device)
+
+
 def tensor_device(ecg: Any) -> object | None:
     """Device of the first torch tensor found in what the caller passed, ``None`` if there is none."""
     items = ecg if isinstance(ecg, list | tuple) else (ecg,)
@@ -200,21 +221,6 @@ def tensor_device(ecg: Any) -> object | None:
             device: object = found.device
             return device
     return None
-
-
-def checked_rate(value: Any) -> float:
-    """A sampling rate in Hz as a float.
-
-    Raises:
-        SamplingRateError: if it is no number in (0, 100000].
-    """
-    try:
-        rate = float(value)
-    except (TypeError, ValueError):
-        raise SamplingRateError(f"sampling rate must be a number, got {value!r}", value=value) from None
-    if isinstance(value, bool) or not 0.0 < rate <= MAX_SAMPLING_RATE_HZ:
-        raise SamplingRateError(f"sampling rate must be in (0, 100000] Hz, got {value}", value=value)
-    return rate
 
 
 def _standing_in(item: EcgInput) -> EcgInput:
@@ -260,7 +266,7 @@ def _parse_mapping(item: Mapping[str, Any], defaults: _Defaults) -> EcgInput:
         raise SignalError(f'a mapping needs a "signal" or "array", this one has: {keys}')
     rate = item.get("sampling_rate")
     names = item.get("lead_names")
-    rate = None if rate is None else checked_rate(rate)
+    rate = None if rate is None else checked_sampling_rate(rate)
     names = None if names is None else _names(names)
     _must_agree(rate, names, defaults)
     unit = item.get("unit")

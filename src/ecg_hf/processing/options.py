@@ -8,13 +8,38 @@ memory than a recording is worth, fail within a filter, or stand in the way of a
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.errors import ConfigurationError, LeadError
+from ecg_hf.signal.leads import normalize_lead_names
 
-__all__ = ["Choice", "Flag", "Number", "Rule", "check_options", "closest_option", "refuse_unknown"]
+__all__ = [
+    "MAX_DURATION_S",
+    "Choice",
+    "Flag",
+    "Number",
+    "Rule",
+    "check_filters",
+    "check_length",
+    "check_options",
+    "checked_leads",
+    "closest_option",
+    "option_names",
+    "refuse_unknown",
+    "shortened",
+]
+
+MAX_DURATION_S = 86_400.0
+"""Longest output: a day, as a Holter recorder stores it."""
+
+# Values of one prepared recording: 24 h of 12 leads at 100 Hz, half a gigabyte of float32.
+_MAX_VALUES = 2**27
+_MAX_LEADS = 256
+# Below this share of the rate a filter of ten minutes would not have settled.
+_MIN_CUTOFF = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +135,63 @@ def shortened(value: Any) -> str:
     except (ValueError, RecursionError):  # numbers of thousands of digits, lists that contain themselves
         text = type(value).__name__
     return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def option_names(cls: type, root: type) -> frozenset[str]:
+    """Options that ``cls`` and those it derives from, up to ``root``, name in their constructors."""
+    names: set[str] = set()
+    for base in cls.__mro__[: cls.__mro__.index(root) + 1]:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+            names |= {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    return frozenset(names - {"self"})
+
+
+def checked_leads(names: Any) -> tuple[str, ...]:
+    """Canonical names of the leads of the output, as many as a recording can have.
+
+    Raises:
+        LeadError: if they are not a list of 1 to 256 names, or one occurs twice.
+    """
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise LeadError(f"lead_names must be a list of names, got {shortened(names)}", value=names)
+    if not 1 <= len(names) <= _MAX_LEADS:
+        raise LeadError(f"lead_names must be 1 to {_MAX_LEADS} names, got {len(names)}", value=len(names))
+    return normalize_lead_names(tuple(names))
+
+
+def check_length(duration_s: float | None, sampling_rate: float, n_leads: int) -> None:
+    """Whether an output of this length has a sample, and not more of them than a recording is worth.
+
+    Raises:
+        ConfigurationError: if it has not.
+    """
+    if duration_s is None:
+        return
+    n_samples = round(duration_s * sampling_rate)
+    if not 1 <= n_samples <= _MAX_VALUES // n_leads:
+        what = "is no sample long" if n_samples < 1 else f"of {n_leads} leads is too much to hold"
+        raise ConfigurationError(
+            f"duration_s {duration_s:g} at {sampling_rate:g} Hz {what}", value=duration_s
+        )
+
+
+def check_filters(
+    sampling_rate: float, *, highpass_hz: float | None, lowpass_hz: float | None, notch_hz: float | None
+) -> None:
+    """Whether filters at these frequencies can work at a sampling rate, and leave something between them.
+
+    Raises:
+        ConfigurationError: naming the frequency.
+    """
+    least, nyquist = _MIN_CUTOFF * sampling_rate, sampling_rate / 2
+    for name, cutoff in (("highpass_hz", highpass_hz), ("lowpass_hz", lowpass_hz), ("notch_hz", notch_hz)):
+        if cutoff is not None and not least <= cutoff < nyquist:
+            raise ConfigurationError(
+                f"{name} {cutoff:g} Hz is outside [{least:g}, {nyquist:g}) Hz", value=cutoff
+            )
+    if highpass_hz is not None and lowpass_hz is not None and highpass_hz >= lowpass_hz:
+        raise ConfigurationError(
+            f"highpass_hz {highpass_hz:g} and lowpass_hz {lowpass_hz:g} leave nothing between them",
+            value=(highpass_hz, lowpass_hz),
+        )

@@ -8,15 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError, SignalError
+from ecg_hf.processing.backend import ArrayBackend
+from ecg_hf.processing.inputs import EcgStack
+from ecg_hf.processing.windows import PaddingSide
 from ecg_hf.signal.beats.heartbeats import Detector, detect_r_peaks_in_batch
 
 __all__ = [
     "NO_PEAK",
     "KnownPeaks",
     "checked_known_peaks",
+    "known_peaks_of_stacks",
     "max_peaks_in",
     "move_r_peaks",
     "peaks_as_table",
+    "peaks_in_window",
     "r_peak_table",
 ]
 
@@ -131,3 +136,73 @@ def move_r_peaks(
     """Indices at ``rate_in`` as indices at ``rate_out``, counted from sample ``offset`` of the latter."""
     moved = peaks if rate_in == rate_out else np.rint(peaks * (rate_out / rate_in)).astype(np.int64)
     return moved - offset
+
+
+def known_peaks_of_stacks(
+    stacks: Sequence[EcgStack],
+    known: KnownPeaks | None,
+    n_records: int,
+    *,
+    detector: Detector,
+    backend: ArrayBackend,
+) -> list[npt.NDArray[np.int64]]:
+    """R peaks of every record in samples of the recording: those given, else detected.
+
+    Detected at the recording's rate on all leads it has, as they are stored at building time: the same beats.
+
+    Args:
+        stacks: The records, cut to their windows.
+        known: Sample indices of each record at its own rate, in the caller's order.
+        n_records: Records of the caller's batch.
+        detector: One of :data:`ecg_hf.signal.beats.heartbeats.DETECTORS`.
+        backend: Array library of the stacks.
+
+    Raises:
+        ConfigurationError: if ``known`` is not one list of integers per record.
+    """
+    peaks = checked_known_peaks(known, n_records)
+    for stack in stacks:
+        rows = [row for row, position in enumerate(stack.positions) if not peaks[position].size]
+        if not rows:
+            continue
+        signal = backend.to_numpy(stack.signal)
+        found = detect_r_peaks_in_batch(
+            signal if len(rows) == len(signal) else signal[rows],
+            stack.sampling_rate,
+            stack.lead_names,
+            detector=detector,
+        )
+        for row, detected in zip(rows, found, strict=True):
+            peaks[stack.positions[row]] = detected + stack.window.first
+    return peaks
+
+
+def peaks_in_window(
+    known: Sequence[npt.NDArray[np.int64]],
+    stack: EcgStack,
+    *,
+    sampling_rate: float,
+    n_real: int,
+    n_samples: int,
+    padding_side: PaddingSide,
+) -> npt.NDArray[np.int64]:
+    """Table of the R peaks of one stack in samples of the output.
+
+    Args:
+        known: Peaks of every record of the batch, see :func:`known_peaks_of_stacks`.
+        stack: The records of the table.
+        sampling_rate: Rate of the output in Hz.
+        n_real: Samples of the output that are recorded; the others are padding.
+        n_samples: Samples of the output.
+        padding_side: End at which the padding is.
+
+    Returns:
+        int64 ``(records, 4 per second)``: ascending sample indices, then :data:`NO_PEAK`.
+    """
+    own = [
+        move_r_peaks(known[position], stack.sampling_rate, sampling_rate, stack.window.start)
+        for position in stack.positions
+    ]
+    table = peaks_as_table(own, n_real, max_peaks_in(n_samples, sampling_rate))
+    before = max(n_samples - n_real, 0) if padding_side == "left" else 0
+    return np.where(table >= 0, table + before, table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import datasets
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from ecg_hf.data.decoding import BatchDecoder, decode_batch
 from ecg_hf.data.feature import Ecg
-from ecg_hf.errors import ConfigurationError, SamplingRateError, SignalError
+from ecg_hf.errors import ConfigurationError, NonFiniteSignal, SamplingRateError, SignalError
 from ecg_hf.signal import STANDARD_LEADS, DigitalRecord
 
 
@@ -75,6 +76,17 @@ def test_batch_equals_rows_bit_for_bit():
 def test_different_gains_and_baselines():
     rows = dataset_of([record(i, gain=200.0 + 17 * i, baseline=i) for i in range(6)], parts=2)
     assert np.array_equal(decode_batch(rows).signal, by_row(rows, list(range(6))))
+
+
+@pytest.mark.parametrize("gain", [1e-320, -1e-320, 1e-37])
+def test_gains_that_make_signals_infinite(gain: float):
+    good = record(0)
+    odd = replace(record(1), gain=np.full(12, gain))
+    rows = datasets.Dataset.from_dict({"ecg": [good, odd]}, features=datasets.Features({"ecg": Ecg()}))
+    for read in (lambda: decode_batch(rows), lambda: rows[1]["ecg"]):
+        with pytest.raises(NonFiniteSignal, match="gain"):
+            read()
+    assert np.isfinite(decode_batch(rows, [0]).signal).all()
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float32"])

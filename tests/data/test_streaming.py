@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -105,6 +107,56 @@ def test_row_groups_are_bounded_in_bytes(built: Path, tmp_path: Path, monkeypatc
     assert list(_groups([9 * size] * 2)) == [(0, 1), (1, 2)]
     assert list(_groups([0] * 250)) == [(0, 100), (100, 200), (200, 250)]
     assert list(_groups([])) == []
+
+
+def test_what_files_say_of_their_types_is_not_believed(exported: Path, tmp_path: Path):
+    folder = tmp_path / "out"
+    shutil.copytree(exported, folder)
+    [file, *_] = sorted((folder / "data").glob("train-*"))
+    table = pq.read_table(file)
+    for text in (
+        b"nonsense",
+        b'{"info": {"features": {"ecg": {"_type": "Nobody"}}}}',
+        b'{"info": {"features": 5}}',
+    ):
+        pq.write_table(table.replace_schema_metadata({b"huggingface": text}), file)
+        rows = next(RowStream.open([folder]).batches(0, 4))
+        assert rows[0]["ecg"]["signal"].dtype == "float32"
+    for name in ("ecg", "labels"):
+        place = table.column_names.index(name)
+        pq.write_table(table.set_column(place, name, pa.array([True] * len(table))), file)
+        with pytest.raises(DatasetBuildError, match="other columns"):
+            RowStream.open([folder])
+
+
+def test_damaged_files_are_one_error(exported: Path, tmp_path: Path):
+    folder = tmp_path / "out"
+    shutil.copytree(exported, folder)
+    for file in (folder / "data").glob("train-*"):
+        content = bytearray(file.read_bytes())
+        for start in range(8, len(content) - 8192, 512):
+            content[start : start + 64] = b"\xa5" * 64
+        file.write_bytes(content)
+    stream = RowStream.open([folder])
+    with pytest.raises(DatasetBuildError, match="damaged"):
+        next(stream.batches(0, 4))
+    with pytest.raises(DatasetBuildError, match="damaged"):
+        list(stream.reports())
+
+
+def test_files_that_announce_more_than_they_hold(exported: Path, tmp_path: Path):
+    folder = tmp_path / "out"
+    shutil.copytree(exported, folder)
+    [file, *_] = sorted((folder / "data").glob("train-*"))
+    table = pq.read_table(file)
+    place = table.column_names.index("report")
+    bomb = pa.array([f"{i}" + "x" * 10_000_000 for i in range(len(table))])
+    empty = table.set_column(place, "report", bomb).set_column(
+        table.column_names.index("ecg"), "ecg", pa.nulls(len(table), table.schema.field("ecg").type)
+    )
+    pq.write_table(empty, file, compression="zstd", use_dictionary=False)
+    with pytest.raises(DatasetBuildError, match="announces"):
+        RowStream.open([folder])
 
 
 def test_one_export_per_folder(built: Path, tmp_path: Path):

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from datasets import Dataset
+from datasets import Dataset, load_dataset
+from datasets.exceptions import DatasetsError
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ecg_hf.data.building import load_built
 from ecg_hf.data.report import REPORT_FILE, BuildReport
 from ecg_hf.data.schema import SPLITS, canonical_features, shard_schema
-from ecg_hf.errors import ConfigurationError, DatasetBuildError
+from ecg_hf.errors import ConfigurationError, DatasetBuildError, EcgError
 from ecg_hf.files import replace_file, sole_writer, write_whole
 
-__all__ = ["ROWS_PER_FILE", "ParquetExport", "ParquetSplit", "export_parquet", "open_parquet"]
+__all__ = [
+    "ROWS_PER_FILE",
+    "ParquetExport",
+    "ParquetSplit",
+    "export_parquet",
+    "load_parquet",
+    "open_parquet",
+    "readable",
+]
 
 ROWS_PER_FILE = 1000
 
@@ -29,6 +40,9 @@ ROWS_PER_GROUP = 100
 
 BYTES_PER_GROUP = 1 << 27
 """Most sample bytes of a group, unless one recording has more: readers can't take 2 GiB of one column at once."""
+
+MAX_EXPANSION = 1100
+"""A file that unpacks to more than so many times its size holds no ECGs, which don't compress like that."""
 
 _FILE = re.compile(r"(?P<split>[a-z]+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.parquet")
 
@@ -72,10 +86,16 @@ class ParquetSplit:
         return sum(self.rows)
 
     def texts(self, column: str) -> list[str]:
-        """A column of strings, without reading the others; ``""`` for nulls."""
+        """A column of strings, without reading the others; ``""`` for nulls.
+
+        Raises:
+            DatasetBuildError: if a file is damaged.
+        """
         values: list[str] = []
         for file in self.files:
-            values += [value or "" for value in pq.read_table(file, columns=[column])[column].to_pylist()]
+            with readable(file):
+                texts = pq.read_table(file, columns=[column])[column].cast(pa.string())
+                values += [value or "" for value in texts.to_pylist()]
         return values
 
 
@@ -232,13 +252,74 @@ def open_parquet(folder: str | Path, split: str) -> ParquetSplit:
     return ParquetSplit(folder, report.source, report.fingerprint, files, tuple(map(_rows, files)))
 
 
-def _rows(file: Path) -> int:
-    """Recordings in a file, whose columns are those of a built dataset."""
+def load_parquet(files: Sequence[Path], *, streaming: bool = False) -> Any:
+    """Canonical rows of files found by :func:`open_parquet`.
+
+    Types are those of a built dataset; what the files call them is not asked, since it may be anything.
+
+    Args:
+        files: Paths in order.
+        streaming: Give an ``IterableDataset``; otherwise rows are converted once, into the library's cache, and
+            mapped from there.
+
+    Raises:
+        DatasetBuildError: if a file is damaged (when streaming, iterating raises it inside :func:`readable`).
+    """
+    features = canonical_features()
+    with readable(files[0].parent):
+        return load_dataset(
+            "parquet",
+            data_files=[str(file) for file in files],
+            split="train",
+            streaming=streaming,
+            columns=list(features),
+            features=features,
+        )
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What Arrow and ``datasets`` raise for damaged files becomes one error; a disk's own errors stay what they are.
+
+    Args:
+        path: What is read, for the error.
+
+    Raises:
+        DatasetBuildError: instead of what they raise.
+    """
     try:
-        with pq.ParquetFile(file) as opened:
-            schema, rows = opened.schema_arrow, int(opened.metadata.num_rows)
-    except (OSError, pa.ArrowException):
-        raise DatasetBuildError("the Parquet file can't be read", path=file) from None
-    if set(shard_schema().names) - set(schema.names):
+        yield
+    except EcgError:
+        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise DatasetBuildError("the Parquet files can't be read, or are damaged", path=path) from None
+    except (pa.ArrowException, DatasetsError, ValueError, TypeError, KeyError):
+        raise DatasetBuildError("the Parquet files can't be read, or are damaged", path=path) from None
+
+
+def _rows(file: Path) -> int:
+    """Recordings in a file, whose columns are those of a built dataset.
+
+    Raises:
+        DatasetBuildError: if it is no such file, or announces more than a file of its size can hold.
+    """
+    with readable(file), pq.ParquetFile(file) as opened:
+        schema, metadata = opened.schema_arrow, opened.metadata
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        announced = sum(g.column(i).total_uncompressed_size for g in groups for i in range(g.num_columns))
+        wanted = shard_schema()
+        fits = set(wanted.names) <= set(schema.names)
+        if fits:
+            try:
+                pa.schema([schema.field(name) for name in wanted.names]).empty_table().cast(wanted)
+            except (pa.ArrowException, ValueError):
+                fits = False
+    if not fits:
         raise DatasetBuildError("other columns than a built dataset has", path=file)
-    return rows
+    if announced > MAX_EXPANSION * file.stat().st_size:
+        raise DatasetBuildError(
+            f"the file announces {announced} bytes, more than a file of its size holds", path=file
+        )
+    return int(metadata.num_rows)

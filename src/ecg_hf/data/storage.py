@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from ecg_hf.data.feature import MAX_STORED_LEADS, STORAGE_DTYPES, STORAGE_TYPE, Ecg
 from ecg_hf.errors import EcgError, LeadError, SamplingRateError, SignalError
-from ecg_hf.signal.io.digital import to_millivolts
+from ecg_hf.signal.io.digital import SAFE_GAIN, to_millivolts
 from ecg_hf.signal.leads import normalize_lead_names
 from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ
 
@@ -64,11 +64,11 @@ class StoredColumn:
             ids.append(self._layout_ids(chunk, known))
             calibrations.append(_calibrations_of(chunk))
             invalid = chunk.field("invalid")
-            special.append(invalid.is_valid().to_numpy(zero_copy_only=False))
+            special.append(invalid.is_valid().to_numpy(zero_copy_only=False) | _odd_gains(chunk))
         self.layout_ids = _concatenate(ids, np.int32)
         self._owner = _concatenate(owners, np.int32)
         self._start = _concatenate(starts, np.int64)
-        self._has_invalid = _concatenate(special, np.bool_)
+        self._needs_care = _concatenate(special, np.bool_)
         self._chunks = chunks
         self._first_row = np.cumsum([0, *[len(chunk) for chunk in chunks]])
         self._gain, self._baseline = _merge_calibrations(calibrations)
@@ -129,7 +129,7 @@ class StoredColumn:
         slow = np.arange(len(rows))
         if layout.dtype == "int16":
             self._read_int16(rows, signal)
-            slow = np.flatnonzero(self._has_invalid[rows] | self._odd[rows])
+            slow = np.flatnonzero(self._needs_care[rows] | self._odd[rows])
         for i in slow.tolist():
             signal[i] = self._read_one(int(rows[i]), layout)
             empty = np.isnan(signal[i]).all(axis=1)
@@ -184,10 +184,12 @@ class StoredColumn:
         leads = signal.shape[1]
         if self._has_baseline:
             signal -= self._calibration(self._baseline, rows, leads)
-        if self._common_gain is not None:
-            flat /= self._common_gain
-        else:
-            signal /= self._calibration(self._gain, rows, leads)
+        # Rows whose gain float32 does not hold come out wrong here, and are read once more with care.
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            if self._common_gain is not None:
+                flat /= self._common_gain
+            else:
+                signal /= self._calibration(self._gain, rows, leads)
 
     @staticmethod
     def _calibration(
@@ -271,6 +273,16 @@ def _check_rows(chunk: pa.StructArray, first: int) -> None:
         "a stored ECG has an impossible sampling rate",
         SamplingRateError,
     )
+
+
+def _odd_gains(chunk: pa.StructArray) -> npt.NDArray[np.bool_]:
+    """Rows with a gain that float32 can't divide by."""
+    gains = chunk.field("gain")
+    smallest, largest = SAFE_GAIN
+    size = np.abs(gains.flatten().to_numpy())
+    odd = np.zeros(len(chunk), np.bool_)
+    odd[pc.list_parent_indices(gains).to_numpy()[~((smallest < size) & (size < largest))]] = True
+    return odd
 
 
 def _one_value(gains: npt.NDArray[np.float32]) -> np.float32 | None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from datasets import Dataset, DatasetInfo, IterableDataset
 from datasets.distributed import split_dataset_by_node
 
-from ecg_hf.data.parquet import ParquetSplit, open_parquet
+from ecg_hf.data.parquet import ParquetSplit, load_parquet, open_parquet, readable
 from ecg_hf.data.schema import canonical_features, shard_schema
 from ecg_hf.errors import ConfigurationError, NoReports
 
@@ -74,7 +74,7 @@ class RowStream:
             if not count:
                 raise ConfigurationError("no training records to use", path=source.folder)
         object.__setattr__(self, "_counts", counts)
-        opened = tuple(_open(source) for source in self.sources)
+        opened = tuple(load_parquet(source.files, streaming=True) for source in self.sources)
         object.__setattr__(self, "_opened", opened)
         object.__setattr__(self, "weights", _shares(self.weights or counts, len(counts)))
         for source in self.sources:
@@ -125,6 +125,9 @@ class RowStream:
         Args:
             epoch: From 0; each has an order of its own.
             batch_size: Rows.
+
+        Raises:
+            DatasetBuildError: if a file is damaged.
         """
         parts = [self._shuffled(number, epoch) for number in range(len(self.sources))]
         stream = parts[0]
@@ -136,8 +139,9 @@ class RowStream:
                 seed=_seed(self.seed, "mixing", epoch, self.rank),
                 stopping_strategy="all_exhausted",
             )
-        for table in stream.with_format("arrow").iter(batch_size=batch_size):
-            yield _canonical(table)
+        with readable(Path(", ".join(str(source.folder) for source in self.sources))):
+            for table in stream.with_format("arrow").iter(batch_size=batch_size):
+                yield _canonical(table)
 
     def _shuffled(self, number: int, epoch: int) -> IterableDataset:
         rows = self._opened[number]
@@ -148,12 +152,6 @@ class RowStream:
         rows = split_dataset_by_node(rows, rank=self.rank, world_size=self.world_size)
         endless: IterableDataset = rows.repeat(None)
         return endless
-
-
-def _open(source: ParquetSplit) -> IterableDataset:
-    files = [str(file) for file in source.files]
-    rows: IterableDataset = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
-    return rows
 
 
 def _shares(weights: Sequence[float], sources: int) -> tuple[float, ...]:

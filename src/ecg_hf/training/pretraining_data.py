@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import datasets
 import numpy as np
 from datasets import Dataset
 
 from ecg_hf.data import MixedDataset, load_mixed, open_parquet
+from ecg_hf.data.parquet import load_parquet
 from ecg_hf.data.streaming import SHUFFLE_BUFFER, RowStream
 from ecg_hf.errors import ConfigurationError, NoReports
 from ecg_hf.models.registry import METHODS
@@ -188,11 +188,10 @@ class StreamedData:
 
     @staticmethod
     def _read_validation(paths: Sequence[str | Path], needs_report: bool) -> Dataset | None:
-        files = [str(file) for path in paths for file in open_parquet(path, "validation").files]
+        files = [file for path in paths for file in open_parquet(path, "validation").files]
         if not files:
             return None
-        # Converted once, into the library's cache, and mapped from there.
-        rows = datasets.load_dataset("parquet", data_files=files, split="train")
+        rows = load_parquet(files)
         chosen, _ = split_rows(rows, "validation", needs_report=needs_report)
         return rows.select(chosen) if chosen else None
 

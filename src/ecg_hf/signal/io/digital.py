@@ -17,7 +17,7 @@ __all__ = ["DigitalRecord", "to_millivolts"]
 Samples = npt.NDArray[np.int16] | npt.NDArray[np.int32] | npt.NDArray[np.float32]
 
 # Beyond these the division is done in double precision: the gain itself has no exact float32 neighbour.
-_SAFE_GAIN = (1e-20, 1e20)
+SAFE_GAIN = (1e-20, 1e20)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,5 +131,5 @@ def to_millivolts(
 
 
 def _is_plain_gain(gain: npt.NDArray[np.float64]) -> bool:
-    smallest, largest = _SAFE_GAIN
+    smallest, largest = SAFE_GAIN
     return all(smallest < abs(value) < largest for value in gain.tolist())

@@ -12,18 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer, HfArgumentParser, pipeline
+from transformers import AutoFeatureExtractor, AutoModel, HfArgumentParser, pipeline
 
 import ecg_hf  # noqa: F401  (registers models and pipelines)
+from ecg_hf import evaluation
 from ecg_hf.data import load_built
-from ecg_hf.evaluation import (
-    BenchmarkData,
-    embed_dataset,
-    encode_prompts,
-    evaluate_zero_shot,
-    get_benchmark,
-    prompts_for,
-)
+from ecg_hf.evaluation.tables import class_scores, markdown_table
 
 
 @dataclass
@@ -35,6 +29,7 @@ class ScriptArguments:
     labels: list[str] | None = field(default=None, metadata={"help": "Names or prompts to choose from."})
     dataset: str | None = field(default=None, metadata={"help": "Folder made by ecg_hf.data.build_dataset."})
     benchmark: str = field(default="ptbxl-super", metadata={"help": "See 'ecg-hf list benchmarks'."})
+    output: str = field(default="zero_shot", metadata={"help": "Folder for the scores of a dataset."})
     device: str = field(default="cpu", metadata={"help": "Where the model runs."})
 
 
@@ -50,27 +45,21 @@ def classify(args: ScriptArguments) -> None:
 
 
 def evaluate(args: ScriptArguments) -> None:
-    """AUROC of every class of a benchmark, with intervals."""
-    dataset = load_built(args.dataset)
-    data = BenchmarkData.from_dataset(get_benchmark(args.benchmark), dataset)
-    test = data.rows("test")
+    """Every class of a benchmark, with intervals, as 'ecg-hf evaluate --head zero-shot' does."""
     model = AutoModel.from_pretrained(args.model).to(args.device).eval()
-    extractor = AutoFeatureExtractor.from_pretrained(args.model)
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
-
-    # Both sides in the shared space: "projected" is get_ecg_features.
-    ecgs = embed_dataset(model, extractor, dataset.select(test), features="projected")
-    prompts = prompts_for(data.class_names)
-    texts = encode_prompts(model, tokenizer, prompts, max_length=model.config.max_text_length)
-    patients = None if data.patient_ids is None else [data.patient_ids[row] for row in test]
-    result = evaluate_zero_shot(
-        data.labels[test], ecgs, texts, data.class_names, prompts=prompts, patient_ids=patients
+    loaded = evaluation.LoadedModel(
+        args.model, model, AutoFeatureExtractor.from_pretrained(args.model), args.device
     )
-    for score in result.score.classes:
-        auroc = f"{score.auroc:.3f}" if score.auroc is not None else f"  -    {score.excluded}:"
-        print(f"{auroc}  {score.name} ({score.positives} of {score.n}): {prompts[score.name]}")
-    macro = result.bootstrap.macro
-    print(f"{macro.estimate:.3f}  macro AUROC, 95 % interval {macro.low:.3f} to {macro.high:.3f}")
+    found = evaluation.evaluate_model(
+        evaluation.EvaluationPlan(evaluation.get_protocol("merl-exact"), heads=("zero-shot",)),
+        loaded,
+        [evaluation.get_benchmark(args.benchmark)],
+        {args.benchmark: evaluation.Recordings.of(load_built(args.dataset))},
+        args.output,
+        controls=("untrained",),
+    )
+    print(evaluation.evaluation_markdown(found.results))
+    print(markdown_table(class_scores(found.results, args.benchmark)))
 
 
 def main() -> None:

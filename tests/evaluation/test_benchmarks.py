@@ -8,18 +8,11 @@ import numpy as np
 import pytest
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.attention_probe import AttentionProbe
-from ecg_hf.evaluation.benchmarks import (
-    BENCHMARKS,
-    BenchmarkData,
-    get_benchmark,
-    list_benchmarks,
-    run_probe_benchmark,
-)
-from ecg_hf.evaluation.bootstrap import bootstrap_auroc, paired_bootstrap
-from ecg_hf.evaluation.results import Results, read_results, validate_results, write_results
-from ecg_hf.evaluation.tables import results_table
-from ecg_hf.evaluation.token_store import TokenFeatures
+from ecg_hf.evaluation.benchmark_data import SPLITS, BenchmarkData
+from ecg_hf.evaluation.bootstrap import bootstrap_auroc
+from ecg_hf.evaluation.definitions import BENCHMARKS, get_benchmark, list_benchmarks
+from ecg_hf.evaluation.probe import LinearProbe
+from ecg_hf.evaluation.rows import score_embeddings
 
 CODES = ("NORM", "AFIB", "LVH", "CLBBB")
 SYNTHETIC = get_benchmark("synthetic-findings")
@@ -104,121 +97,39 @@ def test_column_of_wrong_length_and_empty_split() -> None:
         data_of(split=["train" if i % 2 else "validation" for i in range(600)], patient_ids=None)
 
 
-def test_rows_are_what_their_parts_say(tmp_path: Path) -> None:
+def parts(data: BenchmarkData, x: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(x[rows], data.labels[rows]) for rows in map(data.rows, SPLITS)]
+
+
+def test_scored_embeddings_are_what_their_parts_say() -> None:
     data = data_of()
-    report = run_probe_benchmark(
-        SYNTHETIC,
-        {"pretrained": embeddings(data, 1.0), "untrained": embeddings(data, 0.25)},
-        data,
-        n_resamples=200,
-        seed=4,
+    x = embeddings(data, 1.0)
+    train, validation, test = parts(data, x)
+    patients = [data.patient_ids[i] for i in data.rows("test")]
+    row = score_embeddings(
+        train, validation, test, class_names=data.class_names, patients=patients, n_resamples=200, seed=4
     )
-    assert [(r["encoder"], r["fraction"]) for r in report.rows] == [
-        (e, f) for f in (0.01, 0.1, 1.0) for e in ("pretrained", "untrained")
-    ]
-    n_train = len(data.rows("train"))
-    assert [r["n_train"] for r in report.rows[::2]] == [max(1, int(f * n_train)) for f in (0.01, 0.1, 1.0)]
-    test = data.rows("test")
-    truth = data.labels[test]
-    patients = [data.patient_ids[i] for i in test]
-    best, control = report.rows[-2:]
-    assert best["positives"] == dict(zip(data.class_names, truth.sum(axis=0).tolist(), strict=True))
-    assert best["n_test"] == len(test)
-    assert best["resampled"] == "patients"
-    scores = report.scores["pretrained", 1.0]
-    interval = bootstrap_auroc(truth, scores, groups=patients, n_resamples=200, seed=4)
-    assert best["macro_auroc"] == pytest.approx(interval.macro.estimate)
-    assert best["ci95"] == interval.macro.limits
-    assert best["macro_auroc"] > control["macro_auroc"]
-    pair = paired_bootstrap(
-        truth, scores, report.scores["untrained", 1.0], groups=patients, n_resamples=200, seed=4
+    assert row["positives"] == dict(zip(data.class_names, test[1].sum(axis=0).tolist(), strict=True))
+    assert (row["n_train"], row["n_test"], row["resampled"]) == (len(train[1]), len(test[1]), "patients")
+    scores = LinearProbe().fit(*train, *validation).decision_function(test[0])
+    interval = bootstrap_auroc(test[1], scores, groups=patients, n_resamples=200, seed=4)
+    assert row["macro_auroc"] == pytest.approx(interval.macro.estimate)
+    assert row["ci95"] == interval.macro.limits
+    assert row["classes"][0]["train_positives"] == train[1][:, 0].sum()
+    assert row == score_embeddings(
+        train, validation, test, class_names=data.class_names, patients=patients, n_resamples=200, seed=4
     )
-    assert report.paired[-1]["difference"] == pytest.approx(best["macro_auroc"] - control["macro_auroc"])
-    assert report.paired[-1]["ci95"] == pair.difference.limits
-    assert best["classes"][0]["train_positives"] == data.labels[data.rows("train")][:, 0].sum()
-
-    results = Results(
-        dataset="synthetic", probe=report.rows, zero_shot=None, timings={}, paired=report.paired
-    )
-    write_results(tmp_path / "results.json", validate_results(results))
-    assert read_results(tmp_path / "results.json") == results
-
-
-def tokens(data: BenchmarkData, strength: float, seed: int = 0) -> TokenFeatures:
-    """The embedding of each record at one random place among 5 tokens of noise."""
-    rng = np.random.default_rng(seed)
-    values = rng.normal(size=(len(data.labels), 5, 12)).astype(np.float32)
-    place = rng.integers(0, 5, size=len(values))
-    values[np.arange(len(values)), place] += embeddings(data, strength, seed)
-    return TokenFeatures(values)
-
-
-def test_attention_head_gives_the_same_kind_of_rows() -> None:
-    data = data_of()
-    frozen = {"pretrained": tokens(data, 3.0), "untrained": tokens(data, 0.3)}
-    settings = AttentionProbe(epochs=8, learning_rate=1e-2, num_heads=2, seed=99)
-    report = run_probe_benchmark(
-        SYNTHETIC, frozen, data, head="attention", attention=settings, fractions=(0.001, 0.5, 1.0),
-        n_resamples=100, seed=4,
-    )  # fmt: skip
-    linear = run_probe_benchmark(
-        SYNTHETIC, {"pretrained": embeddings(data, 1.0)}, data, fractions=(1.0,), n_resamples=20
-    )
-    assert [row["head"] for row in report.rows] == ["attention"] * 6
-    assert linear.rows[0]["head"] == "linear"
-    assert report.rows[0]["macro_auroc"] is None, "one record"
-    best, control = report.rows[-2:]
-    assert set(linear.rows[0]) - set(best) == {"c", "c_at_edge", "converged"}
-    assert set(best) - set(linear.rows[0]) == {"epoch", "epochs"}
-    assert (best["epochs"], best["n_train"]) == (8, len(data.rows("train")))
-    assert best["macro_auroc"] > control["macro_auroc"] + 0.1
-    train, validation, test = (data.rows(name) for name in ("train", "validation", "test"))
-    # The head's seed is the run's, whatever the settings say.
-    alone = AttentionProbe(epochs=8, learning_rate=1e-2, num_heads=2, seed=4).fit(
-        frozen["pretrained"].select(train), data.labels[train],
-        frozen["pretrained"].select(validation), data.labels[validation],
-    )  # fmt: skip
-    scores = alone.decision_function(frozen["pretrained"].select(test))
-    np.testing.assert_array_equal(report.scores["pretrained", 1.0], scores)
-    assert best["epoch"] == alone.epoch
-    patients = [data.patient_ids[i] for i in test]
-    pair = paired_bootstrap(
-        data.labels[test], scores, report.scores["untrained", 1.0], groups=patients, n_resamples=100, seed=4
-    )
-    assert report.paired[-1]["ci95"] == pair.difference.limits
-    assert report.paired[-1]["head"] == "attention"
-
-    results = Results(dataset="x", probe=[*report.rows, *linear.rows], paired=report.paired, timings={})
-    table = results_table(validate_results(results))
-    assert [row[0] for row in table.rows] == ["attention probe, seed 4"] * 6 + ["linear probe, seed 0"]
-    assert [bool(row[-1]) for row in table.rows] == [False, False, True, False, True, False, False]
-
-
-def test_features_must_fit_the_head() -> None:
-    data = data_of()
-    with pytest.raises(ConfigurationError, match="pooled embeddings"):
-        run_probe_benchmark(SYNTHETIC, {"a": tokens(data, 1.0)}, data)
-    with pytest.raises(ConfigurationError, match="tokens must be"):
-        run_probe_benchmark(SYNTHETIC, {"a": embeddings(data, 1.0)}, data, head="attention")
-    with pytest.raises(ConfigurationError, match="of 600 records, got 2"):
-        run_probe_benchmark(SYNTHETIC, {"a": tokens(data, 1.0).select([0, 1])}, data, head="attention")
-    with pytest.raises(ConfigurationError, match="head must be"):
-        run_probe_benchmark(SYNTHETIC, {"a": tokens(data, 1.0)}, data, head="mlp")  # type: ignore[arg-type]
+    weak = score_embeddings(*parts(data, embeddings(data, 0.25)), n_resamples=20)
+    assert weak["macro_auroc"] < row["macro_auroc"]
+    one = score_embeddings(train, None, test, head=LinearProbe(c_grid=(1.0,)), n_resamples=20)
+    assert one["macro_auroc"] > 0.6
 
 
 def test_class_never_seen_is_left_out_and_said() -> None:
     data = data_of()
-    train = data.rows("train")
     rare = data.class_names.index("CLBBB")
-    data.labels[train, rare] = False
-    report = run_probe_benchmark(
-        SYNTHETIC,
-        {"a": embeddings(data, 1.0), "b": embeddings(data, 0.5)},
-        data,
-        fractions=(1.0,),
-        n_resamples=50,
-    )
-    row = report.rows[0]
+    data.labels[data.rows("train"), rare] = False
+    row = score_embeddings(*parts(data, embeddings(data, 1.0)), class_names=data.class_names, n_resamples=50)
     assert row["undefined"] == ["CLBBB"]
     one = next(c for c in row["classes"] if c["name"] == "CLBBB")
     assert one["auroc"] is None
@@ -229,46 +140,21 @@ def test_class_never_seen_is_left_out_and_said() -> None:
     assert row["macro_auroc_unlearnt_at_chance"] == pytest.approx(np.mean([*others, 0.5]))
 
 
-def test_fraction_too_small_gives_a_row_without_a_score() -> None:
-    data = data_of()
-    report = run_probe_benchmark(
-        SYNTHETIC, {"a": embeddings(data, 1.0)}, data, fractions=(0.001, 1.0), n_resamples=20
-    )
-    small, whole = report.rows
-    assert small["n_train"] == 1
-    assert small["macro_auroc"] is None
-    assert small["ci95"] == [None, None]
-    assert set(small["undefined"]) == set(CODES)
-    assert "too few" in small["classes"][0]["excluded"]
-    assert whole["macro_auroc"] > 0.5
-    validate_results({"dataset": "x", "probe": report.rows, "zero_shot": None, "timings": {}})
-
-
-def test_deterministic_by_seed() -> None:
-    data = data_of()
-    one, two, other = (
-        run_probe_benchmark(
-            SYNTHETIC, {"a": embeddings(data, 0.5)}, data, fractions=(0.1,), n_resamples=30, seed=seed
-        ).rows
-        for seed in (0, 0, 1)
-    )
-    assert one == two
-    assert one[0]["macro_auroc"] != other[0]["macro_auroc"]
-
-
 def test_shuffled_labels_score_at_chance() -> None:
     data = data_of()
     x = embeddings(data, 1.0)
     train = data.rows("train")
     data.labels[train] = np.random.default_rng(0).permutation(data.labels[train])
-    row = run_probe_benchmark(SYNTHETIC, {"a": x}, data, fractions=(1.0,), n_resamples=20).rows[0]
-    assert 0.35 < row["macro_auroc"] < 0.65
+    assert 0.35 < score_embeddings(*parts(data, x), n_resamples=20)["macro_auroc"] < 0.65
 
 
-@pytest.mark.parametrize("bad", [{}, {"a": np.zeros((3, 2))}, {"a": np.zeros(600)}])
-def test_embeddings_must_fit(bad: dict[str, np.ndarray]) -> None:
-    with pytest.raises(ConfigurationError):
-        run_probe_benchmark(SYNTHETIC, bad, data_of())
+def test_embeddings_must_fit() -> None:
+    train, validation, test = parts(data_of(), np.zeros((600, 2)))
+    for bad in (np.zeros((3, 2)), np.zeros(len(train[1])), np.full((len(train[1]), 2), np.nan)):
+        with pytest.raises(ConfigurationError):
+            score_embeddings((bad, train[1]), validation, test)
+    with pytest.raises(ConfigurationError, match="names"):
+        score_embeddings(train, validation, test, class_names=["a"])
 
 
 def test_from_dataset() -> None:

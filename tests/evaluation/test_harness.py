@@ -19,7 +19,7 @@ from ecg_hf.data import build_dataset, load_built
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.aggregation import aligned, paired_difference
 from ecg_hf.evaluation.bootstrap import bootstrap_auroc, paired_bootstrap
-from ecg_hf.evaluation.cell_heads import WindowedHead, frozen_head
+from ecg_hf.evaluation.cell_heads import WindowedHead, configured_head
 from ecg_hf.evaluation.cells import CellScores, CellStore, read_scores
 from ecg_hf.evaluation.comparison import compare_results
 from ecg_hf.evaluation.definitions import get_benchmark
@@ -32,9 +32,10 @@ from ecg_hf.evaluation.evaluation_run import (
     check_controls,
     evaluate_model,
 )
-from ecg_hf.evaluation.finetune_cells import deviations, finetune_settings
-from ecg_hf.evaluation.harness import EvaluationPlan
+from ecg_hf.evaluation.finetune_cells import deviations
+from ecg_hf.evaluation.heads.finetune import finetune_settings
 from ecg_hf.evaluation.metrics import auroc
+from ecg_hf.evaluation.plan import EvaluationPlan
 from ecg_hf.evaluation.prepared import Recordings, prepare
 from ecg_hf.evaluation.probe import LinearProbe
 from ecg_hf.evaluation.protocols import PROTOCOLS, get_protocol
@@ -245,7 +246,7 @@ def test_a_changed_label_or_record_is_another_cell(recordings: Recordings) -> No
 def test_heads_that_read_more_than_a_vector(recordings: Recordings, tmp_path: Path) -> None:
     plan = replace(PLAN, fractions=(1.0,), seeds=(0,), n_resamples=5)
     for head, options in (("mlp", {"hidden": 8, "epochs": 2}), ("attention", {"epochs": 1, "num_heads": 2})):
-        found = run(tmp_path, recordings, replace(plan, head=head, head_options=options))
+        found = run(tmp_path, recordings, replace(plan, heads=(head,), head_options=options))
         assert [(c.head, c.result.content["epochs"]) for c in found.cells] == [(head, options["epochs"])] * 2
     published = run(tmp_path, recordings, replace(plan, solver="published", head_options={}), controls=())
     assert published.cells[0].result.content["solver"] == "merl"
@@ -342,7 +343,7 @@ def test_windows_train_alone_and_vote_together() -> None:
     ],
 )
 def test_protocols_bring_their_schedules(protocol: str, solver: str, expected: str) -> None:
-    head = frozen_head("linear", PROTOCOLS[protocol], solver=solver)
+    head = configured_head("linear", PROTOCOLS[protocol], solver=solver)
     assert head.settings["schedule"]["name"] == expected
     assert head.sees_test == (protocol == "merl-test-max")
     assert head.needs_validation == (protocol in ("merl", "merl-exact", "strodthoff"))
@@ -359,7 +360,9 @@ def test_an_encoder_that_says_the_same_of_every_record_is_at_chance(noise: float
     )
     y, y_val, y_test = (rng.random((203, 3)) < 0.3 for _ in "abc")
     for name, protocol in (("linear", "merl-exact"), ("linear", "strodthoff"), ("mlp", "merl-exact")):
-        head = frozen_head(name, PROTOCOLS[protocol], options={"epochs": 2} if name == "mlp" else {}).build(0)
+        head = configured_head(
+            name, PROTOCOLS[protocol], options={"epochs": 2} if name == "mlp" else {}
+        ).build(0)
         head.fit(x, y, x_val, y_val)
         areas = auroc(y_test, head.decision_function(x_test))
         if noise and protocol == "strodthoff":
@@ -372,7 +375,9 @@ def test_an_encoder_that_says_the_same_of_every_record_is_at_chance(noise: float
 def test_wrong_plans() -> None:
     protocol = get_protocol("merl-exact")
     wrong: Sequence[tuple[dict[str, Any], str]] = (
-        ({"head": "quantum"}, "head must be"),
+        ({"heads": ("quantum",)}, "head must be"),
+        ({"heads": ()}, "heads"),
+        ({"heads": ("linear", "mlp"), "head_options": {"epochs": 2}}, "one head"),
         ({"fractions": (0.0,)}, "fraction"),
         ({"seeds": (0, 0)}, "seeds"),
         ({"n_resamples": 0}, "resamples"),
@@ -387,8 +392,8 @@ def test_wrong_plans() -> None:
     with pytest.raises(ConfigurationError, match="oracle"):
         check_controls(("oracle",), plan)
     with pytest.raises(ConfigurationError, match="zero-shot"):
-        check_controls(("handmade",), replace(plan, head="zero-shot"))
-    assert check_controls(None, replace(plan, head="zero-shot")) == (("untrained",), [])
+        check_controls(("handmade",), replace(plan, heads=("zero-shot",)))
+    assert check_controls(None, replace(plan, heads=("zero-shot",))) == (("untrained",), [])
     quick, (note,) = check_controls(None, plan)
     assert quick == ("untrained", "handmade")
     assert "minirocket, supervised" in note
@@ -433,7 +438,7 @@ def test_every_field_of_a_published_fine_tuning_reaches_the_trainer(name: str, t
     schedule = protocol.schedules["finetune"]
     method = get_method("ecg-jepa")
     model = method.load("classification")(method.load("config").preset("micro"))
-    settings = finetune_settings(EvaluationPlan(protocol, "finetune"), "ecg-jepa")
+    settings = finetune_settings(protocol, {}, "ecg-jepa")
     unlike = {
         "eval_strategy": "no",
         "save_strategy": "no",
@@ -461,16 +466,17 @@ def test_every_field_of_a_published_fine_tuning_reaches_the_trainer(name: str, t
     depths = layer_depths(model)
     for each, rate in peaks.items():
         part = "stem" if depths[each] <= schedule.stem_layers.get("ecg-jepa", 0) else "encoder"
-        known = schedule.group_learning_rates if each.startswith("ecg_jepa.") else {}
-        assert rate == known.get(part, schedule.learning_rate), each
+        known = {"encoder": schedule.encoder_learning_rate, "stem": schedule.stem_learning_rate}
+        own = known[part] if each.startswith("ecg_jepa.") else None
+        assert rate == (own or schedule.learning_rate), each
     # The rate over the whole training, as a share of its peak.
     rates = []
     for _ in range(steps):
         rates.append(optimizer.param_groups[0]["lr"] / optimizer.param_groups[0]["initial_lr"])
         optimizer.step()
         trainer.lr_scheduler.step()
-    warm = 10 * schedule.warmup
-    least = schedule.min_learning_rate / schedule.learning_rate
+    warm = 10 * schedule.warmup_epochs
+    least = schedule.minimum / schedule.learning_rate
     for step, rate in enumerate(rates):
         expected = 1.0
         if step < warm:
@@ -483,16 +489,13 @@ def test_every_field_of_a_published_fine_tuning_reaches_the_trainer(name: str, t
 def test_a_minimum_rate_and_warm_up_steps_are_honoured_too(tmp_path: Path) -> None:
     """No published fine-tuning has them today."""
     protocol = get_protocol("strodthoff")
-    schedule = replace(
-        protocol.schedules["finetune"], decay="cosine", decay_unit="step", warmup=7, min_learning_rate=1e-5
-    )
-    plan = EvaluationPlan(replace(protocol, schedules={"finetune": schedule}), "finetune")
-    settings = finetune_settings(plan)
+    schedule = replace(protocol.schedules["finetune"], decay="cosine", warmup_iterations=7, minimum=1e-5)
+    protocol = replace(protocol, schedules={"finetune": schedule})
+    settings = finetune_settings(protocol, {})
     arguments = EcgFineTuningArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", **settings)
     assert arguments.get_warmup_steps(500) == 7
     assert arguments.lr_scheduler_kwargs == {"min_lr": 1e-5}
-    assert any("warm-up" in one for one in deviations(plan, micro(0).model))
-    asked = finetune_settings(replace(plan, head_options={"layer_decay": 0.75}))
+    asked = finetune_settings(protocol, {"layer_decay": 0.75})
     assert "encoder_learning_rate" not in asked
     assert asked["layer_decay"] == 0.75
     with pytest.raises(ConfigurationError, match="layer_decay=1"):
@@ -515,7 +518,7 @@ def test_published_rows_have_no_head_that_was_set_otherwise() -> None:
 
     def listed(model: Any, head: str, **options: Any) -> tuple[bool, str]:
         found, notes = _published(
-            replace(plan, head=head, head_options=options), model, [{**row, "head": head}]
+            replace(plan, heads=(head,), head_options=options), model, [{**row, "head": head}]
         )
         return bool(found), " ".join(notes)
 
@@ -528,10 +531,10 @@ def test_published_rows_have_no_head_that_was_set_otherwise() -> None:
     shown, note = listed(cpc, "finetune")
     assert not shown
     assert "all windows of a recording" in note
-    assert "augmentations" in " ".join(deviations(EvaluationPlan(get_protocol("jepa"), "finetune"), jepa))
-    assert deviations(EvaluationPlan(get_protocol("merl"), "finetune"), jepa)
+    assert "augmentations" in " ".join(deviations(EvaluationPlan(get_protocol("jepa"), ("finetune",)), jepa))
+    assert deviations(EvaluationPlan(get_protocol("merl"), ("finetune",)), jepa)
     flat = not max(layer_depths(acl).values())
-    assert flat == bool(deviations(replace(plan, head="finetune"), acl))
+    assert flat == bool(deviations(replace(plan, heads=("finetune",)), acl))
     exact = [{**row, "head": "linear", "solver": "lbfgs"}]
     assert _published(plan, jepa, exact)[0] == []
     assert _published(plan, jepa, [{**row, "head": "supervised"}])[0] == []

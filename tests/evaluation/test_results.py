@@ -7,22 +7,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.results import read_results, validate_results, write_results, zero_shot_row
+from ecg_hf.evaluation.results import read_results, validate_results, write_results
 from ecg_hf.evaluation.tables import (
     Table,
-    class_table,
+    class_scores,
     evaluation_markdown,
+    evaluation_notes,
+    evaluation_table,
     format_interval,
     html_table,
     markdown_table,
-    results_markdown,
-    results_table,
 )
-from ecg_hf.evaluation.zero_shot import evaluate_zero_shot
 
 
 def example() -> dict[str, Any]:
@@ -43,14 +41,26 @@ def example() -> dict[str, Any]:
         "ci95": [None, None],
         "undefined": ["NORM", "AFIB"],
     }
+    names = {"benchmark": "synthetic-findings", "head": "linear"}
+    zero_shot = {**row, **names, "head": "zero-shot", "fraction": 0.0, "macro_auroc": 0.6, "ci95": [0.5, 0.7]}
+    rows = [{**row, **names}, {**untrained, **names}, {**zero_shot, "n_train": 0}]
+    summary = [
+        {
+            **{name: one[name] for name in ("encoder", "fraction", "macro_auroc", "ci95", "n_train", "n_test")},
+            **{name: one[name] for name in ("benchmark", "head")},
+            "macro_auroc_unlearnt_at_chance": one["macro_auroc"], "protocol": "merl-exact", "seeds": [0], "sd": None,
+            "n_classes": 2 - len(one["undefined"]), "solver": "lbfgs", "interval": "percentile",
+        }
+        for one in rows
+    ]  # fmt: skip
     pair = {
         "first": "pretrained", "second": "untrained", "fraction": 0.01, "difference": 0.125, "ci95": [0.05, 0.2],
-        "p_value": 0.01,
+        "p_value": 0.01, "second_head": "linear", **names,
     }  # fmt: skip
     return {
         "dataset": "synthetic <6,000>",
-        "probe": [row, untrained],
-        "zero_shot": {"macro_auroc": 0.6, "ci95": [0.5, 0.7]},
+        "probe": rows,
+        "summary": summary,
         "timings": {"pretraining": 12.5},
         "paired": [pair],
     }
@@ -61,7 +71,7 @@ def test_round_trip(tmp_path: Path) -> None:
     write_results(path, example())  # type: ignore[arg-type]
     assert read_results(path) == example()
     assert [p.name for p in path.parent.iterdir()] == ["results.json"]
-    assert set(json.loads(path.read_text())) >= {"dataset", "probe", "zero_shot", "timings"}
+    assert set(json.loads(path.read_text())) >= {"dataset", "probe", "summary", "timings"}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +88,8 @@ def test_round_trip(tmp_path: Path) -> None:
         (("probe", 0, "ci95"), [0.9]),
         (("probe", 0, "n_test"), True),
         (("probe", 0, "positives", "NORM"), 91),
-        (("zero_shot", "macro_auroc"), "high"),
+        (("summary", 2, "macro_auroc"), "high"),
+        (("summary", 0, "macro_auroc_unlearnt_at_chance"), 1.5),
         (("paired", 0, "first"), 1),
     ],
 )
@@ -117,43 +128,41 @@ def test_unreadable_file(tmp_path: Path, text: str | None) -> None:
         read_results(path)
 
 
-def test_zero_shot_row() -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.random((50, 3)) < 0.4
-    labels[:, 2] = False
-    result = evaluate_zero_shot(
-        labels, rng.normal(size=(50, 4)), rng.normal(size=(3, 4)), ["a", "b", "c"], n_resamples=30
-    )
-    row = zero_shot_row(result, benchmark="x")
-    validate_results({**example(), "zero_shot": row})
-    assert row["undefined"] == ["c"]
-    assert row["n_test"] == 50
-    assert row["classes"][2]["ci95"] == [None, None]
-
-
 def test_tables_show_intervals_counts_and_what_is_left_out() -> None:
     results: Any = example()
-    summary = results_table(results)
-    first, second, last = summary.rows
-    assert first == (
-        "linear probe", "pretrained", "1 %", "1,200", "90", "1 of 2", "0.800 [0.700, 0.900]",
-        "+0.125 [+0.050, +0.200]",
+    last, first, second = evaluation_table(results, "synthetic-findings").rows
+    assert first[:8] == (
+        "pretrained", "linear", "1 %", "1,200", "90", "1", "0.800 [0.700, 0.900]", "1",
     )  # fmt: skip
-    assert second[6:] == ("n/a", "")
-    assert last[0] == "zero-shot"
+    assert second[6:9] == ("n/a", "1", "+0.125 [+0.050, +0.200]")
+    assert last[1] == "zero-shot"
     assert last[6] == "0.600 [0.500, 0.700]"
-    assert any("patients" in note for note in summary.notes)
-    assert any("1 %: AFIB, NORM" in note for note in summary.notes)
-    classes = class_table(results)
+    notes = evaluation_notes(results)
+    assert any("patients" in note for note in notes)
+    assert any("at 1 %: AFIB, NORM" in note for note in notes)
+    classes = class_scores(results, "synthetic-findings")
+    assert classes.header[2:] == (
+        "pretrained, linear, 1 %",
+        "untrained, linear, 1 %",
+        "pretrained, zero-shot",
+    )
     assert classes.rows[0][:3] == ("NORM", "40", "0.800 [0.700, 0.900]")
     assert classes.rows[1][:3] == ("AFIB", "0", "n/a")
+    assert class_scores(results, "other").rows == ()
+
+
+def test_a_control_stands_beside_the_same_head_of_the_model() -> None:
+    results: Any = example()
+    fallback = {**results["paired"][0], "head": "finetune", "difference": 0.5}
+    for pairs in ([fallback, *results["paired"]], [*results["paired"], fallback]):
+        table = evaluation_table({**results, "paired": pairs}, "synthetic-findings")
+        assert table.rows[2][8] == "+0.125 [+0.050, +0.200]"
 
 
 def test_markdown_and_html() -> None:
     results: Any = example()
-    text = results_markdown(results)
-    assert "| linear probe | pretrained | 1 % |" in text
-    assert text.count("|---|---|---:|") == 1
+    text = evaluation_markdown(results)
+    assert "| pretrained | linear | 1 % |" in text
     table = Table(("a|b", "<c>"), (("1|2", "<script>"),), (False, True), ("R&D",))
     assert "a\\|b" in markdown_table(table)
     html = html_table(table)
@@ -190,7 +199,7 @@ def evaluated() -> Any:
 
     return {
         "dataset": "ptbxl", "model": "m", "timings": {}, "probe": [{"resampled": "patients", "fraction": 1.0}],
-        "settings": {"protocol": "strodthoff", "head": "linear"},
+        "settings": {"protocol": "strodthoff", "heads": ["linear"]},
         "splits": {"ptbxl-super": {"train": 9, "validation": 9, "test": 99, "missing": {"test": 3}}},
         "summary": [
             summary("pretrained", "linear", 0.01, None, None),
@@ -255,18 +264,10 @@ def test_every_kind_of_row_shows_its_own_figures() -> None:
 
 def test_the_mark_is_explained_where_it_is_used() -> None:
     results: Any = example()
-    assert not any("†" in note for note in results_table(results).notes)
+    assert not any("†" in note for note in evaluation_notes(results, classes=True))
     results["probe"][0]["classes"][0]["interval"] = "floored"
-    assert any("†" in note for note in results_table(results).notes)
-    assert class_table(results).rows[0][2] == "0.800 [0.700, 0.900]†"
-
-
-def test_one_control_has_the_column_of_differences() -> None:
-    results: Any = example()
-    other = {**results["paired"][0], "second": "handmade", "difference": 0.5}
-    table = results_table({**results, "paired": [results["paired"][0], other]})
-    assert table.header[-1] == "Pretrained minus untrained [95 % interval]"
-    assert table.rows[0][-1] == "+0.125 [+0.050, +0.200]"
+    assert any("†" in note for note in evaluation_notes(results, classes=True))
+    assert class_scores(results, "synthetic-findings").rows[0][2] == "0.800 [0.700, 0.900]†"
 
 
 def test_format_interval() -> None:

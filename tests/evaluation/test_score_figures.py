@@ -66,13 +66,13 @@ def test_reliability_shows_filled_bins() -> None:
 
 
 def test_results_figure() -> None:
-    figure = plot_results(example())  # type: ignore[arg-type]
+    figure = plot_results(example(), "synthetic-findings")  # type: ignore[arg-type]
     texts = [t.get_text() for t in figure.axes[0].texts]
     assert "0.800 [0.700, 0.900]" in texts
     assert "n/a" in texts
     assert overlaps(figure) == []
     with pytest.raises(ConfigurationError):
-        plot_results({"dataset": "x", "probe": [], "zero_shot": None, "timings": {}})
+        plot_results({"dataset": "x", "probe": [], "timings": {}}, "x")
 
 
 def test_names_are_words_not_formulas(tmp_path: Path) -> None:

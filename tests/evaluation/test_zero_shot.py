@@ -13,24 +13,25 @@ from safetensors.numpy import load_file
 from ecg_hf.data.labels import LABEL_TASKS, label_names
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.prompts import SCP_PROMPTS, load_prompts, prompts_for
-from ecg_hf.evaluation.zero_shot import cosine_scores, encode_prompts, evaluate_zero_shot
+from ecg_hf.evaluation.rows import scored_row
+from ecg_hf.evaluation.zero_shot import cosine_scores, encode_prompts
 
 
 @pytest.mark.fixtures
 def test_equal_to_merls_evaluation(shared_fixtures: Path) -> None:
     fixture = load_file(shared_fixtures / "merl" / "zeroshot.safetensors")
     text = fixture["out.class_weights_DxK"].T
+    scores = cosine_scores(fixture["input.ecg_emb"], text)
+    np.testing.assert_allclose(scores, fixture["out.logits"], atol=1e-6)
+    row, _ = scored_row(
+        fixture["input.labels"].astype(bool), scores, ["a", "b", "c", "d"], {}, None,
+        patients=None, n_resamples=50, seed=0,
+    )  # fmt: skip
     np.testing.assert_allclose(
-        cosine_scores(fixture["input.ecg_emb"], text), fixture["out.logits"], atol=1e-6
+        [c["auroc"] for c in row["classes"]], fixture["out.auroc_per_class"], atol=1e-9
     )
-    result = evaluate_zero_shot(
-        fixture["input.labels"], fixture["input.ecg_emb"], text, ["a", "b", "c", "d"], n_resamples=50
-    )
-    np.testing.assert_allclose(
-        [c.auroc for c in result.score.classes], fixture["out.auroc_per_class"], atol=1e-9
-    )
-    assert result.score.macro_auroc == pytest.approx(float(fixture["out.macro_auroc"]), abs=1e-9)
-    assert result.bootstrap.macro.low < result.score.macro_auroc < result.bootstrap.macro.high
+    assert row["macro_auroc"] == pytest.approx(float(fixture["out.macro_auroc"]), abs=1e-9)
+    assert row["ci95"][0] < row["macro_auroc"] < row["ci95"][1]
 
 
 @pytest.mark.fixtures
@@ -137,18 +138,3 @@ def test_bad_prompt_file(tmp_path: Path, content: str | None) -> None:
         path.write_text(content)
     with pytest.raises(ConfigurationError, match=r"prompts\.json"):
         load_prompts(path)
-
-
-def test_prompts_are_kept_with_the_result() -> None:
-    rng = np.random.default_rng(1)
-    labels = rng.random((40, 2)) < 0.5
-    result = evaluate_zero_shot(
-        labels,
-        rng.normal(size=(40, 3)),
-        rng.normal(size=(2, 3)),
-        ["a", "b"],
-        prompts={"a": "A"},
-        n_resamples=20,
-    )
-    assert result.prompts == {"a": "A"}
-    assert result.bootstrap.unit == "records"

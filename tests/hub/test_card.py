@@ -15,29 +15,38 @@ from ecg_hf.models.registry import METHODS
 from tests.hub.loopback_hub import validate_card
 
 
-def row(encoder: str, fraction: float, value: float | None, ci95: list[float | None]) -> dict[str, Any]:
+def row(
+    encoder: str, fraction: float, value: float | None, ci95: list[float | None], head: str = "linear"
+) -> dict[str, Any]:
     return {
         "encoder": encoder,
+        "benchmark": "ptbxl-super",
+        "protocol": "merl-exact",
+        "head": head,
         "fraction": fraction,
+        "seeds": [0],
         "macro_auroc": value,
+        "macro_auroc_unlearnt_at_chance": value,
+        "sd": None,
         "ci95": ci95,
         "n_train": 100,
         "n_test": 50,
-        "positives": {"NORM": 20, "MI": 12},
-        "resampled": "patients",
-        "benchmark": "ptbxl-super",
+        "n_classes": 2,
+        "solver": "",
     }
 
 
+SUMMARY = [
+    row("pretrained", 0.01, None, [None, None]),
+    row("pretrained", 0.1, 0.75126, [0.70, 0.80]),
+    row("pretrained", 1.0, 0.8, [0.76, 0.84]),
+    row("pretrained", 0.0, 0.61, [0.55, 0.67], "zero-shot"),
+    row("untrained", 1.0, 0.6789, [0.61, 0.71]),
+]
 RESULTS: dict[str, Any] = {
     "dataset": "ptbxl",
-    "probe": [
-        row("pretrained", 0.01, None, [None, None]),
-        row("pretrained", 0.1, 0.75126, [0.70, 0.80]),
-        row("pretrained", 1.0, 0.8, [0.76, 0.84]),
-        row("untrained", 1.0, 0.6789, [0.61, 0.71]),
-    ],
-    "zero_shot": {"macro_auroc": 0.61, "ci95": [0.55, 0.67], "benchmark": "ptbxl-super"},
+    "probe": [{**one, "positives": {"NORM": 20, "MI": 12}, "resampled": "patients"} for one in SUMMARY],
+    "summary": SUMMARY,
     "timings": {},
 }
 
@@ -83,9 +92,9 @@ def test_model_index_holds_our_encoder_with_intervals(parts: tuple[str, Any, Any
         for result in card.data.eval_results
     }
     assert found == {
-        "macro AUROC, linear probe, 10% of labels": (0.7513, [0.7, 0.8]),
-        "macro AUROC, linear probe, 100% of labels": (0.8, [0.76, 0.84]),
-        "macro AUROC, zero-shot": (0.61, [0.55, 0.67]),
+        "macro AUROC, linear, 0.1 of labels, protocol merl-exact": (0.7513, [0.7, 0.8]),
+        "macro AUROC, linear, 1 of labels, protocol merl-exact": (0.8, [0.76, 0.84]),
+        "macro AUROC, zero-shot, protocol merl-exact": (0.61, [0.55, 0.67]),
     }
     assert {result.dataset_config for result in card.data.eval_results} == {"ptbxl-super"}
     # The untrained encoder is no result of the model, but the table beside must show it.

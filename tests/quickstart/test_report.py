@@ -31,11 +31,22 @@ def results(dataset: str = "synthetic") -> Any:
         "encoder": "pretrained", "fraction": 0.1, "macro_auroc": 0.8, "ci95": [0.7, 0.9], "n_train": 1200,
         "n_test": 90, "positives": {"LAO/LAE": 40}, "undefined": [], "classes": classes,
     }  # fmt: skip
-    rows = [row, {**row, "fraction": 1.0, "n_train": 12_000, "macro_auroc": 0.85}]
+    row |= {"benchmark": "synthetic-findings", "head": "linear"}
+    rows = [
+        row,
+        {**row, "fraction": 1.0, "n_train": 12_000, "macro_auroc": 0.85},
+        {**row, "head": "zero-shot", "fraction": 0.0, "n_train": 0, "macro_auroc": 0.6, "ci95": [0.5, 0.7]},
+    ]
+    kept = ("encoder", "fraction", "macro_auroc", "ci95", "n_train", "n_test", "benchmark", "head")
+    summary = [
+        {**{name: one[name] for name in kept}, "protocol": "merl-exact", "seeds": [0], "sd": None,
+         "n_classes": 1, "solver": ""}
+        for one in rows
+    ]  # fmt: skip
     return {
         "dataset": dataset,
         "probe": rows,
-        "zero_shot": {"macro_auroc": 0.6, "ci95": [0.5, 0.7]},
+        "summary": summary,
         "timings": {"data": 4.24, "pretrain": 301.0},
     }
 
@@ -113,7 +124,7 @@ def test_page_loads_nothing() -> None:
 def test_everything_is_escaped() -> None:
     attack = "<script>alert('x')</script>"
     content = results(attack)
-    content["probe"][0]["encoder"] = attack
+    content["probe"][1]["encoder"] = content["summary"][0]["encoder"] = attack
     html = render_report(
         content,
         [ReportFigure(f'"{attack}', PNG, attack)],

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import AutoModel, AutoModelForPreTraining
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
+from typer.testing import CliRunner
 
+from ecg_hf.cli.main import app
+from ecg_hf.data import load_built
 from ecg_hf.errors import ConfigurationError, ModelFolderError
-from ecg_hf.evaluation import read_embeddings
+from ecg_hf.evaluation import embed_dataset
 from ecg_hf.evaluation.results import read_results
 from ecg_hf.models.registry import METHODS
 from ecg_hf.processing import EcgProcessor
@@ -31,10 +34,14 @@ def test_everything_is_there(finished):
     folder, said = finished
     results = read_results(folder / "results.json")
     assert results["dataset"] == "synthetic"
-    rows = {(row["encoder"], row["fraction"]) for row in results["probe"]}
-    assert rows == {(encoder, share) for encoder in ("pretrained", "untrained") for share in (0.01, 0.1, 1.0)}
-    assert results["zero_shot"]["positives"]
-    assert {"data", "pretrain", "embed", "probe", "zero_shot", "reload"} <= set(results["timings"])
+    rows = {(row["encoder"], row["head"], row["fraction"]) for row in results["summary"]}
+    assert rows == {
+        (encoder, head, share)
+        for encoder in ("pretrained", "untrained")
+        for head, shares in (("linear", (0.01, 0.1, 1.0)), ("zero-shot", (0.0,)))
+        for share in shares
+    }
+    assert {"data", "pretrain", "evaluate", "card", "reload", "report"} == set(results["timings"])
     for row in results["probe"]:
         assert row["n_test"] >= max(row["positives"].values())
     page = (folder / "report.html").read_text()
@@ -68,7 +75,8 @@ def test_every_method_has_a_quickstart(method: str, tmp_path: Path):
     results = run_quickstart(
         tmp_path, model=method, max_steps=2, num_proc=1, source_options={"records": 100}, say=said.append
     )
-    assert ("zero_shot" in results) == METHODS[method].multimodal
+    heads = {row["head"] for row in results["summary"]}
+    assert heads == ({"linear", "zero-shot"} if METHODS[method].multimodal else {"linear"})
     assert any("largest difference 0.0" in line for line in said)
     pictures = {path.name for path in (tmp_path / "figures").iterdir()}
     assert pictures - {"reconstruction.png"} == {"ecg.png", "losses.png", "results.png", "tsne.png"}
@@ -86,17 +94,33 @@ def test_a_second_run_continues_instead_of_starting_again(finished):
 
 
 @pytest.mark.slow
+def test_it_evaluates_as_the_command_does(finished, tmp_path):
+    """The same rows from 'ecg-hf evaluate', to the last digit."""
+    folder, _ = finished
+    results = read_results(folder / "results.json")
+    command = [
+        "evaluate", "--model", str(folder / "model"), "--benchmark", "synthetic-findings", "--dataset",
+        str(folder / "data"), "--output", str(tmp_path), "--head", "linear,zero-shot", "--controls", "untrained",
+        "--no-figures",
+    ]  # fmt: skip
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 0, found.output
+    assert read_results(tmp_path / "results.json")["summary"] == results["summary"]
+    assert read_results(tmp_path / "results.json")["paired"] == results["paired"]
+
+
+@pytest.mark.slow
 def test_a_damaged_model_does_not_pass_the_reload(finished, tmp_path):
     folder, _ = finished
-    expected = read_embeddings(folder / "embeddings_pretrained.safetensors")[:2]
+    model = AutoModel.from_pretrained(folder / "model")
+    extractor = AutoFeatureExtractor.from_pretrained(folder / "model")
+    expected = embed_dataset(model, extractor, load_built(folder / "data").select([0, 1]), progress=False)
     with pytest.raises(ModelFolderError, match="other embeddings"):
         reload_in_clean_process(folder / "model", folder / "data", [0, 1], expected + 1e-6, tmp_path)
 
 
 @pytest.mark.slow
 def test_reconstruction_is_in_millivolts(finished):
-    from ecg_hf.data import load_built
-
     folder, _ = finished
     row = load_built(folder / "data")[0]
     model = AutoModelForPreTraining.from_pretrained(folder / "model")
@@ -105,17 +129,6 @@ def test_reconstruction_is_in_millivolts(finished):
     visible = np.repeat(~shown.hidden, model.config.patch_size, axis=1)
     np.testing.assert_allclose(shown.reconstruction_mv[visible], shown.signal_mv[visible], atol=1e-4)
     assert shown.hidden.mean() == pytest.approx(model.config.mask_ratio, abs=0.01)
-
-
-@pytest.mark.slow
-def test_the_untrained_encoder_is_another_one(finished):
-    folder, _ = finished
-    pretrained, random = (
-        read_embeddings(folder / f"embeddings_{name}.safetensors") for name in ("pretrained", "untrained")
-    )
-    assert pretrained.shape == random.shape
-    assert not np.allclose(pretrained, random)
-    assert pretrained.shape[1] == AutoModel.from_pretrained(folder / "model").config.hidden_size
 
 
 def test_unknown_data_is_refused(tmp_path):

@@ -169,7 +169,7 @@ def documents(folder: Path) -> dict[str, Document]:
     from ecg_hf.evaluation.embedding import read_embeddings
     from ecg_hf.evaluation.prompts import load_prompts
     from ecg_hf.evaluation.results import read_results
-    from ecg_hf.evaluation.tables import evaluation_markdown, html_table, results_markdown, results_table
+    from ecg_hf.evaluation.tables import class_scores, evaluation_markdown, evaluation_table, html_table
     from ecg_hf.evaluation.token_features import read_tokens
     from ecg_hf.hub.card import write_model_card
     from ecg_hf.hub.card_context import CardContext, card_context_of
@@ -232,7 +232,9 @@ def documents(folder: Path) -> dict[str, Document]:
 
     def read_all_results() -> None:
         found = read_results(folder / "results.json")
-        for text in (evaluation_markdown(found), results_markdown(found), html_table(results_table(found))):
+        benchmarks = {row["benchmark"] for row in found.get("summary", [])}
+        tables = [make(found, one) for one in benchmarks for make in (evaluation_table, class_scores)]
+        for text in (evaluation_markdown(found), *(html_table(table) for table in tables)):
             text.encode()
         summary_entries(found)
 
@@ -373,7 +375,6 @@ def _results() -> dict[str, Any]:
     }  # fmt: skip
     return {
         "dataset": "d", "probe": [row], "timings": {"a": 1.0}, "paired": [pair], "summary": [summary], "model": "m",
-        "zero_shot": {"macro_auroc": 0.6, "ci95": [0.5, 0.7], "n_test": 90, "positives": {"A": 40}, "classes": [one]},
         "published": [{
             "model": "MERL", "benchmark": "b", "head": "linear", "fraction": 0.1, "macro_auroc": 0.8,
             "ci95": [None, None], "source": "s",
@@ -381,7 +382,7 @@ def _results() -> dict[str, Any]:
         "splits": {"b": {"train": 12, "validation": 3, "test": 90, "dropped": {"x": 1}, "missing": {"test": 1}}},
         "reports": [{"benchmark": "b", "kind": "retrieval", "markdown": "| a |\\n|---|"}],
         "curves": [{"benchmark": "b", "encoder": "pretrained", "axis": "leads", "points": [point]}],
-        "notes": ["n"], "settings": {"protocol": "p", "head": "linear"},
+        "notes": ["n"], "settings": {"protocol": "p", "heads": ["linear"]},
     }  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from ecg_hf.files import sole_writer
 if TYPE_CHECKING:
     from ecg_hf.evaluation.definitions import Benchmark
     from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord
+    from ecg_hf.evaluation.plan import EvaluationPlan
     from ecg_hf.evaluation.prepared import Recordings
 
 __all__ = ["evaluate_command"]
@@ -48,7 +49,8 @@ def evaluate_command(
     head: Annotated[
         str,
         typer.Option(
-            help="linear, attention, mlp, finetune, zero-shot, retrieval, delineation or regression."
+            help="linear, attention, mlp, finetune, zero-shot, retrieval, delineation or regression; one or several, "
+            "comma-separated."
         ),
     ] = "linear",
     fraction: Annotated[
@@ -114,7 +116,7 @@ def evaluate_command(
     from ecg_hf.data.splits import parse_folds
     from ecg_hf.evaluation.definitions import get_benchmark
     from ecg_hf.evaluation.evaluation_run import LoadedModel, check_controls, evaluate_model
-    from ecg_hf.evaluation.harness import EvaluationPlan
+    from ecg_hf.evaluation.plan import EvaluationPlan
     from ecg_hf.evaluation.protocols import get_protocol
 
     benchmarks = [get_benchmark(name) for name in _names(benchmark, "--benchmark")]
@@ -123,9 +125,10 @@ def evaluate_command(
     from ecg_hf.cli.loading import load_model, resolve_device
 
     place = resolve_device(device)
+    heads = _names(head, "--head")
     plan = EvaluationPlan(
         protocol=get_protocol(protocol),
-        head=head,
+        heads=heads,
         fractions=None if fraction is None else _numbers(fraction),
         seeds=tuple(range(seeds)),
         solver=solver,
@@ -133,12 +136,12 @@ def evaluate_command(
         folds=(train_folds, validation_folds, test_folds),
         n_resamples=resamples,
         device=place,
-        prompts=_prompts(prompts, tables) if head == "zero-shot" else None,
+        prompts=_prompts(prompts, tables) if "zero-shot" in heads else None,
         prompt_set=prompts,
         subsets=subsets,
     )
     curves = tuple(axis for axis, wanted in (("leads", lead_curve), ("rate", rate_curve)) if wanted)
-    _check_heads(benchmarks, head, curves)
+    _check_heads(benchmarks, plan, curves)
     wanted = None if controls is None else () if controls == "none" else _names(controls, "--controls")
     chosen, notes = check_controls(wanted, plan)
     control_options = _control_options(control_option or [], chosen, place, num_proc)
@@ -147,8 +150,9 @@ def evaluate_command(
     loaded = LoadedModel(model, encoder, extractor, place, batch_size, pool_tokens)
     if update_card and not (Path(model) / "README.md").is_file():
         raise ConfigurationError("--update-card needs a model in a local folder with a card", path=model)
-    if head in ("zero-shot", "retrieval") and not hasattr(encoder, "get_text_features"):
-        raise ConfigurationError(f"{head} needs a model with a text side", path=model)
+    for wanting in ("zero-shot", "retrieval"):
+        if wanting in heads and not hasattr(encoder, "get_text_features"):
+            raise ConfigurationError(f"{wanting} needs a model with a text side", path=model)
 
     def say(line: str) -> None:
         echo(line, err=True)
@@ -319,16 +323,17 @@ def _recordings(
     return found
 
 
-def _check_heads(benchmarks: Sequence[Benchmark], head: str, curves: Sequence[str]) -> None:
-    """Every benchmark can be run with the head."""
+def _check_heads(benchmarks: Sequence[Benchmark], plan: EvaluationPlan, curves: Sequence[str]) -> None:
+    """Every benchmark can be run with every head."""
     from ecg_hf.evaluation.report_cells import LUDB_KINDS
 
     for one in benchmarks:
         fitting = LUDB_KINDS.get(one.name)
-        if fitting != head and (fitting is not None or head in LUDB_KINDS.values()):
-            raise ConfigurationError(f"{one.name} is no benchmark for --head {head}", value=one.name)
-    if curves and head not in ("linear", "mlp"):
-        raise ConfigurationError("curves over leads or rates are for --head linear or mlp", value=head)
+        for head in plan.heads:
+            if fitting != head and (fitting is not None or head in LUDB_KINDS.values()):
+                raise ConfigurationError(f"{one.name} is no benchmark for --head {head}", value=one.name)
+    if curves and not set(plan.heads) <= {"linear", "mlp"}:
+        raise ConfigurationError("curves over leads or rates are for --head linear or mlp", value=plan.heads)
 
 
 def _annotated(benchmarks: Sequence[Benchmark], data_dirs: Sequence[str]) -> Sequence[AnnotatedRecord]:

@@ -191,7 +191,10 @@ def summary_rows(cells: Sequence[EvaluatedCell]) -> list[SummaryRow]:
                 head=head,
                 fraction=fraction,
                 seeds=[cell.seed for cell in members],
-                macro_auroc=float(np.mean(known)) if known else None,
+                macro_auroc=_mean(values),
+                macro_auroc_unlearnt_at_chance=_mean(
+                    [cell.result.content.get("macro_auroc_unlearnt_at_chance") for cell in members]
+                ),
                 sd=float(np.std(known, ddof=1)) if len(known) > 1 else None,
                 ci95=[finite(interval.low), finite(interval.high)],
                 n_train=content["n_train"],
@@ -202,6 +205,12 @@ def summary_rows(cells: Sequence[EvaluatedCell]) -> list[SummaryRow]:
             )
         )
     return rows
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Mean of the values there are."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _mean_interval(scores: Sequence[CellScores], values: Sequence[float]) -> tuple[Interval, IntervalMethod]:
@@ -221,7 +230,7 @@ def _mean_interval(scores: Sequence[CellScores], values: Sequence[float]) -> tup
 
 
 def paired_rows(cells: Sequence[EvaluatedCell]) -> list[PairedRow]:
-    """The model against every control, at every benchmark and fraction."""
+    """The model against every control at every benchmark and fraction, by the same head where there is one."""
     groups = _groups(cells)
     rows = []
     for (benchmark, fraction, encoder, head), members in groups.items():
@@ -230,6 +239,8 @@ def paired_rows(cells: Sequence[EvaluatedCell]) -> list[PairedRow]:
         for (other_benchmark, other_fraction, other, other_head), theirs in groups.items():
             if other == PRETRAINED or (other_benchmark, other_fraction) != (benchmark, fraction):
                 continue
+            if other_head != head and (benchmark, fraction, other, head) in groups:
+                continue  # it has a row by the same head
             first, second = _scores(members), _scores(theirs)
             if not first or not second:
                 continue

@@ -143,15 +143,14 @@ class BenchmarkData:
 def _assign(
     benchmark: Benchmark, n: int, folds: Sequence[int] | None, split: Sequence[str] | None
 ) -> npt.NDArray[np.str_]:
-    protocol = benchmark.protocol
     assigned = np.full(n, "", dtype="<U10")
-    if protocol.test_folds:
+    if benchmark.test_folds:
         from ecg_hf.data.splits import parse_folds
 
         if folds is None:
             raise ConfigurationError(f"{benchmark.name} is defined by folds, which the dataset does not have")
         numbers = np.asarray(folds)
-        chosen = (protocol.train_folds, protocol.validation_folds, protocol.test_folds)
+        chosen = (benchmark.train_folds, benchmark.validation_folds, benchmark.test_folds)
         for name, text in zip(SPLITS, chosen, strict=True):
             assigned[np.isin(numbers, parse_folds(text))] = name
         return assigned

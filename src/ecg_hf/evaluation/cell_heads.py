@@ -1,6 +1,6 @@
 """Heads by name, as a protocol and the command line ask for them: what they read, how they are set, built fresh.
 
-A head joins the harness by one entry of :data:`BUILDERS`.
+A head joins the evaluation by one entry of :data:`HEADS`.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from scipy.special import expit, logit
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.attention_probe import AttentionProbe
+from ecg_hf.evaluation.heads.finetune import finetune_settings
 from ecg_hf.evaluation.heads.mlp import MlpProbe
-from ecg_hf.evaluation.heads.schedules import Schedule, get_schedule
 from ecg_hf.evaluation.heads.sgd_linear import SgdLinearHead
 from ecg_hf.evaluation.metrics import FloatArray
 from ecg_hf.evaluation.probe import LinearProbe
-from ecg_hf.evaluation.protocols import EvaluationProtocol
+from ecg_hf.evaluation.protocols import Protocol
 from ecg_hf.evaluation.token_store import TokenFeatures
 
-__all__ = ["FROZEN_HEADS", "SOLVERS", "FrozenHead", "WindowedHead", "frozen_head"]
+__all__ = ["HEADS", "SOLVERS", "ConfiguredHead", "WindowedHead", "configured_head"]
 
-Inputs = Literal["pooled", "windows", "tokens"]
+Inputs = Literal["pooled", "windows", "tokens", "recordings"]
 
 SOLVERS = ("auto", "lbfgs", "published")
 """How a linear head is fitted: exactly, ``C`` chosen on validation; by the protocol's schedule; or as suits it."""
 
 DEVICE_FIELDS = {"device", "progress"}
-PUBLISHED = {"merl-linear": "merl_step_bug", "merl-linear-epochs": "merl", "jepa-linear": "ecg_jepa"}
 
 
 @dataclass(frozen=True, slots=True)
-class FrozenHead:
-    """A head on frozen features, ready to be fitted any number of times.
+class ConfiguredHead:
+    """A head with all its settings, ready to be fitted any number of times.
 
     Attributes:
         name: As rows call it.
-        inputs: ``"pooled"``: one vector per record; ``"windows"``: one per window; ``"tokens"``.
+        inputs: ``"pooled"``: one vector per record; ``"windows"``: one per window; ``"tokens"``;
+            ``"recordings"``: the encoder is trained with it.
         settings: All it depends on, as JSON values: part of a cell's key.
         stochastic: Whether its result depends on the seed.
         needs_validation: Whether it cannot be fitted without validation records.
         sees_test: Whether it chooses by the test score, as only a published protocol asks for.
-        build: Seed -> a fresh head.
+        build: Seed -> a fresh head on frozen features; ``None`` where the encoder is trained too.
     """
 
     name: str
@@ -54,22 +54,34 @@ class FrozenHead:
     stochastic: bool
     needs_validation: bool
     sees_test: bool
-    build: Callable[[int], Any]
+    build: Callable[[int], Any] | None
 
 
-def frozen_head(
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a head is made from, see :func:`configured_head`."""
+
+    protocol: Protocol
+    solver: str
+    options: dict[str, Any]
+    device: str
+    model_type: str | None
+
+
+def configured_head(
     name: str,
-    protocol: EvaluationProtocol,
+    protocol: Protocol,
     *,
     solver: str = "auto",
     options: Mapping[str, Any] | None = None,
     windows: bool = False,
     device: str = "cpu",
-) -> FrozenHead:
+    model_type: str | None = None,
+) -> ConfiguredHead:
     """The head called ``name`` as a protocol has it.
 
     Args:
-        name: One of :data:`FROZEN_HEADS`.
+        name: One of :data:`HEADS`.
         protocol: Gives the published schedule, if it has one for this head.
         solver: One of :data:`SOLVERS`, for linear heads. ``"auto"``: exact, except under protocols that stand for a
             published procedure.
@@ -77,20 +89,19 @@ def frozen_head(
         windows: The encoder's features are several windows per record: train on all of them and average
             probabilities.
         device: Where heads with a device are trained.
+        model_type: Of the encoder, where published parameter groups depend on it.
 
     Raises:
         ConfigurationError: for an unknown head, solver or option.
     """
-    if name not in BUILDERS:
-        raise ConfigurationError(
-            f"no head {name!r} on frozen features; there are {', '.join(BUILDERS)}", value=name
-        )
+    if name not in HEADS:
+        raise ConfigurationError(f"no head {name!r}; there are {', '.join(HEADS)}", value=name)
     if solver not in SOLVERS:
         raise ConfigurationError(f"solver must be one of {', '.join(SOLVERS)}, got {solver!r}", value=solver)
-    head = BUILDERS[name](protocol, solver, dict(options or {}), device)
-    if not windows or head.inputs != "pooled":
-        return head
+    head = HEADS[name](_Wanted(protocol, solver, dict(options or {}), device, model_type))
     inner = head.build
+    if not windows or head.inputs != "pooled" or inner is None:
+        return head
     return replace(
         head,
         inputs="windows",
@@ -150,14 +161,15 @@ def _flat(features: TokenFeatures, labels: npt.ArrayLike) -> tuple[npt.NDArray[A
     return np.asarray(values[there]), np.asarray(labels)[records]
 
 
-def _linear(protocol: EvaluationProtocol, solver: str, options: dict[str, Any], device: str) -> FrozenHead:
+def _linear(wanted: _Wanted) -> ConfiguredHead:
+    protocol, solver, options = wanted.protocol, wanted.solver, wanted.options
     if solver == "auto":
         solver = (
             "lbfgs" if protocol.labels == "name-exact" or "linear" not in protocol.schedules else "published"
         )
     if solver == "lbfgs":
         probe = _built(LinearProbe, options)
-        return FrozenHead(
+        return ConfiguredHead(
             "linear", "pooled", {"solver": "lbfgs", **_settings(probe)}, False, len(probe.c_grid) > 1, False,
             lambda seed: replace(probe),
         )  # fmt: skip
@@ -165,39 +177,21 @@ def _linear(protocol: EvaluationProtocol, solver: str, options: dict[str, Any], 
         raise ConfigurationError(
             f"protocol {protocol.name} publishes no schedule of a linear head", value=protocol.name
         )
-    schedule = _published_schedule(protocol)
+    schedule = protocol.schedules["linear"]
     sgd = _built(SgdLinearHead, {"schedule": schedule, **options})
     settings = {
         "solver": "published",
         "schedule": _settings(schedule),
         **_settings(sgd, without={"schedule", "seed"}),
     }
-    return FrozenHead(
+    return ConfiguredHead(
         "linear", "pooled", settings, True, schedule.select == "validation", schedule.select == "test_max",
         lambda seed: replace(sgd, seed=seed),
     )  # fmt: skip
 
 
-def _published_schedule(protocol: EvaluationProtocol) -> Schedule:
-    published = protocol.schedules["linear"]
-    if protocol.selection == "test":
-        return get_schedule("merl_test_max")
-    if published.name in PUBLISHED:
-        return get_schedule(PUBLISHED[published.name])
-    return Schedule(
-        published.name,
-        published.note,
-        optimizer=published.optimizer,
-        learning_rate=published.learning_rate,
-        weight_decay=published.weight_decay,
-        batch_size=published.batch_size,
-        epochs=published.epochs,
-        select="last" if protocol.selection == "last" else "validation",
-    )
-
-
-def _attention(protocol: EvaluationProtocol, solver: str, options: dict[str, Any], device: str) -> FrozenHead:
-    published = protocol.schedules.get("attention")
+def _attention(wanted: _Wanted) -> ConfiguredHead:
+    published = wanted.protocol.schedules.get("attention")
     own: dict[str, Any] = {}
     if published is not None:
         own = {
@@ -208,31 +202,37 @@ def _attention(protocol: EvaluationProtocol, solver: str, options: dict[str, Any
             "num_heads": published.n_heads or AttentionProbe().num_heads,
             "standardise": False,
         }
-    probe = _built(AttentionProbe, {**own, "device": device, **options})
-    return FrozenHead(
+    probe = _built(AttentionProbe, {**own, "device": wanted.device, **wanted.options})
+    return ConfiguredHead(
         "attention", "tokens", _settings(probe, without={"seed"}), True, False, False,
         lambda seed: replace(probe, seed=seed),
     )  # fmt: skip
 
 
-def _mlp(protocol: EvaluationProtocol, solver: str, options: dict[str, Any], device: str) -> FrozenHead:
+def _mlp(wanted: _Wanted) -> ConfiguredHead:
+    options = dict(wanted.options)
     if "hidden" in options:
         given = options["hidden"]
         options["hidden"] = (given,) if isinstance(given, int) else tuple(given)
-    probe = _built(MlpProbe, {"device": device, **options})
-    return FrozenHead(
+    probe = _built(MlpProbe, {"device": wanted.device, **options})
+    return ConfiguredHead(
         "mlp", "pooled", _settings(probe, without={"seed"}), True, False, False,
         lambda seed: replace(probe, seed=seed),
     )  # fmt: skip
 
 
-BUILDERS: dict[str, Callable[[EvaluationProtocol, str, dict[str, Any], str], FrozenHead]] = {
+def _finetune(wanted: _Wanted) -> ConfiguredHead:
+    settings = finetune_settings(wanted.protocol, wanted.options, wanted.model_type)
+    return ConfiguredHead("finetune", "recordings", settings, True, True, False, None)
+
+
+HEADS: dict[str, Callable[[_Wanted], ConfiguredHead]] = {
     "linear": _linear,
     "attention": _attention,
     "mlp": _mlp,
+    "finetune": _finetune,
 }
-FROZEN_HEADS = tuple(BUILDERS)
-"""Heads on frozen features."""
+"""Every head that is trained on a benchmark's labels, by name: one entry is all a new one needs."""
 
 
 def _built(kind: Any, options: Mapping[str, Any]) -> Any:

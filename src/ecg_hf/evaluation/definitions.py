@@ -6,31 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.bootstrap import DEFAULT_RESAMPLES
-from ecg_hf.evaluation.fractions import DEFAULT_FRACTIONS
 
-__all__ = ["BENCHMARKS", "Benchmark", "Protocol", "get_benchmark", "list_benchmarks"]
+__all__ = ["BENCHMARKS", "Benchmark", "get_benchmark", "list_benchmarks"]
 
 Kind = Literal["multilabel", "delineation", "measurement"]
-
-
-@dataclass(frozen=True, slots=True)
-class Protocol:
-    """How a benchmark is run unless its caller says otherwise.
-
-    Attributes:
-        train_folds: Folds to train on, e.g. ``"1-8"``; empty to use the dataset's own ``split`` column.
-        validation_folds: Folds ``C`` is chosen on, whole at every label fraction.
-        test_folds: Folds scored.
-        fractions: Shares of the training labels.
-        n_resamples: Bootstrap resamples. Patients are drawn where they are known, records otherwise.
-    """
-
-    train_folds: str = ""
-    validation_folds: str = ""
-    test_folds: str = ""
-    fractions: tuple[float, ...] = DEFAULT_FRACTIONS
-    n_resamples: int = DEFAULT_RESAMPLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +21,9 @@ class Benchmark:
         dataset: Source the recordings come from.
         task: Label group of :mod:`ecg_hf.data.labels`.
         description: One line.
-        protocol: Defaults.
+        train_folds: Folds to train on, e.g. ``"1-8"``; empty to use the dataset's own ``split`` column.
+        validation_folds: Folds that settings are chosen on, whole at every label fraction.
+        test_folds: Folds scored.
         drop_unlabelled: Leave out records without any label of the group (the published practice), instead of
             counting them as negatives.
         present_only: Keep only classes that occur in the training records.
@@ -55,7 +36,9 @@ class Benchmark:
     dataset: str
     task: str
     description: str
-    protocol: Protocol
+    train_folds: str = "1-8"
+    validation_folds: str = "9"
+    test_folds: str = "10"
     drop_unlabelled: bool = True
     present_only: bool = False
     subset: str = ""
@@ -69,36 +52,32 @@ class Benchmark:
         return tuple(label_names(self.task)) if self.task else ()
 
 
-_FOLDS = Protocol(train_folds="1-8", validation_folds="9", test_folds="10")
-
-
 def _challenge(name: str, subset: str, title: str) -> Benchmark:
     return Benchmark(
         name,
         "challenge2021",
         "challenge2021",
         f"{title}, scored diagnoses (26 classes, those that occur)",
-        _FOLDS,
         present_only=True,
         subset=subset,
     )
 
 
 def _ludb(task: str, description: str) -> Benchmark:
-    return Benchmark(f"ludb-{task}", "ludb", f"ludb-{task}", description, _FOLDS, present_only=True)
+    return Benchmark(f"ludb-{task}", "ludb", f"ludb-{task}", description, present_only=True)
 
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
-        Benchmark("ptbxl-super", "ptbxl", "super", "PTB-XL, 5 diagnostic superclasses", _FOLDS),
-        Benchmark("ptbxl-sub", "ptbxl", "sub", "PTB-XL, 23 diagnostic subclasses", _FOLDS),
-        Benchmark("ptbxl-form", "ptbxl", "form", "PTB-XL, 19 form statements", _FOLDS),
-        Benchmark("ptbxl-rhythm", "ptbxl", "rhythm", "PTB-XL, 12 rhythm statements", _FOLDS),
-        Benchmark("ptbxl-diag", "ptbxl", "diag", "PTB-XL, 44 diagnostic statements", _FOLDS),
-        Benchmark("ptbxl-all", "ptbxl", "all", "PTB-XL, all 71 statements", _FOLDS),
-        Benchmark("cpsc2018", "cpsc2018", "cpsc2018", "CPSC 2018, 9 classes", _FOLDS),
-        Benchmark("csn", "csn", "csn", "Chapman-Shaoxing-Ningbo, 38 acronyms", _FOLDS),
+        Benchmark("ptbxl-super", "ptbxl", "super", "PTB-XL, 5 diagnostic superclasses"),
+        Benchmark("ptbxl-sub", "ptbxl", "sub", "PTB-XL, 23 diagnostic subclasses"),
+        Benchmark("ptbxl-form", "ptbxl", "form", "PTB-XL, 19 form statements"),
+        Benchmark("ptbxl-rhythm", "ptbxl", "rhythm", "PTB-XL, 12 rhythm statements"),
+        Benchmark("ptbxl-diag", "ptbxl", "diag", "PTB-XL, 44 diagnostic statements"),
+        Benchmark("ptbxl-all", "ptbxl", "all", "PTB-XL, all 71 statements"),
+        Benchmark("cpsc2018", "cpsc2018", "cpsc2018", "CPSC 2018, 9 classes"),
+        Benchmark("csn", "csn", "csn", "Chapman-Shaoxing-Ningbo, 38 acronyms"),
         _challenge("cpsc-extra", "cpsc_2018_extra", "CPSC 2018, unpublished part"),
         _challenge("georgia", "georgia", "Georgia"),
         _challenge("chapman", "chapman_shaoxing", "Chapman-Shaoxing"),
@@ -112,7 +91,6 @@ BENCHMARKS: dict[str, Benchmark] = {
             "ludb",
             "",
             "LUDB, onset, peak and end of P, QRS, T",
-            _FOLDS,
             kind="delineation",
         ),
         Benchmark(
@@ -120,7 +98,6 @@ BENCHMARKS: dict[str, Benchmark] = {
             "ludb",
             "",
             "LUDB, heart rate, PR, QRS, QT from its marks",
-            _FOLDS,
             kind="measurement",
         ),
         Benchmark(
@@ -128,7 +105,9 @@ BENCHMARKS: dict[str, Benchmark] = {
             "synthetic",
             "all",
             "synthetic records, every simulated rhythm and finding",
-            Protocol(),
+            train_folds="",
+            validation_folds="",
+            test_folds="",
             present_only=True,
         ),
     )

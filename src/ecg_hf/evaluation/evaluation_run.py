@@ -22,7 +22,8 @@ from ecg_hf.evaluation.entrants import (
     ModelEntrant,
     adapted_extractor,
 )
-from ecg_hf.evaluation.harness import Entrant, EvaluatedCell, EvaluationPlan, Say, evaluate_benchmark
+from ecg_hf.evaluation.harness import Encoder, EvaluatedCell, Say, evaluate_benchmark
+from ecg_hf.evaluation.plan import EvaluationPlan
 from ecg_hf.evaluation.prepared import PreparedBenchmark, Recordings, prepare
 from ecg_hf.evaluation.protocols import extractor_overrides
 from ecg_hf.evaluation.published import PublishedRow, comparable_rows
@@ -93,9 +94,7 @@ def check_controls(controls: Sequence[str] | None, plan: EvaluationPlan) -> tupl
     """
     from importlib.util import find_spec
 
-    known = CONTROLS
-    if plan.head in ("zero-shot", "retrieval", "delineation", "regression"):
-        known = (UNTRAINED,)
+    known = CONTROLS if plan.trained else (UNTRAINED,)
     if controls is None:
         slow = [name for name in known if name not in QUICK_CONTROLS]
         notes = []
@@ -112,7 +111,7 @@ def check_controls(controls: Sequence[str] | None, plan: EvaluationPlan) -> tupl
         )
     misfit = [name for name in wanted if name not in known]
     if misfit:
-        raise ConfigurationError(f"{misfit[0]} has no {plan.head} row", value=misfit[0])
+        raise ConfigurationError(f"{misfit[0]} has no {plan.heads[0]} row", value=misfit[0])
     if "minirocket" in wanted and (find_spec("sktime") is None or find_spec("numba") is None):
         raise ConfigurationError(
             "control minirocket: it needs sktime and numba: pip install 'ecg-hf[baselines]'",
@@ -196,12 +195,14 @@ def evaluate_model(
             found_notes.append(
                 f"{name}: no row from scratch, because there are no validation records to choose on."
             )
-        if plan.head == "retrieval":
+        cells += evaluate_benchmark(plan, one, lined_up, store, say)
+        if "retrieval" in plan.heads:
             extra["reports"] += [retrieval_report(plan, one, entrant, store) for entrant in models]
-        else:
-            cells += evaluate_benchmark(plan, one, lined_up, store, say)
         extra["curves"] += [
-            degradation_curve(plan, one, entrant, store, axis) for axis in curves for entrant in models
+            degradation_curve(plan, one, entrant, store, axis, head)
+            for head in plan.trained
+            for axis in curves
+            for entrant in models
         ]
         timings[name] = round(time.perf_counter() - started, 2)
     results = _results(plan, loaded, benchmarks, prepared, cells, timings, list(dict.fromkeys(found_notes)))
@@ -234,7 +235,7 @@ class _Entrants:
 
     def line_up(
         self, prepared: PreparedBenchmark, plan: EvaluationPlan
-    ) -> tuple[list[Entrant], tuple[str, ...]]:
+    ) -> tuple[list[Encoder], tuple[str, ...]]:
         """The model first, then its controls; and the settings of the protocol that are the model's to decide."""
         overrides = extractor_overrides(plan.protocol, prepared.benchmark)
         extractor, kept = adapted_extractor(self.loaded.extractor, self.loaded.model, overrides)
@@ -243,7 +244,7 @@ class _Entrants:
             self._models[key] = [self._model(PRETRAINED, self.loaded.model, extractor)]
             if self.untrained is not None:
                 self._models[key].append(self._model(UNTRAINED, self.untrained, extractor))
-        lined_up: list[Entrant] = list(self._models[key])
+        lined_up: list[Encoder] = list(self._models[key])
         scratch = len(prepared.data.rows("validation")) > 0
         lined_up += [one for name, one in self.baselines.items() if name != "supervised" or scratch]
         return lined_up, kept
@@ -295,13 +296,13 @@ def _results(
         },
         settings={
             "protocol": plan.protocol.name,
-            "head": plan.head,
+            "heads": list(plan.heads),
             "fractions": None if plan.fractions is None else list(plan.fractions),
             "seeds": list(plan.seeds),
             "folds": list(plan.folds),
             "solver": plan.solver,
             "subsets": plan.subsets,
-            "prompts": plan.prompt_set if plan.head == "zero-shot" else None,
+            "prompts": plan.prompt_set if "zero-shot" in plan.heads else None,
             "head_options": dict(plan.head_options),
             "n_resamples": plan.n_resamples,
         },
@@ -314,11 +315,13 @@ def _published(
     plan: EvaluationPlan, model: Any, summary: Sequence[SummaryRow]
 ) -> tuple[list[PublishedEntry], list[str]]:
     """Published rows that were found as ours were, and why others are not listed."""
-    if plan.subsets != "published" or (plan.head == "zero-shot" and plan.prompt_set != "merl"):
+    if plan.subsets != "published":
         return [], []
     found: dict[PublishedRow, None] = {}
     unlisted: dict[str, None] = {}
     for row in summary:
+        if row["head"] == "zero-shot" and plan.prompt_set != "merl":
+            continue
         rows = comparable_rows(
             row["benchmark"], row["protocol"], row["head"], row["fraction"], row["n_test"], plan.folds
         )
@@ -343,6 +346,6 @@ def _differs(plan: EvaluationPlan, model: Any, row: SummaryRow) -> list[str]:
     if row["head"] == "linear" and (row["encoder"] != PRETRAINED or row["solver"] == "lbfgs"):
         # A protocol's own procedure: our exact optimum is another head.
         return ["the head is fitted exactly, not by the published schedule"]
-    if row["head"] == plan.head and plan.head_options:
+    if row["head"] in plan.heads and plan.head_options:
         return [f"asked for otherwise: {', '.join(sorted(plan.head_options))}"]
     return []

@@ -15,68 +15,12 @@ from ecg_hf.evaluation.metrics import FloatArray
 from ecg_hf.training.finetuning import layer_depths
 
 if TYPE_CHECKING:
-    from ecg_hf.evaluation.harness import EvaluationPlan, Job
-    from ecg_hf.evaluation.protocols import HeadSchedule
+    from ecg_hf.evaluation.harness import Job
+    from ecg_hf.evaluation.plan import EvaluationPlan
 
-__all__ = ["deviations", "finetune_settings", "finetuned_scores"]
+__all__ = ["deviations", "finetuned_scores"]
 
-OWN = {"output_dir", "seed", "resume_from_checkpoint", "disable_tqdm", "report_to"}
-GROUPS = {"encoder_learning_rate", "stem_learning_rate", "stem_layers", "layer_decay"}
 EXTRACTOR_FILE = "preprocessor_config.json"
-
-
-def finetune_settings(plan: EvaluationPlan, model_type: str | None = None) -> dict[str, Any]:
-    """Training options: the protocol's schedule where it has one, then what was asked for.
-
-    Args:
-        plan: What is asked for.
-        model_type: Of the model, where the published parameter groups depend on it.
-
-    Raises:
-        ConfigurationError: for an option the harness decides.
-    """
-    schedule = plan.protocol.schedules.get("finetune")
-    options = {} if schedule is None else _published_options(schedule, model_type)
-    given = {("num_train_epochs" if name == "epochs" else name): v for name, v in plan.head_options.items()}
-    own = sorted(OWN & set(given))
-    if own:
-        raise ConfigurationError(f"{own[0]} is decided by the evaluation", value=own[0])
-    if "layer_decay" in given:
-        # Asked for in place of the published groups: rates come from one or the other.
-        options = {name: value for name, value in options.items() if name not in GROUPS}
-    return {**options, **given}
-
-
-def _published_options(schedule: HeadSchedule, model_type: str | None) -> dict[str, Any]:
-    """A published schedule as training options, none of our own defaults in between."""
-    warmup: float = schedule.warmup
-    if schedule.decay_unit == "epoch":
-        warmup /= schedule.epochs  # below 1 the trainer takes it for a share of all steps
-    options: dict[str, Any] = {
-        "learning_rate": schedule.learning_rate,
-        "weight_decay": schedule.weight_decay,
-        "decay_all": True,
-        "adam_beta1": schedule.betas[0],
-        "adam_beta2": schedule.betas[1],
-        "max_grad_norm": 0.0,
-        "per_device_train_batch_size": schedule.batch_size,
-        "num_train_epochs": schedule.epochs,
-        "early_stopping_patience": 0,
-        "warmup_steps": warmup,
-        "layer_decay": 1.0,
-    }
-    if schedule.decay == "cosine" and schedule.min_learning_rate:
-        options["lr_scheduler_type"] = "cosine_with_min_lr"
-        options["lr_scheduler_kwargs"] = {"min_lr": schedule.min_learning_rate}
-    elif schedule.decay == "cosine":
-        options["lr_scheduler_type"] = "cosine"
-    else:
-        options["lr_scheduler_type"] = "constant_with_warmup" if warmup else "constant"
-    if schedule.group_learning_rates:
-        options["encoder_learning_rate"] = schedule.group_learning_rates["encoder"]
-        options["stem_learning_rate"] = schedule.group_learning_rates["stem"]
-        options["stem_layers"] = schedule.stem_layers.get(model_type or "", 0)
-    return options
 
 
 def deviations(plan: EvaluationPlan, model: Any) -> list[str]:
@@ -90,11 +34,7 @@ def deviations(plan: EvaluationPlan, model: Any) -> list[str]:
     if schedule is None:
         return ["the protocol publishes no schedule of it"]
     found = [f"{name} is not reproduced" for name in schedule.not_reproduced]
-    if schedule.optimizer != "adamw" or schedule.decay == "step":
-        found.append(f"{schedule.optimizer} with {schedule.decay} decay is not what the trainer does")
-    if schedule.min_learning_rate and schedule.warmup:
-        found.append("the warm-up begins at 0")
-    if schedule.group_learning_rates and max(layer_depths(model).values()) == 0:
+    if schedule.encoder_learning_rate is not None and max(layer_depths(model).values()) == 0:
         found.append("the encoder has no layers to tell its stem from")
     if plan.protocol.window_s is not None and getattr(model.config, "window_samples", None):
         found.append("the model is trained on all windows of a recording, not on a random one")

@@ -8,107 +8,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.benchmark_data import BenchmarkData
-from ecg_hf.evaluation.bootstrap import DEFAULT_RESAMPLES
-from ecg_hf.evaluation.cell_heads import FrozenHead, frozen_head
+from ecg_hf.evaluation.cell_heads import ConfiguredHead
 from ecg_hf.evaluation.cells import CellResult, CellScores, CellStore, array_digest
 from ecg_hf.evaluation.entrants import BaselineEntrant, ModelEntrant, take
 from ecg_hf.evaluation.fractions import LabelledSubset
 from ecg_hf.evaluation.metrics import FloatArray
-from ecg_hf.evaluation.prepared import Folds, PreparedBenchmark
-from ecg_hf.evaluation.protocols import EvaluationProtocol, fraction_subsets
+from ecg_hf.evaluation.plan import RESAMPLING_SEED, EvaluationPlan
+from ecg_hf.evaluation.prepared import PreparedBenchmark
 from ecg_hf.evaluation.rows import calibration_entries, learnable, scored_row, unscored_row
 
-__all__ = ["HEADS", "EvaluatedCell", "EvaluationPlan", "Job", "evaluate_benchmark"]
+__all__ = ["Encoder", "EvaluatedCell", "Job", "Say", "evaluate_benchmark"]
 
 logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
-Entrant = ModelEntrant | BaselineEntrant
-
-HEADS = ("linear", "attention", "mlp", "finetune", "zero-shot", "retrieval", "delineation", "regression")
-"""What an evaluation can be asked for."""
-
-SUBSETS = ("published", "drawn")
-
-RESAMPLING_SEED = 0
-"""The same for every cell: models are then compared on the same resamples."""
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationPlan:
-    """What is asked of a model on every benchmark.
-
-    Attributes:
-        protocol: How.
-        head: One of :data:`HEADS`.
-        fractions: Label fractions; the protocol's by default.
-        seeds: Seeds of label subsets and heads.
-        solver: How linear heads are fitted, see :func:`ecg_hf.evaluation.cell_heads.frozen_head`.
-        head_options: Fields of the head that replace its own.
-        folds: Train, validation and test folds that replace the protocol's.
-        n_resamples: Bootstrap resamples.
-        device: Where heads with a device are trained.
-        prompts: Class -> text, for zero-shot; the package's own by default.
-        prompt_set: What these are called; ``"merl"`` for the published ones.
-        subsets: ``"published"``: label subsets by the protocol's rule; ``"drawn"``: by the seed, nested.
-    """
-
-    protocol: EvaluationProtocol
-    head: str = "linear"
-    fractions: tuple[float, ...] | None = None
-    seeds: tuple[int, ...] = (0,)
-    solver: str = "auto"
-    head_options: Mapping[str, Any] = field(default_factory=dict)
-    folds: Folds = (None, None, None)
-    n_resamples: int = DEFAULT_RESAMPLES
-    device: str = "cpu"
-    prompts: Mapping[str, str] | None = None
-    prompt_set: str = "plain"
-    subsets: str = "published"
-
-    def __post_init__(self) -> None:
-        """Check what can be checked without data."""
-        if self.head not in HEADS:
-            raise ConfigurationError(
-                f"head must be one of {', '.join(HEADS)}, got {self.head!r}", value=self.head
-            )
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ConfigurationError(
-                f"seeds must be different numbers from 0, got {self.seeds}", value=self.seeds
-            )
-        for share in self.fractions or ():
-            if not 0.0 < share <= 1.0:
-                raise ConfigurationError(f"a label fraction must lie in (0, 1], got {share:g}", value=share)
-        if self.subsets not in SUBSETS:
-            raise ConfigurationError(
-                f"subsets must be {' or '.join(SUBSETS)}, got {self.subsets!r}", value=self.subsets
-            )
-        if self.n_resamples < 1:
-            raise ConfigurationError(
-                f"there must be resamples, got {self.n_resamples}", value=self.n_resamples
-            )
-        if self.head in ("linear", "attention", "mlp"):
-            self.frozen(self.head)
-
-    def labelled_subsets(self, data: BenchmarkData, seed: int) -> list[LabelledSubset]:
-        """Training records whose labels a head may see, one subset per fraction."""
-        rule = self.protocol if self.subsets == "published" else replace(self.protocol, subset_rule="nested")
-        return fraction_subsets(rule, data, self.fractions, seed)
-
-    def frozen(self, head: str, windows: bool = False) -> FrozenHead:
-        """A head on frozen features; options are for the head asked for alone."""
-        options = self.head_options if head == self.head else {}
-        return frozen_head(
-            head, self.protocol, solver=self.solver, options=options, windows=windows, device=self.device
-        )
+Encoder = ModelEntrant | BaselineEntrant
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +57,7 @@ class EvaluatedCell:
 def evaluate_benchmark(
     plan: EvaluationPlan,
     prepared: PreparedBenchmark,
-    entrants: Sequence[Entrant],
+    entrants: Sequence[Encoder],
     store: CellStore,
     say: Say = logger.info,
 ) -> list[EvaluatedCell]:
@@ -194,7 +116,7 @@ class Job:
 
     plan: EvaluationPlan
     prepared: PreparedBenchmark
-    entrant: Entrant
+    entrant: Encoder
     head_name: str
     subset: LabelledSubset | None
     seed: int
@@ -272,60 +194,59 @@ class Job:
         return {**scored, **calibration, **own, **notes}, kept
 
 
-def _jobs(plan: EvaluationPlan, prepared: PreparedBenchmark, entrants: Sequence[Entrant]) -> Iterator[Job]:
-    if plan.head == "zero-shot":
-        from ecg_hf.evaluation.text_cells import zero_shot_scores, zero_shot_settings
+def _jobs(plan: EvaluationPlan, prepared: PreparedBenchmark, entrants: Sequence[Encoder]) -> Iterator[Job]:
+    for name in plan.heads:
+        if name == "zero-shot":
+            from ecg_hf.evaluation.text_cells import zero_shot_scores, zero_shot_settings
 
-        for entrant in entrants:
-            if isinstance(entrant, ModelEntrant):
-                yield Job(
-                    plan, prepared, entrant, "zero-shot", None, plan.seeds[0],
-                    zero_shot_settings(plan, prepared, entrant), False, zero_shot_scores,
-                )  # fmt: skip
-        return
-    for seed in plan.seeds:
-        for subset in plan.labelled_subsets(prepared.data, seed):
             for entrant in entrants:
-                yield _trained_job(plan, prepared, entrant, subset, seed)
+                if isinstance(entrant, ModelEntrant):
+                    yield Job(
+                        plan, prepared, entrant, "zero-shot", None, plan.seeds[0],
+                        zero_shot_settings(plan, prepared, entrant), False, zero_shot_scores,
+                    )  # fmt: skip
+        elif name in plan.trained:
+            for seed in plan.seeds:
+                for subset in plan.labelled_subsets(prepared.data, seed):
+                    for entrant in entrants:
+                        yield _trained_job(plan, prepared, entrant, name, subset, seed)
 
 
 def _trained_job(
-    plan: EvaluationPlan, prepared: PreparedBenchmark, entrant: Entrant, subset: LabelledSubset, seed: int
+    plan: EvaluationPlan,
+    prepared: PreparedBenchmark,
+    entrant: Encoder,
+    name: str,
+    subset: LabelledSubset,
+    seed: int,
 ) -> Job:
     if isinstance(entrant, BaselineEntrant) and not entrant.frozen:
         return Job(plan, prepared, entrant, "supervised", subset, seed, {}, True, _scratch_scores)
-    if plan.head == "finetune" and isinstance(entrant, ModelEntrant):
-        from ecg_hf.evaluation.finetune_cells import finetune_settings, finetuned_scores
+    head = head_of(plan, entrant, name)
+    if head.inputs == "recordings":
+        from ecg_hf.evaluation.finetune_cells import finetuned_scores
 
         return Job(
-            plan,
-            prepared,
-            entrant,
-            "finetune",
-            subset,
-            seed,
-            finetune_settings(plan, entrant.model.config.model_type),
-            True,
-            finetuned_scores,
+            plan, prepared, entrant, head.name, subset, seed, head.settings, head.stochastic, finetuned_scores
         )
-    head = _head_of(plan, entrant)
     return Job(
-        plan, prepared, entrant, head.name, subset, seed, head.settings, head.stochastic, _frozen_scores,
-        head.needs_validation or len(prepared.data.rows("validation")) > 0,
+        plan, prepared, entrant, head.name, subset, seed, head.settings, head.stochastic,
+        partial(_frozen_scores, head), head.needs_validation or len(prepared.data.rows("validation")) > 0,
     )  # fmt: skip
 
 
-def _head_of(plan: EvaluationPlan, entrant: Entrant) -> FrozenHead:
+def head_of(plan: EvaluationPlan, entrant: Encoder, name: str) -> ConfiguredHead:
     """The head asked for; of baselines, which have no tokens and no weights to tune, the linear one."""
     if isinstance(entrant, ModelEntrant):
         windows = plan.protocol.window_s is not None and entrant.window_s == plan.protocol.window_s
-        return plan.frozen(plan.head, windows)
-    return plan.frozen(plan.head if plan.head in ("linear", "mlp") else "linear")
+        return plan.head(name, windows=windows, model_type=entrant.model.config.model_type)
+    return plan.head(name if name in ("linear", "mlp") else "linear")
 
 
-def _frozen_scores(job: Job) -> tuple[FloatArray, dict[str, str], dict[str, Any]]:
+def _frozen_scores(chosen: ConfiguredHead, job: Job) -> tuple[FloatArray, dict[str, str], dict[str, Any]]:
     prepared, plan = job.prepared, job.plan
-    data, chosen = prepared.data, _head_of(plan, job.entrant)
+    data = prepared.data
+    assert chosen.build is not None
     if isinstance(job.entrant, ModelEntrant):
         features = job.entrant.features(chosen.inputs, prepared.dataset, prepared.recordings)
     else:
@@ -347,7 +268,7 @@ def _frozen_scores(job: Job) -> tuple[FloatArray, dict[str, str], dict[str, Any]
     return scores, dict(head.unfitted), {**_chosen(getattr(head, "head", head), head), **_solver(chosen)}
 
 
-def _solver(chosen: FrozenHead) -> dict[str, Any]:
+def _solver(chosen: ConfiguredHead) -> dict[str, Any]:
     notes: dict[str, Any] = {}
     if "solver" in chosen.settings:
         schedule = chosen.settings.get("schedule")

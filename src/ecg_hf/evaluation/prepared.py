@@ -16,7 +16,7 @@ from ecg_hf.evaluation.cells import array_digest
 from ecg_hf.evaluation.definitions import Benchmark
 from ecg_hf.evaluation.fingerprints import fingerprint_dataset
 from ecg_hf.evaluation.leaks import check_leaks
-from ecg_hf.evaluation.protocols import EvaluationProtocol, prepare_benchmark, protocol_signals
+from ecg_hf.evaluation.protocols import Protocol, prepare_benchmark, protocol_signals
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,7 +53,7 @@ class Recordings:
             raise ConfigurationError(f"a dataset of one source is wanted, got {', '.join(map(str, sources))}")
         return cls(dataset, str(sources[0]))
 
-    def view(self, protocol: EvaluationProtocol, benchmark: Benchmark) -> tuple[Dataset, str]:
+    def view(self, protocol: Protocol, benchmark: Benchmark) -> tuple[Dataset, str]:
         """The recordings as a protocol sees them, and their fingerprint."""
         seconds = protocol.first_s.get(benchmark.dataset)
         if seconds not in self._views:
@@ -80,7 +80,7 @@ class PreparedBenchmark:
     """
 
     benchmark: Benchmark
-    protocol: EvaluationProtocol
+    protocol: Protocol
     dataset: Dataset
     recordings: str
     data: BenchmarkData
@@ -114,7 +114,7 @@ class PreparedBenchmark:
 
 def prepare(
     benchmark: Benchmark,
-    protocol: EvaluationProtocol,
+    protocol: Protocol,
     recordings: Recordings,
     folds: Folds,
     tables: str | os.PathLike[str] | None = None,

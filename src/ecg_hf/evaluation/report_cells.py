@@ -13,8 +13,8 @@ from ecg_hf.evaluation.bootstrap import Interval
 from ecg_hf.evaluation.cells import CellStore, array_digest
 from ecg_hf.evaluation.entrants import ModelEntrant, take
 from ecg_hf.evaluation.fingerprints import fingerprint_dataset
-from ecg_hf.evaluation.harness import RESAMPLING_SEED, EvaluationPlan
 from ecg_hf.evaluation.metrics import MacroScore
+from ecg_hf.evaluation.plan import RESAMPLING_SEED, EvaluationPlan
 from ecg_hf.evaluation.prepared import PreparedBenchmark
 from ecg_hf.evaluation.robustness import Condition, CurvePoint, plan_leads, plan_rates, robustness_curve
 
@@ -182,25 +182,32 @@ def ludb_report(
 
 
 def degradation_curve(
-    plan: EvaluationPlan, prepared: PreparedBenchmark, entrant: ModelEntrant, store: CellStore, axis: str
+    plan: EvaluationPlan,
+    prepared: PreparedBenchmark,
+    entrant: ModelEntrant,
+    store: CellStore,
+    axis: str,
+    head_name: str = "linear",
 ) -> dict[str, Any]:
-    """Macro AUROC of the head at the largest fraction and the first seed, on ever poorer test recordings.
+    """Macro AUROC of a head at the largest fraction and the first seed, on ever poorer test recordings.
 
     Args:
-        plan: Its head is fitted on whole recordings.
+        plan: Its heads are fitted on whole recordings.
         prepared: Records, labels, splits.
         entrant: The encoder that is run again.
         store: Where the cell is kept.
         axis: ``"leads"``: with ever fewer of them; ``"rate"``: sampled ever more slowly.
+        head_name: On pooled features.
 
     Raises:
         ConfigurationError: for a head that is not on frozen features.
     """
-    if plan.head not in ("linear", "mlp"):
+    head_kind = plan.head(head_name)
+    if head_kind.inputs != "pooled" or head_kind.build is None:
         raise ConfigurationError(
-            f"a {axis} curve is of a linear or mlp head, not {plan.head}", value=plan.head
+            f"a {axis} curve is of a linear or mlp head, not {head_name}", value=head_name
         )
-    head_kind = plan.frozen(plan.head)
+    build = head_kind.build
     data, test = prepared.data, prepared.data.rows("test")
     subset = max(plan.labelled_subsets(data, plan.seeds[0]), key=lambda one: one.n)
     train, validation = data.rows("train")[subset.indices], data.rows("validation")
@@ -210,7 +217,7 @@ def degradation_curve(
         "kind": f"{axis}-curve",
         "entrant": entrant.digest(),
         "data": prepared.digest(train),
-        "head": {"name": plan.head, **head_kind.settings},
+        "head": {"name": head_name, **head_kind.settings},
         "seed": plan.seeds[0],
         "conditions": [[one.name, list(one.leads or ()), one.sampling_rate] for one in conditions],
         "resamples": plan.n_resamples,
@@ -218,7 +225,7 @@ def degradation_curve(
 
     def compute() -> tuple[dict[str, Any], None]:
         features = entrant.features("pooled", prepared.dataset, prepared.recordings)
-        head = head_kind.build(plan.seeds[0])
+        head = build(plan.seeds[0])
         judged = (take(features, validation), data.labels[validation]) if len(validation) else (None, None)
         head.fit(take(features, train), data.labels[train], *judged, class_names=data.class_names)
         points = robustness_curve(
@@ -238,7 +245,7 @@ def degradation_curve(
     return {
         "benchmark": prepared.benchmark.name,
         "encoder": entrant.name,
-        "head": plan.head,
+        "head": head_name,
         "axis": axis,
         "fraction": subset.fraction,
         **content,

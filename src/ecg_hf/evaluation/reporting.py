@@ -13,7 +13,7 @@ from ecg_hf.evaluation.calibration import reliability
 from ecg_hf.evaluation.cells import write_text
 from ecg_hf.evaluation.evaluation_run import Evaluation
 from ecg_hf.evaluation.report_cells import CURVE_AXES, curve_points
-from ecg_hf.evaluation.results import ProbeRow, Results, write_results
+from ecg_hf.evaluation.results import Results, write_results
 from ecg_hf.evaluation.rows import probabilities
 from ecg_hf.evaluation.tables import evaluation_markdown
 
@@ -72,11 +72,8 @@ def _figures(folder: Path, evaluation: Evaluation) -> Iterator[Path]:
         cells = [cell for cell in evaluation.cells if cell.benchmark == name]
         scored = [cell for cell in cells if cell.result.scores is not None]
         drawn: dict[str, Any] = {}
-        rows = _averaged(evaluation.results, name)
-        paired = [row for row in evaluation.results.get("paired", []) if row.get("benchmark") == name]
-        if rows:
-            shown: Results = {"dataset": name, "probe": rows, "paired": paired, "timings": {}}
-            drawn["bars"] = plot_results(shown, title=name)
+        if any(row["benchmark"] == name for row in evaluation.results.get("summary", [])):
+            drawn["bars"] = plot_results(evaluation.results, name)
         largest = max((cell.fraction for cell in scored), default=0.0)
         curves, heads = {}, {}
         for cell in scored:
@@ -116,21 +113,3 @@ def _figures(folder: Path, evaluation: Evaluation) -> Iterator[Path]:
         for kind, figure in drawn.items():
             for suffix in ("png", "svg"):
                 yield save_figure(figure, folder / f"{name}-{kind}.{suffix}")
-
-
-def _averaged(results: Results, benchmark: str) -> list[ProbeRow]:
-    """One row per encoder, head and fraction: of several seeds their mean, as the table has it."""
-    averaged = []
-    for mean in results.get("summary", []):
-        if mean["benchmark"] != benchmark:
-            continue
-        first = next(
-            row
-            for row in results["probe"]
-            if (row.get("benchmark"), row["encoder"], row.get("head"), row["fraction"])
-            == (benchmark, mean["encoder"], mean["head"], mean["fraction"])
-        )
-        row = first.copy()
-        row.update({"macro_auroc": mean["macro_auroc"], "ci95": mean["ci95"], "interval": mean["interval"]})
-        averaged.append(row)
-    return averaged

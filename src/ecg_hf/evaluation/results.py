@@ -14,7 +14,6 @@ from ecg_hf.documents import Bound, Count, Range, Share, check, read_json
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.bootstrap import IntervalMethod
 from ecg_hf.evaluation.metrics import MacroScore
-from ecg_hf.evaluation.zero_shot import ZeroShotResult
 from ecg_hf.files import write_whole
 
 __all__ = [
@@ -23,12 +22,10 @@ __all__ = [
     "ProbeRow",
     "Results",
     "SummaryRow",
-    "ZeroShotRow",
     "class_rows",
     "read_results",
     "validate_results",
     "write_results",
-    "zero_shot_row",
 ]
 
 
@@ -127,7 +124,10 @@ class PairedRow(TypedDict):
 class SummaryRow(TypedDict):
     """One encoder at a benchmark, head and label fraction, averaged over seeds.
 
-    ``ci95`` is the sampling interval of that mean over test records, ``sd`` the spread over seeds (null for one).
+    ``encoder`` is ``pretrained`` for the model itself, else a control's name: ``untrained``, ``handmade``,
+    ``minirocket``, ``supervised``. ``ci95`` is the sampling interval of ``macro_auroc`` over test records, ``sd`` the
+    spread over seeds (null for one). ``macro_auroc_unlearnt_at_chance``, a mean over seeds too, counts the classes
+    that could not be learnt at 0.5, see :class:`ProbeRow`.
     """
 
     encoder: str
@@ -137,6 +137,7 @@ class SummaryRow(TypedDict):
     fraction: Share
     seeds: list[int]
     macro_auroc: Share | None
+    macro_auroc_unlearnt_at_chance: NotRequired[Share | None]
     sd: float | None
     ci95: Limits
     n_train: Count
@@ -144,22 +145,6 @@ class SummaryRow(TypedDict):
     n_classes: Count
     solver: str
     interval: NotRequired[IntervalMethod]
-
-
-class ZeroShotRow(TypedDict):
-    """Zero-shot scores of a test set."""
-
-    macro_auroc: Share | None
-    ci95: Limits
-    n_test: NotRequired[Count]
-    positives: NotRequired[dict[str, Count]]
-    benchmark: NotRequired[str]
-    macro_auprc: NotRequired[Share | None]
-    interval: NotRequired[IntervalMethod]
-    resampled: NotRequired[str]
-    undefined: NotRequired[list[str]]
-    classes: NotRequired[list[ClassRow]]
-    prompts: NotRequired[dict[str, str]]
 
 
 class PublishedEntry(TypedDict):
@@ -213,12 +198,11 @@ class CurveEntry(TypedDict):
 
 
 class Results(TypedDict):
-    """All of one evaluation; ``timings`` in seconds, ``zero_shot`` for methods with text alone."""
+    """All of one evaluation; ``timings`` in seconds."""
 
     dataset: str
     probe: list[ProbeRow]
     timings: dict[str, Annotated[float, Range(0)]]
-    zero_shot: NotRequired[ZeroShotRow | None]
     paired: NotRequired[list[PairedRow]]
     synthetic: NotRequired[bool]
     model: NotRequired[str]
@@ -270,26 +254,6 @@ def class_rows(
             row["interval"] = method
         rows.append(row)
     return rows
-
-
-def zero_shot_row(result: ZeroShotResult, *, benchmark: str | None = None) -> ZeroShotRow:
-    """The ``zero_shot`` entry of a results file."""
-    score, macro = result.score, result.bootstrap.macro
-    row = ZeroShotRow(
-        macro_auroc=score.macro_auroc,
-        ci95=[finite(macro.low), finite(macro.high)],
-        n_test=score.n,
-        positives=score.positives,
-        macro_auprc=score.macro_auprc,
-        interval=result.bootstrap.method,
-        resampled=result.bootstrap.unit,
-        undefined=list(score.undefined),
-        classes=class_rows(score, result.bootstrap.classes, methods=result.bootstrap.class_methods),
-        prompts=result.prompts,
-    )
-    if benchmark is not None:
-        row["benchmark"] = benchmark
-    return row
 
 
 def validate_results(content: Any) -> Results:

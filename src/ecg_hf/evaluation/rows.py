@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import expit
 
-from ecg_hf.evaluation.bootstrap import BootstrapResult, Interval, bootstrap_auroc
+from ecg_hf.evaluation.bootstrap import DEFAULT_RESAMPLES, BootstrapResult, Interval, bootstrap_auroc
 from ecg_hf.evaluation.calibration import assess_calibration
 from ecg_hf.evaluation.fractions import LabelledSubset
+from ecg_hf.evaluation.head_inputs import Head, class_names_of
 from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc, score_classes
+from ecg_hf.evaluation.probe import LinearProbe
 from ecg_hf.evaluation.results import ProbeRow, class_rows, finite
 
-__all__ = ["calibration_entries", "learnable", "probabilities", "scored_row", "unscored_row"]
+__all__ = [
+    "calibration_entries",
+    "learnable",
+    "probabilities",
+    "score_embeddings",
+    "scored_row",
+    "unscored_row",
+]
+
+Labelled = tuple[npt.ArrayLike, npt.ArrayLike]
 
 LOG_ODDS_HEADS = frozenset({"linear", "mlp", "attention", "finetune"})
 PROBABILITY_HEADS = frozenset({"supervised"})
@@ -140,3 +152,43 @@ def unscored_row(
         undefined=list(class_names),
         classes=class_rows(score, nothing),
     )
+
+
+def score_embeddings(
+    train: Labelled,
+    validation: Labelled | None,
+    test: Labelled,
+    *,
+    class_names: Sequence[str] | None = None,
+    patients: Sequence[str | None] | None = None,
+    head: Head | None = None,
+    n_resamples: int = DEFAULT_RESAMPLES,
+    seed: int = 0,
+) -> ProbeRow:
+    """Fit a head to embeddings and score it as an evaluation does, with intervals.
+
+    Args:
+        train: Embeddings ``(records, dim)`` and labels 0 or 1 ``(records, classes)``.
+        validation: The same, to choose settings on; ``None`` for a head that chooses nothing.
+        test: The same, scored.
+        class_names: Names of the classes; ``class_0``... by default.
+        patients: Patient of every test record, to resample patients.
+        head: Fitted to ``train``; a :class:`~ecg_hf.evaluation.LinearProbe` by default.
+        n_resamples: Bootstrap resamples.
+        seed: Of the resamples.
+
+    Returns:
+        A row of a results file, without the names of encoder and benchmark.
+
+    Raises:
+        ConfigurationError: if shapes do not fit, or no class can be learnt or chosen on.
+    """
+    labels, truth = np.asarray(train[1], dtype=bool), np.asarray(test[1], dtype=bool)
+    names = class_names_of(class_names, truth.shape[-1])
+    fitted = (head or LinearProbe()).fit(*train, *(validation or (None, None)), class_names=names)
+    everything = LabelledSubset(1.0, np.arange(len(labels)), labels.sum(axis=0))
+    row, _ = scored_row(
+        truth, fitted.decision_function(test[0]), names, fitted.unfitted, everything,
+        patients=patients, n_resamples=n_resamples, seed=seed,
+    )  # fmt: skip
+    return row

@@ -12,8 +12,9 @@ from ecg_hf.evaluation.results import PairedRow, ProbeRow, Results
 
 __all__ = [
     "Table",
-    "class_table",
+    "class_scores",
     "evaluation_markdown",
+    "evaluation_notes",
     "evaluation_table",
     "format_difference",
     "format_interval",
@@ -22,8 +23,6 @@ __all__ = [
     "interval_cell",
     "intervals_note",
     "markdown_table",
-    "results_markdown",
-    "results_table",
 ]
 
 UNDEFINED = "n/a"
@@ -85,69 +84,6 @@ def format_percent(fraction: float) -> str:
     return f"{100 * fraction:.3g} %"
 
 
-def results_table(results: Results) -> Table:
-    """One line per encoder and label fraction, zero-shot last, with the paired difference to a control.
-
-    The difference stands in the line of the encoder it credits.
-    """
-    # One column, one control: the first there is.
-    control = next((row["second"] for row in results.get("paired", [])), "untrained")
-    paired = {
-        (row["first"], *_cell(row)): row for row in results.get("paired", []) if row["second"] == control
-    }
-    several_seeds = len({row.get("seed", 0) for row in results["probe"]}) > 1
-    rows = []
-    for row in results["probe"]:
-        pair = paired.get((row["encoder"], *_cell(row)))
-        seed = f", seed {row.get('seed', 0)}" if several_seeds else ""
-        rows.append(
-            (
-                f"{row.get('head', 'linear')} probe{seed}",
-                row["encoder"],
-                format_percent(row["fraction"]),
-                f"{row['n_train']:,}",
-                f"{row['n_test']:,}",
-                _count_classes(row),
-                interval_cell(row),
-                "" if pair is None else format_difference(pair),
-            )
-        )
-    zero_shot = results.get("zero_shot")
-    if zero_shot is not None:
-        n_test = zero_shot.get("n_test")
-        rows.append(
-            (
-                "zero-shot",
-                "pretrained",
-                "0 %",
-                "0",
-                "" if n_test is None else f"{n_test:,}",
-                _count_classes(zero_shot),
-                interval_cell(zero_shot),
-                "",
-            )
-        )
-    header = (
-        "Protocol", "Encoder", "Labels", "n train", "n test", "Classes",
-        "Macro AUROC [95 % interval]", f"Pretrained minus {control} [95 % interval]",
-    )  # fmt: skip
-    numeric = (False, False, True, True, True, True, True, True)
-    return Table(header, tuple(rows), numeric, tuple(_notes(results)))
-
-
-def _cell(row: ProbeRow | PairedRow) -> tuple[float, str, int]:
-    """What two rows of one comparison share."""
-    return row["fraction"], row.get("head", "linear"), row.get("seed", 0)
-
-
-def _count_classes(row: object) -> str:
-    counts = row.get("positives") if isinstance(row, dict) else None
-    if not counts:
-        return ""
-    undefined = row.get("undefined", []) if isinstance(row, dict) else []
-    return f"{len(counts) - len(undefined)} of {len(counts)}"
-
-
 def format_difference(pair: PairedRow) -> str:
     """``+0.031 [+0.012, +0.050]``."""
     if pair["difference"] is None:
@@ -157,61 +93,43 @@ def format_difference(pair: PairedRow) -> str:
     return f"{pair['difference']:+.3f}{limits}{_mark(pair)}"
 
 
-def _notes(results: Results) -> list[str]:
-    units = {row.get("resampled", "records") for row in results["probe"]}
-    rows: list[Mapping[str, Any]] = [*results["probe"], *results.get("paired", [])]
-    rows += [one for one in (results.get("zero_shot"),) if one is not None]
-    made = intervals_note(rows, f"test {' and '.join(sorted(units))}")
-    notes = [f"{made}. They cover the choice of test set, not another pretraining run."]
-    left_out: dict[str, list[str]] = {}
-    for row in results["probe"]:
-        if row.get("undefined"):
-            left_out.setdefault(format_percent(row["fraction"]), []).extend(row["undefined"])
-    for fraction, names in left_out.items():
-        notes.append(f"Left out of the macro mean at {fraction}: {', '.join(dict.fromkeys(names))}.")
-    return notes
+def class_scores(results: Results, benchmark: str) -> Table:
+    """One line per class of a benchmark with its positives, and its AUROC in every row.
 
-
-def class_table(results: Results, *, largest_fraction_only: bool = False) -> Table:
-    """One line per class with its positives, and the AUROC of every probe and of zero-shot.
+    Trained heads are shown at their largest label fraction and first seed, beside rows without training.
 
     Args:
-        results: A results object.
-        largest_fraction_only: Keep the probes with the most labels, for a table that fits a page.
+        results: Of an evaluation.
+        benchmark: Name of the benchmark.
     """
-    probes = results["probe"]
-    if largest_fraction_only:
-        largest = max((row["fraction"] for row in probes), default=1.0)
-        probes = [row for row in probes if row["fraction"] == largest]
-    columns: list[tuple[str, dict[str, str]]] = []
+    rows = [row for row in results["probe"] if row.get("benchmark", benchmark) == benchmark]
+    largest = max((row["fraction"] for row in rows), default=0.0)
+    columns: dict[tuple[str, str], ProbeRow] = {}
+    for row in rows:
+        if row["fraction"] in (largest, 0.0):
+            columns.setdefault((row["encoder"], row.get("head", "linear")), row)
     positives: dict[str, int] = {}
-    for row in probes:
-        positives = {**positives, **row["positives"]}
-        columns.append((_column_title(row, probes), _by_class(row)))
-    zero_shot = results.get("zero_shot")
-    if zero_shot is not None and zero_shot.get("classes"):
-        positives = {**positives, **zero_shot.get("positives", {})}
-        columns.append(("zero-shot", _by_class(zero_shot)))
-    rows = tuple(
-        (name, f"{positives[name]:,}", *(cells.get(name, "") for _, cells in columns)) for name in positives
+    for row in columns.values():
+        positives |= row["positives"]
+    cells = [
+        {
+            one["name"]: format_interval(one["auroc"], one["ci95"]) + _mark(one)
+            for one in row.get("classes", [])
+        }
+        for row in columns.values()
+    ]
+    lines = tuple(
+        (name, f"{count:,}", *(column.get(name, "") for column in cells)) for name, count in positives.items()
     )
-    header = ("Class", "Test positives", *(title for title, _ in columns))
-    return Table(header, rows, (False, *(True for _ in header[1:])))
-
-
-def _column_title(row: ProbeRow, among: Sequence[ProbeRow]) -> str:
-    title = f"{row['encoder']}, {format_percent(row['fraction'])}"
-    _, head, seed = _cell(row)
-    if len({_cell(other)[1] for other in among}) > 1:
-        title += f", {head}"
-    if len({_cell(other)[2] for other in among}) > 1:
-        title += f", seed {seed}"
-    return title
-
-
-def _by_class(row: object) -> dict[str, str]:
-    classes = row.get("classes", []) if isinstance(row, dict) else []
-    return {one["name"]: format_interval(one["auroc"], one["ci95"]) + _mark(one) for one in classes}
+    header = (
+        "Class",
+        "Test positives",
+        *(
+            f"{encoder}, {head}" + (f", {format_percent(row['fraction'])}" if row["fraction"] else "")
+            for (encoder, head), row in columns.items()
+        ),
+    )
+    return Table(header, lines, (False, *(True for _ in header[1:])))
 
 
 def markdown_table(table: Table) -> str:
@@ -242,15 +160,6 @@ def html_table(table: Table) -> str:
     return f"<table>\n{head}\n<tbody>\n{body}\n</tbody>\n</table>\n{notes}"
 
 
-def results_markdown(results: Results) -> str:
-    """Both tables of a results file, as Markdown."""
-    summary, classes = results_table(results), class_table(results)
-    parts = [f"### {markdown_text(results['dataset'])}\n", markdown_table(summary)]
-    if classes.rows:
-        parts += ["#### Per class: AUROC [95 % interval]\n", markdown_table(classes)]
-    return "\n".join(parts)
-
-
 def evaluation_table(results: Results, benchmark: str) -> Table:
     """One line per encoder and label fraction of a benchmark, seeds averaged, the model's difference beside controls.
 
@@ -259,11 +168,13 @@ def evaluation_table(results: Results, benchmark: str) -> Table:
         benchmark: Name of the benchmark.
     """
     rows = [row for row in results.get("summary", []) if row["benchmark"] == benchmark]
-    pairs = {
-        (pair["second"], pair.get("second_head"), pair["fraction"]): pair
-        for pair in results.get("paired", [])
-        if pair.get("benchmark") == benchmark
-    }
+    pairs: dict[tuple[str, str | None, float], PairedRow] = {}
+    for pair in results.get("paired", []):
+        if pair.get("benchmark") == benchmark:
+            place = pair["second"], pair.get("second_head"), pair["fraction"]
+            # A control's row may stand beside several heads of the model: its own head comes first.
+            if place not in pairs or pair.get("head") == pair.get("second_head"):
+                pairs[place] = pair
     lines = []
     for row in sorted(rows, key=lambda row: row["fraction"]):
         pair = pairs.get((row["encoder"], row["head"], row["fraction"]))
@@ -313,8 +224,9 @@ def evaluation_markdown(results: Results) -> str:
     settings = results.get("settings", {})
     parts = [f"## Evaluation of {markdown_text(results.get('model', 'a model'))}\n"]
     if settings and results.get("summary"):
-        protocol, head = (markdown_code(settings.get(name)) for name in ("protocol", "head"))
-        parts.append(f"Protocol {protocol}, head {head}.\n")
+        asked = settings.get("heads")
+        heads = ", ".join(markdown_code(head) for head in (asked if isinstance(asked, list) else [asked]))
+        parts.append(f"Protocol {markdown_code(settings.get('protocol'))}, head {heads}.\n")
     for benchmark in dict.fromkeys(row["benchmark"] for row in results.get("summary", [])):
         split = results.get("splits", {}).get(benchmark, {})
         counts = ", ".join(
@@ -342,7 +254,7 @@ def evaluation_markdown(results: Results) -> str:
             f"{CURVE_TITLES[curve['axis']]}\n",
             _curve_markdown(curve),
         ]
-    notes = [*results.get("notes", []), *_evaluation_notes(results)]
+    notes = [*results.get("notes", []), *evaluation_notes(results)]
     sources = dict.fromkeys(f"{row['model']}: {row['source']}" for row in results.get("published", []))
     notes += [f"Published: {text}." for text in sources]
     return "\n".join([*parts, *(f"- {markdown_text(note)}" for note in notes)]) + "\n"
@@ -361,14 +273,21 @@ def _curve_markdown(curve: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _evaluation_notes(results: Results) -> list[str]:
-    """What limits the figures, said once."""
+def evaluation_notes(results: Results, *, classes: bool = False) -> list[str]:
+    """What limits the figures.
+
+    Args:
+        results: Of an evaluation.
+        classes: Whether scores by class are shown too, whose intervals may need explaining.
+    """
     if not results.get("summary"):
         return []
     units = " or ".join(sorted({row.get("resampled", "records") for row in results["probe"]}))
     points = [point for curve in results.get("curves", []) for point in curve["points"]]
+    by_class = results["probe"] if classes else []
     made = intervals_note(
-        [*results["summary"], *results.get("paired", []), *points], f"test {units}, of the mean over seeds"
+        [*results["summary"], *results.get("paired", []), *points, *by_class],
+        f"test {units}, of the mean over seeds",
     )
     notes = [
         f"{made}. Differences are paired on the same test records. Intervals cover the choice of test records alone.",

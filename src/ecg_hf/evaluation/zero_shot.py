@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.bootstrap import DEFAULT_LEVEL, DEFAULT_RESAMPLES, BootstrapResult, bootstrap_auroc
-from ecg_hf.evaluation.metrics import FloatArray, MacroScore, same_in_ties, score_classes
+from ecg_hf.evaluation.metrics import FloatArray, same_in_ties
 
-__all__ = ["ZeroShotResult", "cosine_scores", "encode_prompts", "evaluate_zero_shot", "unit_rows"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ZeroShotResult:
-    """Zero-shot scores of a test set.
-
-    Attributes:
-        score: AUROC of every class and their macro mean.
-        bootstrap: Intervals.
-        prompts: Text of every class, where it was given.
-    """
-
-    score: MacroScore
-    bootstrap: BootstrapResult
-    prompts: dict[str, str]
+__all__ = ["cosine_scores", "encode_prompts", "unit_rows"]
 
 
 def cosine_scores(ecg_features: npt.ArrayLike, text_features: npt.ArrayLike) -> FloatArray:
@@ -41,6 +24,8 @@ def cosine_scores(ecg_features: npt.ArrayLike, text_features: npt.ArrayLike) -> 
     Returns:
         float64 ``(records, classes)`` in [-1, 1], see :func:`~ecg_hf.evaluation.metrics.same_in_ties`. AUROC
         depends on the order within a class alone, so no temperature is applied.
+
+    Source: MERL ``utils/zeroshot_val.py`` (cosine similarity used directly).
 
     Raises:
         ConfigurationError: if the widths differ or a row is zero or not finite.
@@ -126,43 +111,3 @@ def encode_prompts(
     stops = np.cumsum([len(texts) for texts in per_class])
     means = np.stack([part.mean(axis=0) for part in np.split(unit, stops[:-1])])
     return unit_rows(means, "class").astype(np.float32)
-
-
-def evaluate_zero_shot(
-    labels: npt.ArrayLike,
-    ecg_features: npt.ArrayLike,
-    text_features: npt.ArrayLike,
-    class_names: Sequence[str],
-    *,
-    prompts: Mapping[str, str] | None = None,
-    patient_ids: Sequence[object] | None = None,
-    n_resamples: int = DEFAULT_RESAMPLES,
-    level: float = DEFAULT_LEVEL,
-    seed: int = 0,
-) -> ZeroShotResult:
-    """Score a test set by text alone.
-
-    Source: MERL ``utils/zeroshot_val.py`` (cosine similarity used directly, AUROC per class, macro mean).
-
-    Args:
-        labels: 0/1 ``(records, classes)``.
-        ecg_features: Projected ECG features ``(records, dim)``.
-        text_features: Text features ``(classes, dim)`` in the order of ``class_names``.
-        class_names: Names of the classes.
-        prompts: Texts the features were made from, kept with the result.
-        patient_ids: Patient of every record, to resample patients.
-        n_resamples: Resamples of the interval.
-        level: Nominal coverage.
-        seed: Seed of the resamples.
-
-    Raises:
-        ConfigurationError: for arrays that do not fit.
-    """
-    scores = cosine_scores(ecg_features, text_features)
-    return ZeroShotResult(
-        score=score_classes(labels, scores, class_names),
-        bootstrap=bootstrap_auroc(
-            labels, scores, groups=patient_ids, n_resamples=n_resamples, level=level, seed=seed
-        ),
-        prompts=dict(prompts or {}),
-    )

@@ -100,7 +100,7 @@ def _card_source(spec: MethodSpec) -> tuple[dict[str, Any], str]:
 def _front_matter(
     spec: MethodSpec, source: dict[str, Any], context: CardContext, keep: Sequence[EvalResult]
 ) -> ModelCardData:
-    new = _eval_results(context)
+    new = summary_entries(context.results)
     results = [*without(keep, new), *new]
     extra = dict(context.extra)
     if context.emissions_g is not None:
@@ -123,54 +123,12 @@ def _front_matter(
     return data
 
 
-def _eval_results(context: CardContext) -> list[EvalResult]:
-    """The ``model-index``: our own encoder's rows only, each with its interval."""
-    found = summary_entries(context.results)
-    if found:
-        return found
-    rows = [row for row in context.results.get("probe", []) if row["encoder"] == "pretrained"]
-    zero_shot = context.results.get("zero_shot")
-    for row in [*rows, *([zero_shot] if zero_shot else [])]:
-        if row["macro_auroc"] is None:
-            continue
-        share = "zero-shot" if row is zero_shot else f"linear probe, {row['fraction']:.0%} of labels"
-        found.append(
-            EvalResult(
-                task_type="ecg-classification",
-                task_name="ECG classification",
-                dataset_type=context.dataset,
-                dataset_name=context.dataset,
-                dataset_config=row.get("benchmark", context.dataset),
-                dataset_split="test",
-                metric_type="roc_auc",
-                # The library files all metrics of a task and dataset under one entry, so the name tells them apart.
-                metric_name=f"macro AUROC, {share}",
-                metric_value=round(row["macro_auroc"], 4),
-                metric_args={"ci95": [None if x is None else round(x, 4) for x in row["ci95"]]},
-            )
-        )
-    return found
-
-
 def _results_text(results: dict[str, Any]) -> str:
-    if not results:
-        return "None yet."
-    from ecg_hf.evaluation.tables import evaluation_markdown, results_markdown
+    from ecg_hf.evaluation.tables import evaluation_markdown
 
-    if results.get("summary"):
-        # Its own title would stand a level above the card's.
-        return evaluation_markdown(results).partition("\n")[2].strip()  # type: ignore[arg-type]
-    return f"{results_markdown(results).strip()}\n\n{_intervals(results)}"  # type: ignore[arg-type]
-
-
-def _intervals(results: dict[str, Any]) -> str:
-    units = {row.get("resampled", "records") for row in results.get("probe", [])}
-    unit = units.pop() if len(units) == 1 else "records"
-    return (
-        f"Intervals are 95 % intervals over test {unit}. The untrained row is the same\n"
-        "architecture with random weights, probed in the same way: what it scores is owed to architecture and\n"
-        "probe, not to pretraining."
-    )
+    # Its own title would stand a level above the card's.
+    text = evaluation_markdown(results).partition("\n")[2].strip() if results else ""  # type: ignore[arg-type]
+    return text or "None yet."
 
 
 def _lines(facts: dict[str, str]) -> str:

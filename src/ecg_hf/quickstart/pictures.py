@@ -11,7 +11,7 @@ import numpy.typing as npt
 from datasets import Dataset
 from matplotlib.figure import Figure
 
-from ecg_hf.evaluation.benchmarks import BenchmarkData
+from ecg_hf.evaluation.benchmark_data import BenchmarkData
 from ecg_hf.evaluation.plotting import plot_results
 from ecg_hf.evaluation.results import Results
 from ecg_hf.plotting import categories_of, plot_ecg, plot_embedding_map, plot_losses, save_figure
@@ -31,6 +31,7 @@ class Pictured:
         processor: Its processor, or feature extractor.
         records: The built dataset.
         labels: Labels and splits.
+        benchmark: Name of the benchmark evaluated.
         embeddings: Pretrained encoder's, ``(records, dim)``.
         results: Content of ``results.json``.
         facts: Short facts for the top of the page.
@@ -42,6 +43,7 @@ class Pictured:
     processor: Any
     records: Dataset
     labels: BenchmarkData
+    benchmark: str
     embeddings: npt.ArrayLike
     results: Results
     facts: Mapping[str, object]
@@ -131,8 +133,8 @@ def _run_pictures(folder: Path, shown: Pictured, seed: int) -> Iterator[_Drawn]:
     )
     yield _Drawn(
         "results",
-        "Linear probes and zero-shot" if "zero_shot" in shown.results else "Linear probes",
-        plot_results(shown.results, title=shown.title),
+        "Results",
+        plot_results(shown.results, shown.benchmark, title=shown.title),
         "Macro AUROC on the test records with 95 % bootstrap intervals, pretrained beside the same architecture "
         "untrained.",
     )

@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from ecg_hf import __version__
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.results import Results, validate_results
-from ecg_hf.evaluation.tables import Table, class_table, results_table
+from ecg_hf.evaluation.tables import Table, class_scores, evaluation_notes, evaluation_table
 from ecg_hf.files import write_whole
 
 __all__ = ["SYNTHETIC_STATEMENT", "ReportFigure", "render_report", "write_report"]
@@ -95,8 +95,11 @@ def render_report(
         statement=statement,
         is_synthetic=bool(synthetic),
         facts=[(name, str(value)) for name, value in (facts or {}).items()],
-        summary=results_table(results),
-        classes=class_table(results, largest_fraction_only=True),
+        benchmarks=[
+            (name, evaluation_table(results, name), class_scores(results, name))
+            for name in dict.fromkeys(row["benchmark"] for row in results.get("summary", []))
+        ],
+        notes=[*results.get("notes", []), *evaluation_notes(results, classes=True)],
         figures=figures,
         timings=_timing_table(results["timings"]),
         version=__version__,

@@ -12,18 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
-from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining, AutoTokenizer, set_seed
+from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
 import ecg_hf.models.auto  # noqa: F401  (registers the methods)
 from ecg_hf.data import build_dataset, load_built
 from ecg_hf.data.sources import get_source
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation import embed_dataset
-from ecg_hf.evaluation.benchmarks import BenchmarkData, ProbeReport, get_benchmark, run_probe_benchmark
-from ecg_hf.evaluation.prompts import prompts_for
-from ecg_hf.evaluation.results import Results, write_results, zero_shot_row
-from ecg_hf.evaluation.zero_shot import ZeroShotResult, encode_prompts, evaluate_zero_shot
+from ecg_hf.evaluation import (
+    EvaluationPlan,
+    LoadedModel,
+    Recordings,
+    embed_dataset,
+    evaluate_model,
+    get_benchmark,
+    get_protocol,
+    write_evaluation,
+)
+from ecg_hf.evaluation.entrants import UNTRAINED
+from ecg_hf.evaluation.protocols import DEFAULT_PROTOCOL
+from ecg_hf.evaluation.results import Results, write_results
 from ecg_hf.files import temporary_name
 from ecg_hf.hub import CardContext, write_model_card
 from ecg_hf.hub.model_folder import model_files
@@ -90,12 +97,14 @@ def run_quickstart(
 ) -> Results:
     """Do everything once, on the embedded synthetic corpus or on PTB-XL.
 
-    Builds the dataset, pretrains with the method's small-machine recipe, embeds every record once with the pretrained
-    and with an untrained encoder, probes both at 1, 10 and 100 % of the labels, asks zero-shot questions, writes the
-    model with its card, loads it again in a clean process, and draws the report. An interrupted run continues.
+    Builds the dataset, pretrains with the method's small-machine recipe, evaluates as ``ecg-hf evaluate`` does
+    (linear probes of the pretrained and of the untrained encoder at 1, 10 and 100 % of the labels, and zero-shot),
+    writes the model with its card, loads it again in a clean process, and draws the report. An interrupted run
+    continues.
 
     Args:
-        output: Folder for ``data/``, ``pretraining/``, ``model/``, ``figures/``, ``results.json``, ``report.html``.
+        output: Folder for ``data/``, ``pretraining/``, ``model/``, ``figures/``, ``report.html``, and what an
+            evaluation leaves: ``results.json``, ``table.md``, cells, scores and features.
         dataset: A key of :data:`CORPORA`.
         data_dir: Where PTB-XL lies.
         model: Name of a method.
@@ -126,9 +135,6 @@ def run_quickstart(
         report = build_dataset(corpus.source, data_dir, folder / "data", num_proc=num_proc, **options)
         say(report.summary())
     records = load_built(folder / "data")
-    benchmark = get_benchmark(corpus.benchmark)
-    labels = BenchmarkData.from_dataset(benchmark, records)
-
     with stage("pretrain", f"pretraining {spec.name}"):
         steps: dict[str, Any] = {} if max_steps is None else {"max_steps": max_steps}
         trained = pretrain(
@@ -137,26 +143,23 @@ def run_quickstart(
     model_folder = _publish(folder / "pretraining", folder / "model")
     encoder = AutoModel.from_pretrained(model_folder).eval()
     extractor = AutoFeatureExtractor.from_pretrained(model_folder)
-    set_seed(seed)
-    untrained = AutoModel.from_config(encoder.config).eval()
-
+    benchmark = get_benchmark(corpus.benchmark)
+    heads = ("linear", "zero-shot") if spec.multimodal else ("linear",)
     with stage(
-        "embed", f"embedding {len(records)} records once, with the pretrained and an untrained encoder"
+        "evaluate", f"{' and '.join(heads)}, pretrained and untrained, at 1, 10 and 100 % of the labels"
     ):
-        embeddings = {
-            name: embed_dataset(
-                one, extractor, records, output=folder / f"embeddings_{name}.safetensors", overwrite=True
-            )
-            for name, one in (("pretrained", encoder), ("untrained", untrained))
-        }
-    with stage("probe", "linear probes at 1, 10 and 100 % of the labels"):
-        probe = run_probe_benchmark(benchmark, embeddings, labels, seed=seed)
-    zero_shot = None
-    if spec.multimodal:
-        with stage("zero_shot", "zero-shot answers"):
-            zero_shot = _zero_shot(encoder, extractor, model_folder, records, labels, probe, seed)
-
-    results = _results(corpus, probe, zero_shot, timings)
+        evaluation = evaluate_model(
+            EvaluationPlan(get_protocol(DEFAULT_PROTOCOL), heads, seeds=(seed,)),
+            LoadedModel(str(model_folder), encoder, extractor),
+            [benchmark],
+            {benchmark.name: Recordings.of(records)},
+            folder,
+            controls=(UNTRAINED,),
+            say=say,
+        )
+    results, prepared = evaluation.results, evaluation.prepared[benchmark.name]
+    labels = prepared.data
+    results["timings"] = timings
     with stage("card", "writing the model card"):
         _write_card(spec, corpus, model_folder, extractor, trained, results)
     with stage("reload", "loading the model in a clean process"):
@@ -174,7 +177,7 @@ def run_quickstart(
         say(
             f"  {reloaded['model_class']}: {len(rows)} embeddings, largest difference {reloaded['max_difference']}"
         )
-    write_results(folder / "results.json", results)
+    write_evaluation(folder, evaluation, figures=False)
     with stage("report", "drawing the report"):
         facts = {
             "model": f"{spec.title}, {trained.parameters:,} parameters",
@@ -189,7 +192,10 @@ def run_quickstart(
             processor=EcgProcessor.from_pretrained(model_folder) if spec.multimodal else extractor,
             records=records,
             labels=labels,
-            embeddings=embeddings["pretrained"],
+            benchmark=benchmark.name,
+            embeddings=evaluation.model[benchmark.name].features(
+                "pooled", prepared.dataset, prepared.recordings
+            ),
             results=results,
             facts=facts,
             synthetic=corpus.synthetic,
@@ -236,8 +242,8 @@ def closing_lines(folder: Path, corpus: Corpus) -> list[str]:
     )
     return [
         f"Open {folder / 'report.html'}: figures, results by class and one reconstructed ECG, on one page.",
-        "Pretraining helped where the interval of 'pretrained' lies above that of 'random', the same network "
-        "untrained. " + meaning,
+        "Pretraining helped where the interval of 'pretrained' lies above that of 'untrained', the same network with "
+        "random weights. " + meaning,
         f"The model is in {folder / 'model'} (README.md is its card), all numbers in {folder / 'results.json'}. "
         "Next: ecg-hf pretrain and ecg-hf evaluate on data of your own; ecg-hf list datasets names what can be read.",
     ]
@@ -265,51 +271,6 @@ def _publish(run: Path, target: Path) -> Path:
     return target
 
 
-def _zero_shot(
-    encoder: Any,
-    extractor: Any,
-    model_folder: Path,
-    records: Dataset,
-    labels: BenchmarkData,
-    probe: ProbeReport,
-    seed: int,
-) -> ZeroShotResult:
-    prompts = prompts_for(labels.class_names)
-    texts = encode_prompts(
-        encoder,
-        AutoTokenizer.from_pretrained(model_folder),
-        prompts,
-        max_length=encoder.config.max_text_length,
-    )
-    rows = probe.test_rows
-    features = embed_dataset(encoder, extractor, records.select(rows), features="projected", progress=False)
-    patients = None if labels.patient_ids is None else [labels.patient_ids[row] for row in rows]
-    return evaluate_zero_shot(
-        labels.labels[rows],
-        features,
-        texts,
-        labels.class_names,
-        prompts=prompts,
-        patient_ids=patients,
-        seed=seed,
-    )
-
-
-def _results(
-    corpus: Corpus, probe: ProbeReport, zero_shot: ZeroShotResult | None, timings: dict[str, float]
-) -> Results:
-    results: Results = {
-        "dataset": corpus.source,
-        "synthetic": corpus.synthetic,
-        "probe": probe.rows,
-        "paired": probe.paired,
-        "timings": timings,
-    }
-    if zero_shot is not None:
-        results["zero_shot"] = zero_shot_row(zero_shot, benchmark=corpus.benchmark)
-    return results
-
-
 def _write_card(
     spec: MethodSpec, corpus: Corpus, folder: Path, extractor: Any, trained: PretrainResult, results: Results
 ) -> None:
@@ -334,17 +295,12 @@ def _write_card(
 
 def _summary(results: Results) -> list[str]:
     lines = []
-    for row in results["probe"]:
+    for row in results["summary"]:
         low, high = row["ci95"]
+        labels = f"{row['fraction']:.0%} of labels ({row['n_train']} records)" if row["fraction"] else ""
         lines.append(
-            f"  {row['encoder']:>10}  {row['fraction']:>5.0%} of labels ({row['n_train']} records): "
-            f"macro AUROC {_number(row['macro_auroc'])} [{_number(low)}, {_number(high)}]"
-        )
-    zero_shot = results.get("zero_shot")
-    if zero_shot:
-        low, high = zero_shot["ci95"]
-        lines.append(
-            f"  zero-shot: macro AUROC {_number(zero_shot['macro_auroc'])} [{_number(low)}, {_number(high)}]"
+            f"  {row['encoder']:>10}  {row['head']}, {labels}: ".replace(", :", ":")
+            + f"macro AUROC {_number(row['macro_auroc'])} [{_number(low)}, {_number(high)}]"
         )
     return lines
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,7 +100,9 @@ def test_published_rates() -> None:
         cosine.step()
 
 
-@pytest.mark.parametrize("name", [n for n in SCHEDULES if n != "merl_test_max"])
+@pytest.mark.parametrize(
+    "name", [n for n, s in SCHEDULES.items() if n != "merl_test_max" and s.head == "linear"]
+)
 def test_every_schedule_learns_and_is_deterministic(name: str) -> None:
     (x, y), (x_val, y_val), (x_test, y_test) = parts()
     schedule = replace(get_schedule(name), epochs=min(get_schedule(name).epochs, 12))
@@ -162,3 +165,34 @@ def test_bad_use_is_a_typed_error() -> None:
     ):
         with pytest.raises(ConfigurationError):
             call()
+
+
+@pytest.mark.parametrize(
+    ("head", "field"),
+    [
+        ("attention", {"decay": "cosine"}),
+        ("attention", {"betas": (0.9, 0.95)}),
+        ("attention", {"optimizer": "adam"}),
+        ("finetune", {"decay": "step"}),
+        ("finetune", {"patience": 3}),
+        ("finetune", {"warmup_start": 1e-4}),
+        ("finetune", {"encoder_learning_rate": 1e-4}),
+        ("linear", {"n_heads": 4}),
+        ("linear", {"pooling": "mean"}),
+    ],
+)
+def test_a_schedule_says_nothing_that_its_head_does_not_follow(head: Any, field: dict[str, Any]) -> None:
+    usual = {"optimizer": "adamw"} if head != "linear" else {}
+    Schedule("x", "", head, **usual)
+    with pytest.raises(ConfigurationError, match="schedule x"):
+        Schedule("x", "", head, **{**usual, **field})
+
+
+def test_betas_reach_the_optimiser() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(60, 4)), rng.random((60, 2)) < 0.5
+    scores = [
+        SgdLinearHead(replace(get_schedule("ecg_jepa"), epochs=2, betas=betas)).fit(x, y).decision_function(x)
+        for betas in ((0.9, 0.999), (0.5, 0.9))
+    ]
+    assert not np.allclose(*scores)

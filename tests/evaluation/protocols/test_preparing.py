@@ -13,12 +13,11 @@ import pytest
 from ecg_hf.data.building import build_dataset, load_built
 from ecg_hf.data.label_groups import CHALLENGE_SCORED
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.benchmarks import BENCHMARKS, get_benchmark
+from ecg_hf.evaluation.definitions import BENCHMARKS, get_benchmark
 from ecg_hf.evaluation.fractions import merl_subset
 from ecg_hf.evaluation.protocols import (
     DEFAULT_PROTOCOL,
     PROTOCOLS,
-    SCHEDULES,
     extractor_overrides,
     fraction_subsets,
     get_protocol,
@@ -187,12 +186,12 @@ def test_challenge_sets_are_chosen_by_name() -> None:
 
 def test_protocols() -> None:
     assert list(PROTOCOLS) == ["merl", "merl-test-max", "merl-exact", "strodthoff", "jepa"]
-    assert {p.name for p in PROTOCOLS.values() if p.selection == "test"} == {"merl-test-max"}
+    by_test = {p.name for p in PROTOCOLS.values() for s in p.schedules.values() if s.select == "test_max"}
+    assert by_test == {"merl-test-max"}
     merl, best = get_protocol("merl"), get_protocol("merl-test-max")
-    assert replace(best, name="merl", description=merl.description, selection="validation") == merl
-    used = {schedule.name for p in PROTOCOLS.values() for schedule in p.schedules.values()}
-    assert used == set(SCHEDULES)
-    assert SCHEDULES["merl-linear"].decay_unit == "step"
+    assert replace(best, name="merl", description=merl.description, schedules=merl.schedules) == merl
+    for protocol in PROTOCOLS.values():
+        assert all(head == schedule.head for head, schedule in protocol.schedules.items())
     with pytest.raises(ConfigurationError, match="merl-exact"):
         get_protocol("mine")
 

@@ -18,9 +18,14 @@ from ecg_hf.evaluation.metrics import FloatArray
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from ecg_hf.evaluation.benchmarks import BenchmarkData
+    from ecg_hf.evaluation.benchmark_data import BenchmarkData
+    from ecg_hf.evaluation.heads.schedules import Schedule
+    from ecg_hf.evaluation.protocols import Protocol
 
-__all__ = ["FineTunedScores", "finetune_scores"]
+__all__ = ["FineTunedScores", "finetune_scores", "finetune_settings"]
+
+OWN = {"output_dir", "seed", "resume_from_checkpoint", "disable_tqdm", "report_to"}
+GROUPS = {"encoder_learning_rate", "stem_learning_rate", "stem_layers", "layer_decay"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,3 +127,59 @@ def finetune_scores(
         best_step=trained.trainer.state.best_global_step or trained.trainer.state.global_step,
         seconds=trained.seconds,
     )
+
+
+def finetune_settings(
+    protocol: Protocol, given: Mapping[str, Any], model_type: str | None = None
+) -> dict[str, Any]:
+    """Training options: the protocol's schedule where it has one, then what was asked for.
+
+    Args:
+        protocol: How a benchmark is evaluated.
+        given: Options asked for; ``epochs`` stands for ``num_train_epochs``.
+        model_type: Of the model, where the published parameter groups depend on it.
+
+    Raises:
+        ConfigurationError: for an option that the evaluation decides.
+    """
+    schedule = protocol.schedules.get("finetune")
+    options = {} if schedule is None else _published_options(schedule, model_type)
+    given = {("num_train_epochs" if name == "epochs" else name): value for name, value in given.items()}
+    own = sorted(OWN & set(given))
+    if own:
+        raise ConfigurationError(f"{own[0]} is decided by the evaluation", value=own[0])
+    if "layer_decay" in given:
+        # Asked for in place of the published groups: rates come from one or the other.
+        options = {name: value for name, value in options.items() if name not in GROUPS}
+    return {**options, **given}
+
+
+def _published_options(schedule: Schedule, model_type: str | None) -> dict[str, Any]:
+    """A published schedule as training options, none of our own defaults in between."""
+    # Below 1 the trainer takes a warm-up for a share of all steps.
+    warmup: float = schedule.warmup_iterations or schedule.warmup_epochs / schedule.epochs
+    options: dict[str, Any] = {
+        "learning_rate": schedule.learning_rate,
+        "weight_decay": schedule.weight_decay,
+        "decay_all": True,
+        "adam_beta1": schedule.betas[0],
+        "adam_beta2": schedule.betas[1],
+        "max_grad_norm": 0.0,
+        "per_device_train_batch_size": schedule.batch_size,
+        "num_train_epochs": schedule.epochs,
+        "early_stopping_patience": 0,
+        "warmup_steps": warmup,
+        "layer_decay": 1.0,
+    }
+    if schedule.decay == "cosine" and schedule.minimum:
+        options["lr_scheduler_type"] = "cosine_with_min_lr"
+        options["lr_scheduler_kwargs"] = {"min_lr": schedule.minimum}
+    elif schedule.decay == "cosine":
+        options["lr_scheduler_type"] = "cosine"
+    else:
+        options["lr_scheduler_type"] = "constant_with_warmup" if warmup else "constant"
+    if schedule.encoder_learning_rate is not None:
+        options["encoder_learning_rate"] = schedule.encoder_learning_rate
+        options["stem_learning_rate"] = schedule.stem_learning_rate
+        options["stem_layers"] = schedule.stem_layers.get(model_type or "", 0)
+    return options

@@ -1,9 +1,9 @@
-"""Published training schedules of linear heads, by name."""
+"""Published training schedules by name: of linear and attention heads, and of fine-tuning."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from ecg_hf.errors import ConfigurationError
@@ -11,16 +11,50 @@ from ecg_hf.errors import ConfigurationError
 __all__ = ["SCHEDULES", "Schedule", "Selection", "get_schedule"]
 
 Selection = Literal["validation", "last", "test_max"]
+TrainedHead = Literal["linear", "attention", "finetune"]
+
+_COMMON = {
+    "name",
+    "source",
+    "head",
+    "learning_rate",
+    "weight_decay",
+    "batch_size",
+    "epochs",
+    "not_reproduced",
+}
+HONOURED: dict[TrainedHead, set[str]] = {
+    "linear": _COMMON
+    | {
+        "optimizer",
+        "betas",
+        "decay",
+        "milestone",
+        "gamma",
+        "warmup_iterations",
+        "warmup_epochs",
+        "warmup_start",
+    }
+    | {"minimum", "select", "patience"},
+    "attention": _COMMON | {"n_heads"},
+    "finetune": _COMMON
+    | {"betas", "decay", "warmup_iterations", "warmup_epochs", "minimum", "encoder_learning_rate"}
+    | {"stem_learning_rate", "stem_layers", "pooling"},
+}
+"""Fields that the training of a head follows; a schedule must leave the others at their defaults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How a linear head is trained by stochastic gradient steps.
+    """How a head, or a whole model, is trained by stochastic gradient steps.
 
     Attributes:
         name: As ``get_schedule`` takes it.
-        source: Where it is published, and what of it is inferred.
-        optimizer: ``"adam"`` (weight decay added to the gradient) or ``"adamw"`` (decoupled).
+        source: Where it is published, and what of it is inferred or peculiar.
+        head: What it trains: ``"linear"``, ``"attention"`` (a learnable query over tokens) or ``"finetune"``.
+        optimizer: ``"adam"`` (weight decay added to the gradient) or ``"adamw"`` (decoupled); attention heads and
+            fine-tuning know AdamW alone.
+        betas: Of the optimiser.
         learning_rate: At its peak.
         weight_decay: On weights and biases alike, as in the published code.
         batch_size: Records per step; the last, smaller batch is used too.
@@ -39,15 +73,26 @@ class Schedule:
             epoch that scores best on the test set. That is no estimate of anything: it is there because it is
             published.
         patience: Epochs without a better validation score before training stops; 0 never stops.
+        n_heads: Attention heads of an attention head; ``None``: the head's own.
+        encoder_learning_rate: For fine-tuning: of the encoder's layers; ``None``: ``learning_rate``.
+        stem_learning_rate: For fine-tuning: of what comes before the encoder's layers; given with the former.
+        stem_layers: Model type -> first layers that the published groups count to the stem.
+        pooling: What the head of a fine-tuned model reads, as ``classifier_pooling``; ``None``: the model's own.
+        not_reproduced: What else was published and is not done here: results are then not of this schedule.
+
+    Raises:
+        ConfigurationError: if a field is set that the training of this head would not follow.
     """
 
     name: str
     source: str
+    head: TrainedHead = "linear"
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     batch_size: int = 16
     epochs: int = 100
+    betas: tuple[float, float] = (0.9, 0.999)
     decay: Literal["constant", "step", "step_bug", "cosine", "cosine_epoch"] = "constant"
     milestone: int = 40
     gamma: float = 0.1
@@ -57,6 +102,28 @@ class Schedule:
     minimum: float = 0.0
     select: Selection = "validation"
     patience: int = 0
+    n_heads: int | None = None
+    encoder_learning_rate: float | None = None
+    stem_learning_rate: float | None = None
+    stem_layers: dict[str, int] = field(default_factory=dict)
+    pooling: Literal["mean"] | None = None
+    not_reproduced: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what would be left unread."""
+        honoured = HONOURED[self.head]
+        for one in fields(self):
+            default = {} if one.name == "stem_layers" else one.default
+            if one.name not in honoured | {"optimizer"} and getattr(self, one.name) != default:
+                raise ConfigurationError(
+                    f"schedule {self.name}: the {self.head} head does not follow {one.name}", value=one.name
+                )
+        if self.head != "linear" and self.optimizer != "adamw":
+            raise ConfigurationError(f"schedule {self.name}: the {self.head} head is trained by adamw")
+        if self.head == "finetune" and self.decay not in ("constant", "cosine"):
+            raise ConfigurationError(f"schedule {self.name}: fine-tuning does not follow {self.decay} decay")
+        if (self.encoder_learning_rate is None) != (self.stem_learning_rate is None):
+            raise ConfigurationError(f"schedule {self.name}: rates of encoder and stem are given together")
 
     def rate(self, iteration: int, per_epoch: int) -> float:
         """Learning rate of an iteration.
@@ -137,6 +204,52 @@ SCHEDULES: dict[str, Schedule] = {
             decay="cosine_epoch",
             minimum=1e-5,
             patience=5,
+        ),
+        Schedule(
+            "strodthoff-linear",
+            "AI4Health: mean over tokens, then linear; encoder frozen",
+            optimizer="adamw",
+            weight_decay=1e-3,
+            batch_size=64,
+        ),
+        Schedule(
+            "strodthoff-attention",
+            "AI4Health: one learnable query, drawn from N(0, 1/width); no biases; encoder frozen",
+            head="attention",
+            optimizer="adamw",
+            weight_decay=1e-3,
+            batch_size=64,
+            n_heads=16,
+        ),
+        Schedule(
+            "strodthoff-finetune",
+            "AI4Health: mean over tokens, then linear; rates of head, S4 layers and stem. Of ECG-JEPA's 12 blocks "
+            "the first three learn as the stem does",
+            head="finetune",
+            optimizer="adamw",
+            weight_decay=1e-3,
+            batch_size=64,
+            encoder_learning_rate=1e-4,
+            stem_learning_rate=1e-5,
+            stem_layers={"ecg-jepa": 3},
+            pooling="mean",
+        ),
+        Schedule(
+            "jepa-finetune",
+            "ECG-JEPA: 1e-4 * 16 / 256 for all parameters; the published code augments and filters 0.67-40 Hz",
+            head="finetune",
+            optimizer="adamw",
+            learning_rate=6.25e-6,
+            weight_decay=0.05,
+            epochs=10,
+            betas=(0.9, 0.95),
+            decay="cosine",
+            warmup_epochs=3,
+            not_reproduced=(
+                "its augmentations",
+                "its band-pass of 0.67-40 Hz",
+                "the best epoch on the test records",
+            ),
         ),
     )
 }

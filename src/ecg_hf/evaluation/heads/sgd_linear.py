@@ -32,7 +32,6 @@ from ecg_hf.evaluation.progress import progress_bar
 __all__ = ["SgdLinearHead"]
 
 SingleArray = npt.NDArray[np.float32]
-BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 
 
@@ -121,6 +120,7 @@ class SgdLinearHead:
             rng.uniform(-bound, bound, (inputs.shape[1], y.shape[1])).astype(np.float32),
             schedule.weight_decay,
             decoupled=schedule.optimizer == "adamw",
+            betas=schedule.betas,
         )
         per_epoch = -(-len(x) // schedule.batch_size)
         plain = bool(weight.all())
@@ -249,7 +249,10 @@ def _quality(
 class _Adam:
     """Adam and AdamW as ``torch.optim`` computes them, in place and in float32."""
 
-    def __init__(self, weights: SingleArray, weight_decay: float, *, decoupled: bool) -> None:
+    def __init__(
+        self, weights: SingleArray, weight_decay: float, *, decoupled: bool, betas: tuple[float, float]
+    ) -> None:
+        self._betas = betas
         self.weights = weights
         self.weight_decay = weight_decay
         self.decoupled = decoupled
@@ -266,7 +269,7 @@ class _Adam:
             np.multiply(weights, np.float32(self.weight_decay), out=scratch)
             gradient += scratch
         self._count += 1
-        first, second = (np.float32(beta) for beta in BETAS)
+        first, second = (np.float32(beta) for beta in self._betas)
         self._first *= first
         np.multiply(gradient, 1 - first, out=scratch)
         self._first += scratch
@@ -275,8 +278,8 @@ class _Adam:
         scratch *= 1 - second
         self._second += scratch
         np.sqrt(self._second, out=scratch)
-        scratch /= np.float32(np.sqrt(1.0 - BETAS[1] ** self._count))
+        scratch /= np.float32(np.sqrt(1.0 - self._betas[1] ** self._count))
         scratch += np.float32(EPSILON)
         np.divide(self._first, scratch, out=scratch)
-        scratch *= np.float32(rate / (1.0 - BETAS[0] ** self._count))
+        scratch *= np.float32(rate / (1.0 - self._betas[0] ** self._count))
         weights -= scratch

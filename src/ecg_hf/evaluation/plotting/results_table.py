@@ -11,10 +11,10 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.results import Results
 from ecg_hf.evaluation.tables import (
     UNDEFINED,
+    evaluation_notes,
     format_difference,
     format_percent,
     interval_cell,
-    results_table,
 )
 from ecg_hf.plotting.style import INK, MUTED, PALETTE, RULE, figure_in_mm
 
@@ -24,7 +24,7 @@ ROW_MM = 7.0
 HEAD_MM = 15.0
 # Column -> (right or left edge in mm, alignment)
 COLUMNS: tuple[tuple[str, float, str], ...] = (
-    ("Protocol", 4.0, "left"),
+    ("Head", 4.0, "left"),
     ("Encoder", 29.0, "left"),
     ("Labels", 63.0, "right"),
     ("n train", 79.0, "right"),
@@ -36,44 +36,38 @@ PLOT_MM = (172.0, 236.0)
 WIDTH_MM = 242.0
 
 
-def plot_results(results: Results, *, title: str = "") -> Figure:
-    """Draw one line per encoder and label fraction, and zero-shot, with intervals as bars.
+def plot_results(results: Results, benchmark: str, *, title: str = "") -> Figure:
+    """Draw one line per encoder, head and label fraction of a benchmark, with intervals as bars.
 
     Args:
-        results: A checked results object.
-        title: Stands above; the dataset's name by default.
+        results: Of an evaluation, with a ``summary``.
+        benchmark: Name of the benchmark.
+        title: Stands above; the benchmark's name by default.
 
     Raises:
         ConfigurationError: if there is no row to draw.
     """
-    lines: list[tuple[tuple[str, ...], float | None, list[float | None], str]] = [
+    rows = [row for row in results.get("summary", []) if row["benchmark"] == benchmark]
+    lines = [
         (
             (
-                _probe_title(row),
+                row["head"],
                 row["encoder"],
                 format_percent(row["fraction"]),
                 f"{row['n_train']:,}",
                 f"{row['n_test']:,}",
-                _classes(row),
+                str(row["n_classes"]),
                 interval_cell(row),
             ),
             row["macro_auroc"],
             row["ci95"],
             row["encoder"],
         )
-        for row in sorted(results["probe"], key=lambda row: row["fraction"])
+        for row in sorted(rows, key=lambda row: row["fraction"])
     ]
-    zero_shot = results.get("zero_shot")
-    if zero_shot is not None:
-        n_test = zero_shot.get("n_test")
-        zero_shot_cells = (
-            "zero-shot", "pretrained", "0 %", "0", "" if n_test is None else f"{n_test:,}", _classes(zero_shot),
-            interval_cell(zero_shot),
-        )  # fmt: skip
-        lines.insert(0, (zero_shot_cells, zero_shot["macro_auroc"], zero_shot["ci95"], "pretrained"))
     if not lines:
         raise ConfigurationError("there are no results to draw")
-    notes = [*_differences(results), *results_table(results).notes]
+    notes = [*_differences(results, benchmark), *evaluation_notes(results)]
     wrapped = [part for note in notes for part in _wrap(note)]
     height = HEAD_MM + 8.0 + ROW_MM * len(lines) + 9.0 + 4.2 * len(wrapped) + 3.0
     figure = figure_in_mm(WIDTH_MM, height)
@@ -81,7 +75,7 @@ def plot_results(results: Results, *, title: str = "") -> Figure:
     axes.set(xlim=(0.0, WIDTH_MM), ylim=(0.0, height))
     axes.set_axis_off()
 
-    axes.text(4.0, height - 8.0, title or results["dataset"], fontsize=11, color=INK, va="baseline")
+    axes.text(4.0, height - 8.0, title or benchmark, fontsize=11, color=INK, va="baseline")
     header = height - HEAD_MM - 3.0
     for name, x, side in COLUMNS:
         axes.text(x, header, name, fontsize=8, color=MUTED, ha=side, va="baseline")
@@ -109,25 +103,16 @@ def plot_results(results: Results, *, title: str = "") -> Figure:
     return figure
 
 
-def _differences(results: Results) -> list[str]:
-    """One sentence per pair of encoders: the paired difference at every fraction."""
-    by_pair: dict[tuple[str, str], list[str]] = {}
+def _differences(results: Results, benchmark: str) -> list[str]:
+    """One sentence per pair of rows: the paired difference at every fraction."""
+    by_pair: dict[str, list[str]] = {}
     for pair in results.get("paired", []):
-        text = f"{format_difference(pair)} at {format_percent(pair['fraction'])}"
-        by_pair.setdefault((pair["first"], pair["second"]), []).append(text)
-    return [f"Paired difference, {a} minus {b}: {', '.join(texts)}." for (a, b), texts in by_pair.items()]
-
-
-def _probe_title(row: Any) -> str:
-    head = row.get("head", "linear")
-    return head if head in ("supervised", "finetune", "zero-shot") else f"{head} probe"
-
-
-def _classes(row: Any) -> str:
-    counts = row.get("positives")
-    if not counts:
-        return ""
-    return f"{len(counts) - len(row.get('undefined', []))} of {len(counts)}"
+        if pair.get("benchmark", benchmark) == benchmark:
+            heads = dict.fromkeys(pair[name] for name in ("head", "second_head") if name in pair)
+            text = f"{format_difference(pair)} at {format_percent(pair['fraction'])}"
+            title = f"{pair['first']} minus {pair['second']} ({' and '.join(heads)})"
+            by_pair.setdefault(title, []).append(text)
+    return [f"Paired difference, {title}: {', '.join(texts)}." for title, texts in by_pair.items()]
 
 
 def _pretrained_first(names: list[str]) -> list[str]:

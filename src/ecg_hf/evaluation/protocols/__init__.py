@@ -3,7 +3,7 @@
 from ecg_hf.evaluation.protocols.definitions import (
     DEFAULT_PROTOCOL,
     PROTOCOLS,
-    EvaluationProtocol,
+    Protocol,
     get_protocol,
 )
 from ecg_hf.evaluation.protocols.merl_files import (
@@ -19,7 +19,6 @@ from ecg_hf.evaluation.protocols.merl_tables import (
     stack_merl_tables,
 )
 from ecg_hf.evaluation.protocols.preparing import fraction_subsets, prepare_benchmark
-from ecg_hf.evaluation.protocols.schedules import SCHEDULES, HeadSchedule
 from ecg_hf.evaluation.protocols.signals import extractor_overrides, keep_first, protocol_signals
 
 __all__ = [
@@ -27,10 +26,8 @@ __all__ = [
     "MERL_COMMIT",
     "MERL_TABLES",
     "PROTOCOLS",
-    "SCHEDULES",
-    "EvaluationProtocol",
-    "HeadSchedule",
     "MerlTable",
+    "Protocol",
     "download_merl_tables",
     "exact_csn_labels",
     "extractor_overrides",

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.fractions import DEFAULT_FRACTIONS
-from ecg_hf.evaluation.protocols.schedules import SCHEDULES, HeadSchedule
+from ecg_hf.evaluation.heads.schedules import SCHEDULES, Schedule
 
-__all__ = ["DEFAULT_PROTOCOL", "PROTOCOLS", "EvaluationProtocol", "get_protocol"]
+__all__ = ["DEFAULT_PROTOCOL", "PROTOCOLS", "Protocol", "get_protocol"]
 
 DEFAULT_PROTOCOL = "merl-exact"
 
@@ -34,7 +34,7 @@ MERL_SIGNAL: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationProtocol:
+class Protocol:
     """How a benchmark is evaluated.
 
     Attributes:
@@ -47,9 +47,7 @@ class EvaluationProtocol:
         folds: Source -> train, validation and test folds, where they differ from the benchmark's.
         fractions: Label fractions.
         subset_rule: ``"merl"``: the one published subset per fraction; ``"nested"``: drawn by seed.
-        selection: What chooses settings and epochs: ``"validation"``, ``"test"`` (published, optimistic), ``"last"``.
-        window_s: Windows a recording is cut into without overlap; ``None``: evaluated whole.
-        aggregation: What is averaged over windows; ``"none"`` without windows.
+        window_s: Windows a recording is cut into without overlap, probabilities averaged; ``None``: evaluated whole.
         schedules: Head -> its published training schedule.
         extractor: Settings of the feature extractor that replace the model's own.
         first_s: Source -> seconds at the beginning that are used, before anything else.
@@ -64,10 +62,8 @@ class EvaluationProtocol:
     folds: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     fractions: tuple[float, ...] = DEFAULT_FRACTIONS
     subset_rule: Literal["merl", "nested"] = "nested"
-    selection: Literal["validation", "test", "last"] = "validation"
     window_s: float | None = None
-    aggregation: Literal["none", "mean_probability"] = "none"
-    schedules: dict[str, HeadSchedule] = field(default_factory=dict)
+    schedules: dict[str, Schedule] = field(default_factory=dict)
     extractor: dict[str, Any] = field(default_factory=dict)
     first_s: dict[str, float] = field(default_factory=dict)
     min_duration_s: dict[str, float] = field(default_factory=dict)
@@ -81,20 +77,20 @@ _MERL_QUIRKS = (
     "the learning rate falls after 40 steps. "
 )
 
-PROTOCOLS: dict[str, EvaluationProtocol] = {
+PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        EvaluationProtocol(
+        Protocol(
             "merl",
             _MERL_QUIRKS + "Settings and epoch are chosen on validation records.",
             splits="tables",
             labels="position",
             subset_rule="merl",
-            schedules={"linear": SCHEDULES["merl-linear"]},
+            schedules={"linear": SCHEDULES["merl_step_bug"]},
             extractor=MERL_SIGNAL,
             first_s={"cpsc2018": 5.0},
         ),
-        EvaluationProtocol(
+        Protocol(
             "merl-test-max",
             _MERL_QUIRKS
             + "The best epoch is that with the highest score ON THE TEST RECORDS, as the published "
@@ -102,12 +98,11 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
             splits="tables",
             labels="position",
             subset_rule="merl",
-            selection="test",
-            schedules={"linear": SCHEDULES["merl-linear"]},
+            schedules={"linear": SCHEDULES["merl_test_max"]},
             extractor=MERL_SIGNAL,
             first_s={"cpsc2018": 5.0},
         ),
-        EvaluationProtocol(
+        Protocol(
             "merl-exact",
             "MERL's records, splits and subsets with correct labels: columns by name, CSN by membership in the "
             "diagnoses of the record (VB then has 3 positives, none of them in the test records, and is reported as "
@@ -117,9 +112,9 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
             splits="tables",
             labels="name-exact",
             subset_rule="merl",
-            schedules={"linear": SCHEDULES["merl-linear-epochs"]},
+            schedules={"linear": SCHEDULES["merl"]},
         ),
-        EvaluationProtocol(
+        Protocol(
             "strodthoff",
             "AI4Health: PTB-XL folds 1-8/9/10, all records, also those without a label of the task (test 2,198); "
             "windows of 2.5 s, four per recording, probabilities averaged. Other sources: the build's folds, not the "
@@ -129,14 +124,13 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
             drop_unlabelled=False,
             fractions=(1.0,),
             window_s=2.5,
-            aggregation="mean_probability",
             schedules={
                 "linear": SCHEDULES["strodthoff-linear"],
                 "attention": SCHEDULES["strodthoff-attention"],
                 "finetune": SCHEDULES["strodthoff-finetune"],
             },
         ),
-        EvaluationProtocol(
+        Protocol(
             "jepa",
             "ECG-JEPA: PTB-XL folds 1-9 and 10, records without a label of the task dropped, no validation records, "
             "the last epoch counts; CPSC 2018 by the Challenge's folders (g1-g6, g7: build it with fold_by=group), "
@@ -145,8 +139,7 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
             splits="folds",
             labels="codes",
             folds={"ptbxl": ("1-9", "", "10"), "cpsc2018": ("1-6", "", "7")},
-            selection="last",
-            schedules={"linear": SCHEDULES["jepa-linear"], "finetune": SCHEDULES["jepa-finetune"]},
+            schedules={"linear": SCHEDULES["ecg_jepa"], "finetune": SCHEDULES["jepa-finetune"]},
             first_s={"cpsc2018": 10.0},
             min_duration_s={"cpsc2018": 10.0},
         ),
@@ -155,7 +148,7 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
 """Every protocol by name."""
 
 
-def get_protocol(name: str) -> EvaluationProtocol:
+def get_protocol(name: str) -> Protocol:
     """The protocol called ``name``.
 
     Raises:

@@ -16,7 +16,7 @@ from ecg_hf.evaluation.benchmark_data import SPLITS, BenchmarkData
 from ecg_hf.evaluation.definitions import Benchmark, get_benchmark
 from ecg_hf.evaluation.fractions import LabelledSubset, merl_subset, nested_subsets
 from ecg_hf.evaluation.metrics import BoolArray
-from ecg_hf.evaluation.protocols.definitions import EvaluationProtocol, get_protocol
+from ecg_hf.evaluation.protocols.definitions import Protocol, get_protocol
 from ecg_hf.evaluation.protocols.merl_files import MERL_TABLES
 from ecg_hf.evaluation.protocols.merl_tables import (
     MerlTable,
@@ -38,7 +38,7 @@ SAME_NAMES = {"cpsc2018": {"challenge2021"}, "csn": {"challenge2021"}}
 
 def prepare_benchmark(
     benchmark: str | Benchmark,
-    protocol: str | EvaluationProtocol,
+    protocol: str | Protocol,
     dataset: Dataset,
     *,
     train_folds: str | None = None,
@@ -94,7 +94,7 @@ def prepare_benchmark(
 
 
 def fraction_subsets(
-    protocol: str | EvaluationProtocol,
+    protocol: str | Protocol,
     data: BenchmarkData,
     fractions: Sequence[float] | None = None,
     seed: int = 0,
@@ -149,9 +149,9 @@ def _columns(dataset: Dataset, benchmark: Benchmark) -> dict[str, list[Any]]:
 
 
 def _folds(
-    benchmark: Benchmark, protocol: EvaluationProtocol, given: tuple[str | None, str | None, str | None]
+    benchmark: Benchmark, protocol: Protocol, given: tuple[str | None, str | None, str | None]
 ) -> tuple[str, str, str]:
-    own = benchmark.protocol
+    own = benchmark
     usual = protocol.folds.get(benchmark.dataset, (own.train_folds, own.validation_folds, own.test_folds))
     train, validation, test = (new if new is not None else old for new, old in zip(given, usual, strict=True))
     # Folds given for one split must not stay in another: that would be asked for by accident.
@@ -161,7 +161,7 @@ def _folds(
 
 def _from_codes(
     benchmark: Benchmark,
-    protocol: EvaluationProtocol,
+    protocol: Protocol,
     dataset: Dataset,
     columns: dict[str, list[Any]],
     given: tuple[str | None, str | None, str | None],
@@ -172,7 +172,9 @@ def _from_codes(
     train, validation, test = _folds(benchmark, protocol, given)
     rules = replace(
         benchmark,
-        protocol=replace(benchmark.protocol, train_folds=train, validation_folds=validation, test_folds=test),
+        train_folds=train,
+        validation_folds=validation,
+        test_folds=test,
         drop_unlabelled=benchmark.drop_unlabelled and protocol.drop_unlabelled,
     )
     known = {fold for text in (train, validation, test) for fold in parse_folds(text)}
@@ -212,7 +214,7 @@ def _from_codes(
 
 
 def _left_out(
-    benchmark: Benchmark, protocol: EvaluationProtocol, dataset: Dataset, columns: dict[str, list[Any]]
+    benchmark: Benchmark, protocol: Protocol, dataset: Dataset, columns: dict[str, list[Any]]
 ) -> tuple[BoolArray, dict[str, int]]:
     """Rows of another set of the Challenge, and recordings that are too short."""
     out = np.zeros(len(columns["record_id"]), dtype=bool)
@@ -245,7 +247,7 @@ def _durations_s(dataset: Dataset, column: str = "ecg") -> npt.NDArray[np.float6
 
 def _from_tables(
     benchmark: Benchmark,
-    protocol: EvaluationProtocol,
+    protocol: Protocol,
     columns: dict[str, list[Any]],
     folder: str | os.PathLike[str],
     given: tuple[str | None, str | None, str | None],
@@ -286,9 +288,7 @@ def _from_tables(
     return data
 
 
-def _labels(
-    benchmark: Benchmark, protocol: EvaluationProtocol, table: MerlTable
-) -> tuple[BoolArray, tuple[str, ...]]:
+def _labels(benchmark: Benchmark, protocol: Protocol, table: MerlTable) -> tuple[BoolArray, tuple[str, ...]]:
     """Labels and class names: the published spelling by position, the package's own by name."""
     if protocol.labels == "position":
         return table.labels, table.class_names
@@ -304,7 +304,7 @@ def _labels(
 
 def _table_splits(
     benchmark: Benchmark,
-    protocol: EvaluationProtocol,
+    protocol: Protocol,
     table: MerlTable,
     columns: dict[str, list[Any]],
     rows: npt.NDArray[np.int64],

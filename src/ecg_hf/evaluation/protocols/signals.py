@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecg_hf.evaluation.definitions import Benchmark
-from ecg_hf.evaluation.protocols.definitions import EvaluationProtocol
+from ecg_hf.evaluation.protocols.definitions import Protocol
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["extractor_overrides", "keep_first", "protocol_signals"]
 
 
-def extractor_overrides(protocol: EvaluationProtocol, benchmark: Benchmark) -> dict[str, Any]:
+def extractor_overrides(protocol: Protocol, benchmark: Benchmark) -> dict[str, Any]:
     """Settings of :class:`ecg_hf.EcgFeatureExtractor` that replace the model's own; empty where a protocol has none.
 
     Where a protocol also looks at the beginning of recordings only (CPSC 2018 under ``merl``: 5 s, zeros after
@@ -25,7 +25,7 @@ def extractor_overrides(protocol: EvaluationProtocol, benchmark: Benchmark) -> d
     return dict(protocol.extractor) if benchmark.kind == "multilabel" else {}
 
 
-def protocol_signals(protocol: EvaluationProtocol, benchmark: Benchmark, dataset: Dataset) -> Dataset:
+def protocol_signals(protocol: Protocol, benchmark: Benchmark, dataset: Dataset) -> Dataset:
     """The dataset with the part of each recording a protocol looks at; the same object where it is all of it."""
     seconds = protocol.first_s.get(benchmark.dataset)
     return dataset if seconds is None else keep_first(dataset, seconds)

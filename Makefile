@@ -6,7 +6,7 @@ VENV ?= .venv
 OUT ?= quickstart_output
 BIN := $(VENV)/bin
 
-.PHONY: environment quickstart test lint types benchmarks clean
+.PHONY: environment quickstart test lint registry types benchmarks clean
 
 environment: $(VENV)/.installed
 
@@ -26,6 +26,10 @@ test: lint types
 lint: environment
 	$(BIN)/ruff check src tests scripts benchmarks
 	$(BIN)/ruff format --check src tests scripts benchmarks
+
+# After a change of the registry of methods: type stub, README's table, links of the package.
+registry: environment
+	$(BIN)/python scripts/follow_registry.py
 
 types: environment
 	$(BIN)/mypy

@@ -179,11 +179,3 @@ def test_results_of_the_harness_reach_index_and_text(parts: tuple[str, Any, Any]
     (found,) = card.data.eval_results
     assert (found.metric_value, found.metric_args["ci95"]) == (0.81, [0.7, 0.9])
     assert "0.810 [0.700, 0.900]" in card.text.partition("## Results")[2].partition("## Intended")[0]
-
-
-def test_papers_without_a_preprint_are_linked_by_doi():
-    from ecg_hf.models.registry import METHODS
-
-    assert METHODS["acl-ecg"].paper_url == "https://doi.org/10.3390/s26031080"
-    assert METHODS["acl-ecg"].paper_name == "doi:10.3390/s26031080"
-    assert METHODS["ecg-jepa"].paper_url == "https://arxiv.org/abs/2410.08559"

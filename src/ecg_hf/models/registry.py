@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -17,6 +18,8 @@ ClassRole = Literal["config", "feature_extractor", "model", "pretraining", "clas
 _INDEPENDENT_LEADS = ("I", "II", *STANDARD_LEADS[6:])
 
 ROLES: tuple[ClassRole, ...] = get_args(ClassRole)
+
+_OWN = "this package's own"
 
 _SUFFIXES: dict[ClassRole, str] = {
     "config": "Config",
@@ -45,8 +48,8 @@ class MethodSpec:
     Attributes:
         name: As on the command line and in ``config.model_type``.
         class_prefix: Common beginning of its class names.
-        title: For a reader.
-        paper: arXiv identifier, or DOI where there is no preprint.
+        title: For a reader: the method's own name, a colon, what it does.
+        paper: arXiv identifier, or DOI where there is no preprint; empty for a method of this package.
         official_code: Address of the authors' code, or None if there is none.
         status: What is from the paper, what is inferred, what parity was shown.
         multimodal: Whether it has a text tower.
@@ -55,6 +58,10 @@ class MethodSpec:
             also follows from two others.
         licence: Licence of weights trained with this package's code from scratch.
         official_weights: Licence of the authors' weights; None where there are none to convert.
+        modules: Where its classes are, if not in a folder of three files that has the method's name: one module for
+            all of them, such as ``ecg_hf.models.joint_embedding.simclr``, or one per role that is elsewhere. The
+            ``convert_official`` of a method in one module is in that module too.
+        trainer: Module that defines its trainer; empty where :class:`ecg_hf.training.EcgPreTrainer` does everything.
     """
 
     name: str
@@ -68,20 +75,31 @@ class MethodSpec:
     leads: tuple[str, ...] = STANDARD_LEADS
     licence: str = "apache-2.0"
     official_weights: str | None = None
+    modules: str | Mapping[ClassRole, str] = field(default="", hash=False)
+    trainer: str = ""
 
     @property
     def module(self) -> str:
-        """Folder and file suffix: the name with underscores."""
+        """The name with underscores: of its folder, its recipes and its card."""
         return self.name.replace("-", "_")
 
     @property
+    def short_title(self) -> str:
+        """The method's name as people write it, such as ``CG-DMER``."""
+        return self.title.partition(":")[0]
+
+    @property
     def paper_name(self) -> str:
-        """The paper's identifier with its kind, such as ``arXiv:2410.08559``."""
+        """The paper's identifier with its kind, such as ``arXiv:2410.08559``; whose the method is if it has none."""
+        if not self.paper:
+            return _OWN
         return f"{'doi' if self._has_doi else 'arXiv'}:{self.paper}"
 
     @property
     def paper_url(self) -> str:
-        """Where the paper is."""
+        """Where the paper is; empty if there is none."""
+        if not self.paper:
+            return ""
         return f"https://{'doi.org' if self._has_doi else 'arxiv.org/abs'}/{self.paper}"
 
     @property
@@ -95,13 +113,21 @@ class MethodSpec:
     def module_name(self, role: ClassRole) -> str:
         """Module that defines the class in a role."""
         if role == "trainer":
-            return f"ecg_hf.training.{self.module}"
+            return self.trainer or "ecg_hf.training.trainer"
+        if isinstance(self.modules, str) and self.modules:
+            return self.modules
         part = {"config": "configuration", "feature_extractor": "feature_extraction"}.get(role, "modeling")
-        return f"ecg_hf.models.{self.module}.{part}_{self.module}"
+        default = f"ecg_hf.models.{self.module}.{part}_{self.module}"
+        return dict(self.modules or {}).get(role, default)
 
     def load(self, role: ClassRole) -> Any:
-        """Import and return the class in a role."""
-        return getattr(import_module(self.module_name(role)), self.class_name(role))
+        """Import and return the class in a role.
+
+        The trainer of a method that names no module for it is :class:`ecg_hf.training.EcgPreTrainer` itself.
+        """
+        shared = role == "trainer" and not self.trainer
+        name = "EcgPreTrainer" if shared else self.class_name(role)
+        return getattr(import_module(self.module_name(role)), name)
 
     def load_converter(self) -> ModuleType:
         """Import and return the module that converts the authors' weights: it has ``convert_official``.
@@ -114,7 +140,8 @@ class MethodSpec:
             raise ConfigurationError(
                 f"{self.name} has no official weights to convert; methods that have: {known}", value=self.name
             )
-        return import_module(f"ecg_hf.models.{self.module}.conversion_{self.module}")
+        default = f"ecg_hf.models.{self.module}.conversion_{self.module}"
+        return import_module(self.modules if isinstance(self.modules, str) and self.modules else default)
 
     def feature_extractor_for(self, config: Any, **options: Any) -> Any:
         """A feature extractor whose rate, leads and duration are those of ``config``.
@@ -145,8 +172,8 @@ METHODS: dict[str, MethodSpec] = {
             title="CG-DMER: disentangled multimodal ECG representation",
             paper="2602.21154",
             official_code=None,
-            status="from the paper; 22 silences filled by inferred defaults, each a config field; losses equal "
-            "float64 reference values; no official code or weights to compare with",
+            status="from the paper; 22 gaps filled by inferred defaults, each a field of CgDmerConfig with the "
+            "literal reading where there is one; losses equal float64 reference values; no official code or weights",
             multimodal=True,
             sizes=("micro", "tiny", "small", "base"),
         ),
@@ -156,9 +183,9 @@ METHODS: dict[str, MethodSpec] = {
             title="CLEAR-HUG: masked heartbeats along the conduction view, lead groups in the classifier",
             paper="2512.24002",
             official_code="https://github.com/Ashespt/CLEAR-HUG",
-            status="equal to the official code on its tiny fixture: beat slicing, masks, encoder, decoder, loss, "
-            "gradients, HUG; where paper and code differ a config field says which is followed; official checkpoints "
-            "can be converted",
+            status="equal to the official code (no licence stated) on its fixture: beats, masks, encoder, decoder, "
+            "loss, gradients, HUG; where paper and code differ a config field says which is followed; inferred: what "
+            "beats see of each other in the encoder's view; official weights convert",
             multimodal=False,
             sizes=("micro", "tiny", "base", "large"),
             official_weights="unknown",
@@ -169,8 +196,9 @@ METHODS: dict[str, MethodSpec] = {
             title="CoRe-ECG: contrast of two views and reconstruction in one masked forward",
             paper="2604.11359",
             official_code=None,
-            status="re-derived from the abstract and from what readers of the paper report; two masking "
-            "probabilities are theirs, all other values inferred and config fields; no official code or weights",
+            status="from the abstract and from what readers of the paper report; two masking probabilities are "
+            "theirs, nearly all other values inferred, each a field of CoreEcgConfig; views, masks and losses equal "
+            "definitions written out; no official code or weights",
             multimodal=False,
             leads=_INDEPENDENT_LEADS,
             sizes=("micro", "tiny", "small", "base"),
@@ -181,12 +209,14 @@ METHODS: dict[str, MethodSpec] = {
             title="ECG-JEPA (Kim): prediction of a teacher's tokens of hidden patches, with cross-pattern attention",
             paper="2410.08559",
             official_code="https://github.com/sehunfromdaegu/ECG_JEPA",
-            status="equal to the official code on its tiny fixture: tokens, loss, gradients, momentum step, masks, "
-            "reduced leads; official checkpoints can be converted",
+            status="equal to the official code (MIT) on its fixture: tokens, loss, gradients, momentum step, masks, "
+            "reduced leads; inferred: masks per sample, other lead sets, first weights of small presets; official "
+            "weights convert",
             multimodal=False,
             leads=_INDEPENDENT_LEADS,
             sizes=("micro", "tiny", "base"),
             official_weights="mit",
+            trainer="ecg_hf.training.method_trainers",
         ),
         MethodSpec(
             name="ecg-cpc",
@@ -194,11 +224,13 @@ METHODS: dict[str, MethodSpec] = {
             title="ECG-CPC: contrastive predictive coding with S4",
             paper="2605.12241",
             official_code="https://github.com/AI4HealthUOL/ecg-pretraining-strategies",
-            status="from the official code; converted weights give the official model's outputs and loss to 5e-6; "
-            "equal in distribution, not step by step, when training from scratch",
+            status="from the official code, also of arXiv:2509.25095: stem, kernel, context and loss equal it to "
+            "5e-6; training from scratch is equal in distribution, not step by step; inferred: resampler, place of "
+            "clipping; official weights convert",
             multimodal=False,
             sizes=("micro", "tiny", "base", "base-10s"),
             official_weights="cc-by-4.0",
+            trainer="ecg_hf.training.method_trainers",
         ),
         MethodSpec(
             name="acl-ecg",
@@ -207,8 +239,8 @@ METHODS: dict[str, MethodSpec] = {
             paper="10.3390/s26031080",
             official_code=None,
             status="regions, projectors, losses and optimiser from what readers of the paper report; encoders and "
-            "ranges of the views inferred, each a config field; losses and views equal naive loops; no official code "
-            "or weights",
+            "ranges of the views inferred, each a field of AclEcgConfig; losses and views equal naive loops; no "
+            "official code or weights",
             multimodal=False,
             leads=("II", "III", *STANDARD_LEADS[6:]),
             sizes=("micro", "tiny", "base"),

@@ -1,18 +1,22 @@
 """Recordings and their signal processing: reading, leads, units, resampling, filters, beats. No torch."""
 
-from ecg_hf.signal.io.arrays import digital_from_array, record_from_array, resolve_layout
-from ecg_hf.signal.io.digital import DigitalRecord, to_millivolts
-from ecg_hf.signal.io.reading import read_digital, read_record
-from ecg_hf.signal.leads import (
-    LIMB_LEADS,
-    STANDARD_LEADS,
-    arrange_leads,
-    normalize_lead_name,
-    normalize_lead_names,
-)
-from ecg_hf.signal.quality import check_quality
-from ecg_hf.signal.record import EcgRecord, Note
-from ecg_hf.signal.units import millivolts_per_unit
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ecg_hf.signal.io.arrays import digital_from_array, record_from_array, resolve_layout
+    from ecg_hf.signal.io.digital import DigitalRecord, to_millivolts
+    from ecg_hf.signal.io.reading import read_digital, read_record
+    from ecg_hf.signal.leads import (
+        LIMB_LEADS,
+        STANDARD_LEADS,
+        arrange_leads,
+        normalize_lead_name,
+        normalize_lead_names,
+    )
+    from ecg_hf.signal.quality import check_quality
+    from ecg_hf.signal.record import EcgRecord, Note
+    from ecg_hf.signal.units import millivolts_per_unit
 
 __all__ = [
     "LIMB_LEADS",
@@ -32,3 +36,26 @@ __all__ = [
     "resolve_layout",
     "to_millivolts",
 ]
+
+# Loaded on first use: the readers need scipy, which takes seconds to import, and ``import ecg_hf`` needs lead names.
+_MODULES = {
+    "io.arrays": ("digital_from_array", "record_from_array", "resolve_layout"),
+    "io.digital": ("DigitalRecord", "to_millivolts"),
+    "io.reading": ("read_digital", "read_record"),
+    "leads": ("LIMB_LEADS", "STANDARD_LEADS", "arrange_leads", "normalize_lead_name", "normalize_lead_names"),
+    "quality": ("check_quality",),
+    "record": ("EcgRecord", "Note"),
+    "units": ("millivolts_per_unit",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            globals()[name] = value = getattr(import_module(f"{__name__}.{module}"), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

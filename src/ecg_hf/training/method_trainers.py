@@ -1,20 +1,55 @@
-"""Trainer of ECG-JEPA."""
+"""Trainers of the methods that need more than :class:`~ecg_hf.training.trainer.EcgPreTrainer`.
+
+The registry's line of such a method names this module.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.training.trainer import EcgPreTrainer
 
-__all__ = ["EcgJepaTrainer", "cosine_learning_rate"]
+__all__ = ["EcgCpcTrainer", "EcgJepaTrainer", "cosine_learning_rate"]
 
 _LOWEST = 1e-6  # published: where the warm-up starts and the cosine ends
+
+
+class EcgCpcTrainer(EcgPreTrainer):
+    """Pretrains :class:`~ecg_hf.models.ecg_cpc.modeling_ecg_cpc.EcgCpcForPreTraining`.
+
+    The authors' optimiser has three learning rates: the prediction head's, a tenth of it for the S4 blocks and a
+    hundredth for the stem (``EcgCpcConfig.predictor_lr_factor``, ``encoder_lr_factor``), and decays all parameters,
+    biases and norms too.
+    """
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Stem, S4 blocks and head, each with its learning rate."""
+        config: Any = model.config
+        factors = {
+            ".encoder.": float(config.encoder_lr_factor),
+            ".context.": float(config.predictor_lr_factor),
+            "": 1.0,
+        }
+        groups: dict[str, list[nn.Parameter]] = {part: [] for part in factors}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                groups[next(part for part in factors if part in f".{name}")].append(parameter)
+        return [
+            {
+                "params": groups[part],
+                "lr": self.args.learning_rate * factor,
+                "weight_decay": self.args.weight_decay,
+            }
+            for part, factor in factors.items()
+        ]
 
 
 def cosine_learning_rate(step: int, total: int, warmup: int, peak: float, lowest: float) -> float:

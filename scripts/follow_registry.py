@@ -1,0 +1,117 @@
+"""Write what follows from the registry of methods: the package's type stub, README's table, pyproject's links.
+
+Run it after a change of ``ecg_hf.models.registry`` or of the names that ``ecg_hf`` exports, or run ``make registry``.
+A test fails where a file is out of date::
+
+    python scripts/follow_registry.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+
+import ecg_hf
+from ecg_hf.files import write_whole
+from ecg_hf.models.registry import METHODS, ROLES, MethodSpec
+from ecg_hf.signal.leads import STANDARD_LEADS
+
+ROOT = Path(__file__).resolve().parents[1]
+WIDTH = 110
+BEGIN, END = "methods of the registry: begin", "methods of the registry: end"
+
+
+def stub() -> str:
+    """``ecg_hf/__init__.pyi``: every public name and the module it is from, as ``ruff format`` writes it."""
+    modules: dict[str, list[str]] = defaultdict(list)
+    aliases: list[str] = []
+    for name, module in ecg_hf._EXPORTS.items():
+        modules[module].append(name)
+    for spec in METHODS.values():
+        for role in ROLES:
+            if role == "trainer" and not spec.trainer:
+                aliases.append(f"{spec.class_name(role)} = EcgPreTrainer")
+            else:
+                modules[spec.module_name(role)].append(spec.class_name(role))
+    lines = [
+        '"""Public names, for type checkers. Written by ``scripts/follow_registry.py``; do not edit."""',
+        "",
+    ]
+    for module in sorted(modules):
+        names = _in_order(modules[module])
+        line = f"from {module} import {', '.join(names)}"
+        lines += [line] if len(line) <= WIDTH else _wrapped(f"from {module} import (", names, ")")
+    lines += ["", *sorted(aliases), "", "__version__: str", ""]
+    lines += _wrapped("__all__ = [", [f'"{name}"' for name in _in_order(ecg_hf.__all__)], "]")
+    return "\n".join(lines) + "\n"
+
+
+def _in_order(names: list[str]) -> list[str]:
+    return sorted(names, key=lambda name: (name[0].islower(), name))
+
+
+def _wrapped(start: str, items: list[str], end: str) -> list[str]:
+    return [start, *(f"    {item}," for item in items), end]
+
+
+def readme_table() -> str:
+    """README's table of methods."""
+    rows = ["| method | leads | paper | official code | what the paper specifies, what we inferred, parity |"]
+    rows.append("|---|---|---|---|---|")
+    for spec in METHODS.values():
+        paper = f"[{spec.paper_name}]({spec.paper_url})" if spec.paper_url else spec.paper_name
+        code = (
+            f"[yes]({spec.official_code})" if spec.official_code else "none known" if spec.paper else "here"
+        )
+        name = f"**{spec.short_title}** (`{spec.name}`)"
+        rows.append(f"| {name} | {_leads(spec)} | {paper} | {code} | {spec.status} |")
+    return "\n".join(rows) + "\n"
+
+
+def _leads(spec: MethodSpec) -> str:
+    if spec.leads == STANDARD_LEADS:
+        return "any of the 12"
+    chest = STANDARD_LEADS[6:]
+    limb = [lead for lead in spec.leads if lead not in chest]
+    # All chest leads or each by its name.
+    rest = [f"{chest[0]}-{chest[-1]}"] if set(chest) <= set(spec.leads) else list(spec.leads[len(limb) :])
+    return f"any of {', '.join(limb + rest)}"
+
+
+def project_links() -> str:
+    """The papers among ``[project.urls]`` of ``pyproject.toml``."""
+    papers = [spec for spec in METHODS.values() if spec.paper_url]
+    return "".join(f'"Paper: {spec.short_title}" = "{spec.paper_url}"\n' for spec in papers)
+
+
+def between_markers(text: str, content: str) -> str:
+    """``text`` with ``content`` on the lines between the two markers."""
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not end:
+        raise ValueError(f"no lines with {BEGIN!r} and {END!r}")
+    opening, _, _ = rest.partition("\n")
+    # The closing marker's line begins as the opening one does: with the comment sign of the file's language.
+    sign = head.rpartition("\n")[2]
+    return f"{head}{begin}{opening}\n{content}{sign}{end}{tail}"
+
+
+def written_files(root: Path = ROOT) -> dict[Path, str]:
+    """Each file that follows from the registry, as it should be."""
+    readme, project = root / "README.md", root / "pyproject.toml"
+    return {
+        root / "src" / "ecg_hf" / "__init__.pyi": stub(),
+        readme: between_markers(readme.read_text(encoding="utf-8"), readme_table()),
+        project: between_markers(project.read_text(encoding="utf-8"), project_links()),
+    }
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    for path, content in written_files().items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != content:
+            write_whole(path, content)
+            print(f"wrote {path.relative_to(ROOT)}")

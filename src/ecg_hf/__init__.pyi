@@ -1,0 +1,107 @@
+"""Public names, for type checkers. Written by ``scripts/follow_registry.py``; do not edit."""
+
+from ecg_hf.data import Ecg
+from ecg_hf.errors import EcgError
+from ecg_hf.models.acl_ecg.configuration_acl_ecg import AclEcgConfig
+from ecg_hf.models.acl_ecg.feature_extraction_acl_ecg import AclEcgFeatureExtractor
+from ecg_hf.models.acl_ecg.modeling_acl_ecg import (
+    AclEcgForEcgClassification,
+    AclEcgForPreTraining,
+    AclEcgModel,
+)
+from ecg_hf.models.auto import AutoModelForEcgClassification, AutoModelForZeroShotEcgClassification
+from ecg_hf.models.cg_dmer.configuration_cg_dmer import CgDmerConfig
+from ecg_hf.models.cg_dmer.feature_extraction_cg_dmer import CgDmerFeatureExtractor
+from ecg_hf.models.cg_dmer.modeling_cg_dmer import (
+    CgDmerForEcgClassification,
+    CgDmerForPreTraining,
+    CgDmerModel,
+)
+from ecg_hf.models.clear_hug.configuration_clear_hug import ClearHugConfig
+from ecg_hf.models.clear_hug.feature_extraction_clear_hug import ClearHugFeatureExtractor
+from ecg_hf.models.clear_hug.modeling_clear_hug import (
+    ClearHugForEcgClassification,
+    ClearHugForPreTraining,
+    ClearHugModel,
+)
+from ecg_hf.models.core_ecg.configuration_core_ecg import CoreEcgConfig
+from ecg_hf.models.core_ecg.feature_extraction_core_ecg import CoreEcgFeatureExtractor
+from ecg_hf.models.core_ecg.modeling_core_ecg import (
+    CoreEcgForEcgClassification,
+    CoreEcgForPreTraining,
+    CoreEcgModel,
+)
+from ecg_hf.models.ecg_cpc.configuration_ecg_cpc import EcgCpcConfig
+from ecg_hf.models.ecg_cpc.feature_extraction_ecg_cpc import EcgCpcFeatureExtractor
+from ecg_hf.models.ecg_cpc.modeling_ecg_cpc import (
+    EcgCpcForEcgClassification,
+    EcgCpcForPreTraining,
+    EcgCpcModel,
+)
+from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
+from ecg_hf.models.ecg_jepa.feature_extraction_ecg_jepa import EcgJepaFeatureExtractor
+from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
+    EcgJepaForEcgClassification,
+    EcgJepaForPreTraining,
+    EcgJepaModel,
+)
+from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
+from ecg_hf.signal import EcgRecord, read_record
+from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
+from ecg_hf.training.method_trainers import EcgCpcTrainer, EcgJepaTrainer
+
+AclEcgTrainer = EcgPreTrainer
+CgDmerTrainer = EcgPreTrainer
+ClearHugTrainer = EcgPreTrainer
+CoreEcgTrainer = EcgPreTrainer
+
+__version__: str
+
+__all__ = [
+    "AclEcgConfig",
+    "AclEcgFeatureExtractor",
+    "AclEcgForEcgClassification",
+    "AclEcgForPreTraining",
+    "AclEcgModel",
+    "AclEcgTrainer",
+    "AutoModelForEcgClassification",
+    "AutoModelForZeroShotEcgClassification",
+    "CgDmerConfig",
+    "CgDmerFeatureExtractor",
+    "CgDmerForEcgClassification",
+    "CgDmerForPreTraining",
+    "CgDmerModel",
+    "CgDmerTrainer",
+    "ClearHugConfig",
+    "ClearHugFeatureExtractor",
+    "ClearHugForEcgClassification",
+    "ClearHugForPreTraining",
+    "ClearHugModel",
+    "ClearHugTrainer",
+    "CoreEcgConfig",
+    "CoreEcgFeatureExtractor",
+    "CoreEcgForEcgClassification",
+    "CoreEcgForPreTraining",
+    "CoreEcgModel",
+    "CoreEcgTrainer",
+    "Ecg",
+    "EcgCpcConfig",
+    "EcgCpcFeatureExtractor",
+    "EcgCpcForEcgClassification",
+    "EcgCpcForPreTraining",
+    "EcgCpcModel",
+    "EcgCpcTrainer",
+    "EcgError",
+    "EcgFeatureExtractor",
+    "EcgJepaConfig",
+    "EcgJepaFeatureExtractor",
+    "EcgJepaForEcgClassification",
+    "EcgJepaForPreTraining",
+    "EcgJepaModel",
+    "EcgJepaTrainer",
+    "EcgPreTrainer",
+    "EcgPreTrainingArguments",
+    "EcgProcessor",
+    "EcgRecord",
+    "read_record",
+]

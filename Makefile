@@ -1,12 +1,13 @@
 # Two commands do everything on a machine that has only Python >= 3.11:
 #   make quickstart   environment, then the main job on the embedded synthetic corpus
-#   make test         environment, then lint, types and the test suite
+#   make test         environment, then lint, types and the test suite, of its longest tests a sample
+# make test-unit is the tier that runs while one edits; make test-all leaves nothing out.
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= quickstart_output
 BIN := $(VENV)/bin
 
-.PHONY: environment quickstart test lint registry types benchmarks clean
+.PHONY: environment quickstart test test-unit test-all lint registry types benchmarks clean
 
 environment: $(VENV)/.installed
 
@@ -20,8 +21,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 quickstart: environment
 	$(BIN)/ecg-hf quickstart --output $(OUT)
 
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
 test: lint types
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST) --sample
+
+test-unit: environment
+	$(PYTEST) -m unit
+
+test-all: lint types
+	$(PYTEST)
 
 lint: environment
 	$(BIN)/ruff check src tests scripts benchmarks

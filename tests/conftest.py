@@ -1,10 +1,13 @@
-"""Fixtures shared by the whole suite: where the real recordings and numerical fixtures are."""
+"""The tiers of the suite; where its real recordings and official numbers are."""
 
 from __future__ import annotations
 
+import csv
+import lzma
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 # Before anything imports torch or huggingface_hub: two cores are shared by two test workers, and no test
@@ -16,8 +19,12 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+from filelock import FileLock
+
+from tests.tiers import drawn, recorded_slow_tests, seed_of_the_day, tier_of
 
 ROOT = Path(__file__).resolve().parent.parent
+TESTS = ROOT / "tests"
 SHARED = Path(os.environ.get("ECG_HF_SHARED", ROOT.parent / "shared"))
 
 
@@ -35,31 +42,108 @@ def _own_deprecations() -> str:
 os.environ.setdefault("PYTHONWARNINGS", _own_deprecations())
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--sample``, which ``make test`` gives."""
+    parser.addoption(
+        "--sample", action="store_true", help="draw a share of the longest tests with the seed of the day"
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """How to run the same sample again."""
+    if not config.getoption("sample"):
+        return None
+    return f"long tests: a sample, ECG_HF_TEST_SEED={seed_of_the_day()} (all of them: make test-all)"
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give every test its tier, and leave out what the day's sample leaves out."""
+    recorded = recorded_slow_tests()
+    tiers = {}
+    for item in items:
+        marked = item.get_closest_marker("slow") is not None
+        tiers[item.nodeid] = tier_of(item.nodeid, marked_slow=marked, recorded=recorded)
+        if not marked:
+            item.add_marker(tiers[item.nodeid])
+    if config.getoption("sample"):
+        chosen = drawn(tiers, seed_of_the_day())
+        left_out = [item for item in items if item.nodeid not in chosen]
+        items[:] = [item for item in items if item.nodeid in chosen]
+        config.hook.pytest_deselected(items=left_out)
+
+
+class OfficialNumbers:
+    """Folders of numbers made with the official implementations: ``shared_fixtures / "ecg_jepa"``.
+
+    Those beside the tests come first. A test that asks for a folder that only the shared material has is skipped
+    where that is absent.
+    """
+
+    def __truediv__(self, name: str) -> Path:
+        for folder in (TESTS / "fixtures" / name, SHARED / "fixtures" / name):
+            if folder.exists():
+                return folder
+        pytest.skip(f"official numbers of {name} are not in tests/fixtures (ECG_HF_SHARED has more)")
+
+
 @pytest.fixture(scope="session")
-def shared_fixtures() -> Path:
-    """Folder of the numerical fixtures made with the official implementations."""
-    folder = SHARED / "fixtures"
+def shared_fixtures() -> OfficialNumbers:
+    """Numbers made with the official implementations, by the name of their folder."""
+    return OfficialNumbers()
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """Genuine recordings that travel with the code: ``ptbxl/`` and ``ludb/`` (tests/recordings/README.md)."""
+    return TESTS / "recordings"
+
+
+@pytest.fixture(scope="session")
+def merl_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MERL's published tables and prompts, unpacked: ``data_split/`` and ``CKEPE_prompt.json``."""
+    folder = tmp_path_factory.mktemp("merl_tables")
+    with tarfile.open(TESTS / "fixtures" / "merl_protocol" / "tables.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ptbxl_labels() -> list[dict[str, str]]:
+    """``ecg_id``, ``patient_id``, ``scp_codes`` and ``strat_fold`` of all 21,799 recordings of PTB-XL."""
+    path = TESTS / "fixtures" / "ptbxl_labels" / "ptbxl_database.csv.xz"
+    with lzma.open(path, "rt", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="session")
+def clinical_files() -> Path:
+    """Files as clinical devices write them, of which few may be redistributed with the code."""
+    folder = SHARED / "data" / "clinical"
     if not folder.is_dir():
-        pytest.skip("numerical fixtures not found (set ECG_HF_SHARED)")
+        pytest.skip("files of clinical devices may not travel with the code; ECG_HF_SHARED names their place")
     return folder
 
 
 @pytest.fixture(scope="session")
 def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with genuine recordings, unpacked once per session (``ptbxl/``, ``challenge2021/`` ...)."""
+    """Recordings of all datasets (``challenge2021/``, ``mitdb/`` ...), unpacked once per session.
+
+    For tests that need other datasets than PTB-XL and LUDB, or hundreds of records; ``recordings`` is for all others.
+    """
     if "ECG_HF_TEST_DATA" in os.environ:
         return Path(os.environ["ECG_HF_TEST_DATA"])
     unpack = SHARED / "data" / "unpack.py"
     if not unpack.is_file():
-        pytest.skip("real recordings not found (set ECG_HF_SHARED or ECG_HF_TEST_DATA)")
+        pytest.skip(
+            "needs recordings of datasets that don't travel with the code (Challenge 2021 and 2025, CPSC 2018,"
+            " MIT-BIH); ECG_HF_TEST_DATA names a folder that has them"
+        )
     # One folder for all workers of a session: the script stamps each archive and unpacks it once.
     base = tmp_path_factory.getbasetemp()
     shared_base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
     folder = shared_base / "real_recordings"
     lock = shared_base / "real_recordings.lock"
-    import fcntl
-
-    with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with FileLock(lock):
         subprocess.run([sys.executable, str(unpack), str(folder)], check=True, stdout=subprocess.DEVNULL)
     return folder

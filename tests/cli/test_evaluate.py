@@ -161,7 +161,7 @@ def test_killed_and_continued(pretrained: Path, corpus: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_real_recordings_built_once(cli: Cli, pretrained: Path, real_data: Path, tmp_path: Path) -> None:
+def test_real_recordings_built_once(cli: Cli, pretrained: Path, recordings: Path, tmp_path: Path) -> None:
     arguments = (
         *(
             "evaluate",
@@ -174,15 +174,15 @@ def test_real_recordings_built_once(cli: Cli, pretrained: Path, real_data: Path,
         ),
         *(
             "--data-dir",
-            real_data / "ptbxl",
+            recordings / "ptbxl",
             "-o",
-            "train_folds=1",
+            "train_folds=1-8",
             "-o",
             "validation_folds=9",
             "-o",
             "test_folds=10",
         ),
-        *("--train-folds", "1", "--validation-folds", "9", "--test-folds", "10", "--fraction", "1.0"),
+        *("--train-folds", "1-8", "--validation-folds", "9", "--test-folds", "10", "--fraction", "1.0"),
         *("--controls", "untrained", *QUICK),
     )
     outcome = cli(*arguments)

@@ -53,10 +53,9 @@ def test_unknown_task():
         label_names("superclass")
 
 
-@pytest.mark.realdata
-def test_totals_of_the_published_dataset(real_data: Path):
-    with (real_data / "ptbxl" / "ptbxl_database.csv").open(encoding="utf-8") as file:
-        codes = [parse_scp_codes(row["scp_codes"]) or () for row in csv.DictReader(file)]
+@pytest.mark.fixtures
+def test_totals_of_the_published_dataset(ptbxl_labels: list[dict[str, str]]):
+    codes = [parse_scp_codes(row["scp_codes"]) or () for row in ptbxl_labels]
     matrix, labelled = label_matrix(codes, "super")
     totals = dict(zip(label_names("super"), matrix.sum(axis=0).tolist(), strict=True))
     assert totals == {"NORM": 9514, "MI": 5469, "STTC": 5235, "CD": 4898, "HYP": 2649}
@@ -68,14 +67,15 @@ def test_totals_of_the_published_dataset(real_data: Path):
     assert unknown_codes(codes) == {}
 
 
-@pytest.mark.realdata
+@pytest.mark.fixtures
 @pytest.mark.parametrize(
     ("task", "file"), [("super", "super_class"), ("sub", "sub_class"), ("form", "form"), ("rhythm", "rhythm")]
 )
-def test_labels_equal_the_published_files(real_data: Path, task: str, file: str):
-    with (real_data / "ptbxl" / "ptbxl_database.csv").open(encoding="utf-8") as table:
-        codes = {int(row["ecg_id"]): parse_scp_codes(row["scp_codes"]) or () for row in csv.DictReader(table)}
-    path = real_data / "merl_protocol" / "data_split" / "ptbxl" / file / f"ptbxl_{file}_test.csv"
+def test_labels_equal_the_published_files(
+    ptbxl_labels: list[dict[str, str]], merl_tables: Path, task: str, file: str
+):
+    codes = {int(row["ecg_id"]): parse_scp_codes(row["scp_codes"]) or () for row in ptbxl_labels}
+    path = merl_tables / "data_split" / "ptbxl" / file / f"ptbxl_{file}_test.csv"
     with path.open(encoding="utf-8") as table:
         published = list(csv.DictReader(table))
     matrix, labelled = label_matrix([codes[int(row["ecg_id"])] for row in published], task)
@@ -87,8 +87,8 @@ def test_labels_equal_the_published_files(real_data: Path, task: str, file: str)
 
 
 @pytest.mark.realdata
-def test_packaged_statements_equal_the_official_table(real_data: Path):
-    with (real_data / "ptbxl" / "scp_statements.csv").open(encoding="utf-8") as file:
+def test_packaged_statements_equal_the_official_table(recordings: Path):
+    with (recordings / "ptbxl" / "scp_statements.csv").open(encoding="utf-8") as file:
         official = {row[""]: row for row in csv.DictReader(file)}
     packaged = scp_statements()
     assert list(packaged) == list(official)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 
@@ -158,7 +159,6 @@ def test_embeddings_must_fit() -> None:
 
 
 def test_from_dataset() -> None:
-    datasets = pytest.importorskip("datasets")
     given = columns(60)
     table = datasets.Dataset.from_dict(
         {
@@ -180,21 +180,17 @@ def test_from_dataset() -> None:
         BenchmarkData.from_dataset(SYNTHETIC, table.remove_columns("labels"))
 
 
-@pytest.mark.realdata
-def test_merl_test_positives_follow_from_ptbxl(real_data: Path, shared_fixtures: Path) -> None:
-    """Counts of the official folds, on the recordings that are there, against the published label files."""
-    import csv
+@pytest.mark.fixtures
+def test_merl_test_positives_follow_from_ptbxl(
+    ptbxl_labels: list[dict[str, str]], shared_fixtures: Path
+) -> None:
+    """Counts of the official folds against the published label files."""
     import json
 
-    database = real_data / "ptbxl" / "ptbxl_database.csv"
-    if not database.is_file():
-        pytest.skip("no PTB-XL among the recordings")
     index = json.loads((shared_fixtures / "merl" / "benchmark_index.json").read_text())["ptbxl_super_class"]
-    with database.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if len(rows) < 21_000:
-        pytest.skip("the metadata is not the whole of PTB-XL")
     import ast
+
+    rows = ptbxl_labels
 
     data = BenchmarkData.from_columns(
         get_benchmark("ptbxl-super"),

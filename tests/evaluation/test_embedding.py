@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers.utils import logging
 
+from ecg_hf.data.feature import Ecg
 from ecg_hf.errors import ConfigurationError, NonFiniteSignal
 from ecg_hf.evaluation import embedding
 from ecg_hf.evaluation.embedding import embed_dataset, read_embeddings, write_embeddings
@@ -243,9 +245,7 @@ class TestDatasets:
 
     @staticmethod
     def dataset(rows: list[EcgRecord]) -> Any:
-        datasets = pytest.importorskip("datasets")
-        feature = pytest.importorskip("ecg_hf.data.feature")
-        features = datasets.Features({"record_id": datasets.Value("string"), "ecg": feature.Ecg()})
+        features = datasets.Features({"record_id": datasets.Value("string"), "ecg": Ecg()})
         return datasets.Dataset.from_dict(
             {"record_id": [str(i) for i in range(len(rows))], "ecg": rows}, features=features
         )

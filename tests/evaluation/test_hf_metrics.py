@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from ecg_hf.evaluation import hf_metrics
 from ecg_hf.evaluation.bootstrap import bootstrap_auroc
 from ecg_hf.evaluation.calibration import expected_calibration_error
 from ecg_hf.evaluation.delong import paired_delong
 
 from .test_metrics import scored_set
-
-hf_metrics = pytest.importorskip("ecg_hf.evaluation.hf_metrics")
 
 
 def test_auroc_with_interval() -> None:

@@ -164,8 +164,8 @@ def test_benchmark_puts_controls_beside_the_model() -> None:
 
 
 @pytest.mark.realdata
-def test_measurements_of_ludb_are_those_of_patients(real_data: Path) -> None:
-    records = read_ludb(real_data / "ludb")
+def test_measurements_of_ludb_are_those_of_patients(recordings: Path) -> None:
+    records = read_ludb(recordings / "ludb")
     names, values = measurement_targets(records)
     assert (names, values.shape) == (tuple(MEASUREMENTS), (len(records), 6))
     middle = dict(zip(names, np.nanmedian(values, axis=0), strict=True))

@@ -120,11 +120,9 @@ def test_underscores_do_not_matter() -> None:
         prompts_for(["NORM", "XYZ"])
 
 
-@pytest.mark.realdata
-def test_ckepe_covers_all_labels(real_data: Path) -> None:
-    path = real_data / "merl_protocol" / "CKEPE_prompt.json"
-    if not path.is_file():
-        pytest.skip("MERL's prompts are not among the recordings")
+@pytest.mark.fixtures
+def test_ckepe_covers_all_labels(merl_tables: Path) -> None:
+    path = merl_tables / "CKEPE_prompt.json"
     prompts = load_prompts(path)
     assert prompts == json.loads(path.read_text())
     texts = prompts_for(label_names("sub"), prompts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub.utils._http
 import pytest
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -20,7 +21,8 @@ from ecg_hf.hub.licences import licence_identifier
 from ecg_hf.hub.push import push_model
 from ecg_hf.hub.push_dataset import push_dataset
 
-httpx = pytest.importorskip("httpx2")
+# The client of whatever release of the library is installed.
+httpx = huggingface_hub.utils._http.httpx
 
 
 def answer(kind: Callable[..., Exception], status: int, said: str | None = None) -> Exception:

@@ -62,6 +62,10 @@ def make_case(name: str, batch_size: int = 4, **overrides: object) -> MicroCase:
     return MicroCase(spec, config, signal, text)
 
 
+MULTIMODAL = [name for name in sorted(METHODS) if METHODS[name].multimodal]
+WITH_ATTENTION = [name for name in sorted(METHODS) if make_case(name).has_attention]
+
+
 @pytest.fixture(params=sorted(METHODS))
 def case(request: pytest.FixtureRequest) -> MicroCase:
     torch.manual_seed(0)

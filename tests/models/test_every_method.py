@@ -16,7 +16,7 @@ from ecg_hf.models.registry import METHODS, ROLES, get_method
 from ecg_hf.signal import STANDARD_LEADS
 from ecg_hf.signal.synthetic import simulate
 
-from .conftest import MicroCase, make_case
+from .conftest import MULTIMODAL, WITH_ATTENTION, MicroCase, make_case
 
 
 def pretraining_output(case: MicroCase, model: torch.nn.Module, seed: int = 0, **extra: torch.Tensor):
@@ -182,9 +182,8 @@ def test_classifier_loads_the_encoder_and_learns(case: MicroCase, tmp_path: Path
     )
 
 
+@pytest.mark.parametrize("case", WITH_ATTENTION, indirect=True)
 def test_attention_implementations_agree(case: MicroCase):
-    if not case.has_attention:
-        pytest.skip("a model without attention")
     model = case.spec.load("model")(case.config).eval()
     mask = torch.ones(case.signal["input_values"].shape[:2], dtype=torch.long)
     mask[1, 2:7] = 0
@@ -304,9 +303,8 @@ def test_wrong_shapes_are_typed_errors(case: MicroCase):
             model(torch.zeros(shape))
 
 
+@pytest.mark.parametrize("case", MULTIMODAL, indirect=True)
 def test_dual_encoders_align(case: MicroCase, tmp_path: Path):
-    if not case.spec.multimodal:
-        pytest.skip("not a multimodal method")
     case.spec.load("pretraining")(case.config).save_pretrained(tmp_path)
     model = AutoModelForZeroShotEcgClassification.from_pretrained(tmp_path).eval()
     output = model(**case.batch)

@@ -19,7 +19,7 @@ from ecg_hf.models.layers import CheckpointedLayer
 from ecg_hf.models.registry import METHODS
 from ecg_hf.nn.normalization import GlobalBatchNorm1d
 
-from .conftest import MicroCase, make_case
+from .conftest import WITH_ATTENTION, MicroCase, make_case
 
 ROLES = ("model", "pretraining", "classification")
 BATCH_NORMED = ("acl-ecg", "ecg-cpc")
@@ -134,9 +134,8 @@ def test_pickles_and_copies_compute_the_same(case: MicroCase, role: str):
         same_outputs(other(**inputs), model(**inputs))
 
 
+@pytest.mark.parametrize("case", WITH_ATTENTION, indirect=True)
 def test_a_copy_follows_its_own_attention_implementation(case: MicroCase, monkeypatch: pytest.MonkeyPatch):
-    if not case.has_attention:
-        pytest.skip("a model without attention")
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     model = built(case, "classification")

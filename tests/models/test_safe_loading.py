@@ -53,9 +53,8 @@ def folder(good: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", REFUSED)
 def test_row_71_refused_without_running_anything(folder: Path, name: str):
     REFUSED[name](folder)
-    with pytest.raises(Exception) as caught:
+    with pytest.raises(EcgError):
         AutoModel.from_pretrained(folder, trust_remote_code=False)
-    assert not isinstance(caught.value, (MemoryError, AssertionError, torch.cuda.OutOfMemoryError))
     assert not canary_of(folder).exists()
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ecg_hf.signal import STANDARD_LEADS, EcgRecord
 from ecg_hf.signal.synthetic import simulate
-
-torch = pytest.importorskip("torch")
 
 LABELS = ["NORM", "MI", "STTC"]
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.pipelines import TASKS, EcgClassificationPipeline, register_pipelines
 from ecg_hf.signal import STANDARD_LEADS, EcgRecord
 from tests.pipelines.conftest import LABELS, make_classifier_folder
-
-torch = pytest.importorskip("torch")
 
 
 def load(folder: Path) -> EcgClassificationPipeline:

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ecg_hf.errors import ConfigurationError, RecordNotFound
 from ecg_hf.models.registry import METHODS
 from ecg_hf.pipelines import EcgClassificationPipeline, EcgFeatureExtractionPipeline
 from ecg_hf.signal import EcgRecord
-
-torch = pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module", params=sorted(METHODS))

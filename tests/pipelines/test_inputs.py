@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
+import torch
 
 from ecg_hf.errors import ConfigurationError, EcgError, LeadError, RecordNotFound, SignalError
 from ecg_hf.pipelines import EcgClassificationPipeline
 from ecg_hf.pipelines.base import SkippedEcg
 from ecg_hf.signal import STANDARD_LEADS, EcgRecord
-
-torch = pytest.importorskip("torch")
-datasets = pytest.importorskip("datasets")
 
 BAD = "no/such/record"
 

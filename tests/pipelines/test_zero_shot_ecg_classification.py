@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ecg_hf.auto_map import SHIM_FILE, SHIM_LINE
 from ecg_hf.errors import ConfigurationError, EcgError, SamplingRateError, UnsafePath
 from ecg_hf.pipelines import ZeroShotEcgClassificationPipeline
 from ecg_hf.signal import STANDARD_LEADS, EcgRecord
-
-torch = pytest.importorskip("torch")
 
 LABELS = ["atrial fibrillation", "normal ecg", "sinus rhythm"]
 ARRAY = {"sampling_rate": 100, "lead_names": STANDARD_LEADS}
@@ -266,8 +265,8 @@ def test_half_precision(zero_shot_folder: Path, records: list[EcgRecord], classi
 
 
 @pytest.mark.realdata
-def test_real_recording_by_path(classify: ZeroShotEcgClassificationPipeline, real_data: Path) -> None:
-    root = real_data / "ptbxl"
+def test_real_recording_by_path(classify: ZeroShotEcgClassificationPipeline, recordings: Path) -> None:
+    root = recordings / "ptbxl"
     paths = sorted(str(path.relative_to(root)) for path in root.rglob("*_lr.hea"))[:4]
     out = classify(paths, candidate_labels=LABELS, data_root=root, batch_size=4)
     assert len(out) == len(paths) == 4

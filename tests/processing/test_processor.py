@@ -13,8 +13,6 @@ from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
 from ecg_hf.signal import STANDARD_LEADS, EcgRecord
 from ecg_hf.signal.synthetic import simulate
 
-torch = pytest.importorskip("torch")
-
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "sinus", "rhythm", "normal", "ecg", ",", "atrial"]
 ECGS = simulate(2, seed=1, sampling_rate=100.0).signal
 

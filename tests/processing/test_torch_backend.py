@@ -6,16 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ecg_hf.errors import ConfigurationError, SignalError
 from ecg_hf.processing import NORMALIZATIONS, EcgFeatureExtractor
 from ecg_hf.processing.backend import NumpyBackend
+from ecg_hf.processing.torch_backend import TorchBackend
 from ecg_hf.signal import STANDARD_LEADS, EcgRecord
 from ecg_hf.signal.synthetic import simulate
-
-torch = pytest.importorskip("torch")
-
-from ecg_hf.processing.torch_backend import TorchBackend  # noqa: E402
 
 TOLERANCE = 1e-5
 ECGS = simulate(3, seed=5, sampling_rate=360.0).signal

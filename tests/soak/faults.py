@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from tests.soak.kills import SHARED_CHECKPOINT, Soak, make_workshop
+from tests.soak.kills import CHECKPOINT, Soak, make_workshop
 from tests.soak.scenarios import SCENARIOS, Result, Scenario, Workshop
 from tests.soak.warm import Outcome, in_child, run_command, start_command, wait_for, warm_up
 
@@ -169,7 +169,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="*", choices=sorted(SCENARIOS), default=list(SCENARIOS))
-    parser.add_argument("--checkpoint", type=Path, default=Path("../shared") / SHARED_CHECKPOINT)
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     warm_up()

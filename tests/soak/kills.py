@@ -23,7 +23,7 @@ from tests.hub.loopback_hub import OWNER, LoopbackHub
 from tests.soak.scenarios import SCENARIOS, Result, Scenario, Workshop
 from tests.soak.warm import Outcome, in_child, run_command, warm_up
 
-SHARED_CHECKPOINT = "fixtures/ecg_jepa/tiny_state_dict.safetensors"
+CHECKPOINT = Path(__file__).parents[1] / "fixtures" / "ecg_jepa" / "tiny_state_dict.safetensors"
 
 
 @dataclass
@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=10, help="of each command")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=sorted(SCENARIOS), default=list(SCENARIOS))
-    parser.add_argument("--checkpoint", type=Path, default=Path("../shared") / SHARED_CHECKPOINT)
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--folder", type=Path, help="kept afterwards; a temporary one if not given")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="soak-"))

@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.soak.kills import SHARED_CHECKPOINT
 from tests.soak.scenarios import SCENARIOS
 
 pytestmark = [pytest.mark.slow, pytest.mark.fixtures]
 
 
-def run(shared_fixtures: Path, module: str, *arguments: str) -> dict[str, int]:
+def run(module: str, *arguments: str) -> dict[str, int]:
     """Totals a soak module prints as its last line."""
-    checkpoint = shared_fixtures.parent / SHARED_CHECKPOINT
     result = subprocess.run(
-        [sys.executable, "-m", module, *arguments, "--checkpoint", str(checkpoint)],
+        [sys.executable, "-m", module, *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -30,14 +27,14 @@ def run(shared_fixtures: Path, module: str, *arguments: str) -> dict[str, int]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def test_killed_and_continued(shared_fixtures: Path):
-    total = run(shared_fixtures, "tests.soak.kills", "--kills", "2")
+def test_killed_and_continued():
+    total = run("tests.soak.kills", "--kills", "2")
     assert total["kills"] >= 2 * len(SCENARIOS)
     assert total["losses"] == 0
 
 
-def test_disks_writers_and_clocks(shared_fixtures: Path):
-    total = run(shared_fixtures, "tests.soak.faults", "--only", "build", "embed", "convert")
+def test_disks_writers_and_clocks():
+    total = run("tests.soak.faults", "--only", "build", "embed", "convert")
     assert total["losses"] == 0
     assert total["two_writers: result as undisturbed"] == 9
     assert total["clock_backwards: result as undisturbed"] == 3

@@ -14,16 +14,16 @@ import pytest
 import scipy.io
 
 from ecg_hf.data.building import build_dataset, load_built
+from ecg_hf.data.decoding import decode_batch
 from ecg_hf.data.feature import Ecg
 from ecg_hf.data.sources import create_source, read_ludb_delineations
 from ecg_hf.data.sources.challenge2021 import SUB_DATASETS, sub_dataset_of
 from ecg_hf.data.sources.ludb import LUDB_LABEL_COLUMNS
 from ecg_hf.errors import ConfigurationError, DatasetBuildError, RecordNotFound, TruncatedSignal, UnsafePath
-from ecg_hf.signal import STANDARD_LEADS
+from ecg_hf.signal import STANDARD_LEADS, read_record
 from ecg_hf.signal.io.wfdb_annotations import read_annotations
 
 ALL_TRAIN = {"train_folds": "1-10", "validation_folds": "", "test_folds": ""}
-FOLDERS = {"cpsc2018": "cpsc2018_raw", "ludb": "ludb", "challenge2021": "challenge2021"}
 
 
 def build(source: str, folder: Path, output: Path, **options):
@@ -90,8 +90,12 @@ def test_cpsc_layouts_agree(real_data: Path, tmp_path: Path) -> None:
     assert (original.kept, original.dropped) == (3, {"file_not_there": 6874})
     rows = load_built(tmp_path / "original")
     assert rows["record_id"][:] == ["A1980", "A1981", "A1982"]
-    stored = scipy.io.loadmat(real_data / "cpsc2018_raw/TrainingSet/A1980.mat", simplify_cells=True)["ECG"]
-    np.testing.assert_array_equal(rows[0]["ecg"]["signal"], stored["data"].astype(np.float32))
+    for row in rows:
+        path = real_data / "cpsc2018_raw" / "TrainingSet" / f"{row['record_id']}.mat"
+        stored = scipy.io.loadmat(path, simplify_cells=True)["ECG"]["data"].astype(np.float32)
+        np.testing.assert_array_equal(row["ecg"]["signal"], stored)
+        record = read_record(path, sampling_rate=500, lead_names=STANDARD_LEADS, unit="mV")
+        np.testing.assert_array_equal(record.signal, stored)
     assert (rows[0]["age"], rows[0]["sex"]) == (52.0, "male")
     challenge = build("cpsc2018", real_data / "challenge2021", tmp_path / "challenge")
     assert (challenge.kept, challenge.dropped) == (7, {"other_dataset": 104})
@@ -139,12 +143,12 @@ def test_ludb_without_annotations(tmp_path: Path, write_record) -> None:
 
 
 @pytest.mark.realdata
-def test_ludb_delineations_equal_the_wfdb_library(real_data: Path, tmp_path: Path) -> None:
+def test_ludb_delineations_equal_the_wfdb_library(recordings: Path, tmp_path: Path) -> None:
     import wfdb
 
-    folder = real_data / "ludb"
+    folder = recordings / "ludb"
     report = build("ludb", folder, tmp_path / "out")
-    assert (report.kept, report.dropped["file_not_there"]) == (40, 160)
+    assert (report.kept, report.dropped) == (10, {})
     rows = load_built(tmp_path / "out")
     peaks = dict(zip(rows["record_id"][:], rows["r_peaks"][:], strict=True))
     waves = 0
@@ -218,6 +222,15 @@ def test_genuine_challenge_sets(real_data: Path, tmp_path: Path) -> None:
     assert "E07501" in rows["record_id"][:]
     default = build("challenge2021", folder, tmp_path / "default")
     assert (default.kept, default.dropped) == (101, {"set_not_selected": 10})
+    # As plain WFDB records they are the same.
+    plain = build_dataset("wfdb_folder", folder, tmp_path / "plain", progress=False, num_proc=2)
+    assert (plain.seen, plain.kept) == (111, 111)
+    plain_rows = load_built(tmp_path / "plain")
+    assert all(plain_rows["labels"][:])
+    batch = decode_batch(plain_rows, lead_names=STANDARD_LEADS, sampling_rate=100)
+    assert batch.signal.shape[:2] == (111, 12)
+    assert batch.lead_mask[:, :2].all()
+    assert batch.is_padded
     # Equal names have equal folds in the sources that hold the same recordings.
     cpsc = create_source("cpsc2018", folder, dict(ALL_TRAIN)).plan().entries
     folds = {entry.record_id: entry.fold for entry in entries}
@@ -244,9 +257,17 @@ building.build_dataset(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), progre
 
 @pytest.mark.realdata
 @pytest.mark.slow
-@pytest.mark.parametrize("source", FOLDERS)
-def test_killed_and_resumed(source: str, real_data: Path, tmp_path: Path) -> None:
-    folder = real_data / FOLDERS[source]
+@pytest.mark.parametrize("source", ["cpsc2018", "ludb", "challenge2021"])
+def test_killed_and_resumed(source: str, recordings: Path, tmp_path: Path, write_record) -> None:
+    folder = recordings / "ludb" if source == "ludb" else tmp_path / "in"
+    for number in range(1, 6):
+        if source == "cpsc2018":
+            write_cpsc(folder, f"A000{number}", np.random.default_rng(number).normal(size=(12, 60)))
+        elif source == "challenge2021":
+            write_record(folder, f"georgia/g1/E0000{number}", seed=number, comments=["Dx: 426783006"])
+    if source == "cpsc2018":
+        table = "".join(f"A000{number},{number},,\n" for number in range(1, 6))
+        (folder / "REFERENCE.csv").write_text("Recording,First_label,Second_label,Third_label\n" + table)
     build(source, folder, tmp_path / "whole", records_per_shard=2)
     run = subprocess.run(
         [sys.executable, "-c", KILLED, source, str(folder), str(tmp_path / "out")],

@@ -1,7 +1,6 @@
 """R peaks stored at building time are those the feature extractor would detect."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +15,9 @@ pytestmark = pytest.mark.realdata
 
 
 @pytest.fixture(scope="module")
-def ptbxl(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A PTB-XL folder with its first forty records."""
-    folder = tmp_path_factory.mktemp("ptbxl")
-    for table in ("ptbxl_database.csv", "scp_statements.csv"):
-        shutil.copy2(real_data / "ptbxl" / table, folder / table)
-    records = folder / "records100" / "00000"
-    records.mkdir(parents=True)
-    for number in range(1, 41):
-        for suffix in ("hea", "dat"):
-            name = f"{number:05d}_lr.{suffix}"
-            source = real_data / "ptbxl" / "records100" / "00000" / name
-            if source.exists():
-                shutil.copy2(source, records / name)
-    return folder
+def ptbxl(recordings: Path) -> Path:
+    """A PTB-XL folder."""
+    return recordings / "ptbxl"
 
 
 def test_stored_peaks_are_the_detected_ones(ptbxl: Path, tmp_path: Path):
@@ -60,7 +48,7 @@ def test_processes_and_shards_change_no_byte(ptbxl: Path, tmp_path: Path):
         options = {"records_per_shard": 10, "progress": False, "detect_r_peaks": True}
         build_dataset("ptbxl", ptbxl, tmp_path / name, num_proc=workers, **options)
     files = sorted(path.name for path in (tmp_path / "one").glob("*.arrow"))
-    assert len(files) == 4
+    assert len(files) > 3
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 

@@ -131,8 +131,8 @@ def test_bad_requests() -> None:
 
 
 @pytest.mark.realdata
-def test_annotations_of_ludb_score_perfectly_against_themselves(real_data: Path) -> None:
-    records = read_ludb(real_data / "ludb")[:5]
+def test_annotations_of_ludb_score_perfectly_against_themselves(recordings: Path) -> None:
+    records = read_ludb(recordings / "ludb")[:5]
     marks = [one.delineation for one in records]
     rows = score_delineations(marks, marks, leads=["I", "II", "V3"], boundaries=["onset", "peak", "offset"])
     assert sum(row.annotated for row in rows[:9]) > 400

@@ -40,11 +40,8 @@ INDEX_NAMES = {
 
 
 @pytest.fixture
-def protocol(real_data: Path) -> Path:
-    folder = real_data / "merl_protocol"
-    if not folder.is_dir():
-        pytest.skip("MERL's tables are not among the real data")
-    return folder
+def protocol(merl_tables: Path) -> Path:
+    return merl_tables
 
 
 @pytest.fixture
@@ -53,7 +50,6 @@ def index(shared_fixtures: Path) -> dict:
 
 
 @pytest.mark.fixtures
-@pytest.mark.realdata
 @pytest.mark.parametrize("benchmark", INDEX_NAMES)
 def test_tables_equal_the_index(protocol: Path, index: dict, benchmark: str) -> None:
     expected = index[INDEX_NAMES[benchmark]]
@@ -81,7 +77,6 @@ def test_tables_equal_the_index(protocol: Path, index: dict, benchmark: str) -> 
 
 
 @pytest.mark.fixtures
-@pytest.mark.realdata
 def test_exact_csn_labels(protocol: Path, index: dict) -> None:
     tables = [read_merl_table(protocol, "csn", split) for split in SPLITS]
     expected = index["csn"]["exact_token_positives_for_labels_hit_by_substring_matching"]
@@ -105,7 +100,7 @@ def test_exact_csn_labels(protocol: Path, index: dict) -> None:
         exact_csn_labels(read_merl_table(protocol, "cpsc2018", "test"))
 
 
-@pytest.mark.realdata
+@pytest.mark.fixtures
 def test_position_and_name_differ_in_three_columns_of_one_table(protocol: Path) -> None:
     for benchmark in INDEX_NAMES:
         tables = [read_merl_table(protocol, benchmark, split) for split in SPLITS]
@@ -135,7 +130,7 @@ def test_cpsc_tables_hold_the_labels_of_the_original_reference(protocol: Path, r
         assert {c for c, yes in zip(whole.class_names, row, strict=True) if yes} == wanted[name], name
 
 
-@pytest.mark.realdata
+@pytest.mark.fixtures
 def test_published_prompts_are_read_verbatim_and_cover_every_label(protocol: Path) -> None:
     path = merl_prompts_file(protocol)
     prompts = load_prompts(path)
@@ -146,7 +141,7 @@ def test_published_prompts_are_read_verbatim_and_cover_every_label(protocol: Pat
     assert prompts_for(sorted(labels), prompts) == {name: prompts[name] for name in sorted(labels)}
 
 
-@pytest.mark.realdata
+@pytest.mark.fixtures
 def test_another_file_is_refused(protocol: Path, tmp_path: Path) -> None:
     name = MERL_TABLES["cpsc2018"]["test"][0]
     target = tmp_path / name
@@ -193,7 +188,7 @@ def repository(protocol: Path, tmp_path: Path) -> Iterator[tuple[str, Path]]:
     server.shutdown()
 
 
-@pytest.mark.realdata
+@pytest.mark.fixtures
 def test_download(repository: tuple[str, Path], tmp_path: Path) -> None:
     url, root = repository
     first = download_merl_tables(tmp_path / "got", base_url=url, progress=False)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
+import scipy.io
 
 from ecg_hf.data.building import build_dataset, load_built
 from ecg_hf.data.label_groups import CHALLENGE_SCORED
@@ -27,8 +30,7 @@ from ecg_hf.evaluation.protocols import (
     read_merl_table,
 )
 from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
-
-datasets = pytest.importorskip("datasets")
+from ecg_hf.signal import read_record
 
 
 def rows(source: str, names: Sequence[str], labels: Sequence[Sequence[str]], folds: Sequence[int]):
@@ -45,22 +47,15 @@ def rows(source: str, names: Sequence[str], labels: Sequence[Sequence[str]], fol
 
 
 @pytest.fixture
-def tables(real_data: Path) -> Path:
-    folder = real_data / "merl_protocol"
-    if not folder.is_dir():
-        pytest.skip("MERL's tables are not among the real data")
-    return folder
+def tables(merl_tables: Path) -> Path:
+    return merl_tables
 
 
 @pytest.fixture(scope="module")
-def whole_ptbxl(real_data: Path):
+def whole_ptbxl(ptbxl_labels: list[dict[str, str]]):
     """Metadata of all 21,799 recordings, in an order that is not that of the tables."""
-    import ast
-
-    with (real_data / "ptbxl" / "ptbxl_database.csv").open(encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
-    order = np.random.default_rng(0).permutation(len(table))
-    table = [table[i] for i in order]
+    order = np.random.default_rng(0).permutation(len(ptbxl_labels))
+    table = [ptbxl_labels[i] for i in order]
     made = rows(
         "ptbxl",
         [row["ecg_id"] for row in table],
@@ -71,7 +66,7 @@ def whole_ptbxl(real_data: Path):
     return made.remove_columns("patient_id").add_column("patient_id", patients)
 
 
-@pytest.mark.realdata
+@pytest.mark.fixtures
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["super", "sub", "form", "rhythm"])
 def test_ptbxl_follows_from_its_own_labels(whole_ptbxl, tables: Path, task: str) -> None:
@@ -93,7 +88,7 @@ def test_ptbxl_follows_from_its_own_labels(whole_ptbxl, tables: Path, task: str)
         assert chosen == {train.record_ids[i] for i in merl_subset(len(train), fraction)}
 
 
-@pytest.mark.realdata
+@pytest.mark.fixtures
 @pytest.mark.slow
 def test_positional_labels_are_wrong_in_training_records_only(whole_ptbxl, tables: Path) -> None:
     merl = prepare_benchmark("ptbxl-sub", "merl", whole_ptbxl, tables=tables)
@@ -109,7 +104,7 @@ def test_positional_labels_are_wrong_in_training_records_only(whole_ptbxl, table
         prepare_benchmark("ptbxl-sub", "merl", whole_ptbxl)
 
 
-@pytest.mark.realdata
+@pytest.mark.fixtures
 @pytest.mark.slow
 def test_folds_given_and_records_missing(whole_ptbxl, tables: Path) -> None:
     part = whole_ptbxl.filter(lambda fold: fold != 10, input_columns="fold")
@@ -126,7 +121,7 @@ def test_folds_given_and_records_missing(whole_ptbxl, tables: Path) -> None:
         prepare_benchmark("ptbxl-super", "merl-exact", part, tables=tables, test_folds="9")
 
 
-@pytest.mark.realdata
+@pytest.mark.fixtures
 def test_csn_and_cpsc_by_name(tables: Path) -> None:
     for benchmark, source in (("csn", "csn"), ("csn", "challenge2021"), ("cpsc2018", "cpsc2018")):
         parts = [read_merl_table(tables, benchmark, split) for split in ("train", "validation", "test")]
@@ -196,9 +191,9 @@ def test_protocols() -> None:
         get_protocol("mine")
 
 
-@pytest.mark.realdata
-def test_scored_diagnoses_of_the_challenge(real_data: Path) -> None:
-    folder = real_data / "challenge2021"
+@pytest.mark.fixtures
+def test_scored_diagnoses_of_the_challenge(shared_fixtures: Path) -> None:
+    folder = shared_fixtures / "challenge2021"
     with (folder / "scored_diagnoses_2021.csv").open(encoding="utf-8-sig") as file:
         scored = {row["SNOMEDCTCode"]: row["Abbreviation"] for row in csv.DictReader(file)}
     assert scored.keys() == CHALLENGE_SCORED.keys()
@@ -227,10 +222,21 @@ def test_merl_signals_equal_the_fixture(shared_fixtures: Path) -> None:
 
 
 @pytest.mark.realdata
-def test_cpsc_is_cut_and_padded_before_the_scale_is_taken(real_data: Path, tmp_path: Path) -> None:
+def test_cpsc_is_cut_and_padded_before_the_scale_is_taken(recordings: Path, tmp_path: Path) -> None:
+    """On recordings of PTB-XL in the files of CPSC 2018."""
+    (tmp_path / "cpsc").mkdir()
+    table = ["Recording,First_label,Second_label,Third_label"]
+    for header in sorted((recordings / "ptbxl" / "records500").rglob("*.hea")):
+        name = f"A{header.stem[1:5]}"
+        signal = read_record(header).signal.astype(np.float64)
+        scipy.io.savemat(
+            tmp_path / "cpsc" / f"{name}.mat", {"ECG": {"sex": "Male", "age": 5, "data": signal}}
+        )
+        table.append(f"{name},1,,")
+    (tmp_path / "cpsc" / "REFERENCE.csv").write_text("\n".join(table) + "\n")
     build_dataset(
-        "cpsc2018", real_data / "challenge2021" / "cpsc_2018", tmp_path / "built", progress=False, train_folds="1-10",
-        validation_folds="", test_folds="",
+        "cpsc2018", tmp_path / "cpsc", tmp_path / "built", progress=False, train_folds="1-10", validation_folds="",
+        test_folds="",
     )  # fmt: skip
     dataset = load_built(tmp_path / "built")
     merl, benchmark = get_protocol("merl"), get_benchmark("cpsc2018")

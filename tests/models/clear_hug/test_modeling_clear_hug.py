@@ -346,8 +346,8 @@ def test_extractor_survives_saving(tmp_path: Path) -> None:
 
 
 @pytest.mark.realdata
-def test_real_records_become_beats(real_data: Path) -> None:
-    headers = sorted((real_data / "ptbxl" / "records100").rglob("*.hea"))[:6]
+def test_real_records_become_beats(recordings: Path) -> None:
+    headers = sorted((recordings / "ptbxl" / "records100").rglob("*.hea"))[:6]
     records = [read_record(header.with_suffix("")) for header in headers]
     features = ClearHugFeatureExtractor(return_beats=True)(records, return_tensors="pt")
     mask = features["beat_mask"].view(len(records), LEADS, SLOTS)

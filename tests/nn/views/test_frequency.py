@@ -137,9 +137,9 @@ def test_smoothed_noise_has_unit_variance_everywhere():
 
 
 @pytest.mark.realdata
-def test_beats_stay_where_they_are(real_data: Path):
+def test_beats_stay_where_they_are(recordings: Path):
     """Rhythm survives: the strongest moment around each R peak, over all leads, hardly moves."""
-    headers = sorted((real_data / "ptbxl").rglob("*_lr.hea"))[:24]
+    headers = sorted((recordings / "ptbxl").rglob("*_lr.hea"))[:24]
     assert headers
     x = torch.stack([torch.as_tensor(np.asarray(read_record(h.with_suffix("")).signal)) for h in headers])
     views = frequency_views(x, *noise(len(x), 1000, 100, dtype=torch.float32), sampling_rate=100)

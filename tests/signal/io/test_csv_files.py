@@ -274,7 +274,7 @@ def test_missing_cells(tmp_path: Path):
     ],
 )
 def test_tables_of_devices(
-    shared_fixtures: Path,
+    clinical_files: Path,
     tmp_path: Path,
     file: str,
     options: dict[str, Any],
@@ -282,7 +282,7 @@ def test_tables_of_devices(
     names: tuple[str, ...],
 ):
     path = tmp_path / "a.csv"
-    path.write_bytes((shared_fixtures.parent / "data" / "clinical" / "csv" / file).read_bytes())
+    path.write_bytes((clinical_files / "csv" / file).read_bytes())
     record = read(path, **options)
     assert (record.sampling_rate, record.lead_names) == (rate, names)
     assert record.signal.shape[1] == 2000

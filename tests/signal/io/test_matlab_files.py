@@ -61,15 +61,6 @@ def test_version_4():
     np.testing.assert_array_equal(found["f"], values / 3)
 
 
-@pytest.mark.realdata
-def test_published_files(real_data: Path):
-    files = sorted((real_data / "cpsc2018_raw").rglob("*.mat"))[:20]
-    assert files
-    for file in files:
-        expected = scipy.io.loadmat(file, simplify_cells=True)["ECG"]["data"]
-        np.testing.assert_array_equal(read_matlab(file.read_bytes(), LIMIT, NAMES)["ECG"]["data"], expected)
-
-
 def test_sizes_are_checked_before_anything_is_unpacked():
     with pytest.raises(SignalError, match="more than max_samples"):
         read_matlab(saved({"val": np.zeros((12, 100))}), 1199, NAMES)

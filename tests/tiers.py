@@ -20,6 +20,9 @@ TIERS = ("unit", "contract", "slow")
 # Files and folders below tests/.
 SLOW = ("external", "soak")
 CONTRACT = (
+    "data/test_building.py",
+    "data/test_merging.py",
+    "data/test_streaming.py",
     "cli",
     "hub",
     "models",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import huggingface_hub.utils._http
 import pytest
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -21,8 +21,8 @@ from ecg_hf.hub.licences import licence_identifier
 from ecg_hf.hub.push import push_model
 from ecg_hf.hub.push_dataset import push_dataset
 
-# The client of whatever release of the library is installed.
-httpx = huggingface_hub.utils._http.httpx
+# The HTTP client that the installed release of the library uses.
+httpx = sys.modules[HfHubHTTPError.__base__.__module__]
 
 
 def answer(kind: Callable[..., Exception], status: int, said: str | None = None) -> Exception:

@@ -22,7 +22,7 @@ from ecg_hf.hub.push import push_model
 from ecg_hf.hub.push_dataset import push_dataset
 
 # The HTTP client that the installed release of the library uses.
-httpx = sys.modules[HfHubHTTPError.__base__.__module__]
+httpx = sys.modules[HfHubHTTPError.__bases__[0].__module__]
 
 
 def answer(kind: Callable[..., Exception], status: int, said: str | None = None) -> Exception:

@@ -187,7 +187,8 @@ def _agreement(power: npt.NDArray[np.float32], weight: Energy) -> Energy:
     weighted = centred * weight[..., None].astype(np.float32)
     others = weighted.sum(axis=1, keepdims=True) - weighted
     product = np.einsum("rls,rls->rl", centred, others)
-    norm = np.sqrt(np.square(centred).sum(axis=-1) * np.square(others).sum(axis=-1))
+    with np.errstate(under="ignore"):  # the energy of a flat lead is rounding, its square nothing
+        norm = np.sqrt(np.square(centred).sum(axis=-1) * np.square(others).sum(axis=-1))
     return np.asarray((product / np.maximum(norm, 1e-12)).clip(min=0.05), dtype=np.float64)
 
 

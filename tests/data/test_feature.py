@@ -14,7 +14,7 @@ import wfdb
 
 from ecg_hf.data.decoding import BatchDecoder
 from ecg_hf.data.feature import STORAGE_TYPE, Ecg, storage_features
-from ecg_hf.errors import ConfigurationError, EcgError, LeadError, SamplingRateError, SignalError
+from ecg_hf.errors import ConfigurationError, EcgError, LeadError, SamplingRateError, SignalError, UnknownUnit
 from ecg_hf.signal import STANDARD_LEADS, DigitalRecord, EcgRecord
 from ecg_hf.signal.io.reading import read_record
 
@@ -90,6 +90,18 @@ def test_records_and_dictionaries_are_accepted():
     assert np.array_equal(rows[1]["ecg"]["signal"], record.signal)
 
 
+def test_the_unit_of_a_dictionary_is_believed():
+    record = {
+        "signal": np.full((1, 3), 1500, np.int16),
+        "sampling_rate": 100,
+        "lead_names": ["I"],
+        "unit": "uV",
+    }
+    assert np.array_equal(dataset_of(record)[0]["ecg"]["signal"], np.full((1, 3), 1.5, np.float32))
+    with pytest.raises(UnknownUnit):
+        Ecg().encode_example({**record, "unit": "mmHg"})
+
+
 def test_map_keeps_the_signal_exact():
     rows = dataset_of(digital())
 
@@ -110,6 +122,7 @@ def test_map_keeps_the_signal_exact():
         {"path": "a.hea", "bytes": b"x"},
         {"signal": np.zeros((1, 3))},
         {"signal": np.zeros((1, 3)), "sampling_rate": 100},
+        {"signal": np.zeros((1, 3)), "sampling_rate": 100, "lead_names": ["I"], "units": "uV"},
     ],
 )
 def test_what_is_no_ecg_is_refused(value: object):

@@ -119,6 +119,29 @@ def test_a_dataset_without_ecgs_names_its_columns(classify: EcgClassificationPip
         classify(datasets.Dataset.from_dict({"age": [1]}))
 
 
+def test_a_row_says_rate_leads_and_unit_of_its_ecg(
+    classify: EcgClassificationPipeline, records: list[EcgRecord]
+) -> None:
+    record = records[0]
+    order = list(range(12))[::-1]
+    row = {
+        "ecg": (record.signal[order] * 1000).tolist(),
+        "sampling_rate": record.sampling_rate,
+        "lead_names": [record.lead_names[i] for i in order],
+        "unit": "uV",
+    }
+    rows = datasets.Dataset.from_list([row])
+    expected = [classify(record)]
+    for found in ([classify(row)], classify([row]), list(classify(rows))):
+        for one, other in zip(by_label(found), by_label(expected), strict=True):
+            assert one == pytest.approx(other, abs=1e-4)
+    for contradiction in ({"sampling_rate": 77}, {"unit": "mV"}, {"lead_names": record.lead_names}):
+        with pytest.raises(ConfigurationError, match=next(iter(contradiction))):
+            classify(row, **contradiction)
+    with pytest.raises(ConfigurationError, match="'fs'"):
+        classify({"ecg": row["ecg"], "fs": 500})
+
+
 @pytest.mark.parametrize(
     ("batch_size", "num_workers"), [(1, 0), (2, 0), (3, 0), (5, 0), (8, 0), (1, 2), (3, 1)]
 )

@@ -11,6 +11,7 @@ import torch
 
 from ecg_hf.errors import (
     AmbiguousLayoutError,
+    ConfigurationError,
     EcgError,
     LeadError,
     SamplingRateError,
@@ -134,6 +135,25 @@ def test_mapping_may_leave_metadata_to_the_call_and_state_its_unit() -> None:
     expected = EXTRACTOR(SIGNAL[0], **OPTIONS)["input_values"]
     out = EXTRACTOR({"array": SIGNAL[0] * 1000, "unit": "µV"}, **OPTIONS)["input_values"]
     np.testing.assert_allclose(out, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["units", "fs", "sample_rate", "sampling_rte", "samplingRate", "leads", "leadnames", "sig_name", "array"],
+)
+def test_what_a_mapping_says_under_another_name_is_refused(key: str) -> None:
+    mapping = {"signal": SIGNAL[0], key: "x"}
+    with pytest.raises(ConfigurationError, match=key):
+        EXTRACTOR(mapping)
+    others = {"record_id": "r", "rate": None, "labels": ["x"], "split": "train"}
+    EXTRACTOR({"signal": SIGNAL[0], "sampling_rate": 100, "lead_names": STANDARD_LEADS, **others})
+
+
+def test_units_that_contradict_each_other() -> None:
+    mapping = {"signal": SIGNAL[0], "sampling_rate": 100, "lead_names": STANDARD_LEADS, "unit": "V"}
+    with pytest.raises(UnknownUnit, match="says V, the call says unit='uV'"):
+        EXTRACTOR(mapping, unit="uV")
+    EXTRACTOR({**mapping, "unit": "microvolt"}, unit="uV")
 
 
 def test_single_lead_as_a_plain_series() -> None:

@@ -22,8 +22,9 @@ from ecg_hf.errors import ConfigurationError, EcgError, LeadError, SamplingRateE
 from ecg_hf.signal.io.digital import DigitalRecord, to_millivolts
 from ecg_hf.signal.io.reading import read_digital
 from ecg_hf.signal.leads import arrange_leads, normalize_lead_names
-from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ, EcgRecord
+from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ, EcgRecord, check_keys
 from ecg_hf.signal.resampling import resample
+from ecg_hf.signal.units import millivolts_per_unit
 
 __all__ = ["STORAGE_DTYPES", "STORAGE_TYPE", "Ecg", "encode_digital", "is_ecg_column", "storage_features"]
 
@@ -112,11 +113,11 @@ class Ecg:
 
         Args:
             value: A path that :func:`ecg_hf.read_record` can read (stored exactly), a :class:`DigitalRecord` (stored
-                as it is), an :class:`EcgRecord` or a dictionary with ``signal`` (mV), ``sampling_rate`` and
-                ``lead_names`` (stored as float32), a dictionary that is storage already, or a dictionary with
-                ``path`` and what the file does not say (``sampling_rate``, ``lead_names``, ``unit``, ``layout``).
-                With ``bytes`` beside it, these are the content of a ``.npy``, ``.csv`` or ``.mat`` file and ``path``
-                only its name.
+                as it is), an :class:`EcgRecord` or a dictionary with ``signal`` (mV, or in its ``unit``),
+                ``sampling_rate`` and ``lead_names`` (stored as float32), a dictionary that is storage already, or a
+                dictionary with ``path`` and what the file does not say (``sampling_rate``, ``lead_names``, ``unit``,
+                ``layout``). With ``bytes`` beside it, these are the content of a ``.npy``, ``.csv`` or ``.mat`` file
+                and ``path`` only its name.
 
         Raises:
             EcgError: if ``value`` is none of these, or the file can't be read.
@@ -129,14 +130,19 @@ class Ecg:
             if value.get("samples") is not None:
                 return _check_storage(value)
             if "signal" in value:
+                check_keys(value)
                 missing = [key for key in ("sampling_rate", "lead_names") if value.get(key) is None]
                 if missing:
                     raise ConfigurationError(
                         f"an ECG dictionary needs {' and '.join(missing)} beside 'signal'"
                     )
+                scale = 1.0 if value.get("unit") is None else millivolts_per_unit(value["unit"])
+                signal: npt.NDArray[Any] = _as_array(value["signal"])
+                if scale != 1.0 and signal.dtype.kind in "fiu":
+                    signal = signal * scale
                 return _encode_signal(
                     EcgRecord(
-                        signal=_as_array(value["signal"]),
+                        signal=signal,
                         sampling_rate=value["sampling_rate"],
                         lead_names=tuple(value["lead_names"]),
                     )

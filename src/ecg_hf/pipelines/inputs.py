@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset, IterableDataset
 
-from ecg_hf.errors import SignalError, UnsafePath
+from ecg_hf.errors import ConfigurationError, SignalError, UnsafePath
 from ecg_hf.processing.backend import is_torch_tensor
 from ecg_hf.signal.io.reading import read_record
+from ecg_hf.signal.record import check_keys
 
 __all__ = ["EcgRows", "EcgStream", "as_pipeline_input", "load_ecg"]
 
 _ROW_COLUMN = "ecg"
+_CARRIED = frozenset(("sampling_rate", "lead_names", "unit"))
 
 
 def load_ecg(
@@ -33,7 +35,8 @@ def load_ecg(
     """Read a recording if a path was given, and say what the feature extractor has to be told about it.
 
     Args:
-        item: Path of a recording, ``EcgRecord``, mapping, array; or a dataset row with an ``"ecg"`` column.
+        item: Path of a recording, ``EcgRecord``, mapping, array; or a dataset row with an ``"ecg"`` column, whose
+            columns ``sampling_rate``, ``lead_names`` and ``unit`` are those of its ECG.
         data_root: Folder paths are relative to and must not leave.
         sampling_rate: Rate of what carries none, in Hz.
         lead_names: Leads of what carries none.
@@ -44,10 +47,14 @@ def load_ecg(
         The ECG, and keyword arguments for :class:`~ecg_hf.processing.EcgFeatureExtractor`.
 
     Raises:
-        EcgError: if the recording can't be read.
+        EcgError: if the recording can't be read, or the row contradicts the call.
     """
     if isinstance(item, Mapping) and _ROW_COLUMN in item:
-        item = item[_ROW_COLUMN]
+        row, item = item, item[_ROW_COLUMN]
+        check_keys(row)
+        sampling_rate = _told("sampling_rate", row, sampling_rate)
+        lead_names = _told("lead_names", row, lead_names)
+        unit = _told("unit", row, unit)
     if isinstance(item, str | PathLike):
         path = _under(data_root, item)
         record = read_record(
@@ -63,6 +70,17 @@ def load_ecg(
     if unit is not None:
         options["unit"] = unit
     return item, options
+
+
+def _told(name: str, row: Mapping[str, Any], option: Any) -> Any:
+    """What the row says, or the call; both if they agree."""
+    value = row.get(name)
+    if value is None or option is None:
+        return option if value is None else value
+    same = value == option if name != "lead_names" else list(value) == list(option)
+    if not same:
+        raise ConfigurationError(f"the row says {name} {value!r}, the call says {option!r}", value=value)
+    return option
 
 
 class EcgRows(Dataset[Any]):
@@ -133,6 +151,8 @@ def _ecg_column(dataset: Any) -> Any:
     features = dataset.features or {}
     named = [_ROW_COLUMN] if _ROW_COLUMN in columns else []
     typed = [name for name in columns if isinstance(features.get(name), Ecg)]
+    if named and named[0] not in typed and not _CARRIED.isdisjoint(columns):
+        return dataset
     if len(named or typed) == 1:
         return dataset[(named or typed)[0]]
     if not typed and not {"signal", "array"}.isdisjoint(columns):

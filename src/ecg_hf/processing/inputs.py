@@ -21,7 +21,7 @@ from ecg_hf.processing.backend import Array, ArrayBackend, NumpyBackend, is_torc
 from ecg_hf.processing.report import ReportBuilder
 from ecg_hf.processing.windows import InputWindow
 from ecg_hf.signal.leads import normalize_lead_names
-from ecg_hf.signal.record import EcgRecord, checked_sampling_rate
+from ecg_hf.signal.record import EcgRecord, check_keys, checked_sampling_rate
 from ecg_hf.signal.units import millivolts_per_unit
 
 __all__ = [
@@ -141,7 +141,8 @@ def parse_inputs(
         AmbiguousLayoutError: if leads and samples can't be told apart.
         LeadError: if names are missing, double, or do not fit the array.
         SamplingRateError: if a rate is impossible or two statements of it disagree.
-        UnknownUnit: if the unit is not convertible to millivolts.
+        UnknownUnit: if the unit is not convertible to millivolts, or two statements of it disagree.
+        ConfigurationError: if a mapping says its rate, leads or unit under another name.
     """
     if layout is not None and layout not in get_args(Layout):
         raise AmbiguousLayoutError(f"layout must be one of {', '.join(get_args(Layout))}", value=layout)
@@ -260,16 +261,19 @@ def _parse_record(record: EcgRecord, defaults: _Defaults) -> EcgInput:
 
 
 def _parse_mapping(item: Mapping[str, Any], defaults: _Defaults) -> EcgInput:
-    signal = item.get("signal", item.get("array"))
+    signal = item.get("signal") if item.get("signal") is not None else item.get("array")
     if signal is None:
         keys = ", ".join(sorted(str(key) for key in item))
         raise SignalError(f'a mapping needs a "signal" or "array", this one has: {keys}')
+    check_keys(item)
     rate = item.get("sampling_rate")
     names = item.get("lead_names")
     rate = None if rate is None else checked_sampling_rate(rate)
     names = None if names is None else _names(names)
     _must_agree(rate, names, defaults)
     unit = item.get("unit")
+    if unit is not None and defaults.scale not in (1.0, _scale(unit)):
+        raise UnknownUnit(f"the record says {unit}, the call says unit={defaults.unit!r}", value=unit)
     own = _Defaults(
         sampling_rate=rate if rate is not None else defaults.sampling_rate,
         lead_names=names if names is not None else defaults.lead_names,

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import SequenceMatcher
 
 import numpy as np
 import numpy.typing as npt
 
-from ecg_hf.errors import LeadError, SamplingRateError, SignalError
+from ecg_hf.errors import ConfigurationError, LeadError, SamplingRateError, SignalError
 
-__all__ = ["EcgRecord", "Note", "checked_sampling_rate"]
+__all__ = ["EcgRecord", "Note", "check_keys", "checked_sampling_rate"]
 
 MAX_SAMPLING_RATE_HZ = 100_000.0
+
+_OTHER_NAMES = {
+    "sampling_rate": ("sampling_frequency", "sample_rate", "frequency", "rate", "fs", "sr", "hz"),
+    "lead_names": ("leads", "lead", "channels", "channel_names", "sig_name", "names"),
+    "unit": ("units",),
+}
+"""How others call what an ECG given as a mapping carries."""
+
+_NEAR = 0.85
+"""From this similarity on, a key is taken for a misspelling."""
 
 
 def checked_sampling_rate(value: object) -> float:
@@ -28,6 +39,27 @@ def checked_sampling_rate(value: object) -> float:
     if isinstance(value, bool) or not 0.0 < rate <= MAX_SAMPLING_RATE_HZ:
         raise SamplingRateError(f"sampling rate must be in (0, 100000] Hz, got {rate:g}", value=rate)
     return rate
+
+
+def check_keys(ecg: Mapping[str, object]) -> None:
+    """Refuse a mapping that says its rate, leads or unit under another name, which would be passed over.
+
+    Other keys are left alone: rows of datasets have many.
+
+    Raises:
+        ConfigurationError: naming the key and how it is called here; also if the signal is there twice.
+    """
+    if ecg.get("signal") is not None and ecg.get("array") is not None:
+        raise ConfigurationError("an ECG has both 'signal' and 'array': which is meant?", value="array")
+    for wanted, others in _OTHER_NAMES.items():
+        if ecg.get(wanted) is not None:
+            continue
+        for key, value in ecg.items():
+            # Letters alone: samplingRate, Lead-Names and samplng_rate are attempts at the name.
+            plain = "".join(filter(str.isalpha, str(key).lower()))
+            near = SequenceMatcher(None, plain, wanted.replace("_", "")).ratio() >= _NEAR
+            if value is not None and key != wanted and (near or str(key).lower() in others):
+                raise ConfigurationError(f"an ECG has {str(key)[:40]!r}: write {wanted!r}", value=key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,12 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ecg_hf.evaluation.bootstrap import bootstrap_auroc, paired_bootstrap
-from ecg_hf.evaluation.delong import delong_auroc, paired_delong
-from ecg_hf.evaluation.fractions import nested_subsets
+from ecg_hf.evaluation.benchmark_data import nested_subsets
 from ecg_hf.evaluation.heads import SgdLinearHead
-from ecg_hf.evaluation.logistic import logistic_loss
-from ecg_hf.evaluation.metrics import auprc, auroc
-from ecg_hf.evaluation.probe import DEFAULT_C_GRID, LinearProbe
+from ecg_hf.evaluation.heads.linear import DEFAULT_C_GRID, LinearProbe, logistic_loss
+from ecg_hf.evaluation.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
+from ecg_hf.evaluation.metrics.delong import delong_auroc, paired_delong
+from ecg_hf.evaluation.metrics.ranking import auprc, auroc
 from ecg_hf.evaluation.retrieval import retrieval_ranks
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.fractions import merl_subset, nested_subsets
+from ecg_hf.evaluation.benchmark_data import merl_subset, nested_subsets
 
 
 def test_nested_and_counted() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.bootstrap import resample_counts
+from ecg_hf.evaluation.metrics.bootstrap import resample_counts
 from ecg_hf.evaluation.retrieval import evaluate_retrieval, retrieval_ranks
 
 

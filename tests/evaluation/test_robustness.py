@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from ecg_hf.errors import ConfigurationError, LeadError
-from ecg_hf.evaluation.embedding import embed_dataset
-from ecg_hf.evaluation.fingerprints import fingerprint_dataset
-from ecg_hf.evaluation.plotting.lead_curve import plot_robustness
-from ecg_hf.evaluation.probe import LinearProbe
+from ecg_hf.evaluation.cache import fingerprint_dataset
+from ecg_hf.evaluation.features.pooled import embed_dataset
+from ecg_hf.evaluation.figures import plot_robustness
+from ecg_hf.evaluation.heads.linear import LinearProbe
 from ecg_hf.evaluation.robustness import (
     LEAD_SETS,
     Condition,
@@ -25,8 +25,7 @@ from ecg_hf.evaluation.robustness import (
 )
 from ecg_hf.processing import EcgFeatureExtractor
 from ecg_hf.signal.leads import STANDARD_LEADS
-
-from .built import built_rows
+from tests.evaluation.built import built_rows
 
 
 def test_lead_sets_are_intersected_with_the_models() -> None:

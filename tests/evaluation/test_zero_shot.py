@@ -12,9 +12,8 @@ from safetensors.numpy import load_file
 
 from ecg_hf.data.labels import LABEL_TASKS, label_names
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.prompts import SCP_PROMPTS, load_prompts, prompts_for
 from ecg_hf.evaluation.rows import scored_row
-from ecg_hf.evaluation.zero_shot import cosine_scores, encode_prompts
+from ecg_hf.evaluation.zero_shot import SCP_PROMPTS, cosine_scores, encode_prompts, load_prompts, prompts_for
 
 
 @pytest.mark.fixtures

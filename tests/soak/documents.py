@@ -165,12 +165,12 @@ def documents(folder: Path) -> dict[str, Document]:
     from ecg_hf.data import build_dataset, load_built
     from ecg_hf.data.parts import load_part
     from ecg_hf.data.report import BuildReport
-    from ecg_hf.evaluation.cells import read_scores
-    from ecg_hf.evaluation.embedding import read_embeddings
-    from ecg_hf.evaluation.prompts import load_prompts
+    from ecg_hf.evaluation.cache import read_scores
+    from ecg_hf.evaluation.features.pooled import read_embeddings
+    from ecg_hf.evaluation.features.tokens import read_tokens
     from ecg_hf.evaluation.results import read_results
     from ecg_hf.evaluation.tables import class_scores, evaluation_markdown, evaluation_table, html_table
-    from ecg_hf.evaluation.token_features import read_tokens
+    from ecg_hf.evaluation.zero_shot import load_prompts
     from ecg_hf.hub.card import write_model_card
     from ecg_hf.hub.card_context import CardContext, card_context_of
     from ecg_hf.hub.dataset_card import dataset_card

@@ -68,9 +68,9 @@ def _small_shards() -> None:
 
 
 def _small_parts() -> None:
-    import ecg_hf.evaluation.embedding
+    import ecg_hf.evaluation.features.pooled
 
-    ecg_hf.evaluation.embedding.PART_RECORDS = PART_RECORDS
+    ecg_hf.evaluation.features.pooled.PART_RECORDS = PART_RECORDS
 
 
 def digest(path: Path) -> str:

@@ -30,7 +30,7 @@ def warm_up() -> None:
     from transformers import AutoFeatureExtractor, AutoModel, pipeline  # noqa: F401
 
     import ecg_hf.cli.main
-    import ecg_hf.evaluation.evaluation_run
+    import ecg_hf.evaluation.evaluate
     import ecg_hf.hub.converting
     import ecg_hf.models.auto
     import ecg_hf.training.run  # noqa: F401

@@ -22,7 +22,7 @@ def compare_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Compare two evaluations: paired differences with bootstrap intervals and DeLong's test."""
-    from ecg_hf.evaluation.comparison import compare_results, comparison_table
+    from ecg_hf.evaluation.summary import compare_results, comparison_table
     from ecg_hf.evaluation.tables import markdown_table
 
     rows = compare_results(first, second, encoder=encoder, common_records=common_records)

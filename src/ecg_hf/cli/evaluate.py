@@ -18,10 +18,10 @@ from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.files import sole_writer
 
 if TYPE_CHECKING:
-    from ecg_hf.evaluation.definitions import Benchmark
+    from ecg_hf.evaluation.benchmark_data import Benchmark
     from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord
     from ecg_hf.evaluation.plan import EvaluationPlan
-    from ecg_hf.evaluation.prepared import Recordings
+    from ecg_hf.evaluation.prepare import Recordings
 
 __all__ = ["evaluate_command"]
 
@@ -114,8 +114,8 @@ def evaluate_command(
     figures; finished cells are kept, so that the same command continues a killed run.
     """
     from ecg_hf.data.splits import parse_folds
-    from ecg_hf.evaluation.definitions import get_benchmark
-    from ecg_hf.evaluation.evaluation_run import LoadedModel, check_controls, evaluate_model
+    from ecg_hf.evaluation.benchmark_data import get_benchmark
+    from ecg_hf.evaluation.evaluate import LoadedModel, check_controls, evaluate_model
     from ecg_hf.evaluation.plan import EvaluationPlan
     from ecg_hf.evaluation.protocols import get_protocol
 
@@ -184,7 +184,7 @@ def evaluate_command(
             notes=notes,
             say=say,
         )
-        from ecg_hf.evaluation.reporting import write_evaluation
+        from ecg_hf.evaluation.report import write_evaluation
 
         files = write_evaluation(output, evaluation, figures=figures)
         if update_card:
@@ -217,8 +217,8 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _prompts(prompts: str, tables: Path | None) -> dict[str, str] | None:
-    from ecg_hf.evaluation.prompts import load_prompts
-    from ecg_hf.evaluation.protocols import merl_prompts_file
+    from ecg_hf.evaluation.merl import merl_prompts_file
+    from ecg_hf.evaluation.zero_shot import load_prompts
 
     if prompts == "plain":
         return None
@@ -291,8 +291,7 @@ def _recordings(
 ) -> dict[str, Recordings]:
     """Built rows of every benchmark's source."""
     from ecg_hf.data import build_dataset, load_built
-    from ecg_hf.evaluation.prepared import Recordings
-    from ecg_hf.evaluation.protocols.preparing import SAME_NAMES
+    from ecg_hf.evaluation.prepare import SAME_NAMES, Recordings
 
     built = [(path, Recordings.of(load_built(path))) for path in datasets]
     found: dict[str, Recordings] = {}
@@ -325,7 +324,7 @@ def _recordings(
 
 def _check_heads(benchmarks: Sequence[Benchmark], plan: EvaluationPlan, curves: Sequence[str]) -> None:
     """Every benchmark can be run with every head."""
-    from ecg_hf.evaluation.report_cells import LUDB_KINDS
+    from ecg_hf.evaluation.delineation.benchmark import LUDB_KINDS
 
     for one in benchmarks:
         fitting = LUDB_KINDS.get(one.name)

@@ -52,7 +52,7 @@ def _datasets() -> list[dict[str, Any]]:
 def _benchmarks() -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    from ecg_hf.evaluation.definitions import BENCHMARKS
+    from ecg_hf.evaluation.benchmark_data import BENCHMARKS
 
     return [asdict(benchmark) for benchmark in BENCHMARKS.values()]
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.benchmark_data import BenchmarkData
-from ecg_hf.evaluation.bootstrap import DEFAULT_RESAMPLES
-from ecg_hf.evaluation.cell_heads import HEADS, ConfiguredHead, configured_head
-from ecg_hf.evaluation.fractions import LabelledSubset
-from ecg_hf.evaluation.prepared import Folds
-from ecg_hf.evaluation.protocols import Protocol, fraction_subsets
+from ecg_hf.evaluation.benchmark_data import BenchmarkData, LabelledSubset
+from ecg_hf.evaluation.heads.registry import HEADS, ConfiguredHead, configured_head
+from ecg_hf.evaluation.metrics.intervals import DEFAULT_RESAMPLES
+from ecg_hf.evaluation.prepare import Folds, fraction_subsets
+from ecg_hf.evaluation.protocols import Protocol
 
 __all__ = ["ASKED", "HEADLESS", "RESAMPLING_SEED", "SUBSETS", "EvaluationPlan"]
 
@@ -37,7 +36,7 @@ class EvaluationPlan:
         heads: Of :data:`ASKED`, each once.
         fractions: Label fractions; the protocol's by default.
         seeds: Seeds of label subsets and heads.
-        solver: How linear heads are fitted, see :func:`ecg_hf.evaluation.cell_heads.configured_head`.
+        solver: How linear heads are fitted, see :func:`ecg_hf.evaluation.heads.registry.configured_head`.
         head_options: Fields of the head that replace its own; for a plan of one head.
         folds: Train, validation and test folds that replace the protocol's.
         n_resamples: Bootstrap resamples.
@@ -106,7 +105,7 @@ class EvaluationPlan:
         """A head as the protocol has it; options are for the one asked for.
 
         Args:
-            name: Of :data:`~ecg_hf.evaluation.cell_heads.HEADS`; one that was not asked for has its own settings.
+            name: Of :data:`~ecg_hf.evaluation.heads.registry.HEADS`; one that was not asked for has its own settings.
             windows: Whether the encoder gives one vector per window.
             model_type: Of the encoder, where published parameter groups depend on it.
         """

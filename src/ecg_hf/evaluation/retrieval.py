@@ -13,23 +13,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.bootstrap import (
-    DEFAULT_LEVEL,
-    DEFAULT_RESAMPLES,
-    Interval,
-    percentiles,
-    resample_counts,
-)
-from ecg_hf.evaluation.metrics import FloatArray
+from ecg_hf.evaluation.cache import CellStore, array_digest, plain
+from ecg_hf.evaluation.encoders import ModelEntrant
+from ecg_hf.evaluation.metrics.bootstrap import resample_counts
+from ecg_hf.evaluation.metrics.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, percentiles
+from ecg_hf.evaluation.metrics.ranking import FloatArray
+from ecg_hf.evaluation.plan import RESAMPLING_SEED, EvaluationPlan
+from ecg_hf.evaluation.prepare import PreparedBenchmark
 from ecg_hf.evaluation.zero_shot import unit_rows
 
-__all__ = ["DEFAULT_CUTOFFS", "Retrieval", "RetrievalResult", "evaluate_retrieval", "retrieval_ranks"]
+if TYPE_CHECKING:
+    pass
+
+
+__all__ = [
+    "DEFAULT_CUTOFFS",
+    "Retrieval",
+    "RetrievalResult",
+    "evaluate_retrieval",
+    "retrieval_ranks",
+    "retrieval_report",
+]
 
 DEFAULT_CUTOFFS = (1, 5, 10)
 # Queries per block: 1,024 x 10,000 float32 similarities are 41 MB.
@@ -264,3 +274,75 @@ def _chance(n: int, right: npt.NDArray[np.int64], k: int) -> float:
     for drawn in range(min(k, n)):
         missed *= np.maximum(n - right - drawn, 0) / (n - drawn)
     return float(1.0 - missed.mean())
+
+
+def retrieval_report(
+    plan: EvaluationPlan, prepared: PreparedBenchmark, entrant: ModelEntrant, store: CellStore
+) -> dict[str, Any]:
+    """ECG to report and report to ECG on the test records that have a report.
+
+    Raises:
+        ConfigurationError: if none has, or the model has no text side.
+    """
+    pass
+    from ecg_hf.evaluation.zero_shot import text_features, tokenizer_digest
+
+    reports = prepared.dataset.select_columns(["report"]).with_format("arrow")[:].column("report").to_pylist()
+    rows = np.array(
+        [row for row in prepared.data.rows("test") if (reports[row] or "").strip()], dtype=np.intp
+    )
+    if len(rows) < 2:
+        raise ConfigurationError(
+            f"retrieval needs reports; {len(rows)} test records of {prepared.benchmark.name} have one"
+        )
+    texts = [reports[row] for row in rows]
+    depends = {
+        "kind": "retrieval",
+        "entrant": entrant.digest(),
+        "data": prepared.digest(None),
+        "reports": array_digest(np.asarray(texts, dtype=object), rows),
+        "tokenizer": tokenizer_digest(entrant.source),
+        "resamples": plan.n_resamples,
+    }
+
+    def compute() -> tuple[dict[str, Any], None]:
+        patients = (
+            None if prepared.data.patient_ids is None else [prepared.data.patient_ids[row] for row in rows]
+        )
+        found = evaluate_retrieval(
+            entrant.projected(prepared.dataset, prepared.recordings)[rows],
+            text_features(entrant, texts),
+            texts,
+            patient_ids=patients,
+            n_resamples=plan.n_resamples,
+            seed=RESAMPLING_SEED,
+        )
+        content: dict[str, Any] = plain(found.as_dict())
+        return content, None
+
+    figures = store.get(depends, compute).content
+    return {
+        "benchmark": prepared.benchmark.name,
+        "kind": "retrieval",
+        "encoder": entrant.name,
+        "figures": figures,
+        "markdown": _retrieval_markdown(entrant.name, figures),
+    }
+
+
+def _retrieval_markdown(encoder: str, figures: Mapping[str, Any]) -> str:
+    lines = [
+        f"{encoder}: {figures['n']:,} records, {figures['distinct_reports']:,} distinct reports; equal reports count "
+        "as hits.",
+        "",
+        "| Direction | Measure | Value [95 % interval] | Chance |",
+        "|---|---|---:|---:|",
+    ]
+    for direction, title in (("ecg_to_text", "ECG to report"), ("text_to_ecg", "report to ECG")):
+        for name, one in figures[direction].items():
+            low, high = one["ci95"]
+            form = ".1f" if name == "median_rank" else ".3f"
+            limits = "" if low is None else f" [{low:{form}}, {high:{form}}]"
+            chance = "" if "chance" not in one else f"{one['chance']:.3f}"
+            lines.append(f"| {title} | {name.replace('_', ' ')} | {one['value']:{form}}{limits} | {chance} |")
+    return "\n".join(lines)

@@ -18,26 +18,28 @@ import numpy.typing as npt
 from ecg_hf.data.feature import Ecg, is_ecg_column
 from ecg_hf.data.storage import StoredColumn
 from ecg_hf.errors import ConfigurationError, LeadError
-from ecg_hf.evaluation.bootstrap import (
-    DEFAULT_LEVEL,
-    DEFAULT_RESAMPLES,
-    Interval,
-    IntervalMethod,
-    bootstrap_auroc,
-    paired_bootstrap,
-)
-from ecg_hf.evaluation.head_inputs import Head
-from ecg_hf.evaluation.metrics import MacroScore, score_classes
+from ecg_hf.evaluation.cache import CellStore, plain
+from ecg_hf.evaluation.encoders import ModelEntrant, take
+from ecg_hf.evaluation.heads.base import Head
+from ecg_hf.evaluation.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
+from ecg_hf.evaluation.metrics.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, IntervalMethod
+from ecg_hf.evaluation.metrics.ranking import MacroScore, score_classes
+from ecg_hf.evaluation.plan import RESAMPLING_SEED, EvaluationPlan
+from ecg_hf.evaluation.prepare import PreparedBenchmark
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+
 __all__ = [
+    "CURVE_AXES",
     "DEFAULT_RATES",
     "LEAD_SETS",
     "Condition",
     "CurvePoint",
+    "curve_points",
+    "degradation_curve",
     "degraded",
     "plan_leads",
     "plan_rates",
@@ -85,7 +87,7 @@ class CurvePoint:
         interval: Macro AUROC with its bootstrap interval.
         loss: Macro AUROC of the first condition minus this one's, on the same resamples; zeros for the first.
         p_value: Of the loss; 1 for the first.
-        method: How both intervals were made, see :mod:`ecg_hf.evaluation.bootstrap`.
+        method: How both intervals were made, see :mod:`ecg_hf.evaluation.metrics.bootstrap`.
     """
 
     condition: Condition
@@ -252,3 +254,98 @@ def robustness_curve(
             )
         )
     return points
+
+
+CURVE_AXES = ("leads", "rate")
+"""What test recordings can be reduced in."""
+
+
+def degradation_curve(
+    plan: EvaluationPlan,
+    prepared: PreparedBenchmark,
+    entrant: ModelEntrant,
+    store: CellStore,
+    axis: str,
+    head_name: str = "linear",
+) -> dict[str, Any]:
+    """Macro AUROC of a head at the largest fraction and the first seed, on ever poorer test recordings.
+
+    Args:
+        plan: Its heads are fitted on whole recordings.
+        prepared: Records, labels, splits.
+        entrant: The encoder that is run again.
+        store: Where the cell is kept.
+        axis: ``"leads"``: with ever fewer of them; ``"rate"``: sampled ever more slowly.
+        head_name: On pooled features.
+
+    Raises:
+        ConfigurationError: for a head that is not on frozen features.
+    """
+    head_kind = plan.head(head_name)
+    if head_kind.inputs != "pooled" or head_kind.build is None:
+        raise ConfigurationError(
+            f"a {axis} curve is of a linear or mlp head, not {head_name}", value=head_name
+        )
+    build = head_kind.build
+    data, test = prepared.data, prepared.data.rows("test")
+    subset = max(plan.labelled_subsets(data, plan.seeds[0]), key=lambda one: one.n)
+    train, validation = data.rows("train")[subset.indices], data.rows("validation")
+    recordings = prepared.dataset.select(test.tolist())
+    conditions = plan_leads(entrant.extractor.lead_names) if axis == "leads" else plan_rates(recordings)
+    depends = {
+        "kind": f"{axis}-curve",
+        "entrant": entrant.digest(),
+        "data": prepared.digest(train),
+        "head": {"name": head_name, **head_kind.settings},
+        "seed": plan.seeds[0],
+        "conditions": [[one.name, list(one.leads or ()), one.sampling_rate] for one in conditions],
+        "resamples": plan.n_resamples,
+    }
+
+    def compute() -> tuple[dict[str, Any], None]:
+        features = entrant.features("pooled", prepared.dataset, prepared.recordings)
+        head = build(plan.seeds[0])
+        judged = (take(features, validation), data.labels[validation]) if len(validation) else (None, None)
+        head.fit(take(features, train), data.labels[train], *judged, class_names=data.class_names)
+        points = robustness_curve(
+            entrant.embed,
+            recordings,
+            conditions,
+            head,
+            data.labels[test],
+            data.class_names,
+            patient_ids=prepared.test_patients(),
+            n_resamples=plan.n_resamples,
+            seed=RESAMPLING_SEED,
+        )
+        return plain({"points": [point.as_dict() for point in points]}), None
+
+    content = store.get(depends, compute).content
+    return {
+        "benchmark": prepared.benchmark.name,
+        "encoder": entrant.name,
+        "head": head_name,
+        "axis": axis,
+        "fraction": subset.fraction,
+        **content,
+    }
+
+
+def curve_points(curve: Mapping[str, Any]) -> list[CurvePoint]:
+    """Points of a stored curve, for drawing."""
+    points = []
+    for one in curve["points"]:
+        condition = Condition(one["axis"], one["condition"], sampling_rate=one["sampling_rate"])
+        interval = Interval(_number(one["macro_auroc"]), *map(_number, one["ci95"]))
+        loss = Interval(_number(one["loss"]), *map(_number, one["loss_ci95"]))
+        score = MacroScore((), one["macro_auroc"], None, 0)
+        points.append(
+            CurvePoint(
+                condition, score, interval, loss, _number(one["p_value"]), one.get("interval", "percentile")
+            )
+        )
+    return points
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from ecg_hf.evaluation.bootstrap import DEFAULT_RESAMPLES, BootstrapResult, Interval, bootstrap_auroc
-from ecg_hf.evaluation.calibration import assess_calibration
-from ecg_hf.evaluation.fractions import LabelledSubset
-from ecg_hf.evaluation.head_inputs import Head, class_names_of
-from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc, score_classes
-from ecg_hf.evaluation.probe import LinearProbe
+from ecg_hf.evaluation.benchmark_data import LabelledSubset
+from ecg_hf.evaluation.heads.base import Head, class_names_of
+from ecg_hf.evaluation.heads.linear import LinearProbe
+from ecg_hf.evaluation.metrics.bootstrap import BootstrapResult, bootstrap_auroc
+from ecg_hf.evaluation.metrics.calibration import assess_calibration
+from ecg_hf.evaluation.metrics.intervals import DEFAULT_RESAMPLES, Interval
+from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray, auroc, score_classes
 from ecg_hf.evaluation.results import ProbeRow, class_rows, finite
 
 __all__ = [

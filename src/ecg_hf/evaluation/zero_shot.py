@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ecg_hf.documents import read_json
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics import FloatArray, same_in_ties
+from ecg_hf.evaluation.encoders import ModelEntrant
+from ecg_hf.evaluation.metrics.ranking import FloatArray, same_in_ties
+from ecg_hf.evaluation.prepare import PreparedBenchmark
 
-__all__ = ["cosine_scores", "encode_prompts", "unit_rows"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ecg_hf.evaluation.scoring import EvaluationPlan, Job
+
+
+__all__ = [
+    "SCP_PROMPTS",
+    "SUBCLASS_PROMPTS",
+    "SUPERCLASS_PROMPTS",
+    "cosine_scores",
+    "encode_prompts",
+    "load_prompts",
+    "load_tokenizer",
+    "prompts_for",
+    "text_features",
+    "tokenizer_digest",
+    "unit_rows",
+    "zero_shot_scores",
+    "zero_shot_settings",
+]
 
 
 def cosine_scores(ecg_features: npt.ArrayLike, text_features: npt.ArrayLike) -> FloatArray:
@@ -22,7 +49,7 @@ def cosine_scores(ecg_features: npt.ArrayLike, text_features: npt.ArrayLike) -> 
         text_features: Real ``(classes, dim)``, normalised or not.
 
     Returns:
-        float64 ``(records, classes)`` in [-1, 1], see :func:`~ecg_hf.evaluation.metrics.same_in_ties`. AUROC
+        float64 ``(records, classes)`` in [-1, 1], see :func:`~ecg_hf.evaluation.metrics.ranking.same_in_ties`. AUROC
         depends on the order within a class alone, so no temperature is applied.
 
     Source: MERL ``utils/zeroshot_val.py`` (cosine similarity used directly).
@@ -111,3 +138,198 @@ def encode_prompts(
     stops = np.cumsum([len(texts) for texts in per_class])
     means = np.stack([part.mean(axis=0) for part in np.split(unit, stops[:-1])])
     return unit_rows(means, "class").astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def load_tokenizer(source: str) -> Any:
+    """The tokenizer of a model's folder.
+
+    Raises:
+        ConfigurationError: if there is none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    # The tokenizers library raises plain Exceptions for damaged files.
+    except Exception as error:
+        raise ConfigurationError("the model has no tokenizer, which text needs", path=source) from error
+
+
+def tokenizer_digest(source: str) -> str:
+    """Digest of everything a tokenizer does."""
+    tokenizer = load_tokenizer(source)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = repr(sorted(tokenizer.get_vocab().items())) if backend is None else backend.to_str()
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def text_features(entrant: ModelEntrant, texts: Sequence[str]) -> Any:
+    """Features of texts in the space shared with ECGs, float32 ``(texts, dim)``.
+
+    Raises:
+        ConfigurationError: if the model has no text side.
+    """
+    if not hasattr(entrant.model, "get_text_features"):
+        raise ConfigurationError(f"{type(entrant.model).__name__} has no text side", path=entrant.source)
+    return encode_prompts(
+        entrant.model,
+        load_tokenizer(entrant.source),
+        list(texts),
+        max_length=int(getattr(entrant.model.config, "max_text_length", 256)),
+    )
+
+
+def zero_shot_settings(
+    plan: EvaluationPlan, prepared: PreparedBenchmark, entrant: ModelEntrant
+) -> dict[str, Any]:
+    """What zero-shot scores depend on beside model and records: prompts and tokenizer."""
+    return {
+        "prompts": prompts_for(prepared.data.class_names, plan.prompts),
+        "tokenizer": tokenizer_digest(entrant.source),
+    }
+
+
+def zero_shot_scores(job: Job) -> tuple[FloatArray, dict[str, str], dict[str, Any]]:
+    """Cosine similarity of test records with the prompt of every class."""
+    entrant, prepared = job.entrant, job.prepared
+    assert isinstance(entrant, ModelEntrant)
+    prompts: dict[str, str] = job.settings["prompts"]
+    texts = text_features(entrant, list(prompts.values()))
+    features = entrant.projected(prepared.dataset, prepared.recordings)[prepared.data.rows("test")]
+    return cosine_scores(features, texts), {}, {"prompts": prompts}
+
+
+SCP_PROMPTS: dict[str, str] = {
+    # Diagnostic statements
+    "NORM": "normal ECG",
+    "NDT": "non-diagnostic T wave abnormalities",
+    "NST_": "non-specific ST segment changes",
+    "DIG": "digitalis effect",
+    "LNGQT": "prolonged QT interval",
+    "IMI": "inferior myocardial infarction",
+    "ASMI": "anteroseptal myocardial infarction",
+    "LVH": "left ventricular hypertrophy",
+    "LAFB": "left anterior fascicular block",
+    "ISC_": "non-specific ischemic ST-T changes",
+    "IRBBB": "incomplete right bundle branch block",
+    "1AVB": "first degree AV block",
+    "IVCD": "non-specific intraventricular conduction delay",
+    "ISCAL": "ischemic ST-T changes in anterolateral leads",
+    "CRBBB": "complete right bundle branch block",
+    "CLBBB": "complete left bundle branch block",
+    "ILMI": "inferolateral myocardial infarction",
+    "LAO/LAE": "left atrial enlargement",
+    "AMI": "anterior myocardial infarction",
+    "ALMI": "anterolateral myocardial infarction",
+    "ISCIN": "ischemic ST-T changes in inferior leads",
+    "INJAS": "subendocardial injury in anteroseptal leads",
+    "LMI": "lateral myocardial infarction",
+    "ISCIL": "ischemic ST-T changes in inferolateral leads",
+    "LPFB": "left posterior fascicular block",
+    "ISCAS": "ischemic ST-T changes in anteroseptal leads",
+    "INJAL": "subendocardial injury in anterolateral leads",
+    "ISCLA": "ischemic ST-T changes in lateral leads",
+    "RVH": "right ventricular hypertrophy",
+    "ANEUR": "ST-T changes compatible with ventricular aneurysm",
+    "RAO/RAE": "right atrial enlargement",
+    "EL": "electrolyte disturbance or drug effect",
+    "WPW": "Wolff-Parkinson-White pre-excitation",
+    "ILBBB": "incomplete left bundle branch block",
+    "IPLMI": "inferoposterolateral myocardial infarction",
+    "ISCAN": "ischemic ST-T changes in anterior leads",
+    "IPMI": "inferoposterior myocardial infarction",
+    "SEHYP": "septal hypertrophy",
+    "INJIN": "subendocardial injury in inferior leads",
+    "INJLA": "subendocardial injury in lateral leads",
+    "PMI": "posterior myocardial infarction",
+    "3AVB": "third degree AV block",
+    "INJIL": "subendocardial injury in inferolateral leads",
+    "2AVB": "second degree AV block",
+    # Form statements
+    "ABQRS": "abnormal QRS complex",
+    "PVC": "premature ventricular complex",
+    "STD_": "ST segment depression",
+    "VCLVH": "voltage criteria for left ventricular hypertrophy",
+    "QWAVE": "pathological Q waves",
+    "LOWT": "low amplitude T waves",
+    "NT_": "non-specific T wave changes",
+    "PAC": "premature atrial complex",
+    "LPR": "prolonged PR interval",
+    "INVT": "inverted T waves",
+    "LVOLT": "low QRS voltage",
+    "HVOLT": "high QRS voltage",
+    "TAB_": "T wave abnormality",
+    "STE_": "ST segment elevation",
+    "PRC(S)": "premature complexes",
+    # Rhythm statements
+    "SR": "sinus rhythm",
+    "AFIB": "atrial fibrillation",
+    "STACH": "sinus tachycardia",
+    "SARRH": "sinus arrhythmia",
+    "SBRAD": "sinus bradycardia",
+    "PACE": "paced rhythm",
+    "SVARR": "supraventricular arrhythmia",
+    "BIGU": "bigeminy",
+    "AFLT": "atrial flutter",
+    "SVTAC": "supraventricular tachycardia",
+    "PSVT": "paroxysmal supraventricular tachycardia",
+    "TRIGU": "trigeminy",
+}
+"""The 71 SCP-ECG statements of PTB-XL."""
+
+
+SUPERCLASS_PROMPTS: dict[str, str] = {
+    "NORM": "normal ECG",
+    "MI": "myocardial infarction",
+    "STTC": "ST segment and T wave changes",
+    "CD": "conduction disturbance",
+    "HYP": "hypertrophy",
+}
+"""The five diagnostic superclasses of PTB-XL."""
+
+
+SUBCLASS_PROMPTS: dict[str, str] = {
+    "_AVB": "AV block",
+    "ISCA": "ischemic ST-T changes in anterior leads",
+    "ISCI": "ischemic ST-T changes in inferior leads",
+    "LAFB/LPFB": "left anterior or posterior fascicular block",
+    "STTC": "ST segment and T wave changes",
+}
+"""Diagnostic subclasses of PTB-XL that are not statements themselves."""
+
+
+def load_prompts(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Prompts from a JSON object of label to text, such as MERL's ``CKEPE_prompt.json``, verbatim.
+
+    Raises:
+        ConfigurationError: if the file is absent, no JSON object of strings, or has an empty text.
+    """
+    path = Path(path)
+    content: dict[str, str] = read_json(path, dict[str, str])
+    for label, text in content.items():
+        if not text.strip():
+            raise ConfigurationError(f"the prompt of {label} is empty", path=path, value=label)
+    return content
+
+
+def prompts_for(labels: Iterable[str], prompts: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The prompt of every label, in order.
+
+    Labels are found with or without the underscores by which PTB-XL marks some of them: ``NST_`` and ``NST``,
+    ``_AVB`` and ``AVB``.
+
+    Args:
+        labels: Class names of a benchmark.
+        prompts: Own prompts; the built-in ones by default.
+
+    Raises:
+        ConfigurationError: naming the labels without a prompt.
+    """
+    source = {**SUBCLASS_PROMPTS, **SUPERCLASS_PROMPTS, **SCP_PROMPTS} if prompts is None else prompts
+    bare = {label.strip("_"): text for label, text in source.items()}
+    wanted = list(labels)
+    missing = [label for label in wanted if label not in source and label.strip("_") not in bare]
+    if missing:
+        raise ConfigurationError(f"no prompt for {', '.join(missing)}", value=tuple(missing))
+    return {label: source[label] if label in source else bare[label.strip("_")] for label in wanted}

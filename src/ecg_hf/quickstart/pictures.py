@@ -12,7 +12,7 @@ from datasets import Dataset
 from matplotlib.figure import Figure
 
 from ecg_hf.evaluation.benchmark_data import BenchmarkData
-from ecg_hf.evaluation.plotting import plot_results
+from ecg_hf.evaluation.figures import plot_results
 from ecg_hf.evaluation.results import Results
 from ecg_hf.plotting import categories_of, plot_ecg, plot_embedding_map, plot_losses, save_figure
 from ecg_hf.quickstart.report import ReportFigure, write_report

@@ -28,7 +28,7 @@ from ecg_hf.evaluation import (
     get_protocol,
     write_evaluation,
 )
-from ecg_hf.evaluation.entrants import UNTRAINED
+from ecg_hf.evaluation.encoders import UNTRAINED
 from ecg_hf.evaluation.protocols import DEFAULT_PROTOCOL
 from ecg_hf.evaluation.results import Results, write_results
 from ecg_hf.files import temporary_name

@@ -9,8 +9,7 @@ import pytest
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines import FrozenBaseline, baseline_features, get_baseline, list_baselines
-
-from ..built import built_rows
+from tests.evaluation.built import built_rows
 
 
 class Mean(FrozenBaseline):

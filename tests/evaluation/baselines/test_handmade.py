@@ -12,8 +12,7 @@ from ecg_hf.evaluation.baselines.handmade_measures import handmade_features
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.resampling import resample
 from ecg_hf.signal.synthetic import simulate
-
-from ..built import built_rows
+from tests.evaluation.built import built_rows
 
 NAMES = feature_names()
 COLUMN = {name: column for column, name in enumerate(NAMES)}

@@ -9,8 +9,7 @@ import pytest
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.minirocket import MiniRocket
-
-from ..built import built_rows
+from tests.evaluation.built import built_rows
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,8 @@ import pytest
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.supervised import SupervisedXresnet
-from ecg_hf.evaluation.metrics import auroc
-
-from ..built import built_rows
+from ecg_hf.evaluation.metrics.ranking import auroc
+from tests.evaluation.built import built_rows
 
 TRAIN, VALIDATION, TEST = np.arange(32), np.arange(32, 48), np.arange(48, 64)
 SETTINGS = {"width": 2, "epochs": 4, "batch_size": 8, "crop_s": 1.0, "learning_rate": 0.02, "progress": False}

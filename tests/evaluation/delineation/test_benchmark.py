@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.benchmark_data import patient_folds
 from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord, WaveTimes, read_ludb
-from ecg_hf.evaluation.delineation.benchmark import patient_folds, run_delineation
-from ecg_hf.evaluation.delineation.controls import WaveTimetable, detected_beats
+from ecg_hf.evaluation.delineation.benchmark import WaveTimetable, detected_beats, run_delineation
 from ecg_hf.evaluation.delineation.scoring import score_delineations
 from ecg_hf.signal.record import EcgRecord
 

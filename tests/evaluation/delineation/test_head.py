@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.delineation.head import DelineationHead
-from ecg_hf.evaluation.delineation.layout import TokenLayout
+from ecg_hf.evaluation.delineation.tokens import TokenLayout
 
 RNG = np.random.default_rng(0)
 

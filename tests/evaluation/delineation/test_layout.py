@@ -9,7 +9,7 @@ import torch
 
 import ecg_hf
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.delineation.layout import TokenLayout, token_layout, token_times
+from ecg_hf.evaluation.delineation.tokens import TokenLayout, token_layout, token_times
 
 
 def model(**config: object) -> SimpleNamespace:

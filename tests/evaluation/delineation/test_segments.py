@@ -7,7 +7,7 @@ import pytest
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.delineation.annotations import WaveTimes
-from ecg_hf.evaluation.delineation.segments import UNKNOWN, WaveRules, classes_at, waves_from_probabilities
+from ecg_hf.evaluation.delineation.tokens import UNKNOWN, WaveRules, classes_at, waves_from_probabilities
 
 
 def waves(*pairs: tuple[float, float]) -> WaveTimes:

@@ -12,8 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from ecg_hf.data import build_dataset, load_built
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.benchmark_data import BenchmarkData
-from ecg_hf.evaluation.definitions import get_benchmark
+from ecg_hf.evaluation.benchmark_data import BenchmarkData, get_benchmark
 from ecg_hf.evaluation.heads.finetune import finetune_scores
 from ecg_hf.training import pretrain
 

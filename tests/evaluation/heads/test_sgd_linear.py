@@ -11,12 +11,12 @@ import torch
 from torch.nn import functional as F
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.head_inputs import Head
+from ecg_hf.evaluation.heads.base import Head
 from ecg_hf.evaluation.heads.schedules import SCHEDULES, Schedule, get_schedule
 from ecg_hf.evaluation.heads.sgd_linear import SgdLinearHead
-from ecg_hf.evaluation.metrics import auroc
+from ecg_hf.evaluation.metrics.ranking import auroc
 
-from ..test_logistic import correlated
+from .test_logistic import correlated
 
 LAST = Schedule("own", "test", epochs=3, select="last")
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.embedding import read_embeddings, write_embeddings
-from ecg_hf.evaluation.fingerprints import fingerprint_dataset
+from ecg_hf.evaluation.cache import fingerprint_dataset
+from ecg_hf.evaluation.features.pooled import read_embeddings, write_embeddings
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.base import Rows, SupervisedBaseline, row_numbers
-from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc
+from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray, auroc
 from ecg_hf.evaluation.progress import progress_bar
 from ecg_hf.files import temporary_name
 from ecg_hf.signal.gaps import bridge_gaps
@@ -311,7 +311,7 @@ class SupervisedXresnet(SupervisedBaseline):
     ) -> Path | None:
         if self.output_dir is None:
             return None
-        from ecg_hf.evaluation.fingerprints import fingerprint_dataset
+        from ecg_hf.evaluation.cache import fingerprint_dataset
 
         digest = hashlib.sha256(json.dumps([self.fingerprint(), seed]).encode())
         digest.update(fingerprint_dataset(dataset, self.column).encode())

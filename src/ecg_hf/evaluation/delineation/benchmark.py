@@ -10,20 +10,31 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.bootstrap import unit_numbers
-from ecg_hf.evaluation.delineation.annotations import WAVES, AnnotatedRecord, Delineation
-from ecg_hf.evaluation.delineation.controls import WaveTimetable, detected_beats
+from ecg_hf.evaluation.benchmark_data import patient_folds
+from ecg_hf.evaluation.cache import CellStore, array_digest, fingerprint_dataset, plain
+from ecg_hf.evaluation.delineation.annotations import WAVES, AnnotatedRecord, Delineation, WaveTimes
 from ecg_hf.evaluation.delineation.head import DelineationHead
-from ecg_hf.evaluation.delineation.layout import token_layout
-from ecg_hf.evaluation.delineation.scoring import ALL_LEADS, BOUNDARIES, BoundaryScore, score_delineations
-from ecg_hf.evaluation.delineation.segments import WaveRules, classes_at, waves_from_probabilities
-from ecg_hf.evaluation.token_features import embed_tokens
+from ecg_hf.evaluation.delineation.scoring import (
+    ALL_LEADS,
+    BOUNDARIES,
+    BoundaryScore,
+    match_times,
+    score_delineations,
+)
+from ecg_hf.evaluation.delineation.tokens import WaveRules, classes_at, token_layout, waves_from_probabilities
+from ecg_hf.evaluation.encoders import ModelEntrant, untrained_copy
+from ecg_hf.evaluation.features.tokens import embed_tokens
+from ecg_hf.evaluation.plan import EvaluationPlan
+from ecg_hf.signal.beats.xqrs import xqrs
 from ecg_hf.signal.leads import normalize_lead_names
+from ecg_hf.signal.record import EcgRecord
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["DelineationReport", "patient_folds", "run_delineation", "untrained_copy"]
+    from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord
+
+__all__ = ["DelineationReport", "WaveTimetable", "detected_beats", "ludb_report", "run_delineation"]
 
 ENCODER, UNTRAINED, TIMETABLE, DETECTOR = "encoder", "untrained", "timetable", "xqrs"
 
@@ -68,38 +79,6 @@ class DelineationReport:
                     )  # fmt: skip
                     lines.append(f"| {who} | {s.wave} {s.boundary} | {s.annotated} | {' | '.join(numbers)} |")
         return "\n".join(lines)
-
-
-def patient_folds(
-    n: int, n_folds: int, *, groups: Sequence[object] | None = None, seed: int = 0
-) -> npt.NDArray[np.intp]:
-    """Fold ``(n,)`` of every record: patients shuffled, then dealt out in turn, all records of one to the same fold.
-
-    Args:
-        n: Records.
-        n_folds: Folds.
-        groups: Patient of every record, see :func:`ecg_hf.evaluation.bootstrap.unit_numbers`.
-        seed: Of the order of patients.
-
-    Raises:
-        ConfigurationError: if there are fewer patients than folds, or fewer than two folds.
-    """
-    units, count = unit_numbers(n, groups)
-    if not 2 <= n_folds <= count:
-        raise ConfigurationError(f"{count} patients cannot make {n_folds} folds (at least 2)", value=n_folds)
-    fold_of_unit = np.empty(count, dtype=np.intp)
-    fold_of_unit[np.random.default_rng(seed).permutation(count)] = np.arange(count) % n_folds
-    return fold_of_unit[units]
-
-
-def untrained_copy(model: nn.Module, seed: int = 0) -> nn.Module:
-    """A model of the same configuration with its first random weights."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        copy: nn.Module = type(model)(model.config)  # type: ignore[call-arg]
-    return copy.eval()
 
 
 def run_delineation(
@@ -248,3 +227,217 @@ def _from_timetable(
         for row, waves in zip(test, table.delineate([beats[i] for i in test]), strict=True):
             found[row] = waves
     return found
+
+
+LUDB_KINDS = {"ludb-delineation": "delineation", "ludb-measurements": "regression"}
+"""Benchmark -> the head it is for."""
+
+
+def ludb_report(
+    plan: EvaluationPlan,
+    benchmark: str,
+    entrant: ModelEntrant,
+    records: Sequence[AnnotatedRecord],
+    store: CellStore,
+    *,
+    controls: bool,
+) -> dict[str, Any]:
+    """Delineation or measurements of annotated recordings, cross-validated, controls within.
+
+    Args:
+        plan: Its head must be the benchmark's.
+        benchmark: ``"ludb-delineation"`` or ``"ludb-measurements"``.
+        entrant: The model.
+        records: From :func:`ecg_hf.evaluation.delineation.annotations.read_ludb`.
+        store: Where the cell is kept.
+        controls: Also run an untrained encoder and what else there is without one.
+    """
+    kind = LUDB_KINDS[benchmark]
+    options = dict(plan.head_options)
+    signals = [one.record for one in records]
+    marks = [
+        part
+        for one in records
+        for lead in sorted(one.delineation)
+        for wave in sorted(one.delineation[lead])
+        for part in (getattr(one.delineation[lead][wave], name) for name in ("onset", "peak", "offset"))
+    ]
+    depends = {
+        "kind": kind,
+        "entrant": entrant.digest(),
+        "recordings": fingerprint_dataset(signals),
+        "marks": array_digest(*marks),
+        "options": options,
+        "controls": controls,
+        "seed": plan.seeds[0],
+        "resamples": plan.n_resamples,
+    }
+
+    def compute() -> tuple[dict[str, Any], None]:
+        run: dict[str, Any] = {"controls": controls, "n_resamples": plan.n_resamples, "seed": plan.seeds[0]}
+        if kind == "delineation":
+            pass
+            from ecg_hf.evaluation.delineation.head import DelineationHead
+
+            try:
+                head = DelineationHead(**options)
+            except TypeError as error:
+                raise ConfigurationError(f"options of the delineation head: {error}") from None
+            report = run_delineation(entrant.model, entrant.extractor, records, head=head, **run)
+            return plain({"rows": report.rows(), "leads": report.leads, "markdown": report.markdown()}), None
+        from ecg_hf.evaluation.delineation.measurements import measurement_targets, run_measurements
+
+        if options:
+            raise ConfigurationError(f"the regression head has no option {next(iter(options))!r}")
+        names, targets = measurement_targets(records)
+        patients = [one.record.patient_id for one in records]
+        found = run_measurements(
+            entrant.model, entrant.extractor, signals, targets, names, groups=patients, **run
+        )  # fmt: skip
+        rows = [
+            {
+                "who": who,
+                "target": one.name,
+                "n": one.n,
+                "mae": one.mae,
+                "z_mae": one.z_mae,
+                "spearman": one.spearman,
+            }
+            for who, scores in found.scores.items()
+            for one in scores
+        ]
+        return plain({"rows": rows, "markdown": found.markdown()}), None
+
+    content = store.get(depends, compute).content
+    return {"benchmark": benchmark, "kind": kind, "encoder": entrant.name, "records": len(records), **content}
+
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def detected_beats(records: Sequence[EcgRecord], leads: Sequence[str]) -> list[Delineation]:
+    """QRS complexes found by wfdb's XQRS in each lead on its own, peaks alone (onset and offset NaN).
+
+    About 10 ms per lead of 10 s on one core.
+
+    Args:
+        records: Recordings; at a low rate XQRS finds less.
+        leads: Leads to look at.
+    """
+    found: list[Delineation] = []
+    for record in records:
+        waves = {}
+        for lead in leads:
+            if lead in record.lead_names:
+                row = record.signal[record.lead_names.index(lead)]
+                peaks = xqrs(row, record.sampling_rate, refine=True)
+                times = peaks.astype(np.float64) * (1000.0 / record.sampling_rate)
+                nothing = np.full(len(times), np.nan)
+                waves[lead] = {"QRS": WaveTimes(nothing, times, nothing)}
+        found.append(waves)
+    return found
+
+
+class WaveTimetable:
+    """Waves at their usual distance from the R peak: how far rhythm alone carries a delineator.
+
+    For every lead, the median distance of each annotated boundary from the detected peak of its beat is learnt from
+    annotated records. (From detected ones, because where a complex has several deflections a detector and a
+    cardiologist choose differently: 12 ms apart on average in LUDB.) Distances behind the QRS complex are learnt and
+    applied in units of the square root of the recording's median RR interval (Bazett). Every beat gets all three
+    waves, also where there is no P wave.
+
+    A method of ours, as a control; no published delineator.
+    """
+
+    def __init__(self) -> None:
+        self._distances: dict[str, dict[str, tuple[float, float]]] = {}
+
+    def fit(
+        self, records: Sequence[AnnotatedRecord], beats: Sequence[Delineation], leads: Sequence[str]
+    ) -> WaveTimetable:
+        """Learn the distances.
+
+        Args:
+            records: Annotated recordings.
+            beats: Their QRS peaks as :func:`detected_beats` gives them.
+            leads: Leads to learn.
+
+        Raises:
+            ConfigurationError: if a lead has a wave that is nowhere fully marked.
+        """
+        self._distances = {}
+        for lead in leads:
+            distances: dict[str, list[FloatArray]] = {wave: [] for wave in WAVES}
+            for one, found in zip(records, beats, strict=True):
+                marks, peaks = one.delineation.get(lead, {}), found[lead]["QRS"].peak
+                if "QRS" in marks:
+                    _collect(distances, marks, peaks)
+            self._distances[lead] = {wave: _medians(parts, lead, wave) for wave, parts in distances.items()}
+        return self
+
+    def delineate(self, beats: Sequence[Delineation]) -> list[Delineation]:
+        """Put the waves around known beats.
+
+        Args:
+            beats: QRS peaks of every record and lead, as :func:`detected_beats` gives them.
+
+        Raises:
+            ConfigurationError: if a lead was not learnt.
+        """
+        return [{lead: self._around(waves["QRS"].peak, lead) for lead, waves in one.items()} for one in beats]
+
+    def _around(self, peaks: FloatArray, lead: str) -> dict[str, WaveTimes]:
+        if lead not in self._distances:
+            raise ConfigurationError(f"no distances were learnt for lead {lead}", value=lead)
+        roots = _root_intervals(peaks, len(peaks))
+        waves = {}
+        for wave, (start, stop) in self._distances[lead].items():
+            scale = roots if wave == "T" else 1.0
+            onset, offset = peaks + start * scale, peaks + stop * scale
+            waves[wave] = WaveTimes(onset, peaks if wave == "QRS" else (onset + offset) / 2, offset)
+        return waves
+
+
+def _collect(
+    distances: dict[str, list[FloatArray]], marks: Mapping[str, WaveTimes], peaks: FloatArray
+) -> None:
+    """Add one lead's distances: onset and offset in turn, for every wave."""
+    annotated = marks["QRS"].peak
+    which, detected = match_times(annotated, peaks)
+    # Where the detector saw each annotated beat; NaN where it did not.
+    beats = np.full(len(annotated), np.nan)
+    beats[which] = peaks[detected]
+    roots = _root_intervals(peaks, len(annotated))
+    for wave in WAVES:
+        if wave not in marks:
+            continue
+        found = marks[wave]
+        # A P wave belongs to the beat behind it, a T wave to the one before.
+        at = (
+            np.arange(len(annotated))
+            if wave == "QRS"
+            else np.searchsorted(annotated, found.peak) - (wave == "T")
+        )
+        inside = (at >= 0) & (at < len(annotated))
+        at = at[inside]
+        scale = roots[at] if wave == "T" else 1.0
+        for times in (found.onset, found.offset):
+            distances[wave].append((times[inside] - beats[at]) / scale)
+
+
+def _root_intervals(peaks: FloatArray, count: int) -> FloatArray:
+    """Square root of the median RR interval in seconds ``(count,)``; 1 for a single beat."""
+    interval = float(np.median(np.diff(peaks))) / 1000.0 if len(peaks) > 1 else 1.0
+    return np.full(count, np.sqrt(interval))
+
+
+def _medians(parts: list[FloatArray], lead: str, wave: str) -> tuple[float, float]:
+    limits = []
+    for side in (0, 1):
+        values = np.concatenate([np.zeros(0), *parts[side::2]])
+        values = values[np.isfinite(values)]
+        if not values.size:
+            raise ConfigurationError(f"no {wave} wave of lead {lead} is annotated", value=(lead, wave))
+        limits.append(float(np.median(values)))
+    return limits[0], limits[1]

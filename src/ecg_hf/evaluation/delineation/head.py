@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.delineation.layout import TokenLayout
-from ecg_hf.evaluation.delineation.segments import NUM_CLASSES, UNKNOWN
+from ecg_hf.evaluation.delineation.tokens import NUM_CLASSES, UNKNOWN, TokenLayout
 
 __all__ = ["DelineationHead"]
 

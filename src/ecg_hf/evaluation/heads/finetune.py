@@ -12,8 +12,8 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.head_inputs import learnable_classes
-from ecg_hf.evaluation.metrics import FloatArray
+from ecg_hf.evaluation.heads.base import learnable_classes
+from ecg_hf.evaluation.metrics.ranking import FloatArray
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.head_inputs import (
+from ecg_hf.evaluation.heads.base import (
     FeatureScale,
     checked_features,
     checked_labels,
@@ -19,7 +19,7 @@ from ecg_hf.evaluation.head_inputs import (
     macro_quality,
     to_probability,
 )
-from ecg_hf.evaluation.metrics import FloatArray
+from ecg_hf.evaluation.metrics.ranking import FloatArray
 from ecg_hf.evaluation.progress import progress_bar
 
 if TYPE_CHECKING:

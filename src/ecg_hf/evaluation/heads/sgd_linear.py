@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.head_inputs import (
+from ecg_hf.evaluation.heads.base import (
     FeatureScale,
     check_width,
     checked_features,
@@ -26,7 +26,7 @@ from ecg_hf.evaluation.head_inputs import (
     to_probability,
 )
 from ecg_hf.evaluation.heads.schedules import Schedule, get_schedule
-from ecg_hf.evaluation.metrics import FloatArray, same_in_ties
+from ecg_hf.evaluation.metrics.ranking import FloatArray, same_in_ties
 from ecg_hf.evaluation.progress import progress_bar
 
 __all__ = ["SgdLinearHead"]

@@ -1,0 +1,359 @@
+"""A whole evaluation: benchmarks prepared, entrants lined up, cells run, results put together."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.evaluation.benchmark_data import Benchmark
+from ecg_hf.evaluation.cache import CellStore
+from ecg_hf.evaluation.delineation.benchmark import ludb_report
+from ecg_hf.evaluation.encoders import (
+    CONTROLS,
+    QUICK_CONTROLS,
+    UNTRAINED,
+    BaselineEntrant,
+    ModelEntrant,
+    adapted_extractor,
+    untrained_copy,
+)
+from ecg_hf.evaluation.plan import EvaluationPlan
+from ecg_hf.evaluation.prepare import PreparedBenchmark, Recordings, prepare
+from ecg_hf.evaluation.protocols import extractor_overrides
+from ecg_hf.evaluation.results import (
+    PublishedEntry,
+    PublishedRow,
+    Results,
+    SplitCounts,
+    SummaryRow,
+    comparable_rows,
+)
+from ecg_hf.evaluation.retrieval import retrieval_report
+from ecg_hf.evaluation.robustness import degradation_curve
+from ecg_hf.evaluation.scoring import Encoder, EvaluatedCell, Say, evaluate_benchmark
+from ecg_hf.evaluation.summary import PRETRAINED, paired_rows, summary_rows
+
+if TYPE_CHECKING:
+    from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord
+
+__all__ = ["Evaluation", "LoadedModel", "check_controls", "evaluate_model"]
+
+FEATURES = "features"
+WORK = "work"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedModel:
+    """A model as a command loads it.
+
+    Attributes:
+        source: Folder or Hub name.
+        model: The encoder, in evaluation mode.
+        extractor: Its own feature extractor.
+        device: Where it runs.
+        batch_size: Recordings per forward pass.
+        pool_tokens: For heads on tokens, see :func:`ecg_hf.evaluation.embed_tokens`.
+    """
+
+    source: str
+    model: Any
+    extractor: Any
+    device: str = "cpu"
+    batch_size: int = 64
+    pool_tokens: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        results: Content of ``results.json``.
+        cells: Every cell, with scores.
+        prepared: Benchmark -> records, labels, splits.
+        model: The model's entrant, per benchmark, for figures.
+        computed: Cells computed by this run.
+        reused: Cells that were there.
+    """
+
+    results: Results
+    cells: list[EvaluatedCell]
+    prepared: Mapping[str, PreparedBenchmark]
+    model: Mapping[str, ModelEntrant]
+    computed: int
+    reused: int
+    notes: list[str] = field(default_factory=list)
+
+
+def check_controls(controls: Sequence[str] | None, plan: EvaluationPlan) -> tuple[tuple[str, ...], list[str]]:
+    """Controls of an evaluation, and a sentence about those that were not asked for.
+
+    Args:
+        controls: Asked for (``"random"`` is taken for ``"untrained"``); ``None`` for the quick ones.
+        plan: What is asked of the model.
+
+    Raises:
+        ConfigurationError: for a control that does not exist or can't be run.
+    """
+    from importlib.util import find_spec
+
+    known = CONTROLS if plan.trained else (UNTRAINED,)
+    if controls is None:
+        slow = [name for name in known if name not in QUICK_CONTROLS]
+        notes = []
+        if slow:
+            notes.append(
+                f"Slow controls were not run: {', '.join(slow)}; ask for them with --controls {','.join(known)}."
+            )
+        return tuple(name for name in known if name in QUICK_CONTROLS), notes
+    wanted = tuple(dict.fromkeys(UNTRAINED if name == "random" else name for name in controls))
+    unknown = [name for name in wanted if name not in CONTROLS]
+    if unknown:
+        raise ConfigurationError(
+            f"no control {unknown[0]!r}; there are {', '.join(CONTROLS)}, or 'none'", value=unknown[0]
+        )
+    misfit = [name for name in wanted if name not in known]
+    if misfit:
+        raise ConfigurationError(f"{misfit[0]} has no {plan.heads[0]} row", value=misfit[0])
+    if "minirocket" in wanted and (find_spec("sktime") is None or find_spec("numba") is None):
+        raise ConfigurationError(
+            "control minirocket: it needs sktime and numba: pip install 'ecg-hf[baselines]'",
+            value="minirocket",
+        )
+    return wanted, []
+
+
+def evaluate_model(
+    plan: EvaluationPlan,
+    loaded: LoadedModel,
+    benchmarks: Sequence[Benchmark],
+    recordings: Mapping[str, Recordings],
+    output: str | os.PathLike[str],
+    *,
+    controls: Sequence[str] = (),
+    control_options: Mapping[str, Mapping[str, Any]] | None = None,
+    tables: str | os.PathLike[str] | None = None,
+    annotated: Sequence[AnnotatedRecord] = (),
+    curves: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    say: Say = print,
+) -> Evaluation:
+    """Evaluate a model on benchmarks, with its controls; cells that are finished are not run again.
+
+    Args:
+        plan: Protocol, head, fractions, seeds.
+        loaded: The model.
+        benchmarks: On what.
+        recordings: Benchmark -> built rows.
+        output: Folder that keeps cells, scores and features.
+        controls: Rows beside the model.
+        control_options: Control -> arguments of its class.
+        tables: Folder with MERL's published tables.
+        annotated: Recordings of LUDB with their marks, for benchmarks about these.
+        curves: Also score on poorer test recordings: ``"leads"``, ``"rate"``.
+        notes: Sentences to stand below the tables.
+        say: Receives progress.
+
+    Raises:
+        ConfigurationError: if parts do not fit, or splits share patients.
+    """
+    folder, timings = Path(output), {}
+    started = time.perf_counter()
+    # All of them before anything is scored.
+    prepared = {
+        one.name: prepare(one, plan.protocol, recordings[one.name], plan.folds, tables)
+        for one in benchmarks
+        if one.kind == "multilabel"
+    }
+    timings["prepare"] = round(time.perf_counter() - started, 2)
+    for name, one in prepared.items():
+        counts = ", ".join(
+            f"{split} {len(one.data.rows(split))}" for split in ("train", "validation", "test")
+        )
+        say(f"{name}: {counts}; left out: {dict(one.data.dropped) or 'none'}")
+    every = _Entrants(loaded, folder, tuple(controls), dict(control_options or {}))
+    store = CellStore(folder)
+    cells: list[EvaluatedCell] = []
+    entrants: dict[str, ModelEntrant] = {}
+    found_notes = list(notes)
+    extra: dict[str, list[dict[str, Any]]] = {"reports": [], "curves": []}
+    for benchmark in benchmarks:
+        name = benchmark.name
+        started = time.perf_counter()
+        if benchmark.kind != "multilabel":
+            entrant = every.plain_model()
+            found = ludb_report(plan, name, entrant, annotated, store, controls=UNTRAINED in controls)
+            extra["reports"].append(found)
+            timings[name] = round(time.perf_counter() - started, 2)
+            continue
+        one = prepared[name]
+        lined_up, kept = every.line_up(one, plan)
+        models = [entrant for entrant in lined_up if isinstance(entrant, ModelEntrant)]
+        entrants[name] = models[0]
+        if kept:
+            found_notes.append(
+                f"{name}: {', '.join(kept)} of the signal as the model was made for, not the protocol's."
+            )
+        if "supervised" in controls and not len(one.data.rows("validation")):
+            found_notes.append(
+                f"{name}: no row from scratch, because there are no validation records to choose on."
+            )
+        cells += evaluate_benchmark(plan, one, lined_up, store, say)
+        if "retrieval" in plan.heads:
+            extra["reports"] += [retrieval_report(plan, one, entrant, store) for entrant in models]
+        extra["curves"] += [
+            degradation_curve(plan, one, entrant, store, axis, head)
+            for head in plan.trained
+            for axis in curves
+            for entrant in models
+        ]
+        timings[name] = round(time.perf_counter() - started, 2)
+    results = _results(plan, loaded, benchmarks, prepared, cells, timings, list(dict.fromkeys(found_notes)))
+    for part, content in extra.items():
+        if content:
+            results[part] = content  # type: ignore[literal-required]
+    return Evaluation(results, cells, prepared, entrants, store.computed, store.reused)
+
+
+class _Entrants:
+    """The model and its controls, each made once; preprocessing follows the protocol of a benchmark."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        folder: Path,
+        controls: tuple[str, ...],
+        options: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self.loaded = loaded
+        self.folder = folder
+        self.controls = controls
+        self.baselines = {
+            name: BaselineEntrant(name, options.get(name, {}), folder / FEATURES, folder / WORK)
+            for name in controls
+            if name != UNTRAINED
+        }
+        self.untrained = untrained_copy(loaded.model) if UNTRAINED in controls else None
+        self._models: dict[str, list[ModelEntrant]] = {}
+
+    def line_up(
+        self, prepared: PreparedBenchmark, plan: EvaluationPlan
+    ) -> tuple[list[Encoder], tuple[str, ...]]:
+        """The model first, then its controls; and the settings of the protocol that are the model's to decide."""
+        overrides = extractor_overrides(plan.protocol, prepared.benchmark)
+        extractor, kept = adapted_extractor(self.loaded.extractor, self.loaded.model, overrides)
+        key = repr(sorted(overrides.items()))
+        if key not in self._models:
+            self._models[key] = [self._model(PRETRAINED, self.loaded.model, extractor)]
+            if self.untrained is not None:
+                self._models[key].append(self._model(UNTRAINED, self.untrained, extractor))
+        lined_up: list[Encoder] = list(self._models[key])
+        scratch = len(prepared.data.rows("validation")) > 0
+        lined_up += [one for name, one in self.baselines.items() if name != "supervised" or scratch]
+        return lined_up, kept
+
+    def plain_model(self) -> ModelEntrant:
+        """The model with its own preprocessing."""
+        return self._model(PRETRAINED, self.loaded.model, self.loaded.extractor)
+
+    def _model(self, name: str, model: Any, extractor: Any) -> ModelEntrant:
+        one = self.loaded
+        return ModelEntrant(
+            name, model, extractor, one.source, self.folder / FEATURES, untrained=name == UNTRAINED,
+            device=one.device, batch_size=one.batch_size, pool_tokens=one.pool_tokens,
+            adapted=extractor is not one.extractor,
+        )  # fmt: skip
+
+
+def _results(
+    plan: EvaluationPlan,
+    loaded: LoadedModel,
+    benchmarks: Sequence[Benchmark],
+    prepared: Mapping[str, PreparedBenchmark],
+    cells: Sequence[EvaluatedCell],
+    timings: Mapping[str, float],
+    notes: list[str],
+) -> Results:
+    sources = list(dict.fromkeys(one.dataset for one in benchmarks))
+    summary = summary_rows(cells)
+    published, unlisted = _published(plan, loaded.model, summary)
+    rows: list[Any] = [{**cell.result.content, "cell": cell.result.key} for cell in cells]
+    return Results(
+        dataset=", ".join(sources),
+        synthetic=sources == ["synthetic"],
+        model=loaded.source,
+        probe=rows,
+        summary=summary,
+        published=published,
+        paired=paired_rows(cells),
+        leaks={name: dict(one.leaks) for name, one in prepared.items()},
+        splits={
+            name: SplitCounts(
+                train=len(one.data.rows("train")),
+                validation=len(one.data.rows("validation")),
+                test=len(one.data.rows("test")),
+                dropped=dict(one.data.dropped),
+                missing=dict(one.data.missing),
+            )
+            for name, one in prepared.items()
+        },
+        settings={
+            "protocol": plan.protocol.name,
+            "heads": list(plan.heads),
+            "fractions": None if plan.fractions is None else list(plan.fractions),
+            "seeds": list(plan.seeds),
+            "folds": list(plan.folds),
+            "solver": plan.solver,
+            "subsets": plan.subsets,
+            "prompts": plan.prompt_set if "zero-shot" in plan.heads else None,
+            "head_options": dict(plan.head_options),
+            "n_resamples": plan.n_resamples,
+        },
+        notes=[*notes, *unlisted],
+        timings=dict(timings),
+    )
+
+
+def _published(
+    plan: EvaluationPlan, model: Any, summary: Sequence[SummaryRow]
+) -> tuple[list[PublishedEntry], list[str]]:
+    """Published rows that were found as ours were, and why others are not listed."""
+    if plan.subsets != "published":
+        return [], []
+    found: dict[PublishedRow, None] = {}
+    unlisted: dict[str, None] = {}
+    for row in summary:
+        if row["head"] == "zero-shot" and plan.prompt_set != "merl":
+            continue
+        rows = comparable_rows(
+            row["benchmark"], row["protocol"], row["head"], row["fraction"], row["n_test"], plan.folds
+        )
+        differs = _differs(plan, model, row)
+        if rows and differs:
+            unlisted[f"Published {row['head']} rows are not listed: {'; '.join(differs)}."] = None
+        elif rows:
+            found |= dict.fromkeys(rows)
+    return [one.as_dict() for one in found], list(unlisted)
+
+
+def _differs(plan: EvaluationPlan, model: Any, row: SummaryRow) -> list[str]:
+    """What of a row's training is not as the protocol publishes it."""
+    if row["head"] == "zero-shot":
+        return []
+    if row["head"] == "finetune":
+        from ecg_hf.evaluation.scoring import deviations
+
+        return deviations(plan, model)
+    if row["head"] not in plan.protocol.schedules:
+        return ["the protocol publishes no schedule of it"]
+    if row["head"] == "linear" and (row["encoder"] != PRETRAINED or row["solver"] == "lbfgs"):
+        # A protocol's own procedure: our exact optimum is another head.
+        return ["the head is fitted exactly, not by the published schedule"]
+    if row["head"] in plan.heads and plan.head_options:
+        return [f"asked for otherwise: {', '.join(sorted(plan.head_options))}"]
+    return []

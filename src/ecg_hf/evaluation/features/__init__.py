@@ -1,0 +1,1 @@
+"""What heads read: pooled vectors, tokens, and the files that keep them."""

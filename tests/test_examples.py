@@ -1,4 +1,4 @@
-"""The README's examples are Python; its commands run, with the model they name, and take what it says they take."""
+"""The README's examples run; its commands run, with the model they name, and take what it says they take."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import re
 import shlex
 from pathlib import Path
 
-import numpy as np
 import pytest
 import typer
-import wfdb
 
 from ecg_hf.cli.convert import conversion_options
 from ecg_hf.cli.main import app, main
@@ -22,12 +20,19 @@ from ecg_hf.planning.devices import schedule
 from ecg_hf.planning.headroom import peak_bytes
 from ecg_hf.planning.samples import sample_inputs
 from ecg_hf.planning.tracing import trace_memory
-from ecg_hf.signal import STANDARD_LEADS
-from ecg_hf.signal.synthetic import simulate
 from ecg_hf.training import pretrain
+from tests.hub.conftest import Client, client, hub
+from tests.hub.loopback_hub import OWNER
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+__all__ = ["client", "hub"]  # fixtures of the Hub's tests
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MIGRATION = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
+PYTHON = [
+    block for text in (README, MIGRATION) for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+]
+ON_THE_HUB = [block for block in PYTHON if '"org/' in block]
 SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
 COMMANDS = [
     words[words.index("ecg_hf.cli" if "torchrun" in words else "ecg-hf") + 1 :]
@@ -38,13 +43,9 @@ COMMANDS = [
 
 
 def test_examples_were_found() -> None:
-    assert len(PYTHON) == 4
+    assert len(PYTHON) >= 5
+    assert len(ON_THE_HUB) == 1
     assert len(COMMANDS) >= 25
-
-
-@pytest.mark.parametrize("code", PYTHON)
-def test_python_compiles(code: str) -> None:
-    compile(code, "README.md", "exec")
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -63,7 +64,6 @@ def test_command_exists_with_its_options(words: list[str]) -> None:
 # Commands that need what no test has, or that other tests run from end to end.
 NOT_RUN = {
     ("data", "download"): "needs a network; tests/data/test_downloading.py",
-    ("data", "build", "ptbxl"): "needs PTB-XL; tests/data/sources/test_ptbxl.py",
     ("data", "merge"): "needs four parts of PTB-XL; tests/data/test_merging.py",
     ("convert",): "needs the authors' files; tests/cli/test_convert.py",
     ("evaluate",): "needs PTB-XL; tests/cli/test_evaluate.py",
@@ -76,8 +76,8 @@ TWO_STEPS = ("--max-steps", "2", "--use-cpu", "true", "--overwrite")
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the README's commands read, all simulated."""
+def workplace(tmp_path_factory: pytest.TempPathFactory, recordings: Path) -> Path:
+    """A folder with what the README's examples read: forty recordings of PTB-XL, all else simulated."""
     place = tmp_path_factory.mktemp("readme")
     for seed, name in enumerate(("synthetic", "ptbxl", "csn")):
         build_dataset("synthetic", None, place / "built" / name, records=240, seed=seed, progress=False)
@@ -87,12 +87,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "cg-dmer", place / "built" / "synthetic", place / "runs" / "micro", size="micro", max_steps=1, use_cpu=True,
         callbacks=[ModelCardCallback([place / "built" / "synthetic"])],
     )  # fmt: skip
-    (place / "records100" / "00000").mkdir(parents=True)
-    wfdb.wrsamp(
-        "00001_lr", fs=100, units=["mV"] * 12, sig_name=list(STANDARD_LEADS), fmt=["16"] * 12,
-        p_signal=simulate(1, seed=9, sampling_rate=100.0).signal[0].T.astype(np.float64),
-        write_dir=str(place / "records100" / "00000"),
-    )  # fmt: skip
+    (place / "ptb-xl").symlink_to(recordings / "ptbxl")
+    (place / "records100").symlink_to(recordings / "ptbxl" / "records100")
+    (place / "quickstart_output").mkdir()
+    (place / "quickstart_output" / "model").symlink_to(place / "runs" / "micro")
+    (place / "quickstart_output" / "data").symlink_to(place / "built" / "synthetic")
     return place
 
 
@@ -107,16 +106,39 @@ def shortened(words: list[str]) -> list[str]:
     return ["records=20" if word.startswith("records=") else word for word in words]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("words", RUN, ids=" ".join)
-def test_command_runs(
-    words: list[str], workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Outputs go elsewhere, or one command would find what another left.
+@pytest.fixture
+def here(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The workplace as current folder; outputs go elsewhere, or one example would find what another left."""
     for name in workplace.iterdir():
         (tmp_path / name.name).symlink_to(name)
-    words = [f"made/{word}" if before == "--output" else word for before, word in zip(["", *words], words)]  # noqa: B905
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("code", [block for block in PYTHON if block not in ON_THE_HUB])
+def test_python_runs(code: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", ON_THE_HUB)
+def test_python_runs_on_the_hub(code: str, workplace: Path, client: Client, tmp_path: Path) -> None:
+    """What the README's pushes put on a Hub, here one in memory, is what its example loads."""
+    home = tmp_path / "home"
+    pushed = {
+        "org/cg-dmer": workplace / "runs" / "micro",
+        "org/synthetic-ecg": workplace / "built" / "synthetic",
+    }
+    for repo, folder in pushed.items():
+        client("ecg_hf.cli", "push", folder, repo, "--tag", "v1.0", home=home, token=OWNER)
+    client(code + "\nassert len(dataset) and embed and zero_shot and extractor and model\n", home=home)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", RUN, ids=" ".join)
+def test_command_runs(words: list[str], here: Path) -> None:
+    words = [f"made/{word}" if before == "--output" else word for before, word in zip(["", *words], words)]  # noqa: B905
     main(shortened(words))
     if words[0] == "pretrain":
         report = json.loads(Path(words[words.index("--output") + 1], "pretrain_report.json").read_text())

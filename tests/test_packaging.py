@@ -103,6 +103,12 @@ def test_distributions_hold_what_they_should(tmp_path: Path) -> None:
     for name in (
         "tests/conftest.py",
         "tests/cli/conftest.py",
+        "tests/slow_tests.txt",
+        "tests/fixtures/ecg_jepa/tiny_io.safetensors",
+        "tests/fixtures/merl_protocol/tables.tar.xz",
+        "tests/recordings/README.md",
+        "tests/recordings/ludb/data/1.ii",
+        "tests/recordings/ptbxl/records500/00000/00001_hr.dat",
         "scripts/pretrain.py",
         "constraints.txt",
         "Makefile",
@@ -117,5 +123,6 @@ def test_distributions_hold_what_they_should(tmp_path: Path) -> None:
         "ecg_hf/training/recipes/cg_dmer.yaml",
         "ecg_hf/quickstart/report.html",
     } <= names
-    assert not [name for name in names if name.startswith(("tests/", "scripts/"))]
+    outside = ("tests/", "scripts/", "fixtures/", "recordings/")
+    assert not [name for name in names if name.startswith(outside) or name.endswith((".dat", ".safetensors"))]
     assert "Project-URL: " in content

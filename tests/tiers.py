@@ -27,6 +27,7 @@ CONTRACT = (
     "hub",
     "models",
     "pipelines",
+    "planning",
     "quickstart",
     "training",
     "test_architecture.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from ecg_hf.errors import ConfigurationError, SignalError
 from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
+from ecg_hf.processing.text import tokenize_texts
 from ecg_hf.signal import STANDARD_LEADS, EcgRecord
 from ecg_hf.signal.synthetic import simulate
 
@@ -113,6 +115,16 @@ def test_save_and_load(processor: EcgProcessor, tmp_path: Path) -> None:
     extractor = AutoFeatureExtractor.from_pretrained(folder)
     assert extractor.to_dict() == processor.feature_extractor.to_dict()
     assert AutoTokenizer.from_pretrained(folder).vocab_size == len(WORDS)
+
+
+def test_a_tokenizer_that_fails_is_a_typed_error_without_the_text(processor: EcgProcessor) -> None:
+    tokenizer = copy.deepcopy(processor.tokenizer)
+    with pytest.raises(ConfigurationError, match="tokenizer"):
+        tokenize_texts(tokenizer, "a private report", padding="sideways")
+    tokenizer.model_max_length = "long"
+    with pytest.raises(ConfigurationError, match="tokenizer") as caught:
+        tokenize_texts(tokenizer, "a private report")
+    assert "private" not in str(caught.value)
 
 
 def test_decoding_is_the_tokenizers(processor: EcgProcessor) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ecg_hf.errors import SignalError
+from ecg_hf.errors import ConfigurationError, SignalError
 
 __all__ = ["DEFAULT_MAX_LENGTH", "tokenize_texts"]
 
@@ -47,6 +47,7 @@ def tokenize_texts(
 
     Raises:
         SignalError: if there is no text, or one is not a string (a missing report read as NaN, say).
+        ConfigurationError: if the tokenizer fails: impossible options, or damaged files.
     """
     if not isinstance(texts, Iterable):
         raise SignalError(f"a text is {type(texts).__name__}, not a string")
@@ -61,19 +62,26 @@ def tokenize_texts(
             raise SignalError(f"text {position} of the batch has characters that exist in no encoding")
     if tokenizer.init_kwargs.get("do_lower_case", False):
         batch = [text.lower() for text in batch]
-    if max_length is None:
-        limit = int(min(tokenizer.model_max_length, _NO_LIMIT))
-        max_length = limit if limit < _NO_LIMIT else DEFAULT_MAX_LENGTH
-    encoded = tokenizer(
-        batch,
-        max_length=max_length,
-        padding=padding,
-        truncation=truncation,
-        return_tensors=return_tensors,
-        return_token_type_ids=False,
-        return_attention_mask=True,
-    )
-    _announce_truncation(tokenizer, batch, max_length, truncation)
+    try:
+        if max_length is None:
+            limit = int(min(tokenizer.model_max_length, _NO_LIMIT))
+            max_length = limit if limit < _NO_LIMIT else DEFAULT_MAX_LENGTH
+        encoded = tokenizer(
+            batch,
+            max_length=max_length,
+            padding=padding,
+            truncation=truncation,
+            return_tensors=return_tensors,
+            return_token_type_ids=False,
+            return_attention_mask=True,
+        )
+        _announce_truncation(tokenizer, batch, max_length, truncation)
+    # What is wrong with a stranger's tokenizer shows here, as any exception; its message may quote the text.
+    except Exception as error:
+        raise ConfigurationError(
+            f"the tokenizer does not work with these options and its own files ({type(error).__name__})",
+            path=getattr(tokenizer, "name_or_path", None) or None,
+        ) from error
     return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
 
 

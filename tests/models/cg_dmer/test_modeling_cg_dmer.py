@@ -117,6 +117,22 @@ def test_report_signature_ignores_padding_only():
     assert not torch.equal(signature[0], signature[2])
 
 
+@pytest.mark.parametrize("wrong", ["too large", "negative", "too long"])
+def test_tokens_of_another_tokenizer_are_refused(wrong):
+    case = make_case("cg-dmer")
+    model, signal = CgDmerForPreTraining(case.config), case.signal
+    tower = case.config.text_config
+    ids = case.text["input_ids"].clone()
+    if wrong == "too long":
+        ids = ids[:, :1].expand(-1, tower.max_position_embeddings + 1)
+    else:
+        ids[0, 0] = tower.vocab_size if wrong == "too large" else -1
+    with pytest.raises(ConfigurationError, match="token"):
+        model.cg_dmer.get_text_features(ids)
+    with pytest.raises(ConfigurationError, match="token"):
+        model(**signal, input_ids=ids)
+
+
 def test_special_tokens_are_never_masked():
     config = make_case("cg-dmer").config
     ids = torch.randint(104, 500, (64, 20))

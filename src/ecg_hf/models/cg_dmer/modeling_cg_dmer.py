@@ -24,6 +24,7 @@ from ecg_hf.models.cg_dmer.encoder_cg_dmer import CgDmerEcgDecoder, CgDmerEcgEnc
 from ecg_hf.models.cg_dmer.text_cg_dmer import (
     MaskedWordDecoder,
     build_text_tower,
+    check_tokens,
     mask_report,
     pool_text,
     report_signature,
@@ -155,9 +156,13 @@ class CgDmerModel(CgDmerPreTrainedModel):
 
         A tensor, as of :meth:`get_ecg_features`. CLIP of transformers 5 returns an output object whose
         ``pooler_output`` is the projection before normalisation; ``text_encoder`` gives hidden states and attentions.
+
+        Raises:
+            ConfigurationError: if the model has no text tower, or the tokens are those of another tokenizer.
         """
         if self.ecg_shared is None:
             raise ConfigurationError("this model was built without its text tower and projections")
+        check_tokens(self.text_encoder, input_ids)
         outputs = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)
         return F.normalize(self.text_shared(pool_text(outputs, self.config.text_pooling)), dim=-1)
 
@@ -317,6 +322,7 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
         self.cg_dmer.check_input_values(input_values)
         if input_ids is None:
             raise ConfigurationError("CG-DMER is pretrained on pairs: input_ids are missing")
+        check_tokens(self.cg_dmer.text_encoder, input_ids)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if (config.masks_ecg and patch_noise is None) or (config.masks_text and token_noise is None):

@@ -31,7 +31,7 @@ class ScriptArguments:
     results: str | None = field(default=None, metadata={"help": "A results.json to put into the card."})
     synthetic: bool | None = field(default=None, metadata={"help": "The training data are simulated."})
     private: bool = field(default=False, metadata={"help": "Make a private repository."})
-    tag: str | None = field(default=None, metadata={"help": "Name for the commit, such as v1.0."})
+    tag: str | None = field(default=None, metadata={"help": "Tag for the commit, such as v1.0."})
     dry_run: bool = field(default=False, metadata={"help": "Write the card, upload nothing."})
 
 

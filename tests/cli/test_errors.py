@@ -127,7 +127,7 @@ def test_a_run_is_not_overwritten_by_accident(pretrained: Path, dataset: Path, c
 def test_no_model_folder(dataset: Path, record: Path, cli: Cli, tmp_path: Path) -> None:
     output = tmp_path / "embeddings.safetensors"
     outcome = cli("embed", "--model", dataset, "--dataset", dataset, "--output", output)
-    assert_one_line(outcome, "no model folder")
+    assert_one_line(outcome, "not a model folder")
     (tmp_path / "config.json").write_text("{")
     outcome = cli("embed", "--model", tmp_path, "--dataset", dataset, "--output", output)
     assert_one_line(outcome, str(tmp_path))

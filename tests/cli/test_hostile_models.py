@@ -112,7 +112,7 @@ def test_models_and_extractors_of_other_kinds(
     shutil.copytree(pretrained, foreign, ignore=shutil.ignore_patterns("checkpoint-*", "*.safetensors"))
     edit_json(foreign, "config.json", model_type="bert")
     torch.save({"weight": Payload(canary_of(foreign))}, foreign / "pytorch_model.bin")
-    assert_one_line(cli(*command, foreign), "bert", "no method")
+    assert_one_line(cli(*command, foreign), "bert", "not a method")
     adapter = tmp_path / "adapter"
     shutil.copytree(pretrained, adapter, ignore=shutil.ignore_patterns("checkpoint-*"))
     (adapter / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "../x"}')

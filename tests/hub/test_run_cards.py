@@ -157,7 +157,7 @@ def test_folders_that_are_no_models(run: Path, cli: Cli, tmp_path: Path) -> None
     assert_one_line(cli("push", wrong, "org/x", "--dry-run"), str(wrong))
     (wrong / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
     assert_one_line(cli("push", wrong, "org/x", "--dry-run"), "architectures")
-    assert_one_line(cli("card", tmp_path / "absent"), "absent", "no model folder")
+    assert_one_line(cli("card", tmp_path / "absent"), "absent", "not a model folder")
     assert_one_line(cli("card", run, "--results", tmp_path / "absent.json"), "absent.json")
     unreadable = copy("unreadable")
     (unreadable / "card.json").write_text("[]")

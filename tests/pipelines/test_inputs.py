@@ -115,7 +115,7 @@ def test_a_stream_is_read_on_demand(classify: EcgClassificationPipeline, records
 
 
 def test_a_dataset_without_ecgs_names_its_columns(classify: EcgClassificationPipeline) -> None:
-    with pytest.raises(SignalError, match="there are age"):
+    with pytest.raises(SignalError, match="its columns are age"):
         classify(datasets.Dataset.from_dict({"age": [1]}))
 
 

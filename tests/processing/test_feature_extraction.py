@@ -268,7 +268,7 @@ def test_absurd_values_end_finite_also_in_half_precision(value: float, normaliza
 
 
 def test_raw_values_are_refused_where_nothing_rescales_them(ecgs: np.ndarray) -> None:
-    with pytest.raises(SignalError, match="no ECG"):
+    with pytest.raises(SignalError, match="be an ECG"):
         values(make_extractor(normalization="none"), ecgs * 1e6)
 
 

@@ -1,4 +1,4 @@
-"""``ecg-hf card``: write the card of a model folder, or write it again with new results."""
+"""``ecg-hf card``: write or rewrite the card of a model folder, for instance with new results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def card_command(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Title of the card.")] = None,
     repo: Annotated[
-        str | None, typer.Option(help="Repository for the examples; 'ecg-hf push' puts it in by itself.")
+        str | None, typer.Option(help="Repository name in the examples; 'ecg-hf push' fills it in.")
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="Name of the training data.")] = None,
     data_licence: Annotated[str | None, typer.Option(help="Licence of the training data.")] = None,
@@ -34,7 +34,7 @@ def card_command(
 ) -> None:
     """Write README.md: the method, its data and preprocessing, the training run, results with intervals, limits.
 
-    What is not given is taken from the last card and from the account of the training run in the folder. Text written
+    Options not given are taken from the last card and from the report of the training run in the folder. Text added
     by hand is not kept.
     """
     quiet_libraries()

@@ -14,10 +14,13 @@ __all__ = ["compare_command"]
 
 def compare_command(
     first: Annotated[Path, typer.Argument(help="results.json of an evaluation, with its scores beside it.")],
-    second: Annotated[Path, typer.Argument(help="The same of another model.")],
-    encoder: Annotated[str, typer.Option(help="Whose rows: pretrained, or a control.")] = "pretrained",
+    second: Annotated[Path, typer.Argument(help="That of another model.")],
+    encoder: Annotated[
+        str, typer.Option(help="Encoder to compare: pretrained, or a control.")
+    ] = "pretrained",
     common_records: Annotated[
-        bool, typer.Option("--common-records", help="Compare on the test records both have, if sets differ.")
+        bool,
+        typer.Option("--common-records", help="If the test sets differ, compare on the records they share."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:

@@ -18,7 +18,7 @@ PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def conversion_options(arguments: Sequence[str], model: str) -> dict[str, int]:
-    """``--num-attention-heads 16`` and what else the method's converter may have to be told: whole numbers."""
+    """Options of the method's converter, such as ``--num-attention-heads 16``; values are whole numbers."""
     from ecg_hf.hub.converting import converter_options
 
     known = converter_options(model)
@@ -43,11 +43,11 @@ def convert_command(
     source: Annotated[Path, typer.Argument(help="The authors' file: safetensors, or written by torch.save.")],
     target: Annotated[Path, typer.Argument(help="Model folder to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Convert the authors' weights; tensors only are read, code in the file is never run.
+    """Convert the authors' weights. Only tensors are read; code in the file never runs.
 
-    What shapes can't tell is asked for, such as --num-attention-heads 16.
+    Options give what the shapes don't determine, such as --num-attention-heads 16.
     """
     options = conversion_options(context.args, model)
     quiet_libraries()

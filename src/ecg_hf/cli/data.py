@@ -21,11 +21,11 @@ app = typer.Typer(
     help="Download recordings, build datasets from them, check what was built.", no_args_is_help=True
 )
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print the account as JSON.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
 def parse_options(options: list[str]) -> dict[str, Any]:
-    """``["rate=500", "split=record"]`` to ``{"rate": 500, "split": "record"}``; values are JSON where they can be.
+    """``["rate=500", "split=record"]`` to ``{"rate": 500, "split": "record"}``; values are JSON if possible.
 
     Raises:
         ConfigurationError: if an option has no ``=``.
@@ -65,7 +65,7 @@ def build_command(
     ] = False,
     shard: Annotated[
         str | None,
-        typer.Option(metavar="I/N", help="Build the I-th of N parts only, for 'ecg-hf data merge'."),
+        typer.Option(metavar="I/N", help="Build only part I of N, for 'ecg-hf data merge'."),
     ] = None,
     records_per_shard: Annotated[
         int, typer.Option(min=1, help="Recordings per file; parts are made of whole files.")
@@ -81,7 +81,7 @@ def build_command(
     options = parse_options(option or [])
     reserved = sorted(set(inspect.signature(build_dataset).parameters) & set(options))
     if reserved:
-        raise ConfigurationError(f"{reserved[0]} is no option of a source", value=reserved)
+        raise ConfigurationError(f"{reserved[0]} is not an option of a source", value=reserved)
     report = build_dataset(
         source,
         data_dir,
@@ -139,11 +139,12 @@ def download_command(
         str | None, typer.Option(help="Where to download from, instead of PhysioNet.")
     ] = None,
     version: Annotated[
-        str | None, typer.Option("--version", help="Version of the project; known for sources.")
+        str | None,
+        typer.Option("--version", help="Version of the PhysioNet project; by default that of the source."),
     ] = None,
     subset: Annotated[
         list[str] | None,
-        typer.Option(help="A selection the source knows, or patterns of paths; may be repeated."),
+        typer.Option(help="A selection the source defines, or patterns of paths; may be repeated."),
     ] = None,
     num_workers: Annotated[int, typer.Option(min=1, help="Parallel transfers.")] = 4,
     as_json: JsonFlag = False,
@@ -153,7 +154,7 @@ def download_command(
 
     from ecg_hf.data.downloading import download_source
 
-    # One word may name a selection; whatever has a wildcard or comes with others is a pattern.
+    # A single word may name a selection; anything with a wildcard, or given with others, is a pattern.
     patterns = subset or []
     named = patterns[0] if len(patterns) == 1 and not set("*?[/.") & set(patterns[0]) else None
     report = download_source(
@@ -189,7 +190,7 @@ def check_command(
     else:
         echo(report.summary())
         known = f"{leak.distinct_patients} patients" if leak.distinct_patients else "patients not known"
-        unseen = ", among which no leak can be seen" if leak.unknown_patients else ""
+        unseen = ", in which leaks can't be detected" if leak.unknown_patients else ""
         echo(
             f"{known}; in more than one split: {leak.patients} patients, {leak.records} recordings; "
             f"without a patient identifier: {leak.unknown_patients} recordings{unseen}"

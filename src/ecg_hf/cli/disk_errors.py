@@ -1,4 +1,4 @@
-"""Telling "the disk is full" from a fault of this package, whichever library was writing."""
+"""Tells "the disk is full" from a bug of this package, whichever library was writing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 
 __all__ = ["disk_trouble"]
 
-# safetensors and tokenizers (Rust) put the number into their message, torch only says what it was doing.
+# safetensors and tokenizers (Rust) put the error number in their message; torch names only what it was doing.
 _RUST = re.compile(r"\(os error (\d+)\)")
 _TORCH = re.compile(
     r"PytorchStreamWriter failed|inline_container|unexpected pos|File too large|No space left"
@@ -16,7 +16,7 @@ _TORCH = re.compile(
 
 
 def disk_trouble(error: BaseException) -> str | None:
-    """One line about what the disk refused, or None if that is not what ``error`` is about.
+    """One line on what the disk refused, or None if ``error`` has another cause.
 
     Looks through the chain of causes: a library may wrap the operating system's error in its own.
     """

@@ -18,7 +18,7 @@ def embed_command(
     dataset: Annotated[Path, typer.Option(help="Built dataset.")],
     output: Annotated[Path, typer.Option(help="File to write, .safetensors.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings per batch.")] = 64,
-    device: Annotated[str | None, typer.Option(help="Device; by default a GPU if there is one.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device; by default a GPU if available.")] = None,
     features: Annotated[
         str,
         typer.Option(
@@ -27,10 +27,10 @@ def embed_command(
         ),
     ] = "pooler_output",
     pool_tokens: Annotated[
-        int, typer.Option(min=1, help="With 'tokens': mean over so many consecutive tokens of a lead.")
+        int, typer.Option(min=1, help="With 'tokens': average this many consecutive tokens of a lead.")
     ] = 1,
     overwrite: Annotated[bool, typer.Option(help="Replace the output of another model or dataset.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Embed every recording once. Rows are in the order of the dataset; a killed run continues."""
     from ecg_hf.cli.loading import load_model

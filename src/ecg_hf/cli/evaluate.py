@@ -95,7 +95,7 @@ def evaluate_command(
         int, typer.Option(min=1, help="For heads on tokens: mean over so many consecutive ones of a lead.")
     ] = 1,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap resamples.")] = 1000,
-    device: Annotated[str | None, typer.Option(help="Device; by default a GPU if there is one.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device; by default a GPU if available.")] = None,
     figures: Annotated[bool, typer.Option(help="Draw figures, PNG and SVG.")] = True,
     lead_curve: Annotated[
         bool, typer.Option("--lead-curve", help="Score test records with ever fewer leads too.")
@@ -235,7 +235,7 @@ def _source_options(given: list[str]) -> dict[str, Any]:
     options = parse_options(given)
     reserved = sorted(set(inspect.signature(build_dataset).parameters) & set(options))
     if reserved:
-        raise ConfigurationError(f"{reserved[0]} is no option of a source", value=reserved)
+        raise ConfigurationError(f"{reserved[0]} is not an option of a source", value=reserved)
     return options
 
 
@@ -265,7 +265,7 @@ def _wants_peaks(extractor: Any) -> bool:
 
 @contextlib.contextmanager
 def _nothing_left_behind(output: Path) -> Iterator[None]:
-    """If nothing could be done, the folder is not there afterwards; finished work is never removed."""
+    """Remove a new folder again if nothing could be done; finished work is never removed."""
     existed = output.exists()
     if existed and not output.is_dir():
         raise ConfigurationError("the output must be a folder", path=output)

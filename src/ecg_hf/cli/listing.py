@@ -1,4 +1,4 @@
-"""``ecg-hf list``: what there is."""
+"""``ecg-hf list``: models, data sources, benchmarks and launch configurations."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _LISTS: dict[Kind, tuple[Callable[[], list[dict[str, Any]]], tuple[str, ...]]] =
 
 def list_command(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Everything known, as a JSON array.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all details as a JSON array.")] = False,
 ) -> None:
     """List models, data sources, benchmarks, or configurations for 'accelerate launch --config_file'."""
     collect, columns = _LISTS[kind]

@@ -14,10 +14,10 @@ __all__ = ["load_model", "load_pipeline", "resolve_device"]
 
 
 def resolve_device(device: str | None) -> str:
-    """The device asked for, or the best there is.
+    """The device asked for, or the best available one.
 
     Raises:
-        ModelFolderError: if the device does not exist here.
+        ModelFolderError: if the device is not available.
     """
     import torch
 
@@ -32,19 +32,19 @@ def resolve_device(device: str | None) -> str:
 
 @contextmanager
 def _one_line_errors(name_or_path: str) -> Iterator[None]:
-    """Turn what the library raises for a broken or absent model into one line."""
+    """Turn what the library raises for a broken or missing model into one line."""
     folder = Path(name_or_path)
     if folder.exists() and not (folder / "config.json").is_file():
-        raise ModelFolderError("no config.json here, so this is no model folder", path=name_or_path)
+        raise ModelFolderError("not a model folder: it has no config.json", path=name_or_path)
     if (folder / "adapter_config.json").is_file():
-        # With peft installed the library would load the base model that file names, wherever it is.
+        # With peft installed the library would load the base model this file names, from any address.
         raise ModelFolderError("this is an adapter; merge it into its model first", path=name_or_path)
     try:
         yield
     except EcgError as error:
         error.path = error.path or name_or_path
         raise
-    # For damaged files the library lets TypeError, AttributeError, UnpicklingError, RecursionError and more escape.
+    # For damaged files the library raises TypeError, AttributeError, UnpicklingError, RecursionError and more.
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         reason = lines[0].rstrip(":") or type(error).__name__
@@ -70,12 +70,12 @@ def load_model(name_or_path: str, *, device: str | None = None) -> tuple[Any, An
         model = AutoModel.from_pretrained(name_or_path, trust_remote_code=False)
         extractor = AutoFeatureExtractor.from_pretrained(name_or_path, trust_remote_code=False)
         if not isinstance(extractor, EcgFeatureExtractor):
-            raise ModelFolderError(f"{type(extractor).__name__} is no feature extractor for ECGs")
+            raise ModelFolderError(f"{type(extractor).__name__} is not a feature extractor for ECGs")
     return model.to(target).eval(), extractor
 
 
 def _load_config(name_or_path: str) -> Any:
-    """The configuration, which decides what else is opened: another library's model may be a pickle.
+    """The configuration. Checked before anything else is opened, because another library's model may be a pickle.
 
     Raises:
         ModelFolderError: if it is not one of this package.
@@ -86,7 +86,9 @@ def _load_config(name_or_path: str) -> Any:
 
     config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
     if not isinstance(config, EcgConfig):
-        raise ModelFolderError(f"{config.model_type!r} is no method of this package", value=config.model_type)
+        raise ModelFolderError(
+            f"{config.model_type!r} is not a method of this package", value=config.model_type
+        )
     return config
 
 
@@ -94,7 +96,7 @@ def load_pipeline(task: str, name_or_path: str, *, device: str | None = None) ->
     """A pipeline of this package for a folder or Hub repository.
 
     Raises:
-        ModelFolderError: if there is no such model, its files can't be loaded, or it has no head for the task.
+        ModelFolderError: if the model does not exist, its files can't be loaded, or it has no head for the task.
     """
     quiet_libraries()
     from transformers import pipeline
@@ -109,7 +111,7 @@ def load_pipeline(task: str, name_or_path: str, *, device: str | None = None) ->
         if task == "zero-shot-ecg-classification" and not multimodal:
             able = ", ".join(spec.name for spec in METHODS.values() if spec.multimodal)
             raise ModelFolderError(
-                f"{config.model_type} has learnt from signals alone and can't answer for --labels: fine-tune a "
+                f"{config.model_type} was trained on signals alone and can't score --labels: fine-tune a "
                 f"classifier, or use a method with a text side: {able}"
             )
         if task == "ecg-classification" and not any("Classification" in name for name in architectures):

@@ -32,7 +32,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="ecg-hf",
-    help="Self-supervised and multimodal ECG models: data, pretraining, embeddings, zero-shot answers.",
+    help="Self-supervised and multimodal ECG models: data, pretraining, embeddings, zero-shot scores.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -75,13 +75,13 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
-    Exit codes: 0 done, 1 a fault of this package (with its traceback), 2 something the caller can change, said in one
-    line, 130 interrupted, which is said too.
+    Exit codes: 0 done, 1 a bug of this package (with its traceback), 2 an error the caller can fix (one line),
+    130 interrupted (one line).
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         with printable_logs():
-            # Not standalone: usage errors come here too, to be one line like all others. Help is no error.
+            # Not standalone: usage errors come here too, to be one line like all others. Help is not an error.
             code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # private in typer; the help is printed already
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EcgError as error:
         _refuse(str(error))
     except Exception as error:
-        # Disk full, read-only output, no permission: the caller's to change, but no EcgError.
+        # Disk full, read-only output, no permission: for the caller to fix, although not an EcgError.
         trouble = disk_trouble(error) or (str(error) if isinstance(error, OSError) else None)
         if trouble is None:
             raise

@@ -1,4 +1,4 @@
-"""How commands print: JSON for programs, aligned columns for people, and nothing that could steer a terminal."""
+"""How commands print: JSON for programs, aligned columns for people, and no terminal control characters."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ecg_hf.escaping import printable
 
 __all__ = ["echo", "print_json", "print_table", "printable_logs", "quiet_libraries"]
 
-# What JSON itself leaves as it is: DEL and C1 controls, marks that hide or reverse text, halves of surrogate pairs.
+# Characters JSON does not escape: DEL and C1 controls, marks that hide or reverse text, lone surrogates.
 _UNSAFE_IN_JSON = re.compile(
     "[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 
 
 def echo(text: object, *, err: bool = False) -> None:
-    """Print lines; every other control character is shown escaped."""
+    """Print lines; control characters other than line ends are escaped."""
     typer.echo(printable(text, keep="\n"), err=err)
 
 
@@ -43,7 +43,7 @@ def print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) ->
 
 
 class _PrintableRecord(logging.LogRecord):
-    """A record whose message holds no control characters: names of files and classes come from strangers."""
+    """A record whose message holds no control characters: names of files and classes are untrusted."""
 
     def getMessage(self) -> str:
         return printable(super().getMessage(), keep="\n")
@@ -51,7 +51,7 @@ class _PrintableRecord(logging.LogRecord):
 
 @contextmanager
 def printable_logs() -> Iterator[None]:
-    """Escape control characters in what is logged and warned about meanwhile, by whatever library."""
+    """Escape control characters in everything any library logs or warns about meanwhile."""
     factory, show = logging.getLogRecordFactory(), warnings.formatwarning
 
     def printable_warning(message: Warning | str, *args: Any, **kwargs: Any) -> str:
@@ -67,10 +67,10 @@ def printable_logs() -> Iterator[None]:
 
 
 def quiet_libraries(*, transfers: bool = False) -> None:
-    """Keep the libraries' own progress bars and load reports out of a command's output.
+    """Keep the libraries' progress bars and load reports out of a command's output.
 
     Args:
-        transfers: Leave the bars of uploads and downloads.
+        transfers: Keep the progress bars of uploads and downloads.
     """
     if not transfers:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

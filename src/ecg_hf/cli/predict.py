@@ -1,4 +1,4 @@
-"""``ecg-hf predict``: what a model says about recordings."""
+"""``ecg-hf predict``: scores of recordings by a model."""
 
 from __future__ import annotations
 
@@ -21,22 +21,26 @@ def predict_command(
     model: Annotated[str, typer.Option(help="Model folder or Hub repository.")],
     labels: Annotated[
         str | None,
-        typer.Option(help="Comma-separated names or prompts for a zero-shot answer; none for a classifier."),
+        typer.Option(
+            help="Comma-separated names or prompts for zero-shot scores; leave out for a classifier."
+        ),
     ] = None,
-    template: Annotated[str, typer.Option(help="Prompt made of each label, '{}' stands for it.")] = "{}",
+    template: Annotated[
+        str, typer.Option(help="Template of the prompts; '{}' is replaced by each label.")
+    ] = "{}",
     softmax: Annotated[
         bool, typer.Option(help="Scores that add up to 1 over the labels, not cosines.")
     ] = False,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Only the best labels.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Show only this many of the best labels.")] = None,
     sampling_rate: Annotated[
         float | None,
-        typer.Option(help="Hertz, for files that do not say: .npy, .csv, .mat without a header."),
+        typer.Option(help="Hertz, for files that don't state it: .npy, .csv, .mat without a header."),
     ] = None,
     lead_names: Annotated[
         str | None, typer.Option(help="Comma-separated names of their leads, in order: I,II,III ...")
     ] = None,
     units: Annotated[str | None, typer.Option(help="Their voltage unit: mV, uV or V.")] = None,
-    device: Annotated[str | None, typer.Option(help="Device; by default a GPU if there is one.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device; by default a GPU if available.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON array, one object per recording.")
     ] = False,
@@ -63,7 +67,7 @@ def predict_command(
 
 
 def _read(records: list[Path], told: dict[str, Any]) -> list[EcgRecord]:
-    """The recordings, before a model is loaded: a missing file should not wait for one."""
+    """The recordings. Read before the model is loaded, so that a missing file fails at once."""
     from ecg_hf.signal import read_record
 
     try:

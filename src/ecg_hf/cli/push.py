@@ -19,25 +19,28 @@ def push_command(
     folder: Annotated[Path, typer.Argument(help="Model folder, or a dataset of 'ecg-hf data build'.")],
     repo_id: Annotated[str, typer.Argument(help="Repository: owner/name.")],
     private: Annotated[
-        bool | None, typer.Option("--private/--public", help="Of a new repository; else the owner's default.")
+        bool | None,
+        typer.Option(
+            "--private/--public", help="Visibility of a new repository; by default the owner's setting."
+        ),
     ] = None,
     revision: Annotated[
-        str | None, typer.Option(help="Branch to push to, made if need be; 'main' if not given.")
+        str | None, typer.Option(help="Branch to push to, created if needed; 'main' by default.")
     ] = None,
-    tag: Annotated[str | None, typer.Option(help="Name for the commit, such as v1.0.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Tag for the commit, such as v1.0.")] = None,
     data_licence: Annotated[
-        str | None, typer.Option(help="Licence of a dataset whose source does not tell.")
+        str | None, typer.Option(help="Licence of a dataset whose source does not state one.")
     ] = None,
     drop_column: Annotated[
         list[str] | None, typer.Option(help="Column of a dataset to leave out, such as report. Repeatable.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be pushed.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be pushed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Share on the Hub: a model with preprocessing and card, or a dataset anyone can load.
 
-    Log in first (hf auth login). A push that was cut short is repeated by the same command; what has arrived is not
-    sent again.
+    Log in first (hf auth login). If a push is interrupted, run the same command again; what has arrived is not sent
+    twice.
     """
     if not folder.is_dir():
         raise ModelFolderError("no such folder", path=folder)

@@ -1,4 +1,4 @@
-"""``ecg-hf quickstart``: the whole road from recordings to a reloaded, evaluated model."""
+"""``ecg-hf quickstart``: the whole workflow, from recordings to a reloaded, evaluated model."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Corpus(StrEnum):
 
 
 def quickstart_command(
-    output: Annotated[Path, typer.Option(help="Folder for everything the run makes.")],
+    output: Annotated[Path, typer.Option(help="Folder for everything the run writes.")],
     dataset: Annotated[
         Corpus, typer.Option(help="Recordings: embedded synthetic ones, or PTB-XL.")
     ] = Corpus.synthetic,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the unpacked PTB-XL.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the unpacked PTB-XL.")] = None,
     model: Annotated[str, typer.Option(help="A method, see 'ecg-hf list models'.")] = "cg-dmer",
     max_steps: Annotated[int | None, typer.Option(min=1, help="Pretraining steps.")] = None,
     num_proc: Annotated[int, typer.Option(min=1, help="Processes reading records.")] = 2,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
 ) -> None:
     """Build data, pretrain, embed, probe beside the untrained encoder, zero-shot, card, reload, report."""
     quiet_libraries()

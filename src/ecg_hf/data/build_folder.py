@@ -1,4 +1,4 @@
-"""The folder of a dataset being built: whose it is, whether it is finished, and how it becomes finished."""
+"""The folder of a dataset being built: its lock, its state, and finishing it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def is_part(folder: Path) -> bool:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Leave alone what the builder did not make.
+    """Refuse folders the builder did not make.
 
     Raises:
         DatasetBuildError: if the folder is a file, or holds anything but a build.
@@ -97,14 +97,14 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def begin(folder: Path, plan: Mapping[str, Any]) -> None:
-    """Begin a build, or make sure that the one begun here is this one.
+    """Begin a build, or check that the unfinished one in the folder is the same.
 
     Args:
         folder: Its folder.
         plan: What identifies it.
 
     Raises:
-        DatasetBuildError: if shards of another build are here.
+        DatasetBuildError: if the folder holds shards of another build.
     """
     path = folder / WORK_FOLDER / PLAN_FILE
     plan = json.loads(json.dumps(plan))
@@ -134,7 +134,7 @@ def clear(folder: Path) -> None:
     """Remove an earlier build, the file that makes it loadable first.
 
     Raises:
-        DatasetBuildError: if there is more in the folder than a build.
+        DatasetBuildError: if the folder holds more than a build.
     """
     names = [item.name for item in folder.iterdir()]
     if not _names_of_builds(names):
@@ -157,7 +157,7 @@ def _names_of_builds(names: Iterable[str]) -> bool:
 
 
 def abandon(folder: Path) -> None:
-    """Take away the empty beginnings of a build that can't be."""
+    """Remove the empty beginnings of a build that can't continue."""
     shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
     if not any(folder.iterdir()):
         folder.rmdir()
@@ -192,24 +192,24 @@ def finish_dataset(
     run: RunAccount,
     data_dir: Path | None = None,
 ) -> BuildReport:
-    """Turn a folder whose shards are all there into a dataset, and give the account.
+    """Turn a folder with all its shards into a dataset, and return its report.
 
     Args:
         folder: The folder.
         info: The source.
         options: Its options in force.
         fingerprint: Identifies the build.
-        files: Account of each shard by file name, in the order of the rows.
+        files: Counts of each shard by file name, in the order of the rows.
         listing: What the source dropped before anything was read.
         run: What the report says about this run.
         data_dir: Where the recordings are, for the error.
 
     Raises:
-        DatasetBuildError: if there is not one record in all shards.
+        DatasetBuildError: if all shards are empty.
     """
     tally = add_up([listing, *(result.tally for result in files.values())])
     if not tally.kept:
-        # Finished shards would keep the verdict alive after the files were repaired.
+        # If the shards were kept, a new run would find nothing readable even after the files were repaired.
         clear(folder)
         abandon(folder)
         raise DatasetBuildError(f"not one record could be read: {tally.reasons()}", path=data_dir)
@@ -252,7 +252,7 @@ def account(
 
 
 def _leak_of_files(folder: Path, filenames: Sequence[str]) -> PatientLeak:
-    """Patients on two sides of a split in shards of a folder that is not yet declared finished."""
+    """Patients in more than one split, in shards of a folder that is not yet marked as finished."""
     if not filenames:
         return PatientLeak(0, 0, {}, 0, 0)
     parts = [Dataset.from_file(str(folder / name)) for name in filenames]
@@ -273,7 +273,7 @@ def _write_info(folder: Path, info: SourceInfo) -> None:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    # Half-written files belong to the work folder: what a killed run leaves there is removed by the next.
+    # Half-written files belong in the work folder, where the next run removes what a killed one left.
     text = json.dumps(content, indent=2, ensure_ascii=False)
     write_whole(path, text, scratch=path.parent / WORK_FOLDER)
 

@@ -72,13 +72,13 @@ def build_dataset(
     The folder loads with ``datasets.load_from_disk`` (import ``ecg_hf.data`` first) as a single dataset, rows in
     the order of the source, with ``split`` and ``fold`` columns. Its bytes depend on the source and the options,
     not on the number of processes or interruptions. A run that is killed leaves a folder that nothing mistakes for
-    finished; the same call continues it. A finished folder is left alone.
+    finished; the same call continues it. A finished folder is left unchanged.
 
-    A recording that can't be read is left out and counted; ``build_report.json`` holds the account.
+    A recording that can't be read is left out and counted in ``build_report.json``.
 
-    With ``shard="2/4"`` the second of four parts is built, which is no dataset yet: four machines build one part
-    each, and :func:`ecg_hf.data.merge_parts` makes of them the dataset one machine would have built, byte for byte.
-    All of them have to see all tables and files of the source: the whole listing decides order and splits.
+    With ``shard="2/4"`` the second of four parts is built, which is not a dataset yet: four machines build one part
+    each, and :func:`ecg_hf.data.merge_parts` joins them into the dataset one machine would have built, byte for byte.
+    Each machine must see all tables and files of the source, because the whole listing decides order and splits.
 
     Args:
         source: Name of a source (see :func:`ecg_hf.data.list_sources`).
@@ -88,14 +88,14 @@ def build_dataset(
         records_per_shard: Recordings per Arrow file, before any are dropped.
         progress: Show a progress bar on standard error.
         overwrite: Rebuild a folder that holds another or an older build. A folder that holds anything else is
-            refused all the same.
+            always refused.
         detect_r_peaks: Fill the column ``r_peaks`` of recordings whose peaks the source does not know, so that models
             that need them don't detect them in every run. Some 10 ms for a recording of ten seconds.
         shard: Build one part of several, ``"I/N"`` with I from 1 to N; None builds the dataset.
         **source_options: Options of the source.
 
     Returns:
-        Account of the dataset, or of the part.
+        Report on the dataset, or on the part.
 
     Raises:
         ConfigurationError: for an unknown source or option, or impossible numbers.
@@ -113,7 +113,7 @@ def build_dataset(
     folder = Path(output)
     refuse_foreign(folder)
     started = time.perf_counter()
-    # Before anything is written: a folder without its tables leaves no trace in the output.
+    # Before anything is written, so that a source without its tables leaves no trace in the output.
     plan = reader.plan()
     if not plan.entries:
         raise DatasetBuildError(f"nothing to read: {plan.tally.reasons()}", path=data_dir)
@@ -170,7 +170,7 @@ def _run(source: Source, jobs: list[ShardJob], num_proc: int) -> Iterator[tuple[
         for job in jobs:
             yield job, build_shard(job)
         return
-    # fork where there is one: spawned workers would run the caller's script again up to its main guard.
+    # fork where available: spawned workers would run the caller's script again up to its main guard.
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(
@@ -204,7 +204,7 @@ def _jobs(folder: Path, plan: Plan, records_per_shard: int) -> list[ShardJob]:
 
 
 def _fingerprint(source: Source, plan: Plan, records_per_shard: int) -> str:
-    """Identifies everything the bytes of the dataset depend on, short of the recordings themselves."""
+    """Identifies everything the bytes of the dataset depend on except the recordings themselves."""
     digest = hashlib.sha256()
     head = [FORMAT_VERSION, source.info.name, source.options(), records_per_shard]
     digest.update(json.dumps(head, sort_keys=True).encode())
@@ -248,7 +248,7 @@ def load_built(path: str | Path) -> Dataset:
             raise DatasetBuildError("names a file outside the folder", path=folder / STATE_FILE, value=file)
     try:
         return Dataset.load_from_disk(str(folder))
-    # For a damaged description the library lets about every built-in exception escape.
+    # For a damaged description the library raises almost any built-in exception.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         raise DatasetBuildError(

@@ -34,7 +34,7 @@ class DecodedBatch:
         lengths: int64 ``(batch,)``, samples of each record before padding.
         sampling_rate: Hertz, one for the batch.
         lead_names: Names of the lead axis.
-        r_peaks: Known R peaks of each record, int64 samples of ``signal``, empty where none are stored; None where
+        r_peaks: Known R peaks of each record, int64 samples of ``signal``, empty if none are stored; None if
             no row of the dataset has any.
     """
 
@@ -64,12 +64,13 @@ class BatchDecoder:
     dataset as given: ``select``, ``shuffle`` and ``filter`` are respected. Conversions follow the column's feature
     (``cast_column("ecg", Ecg(sampling_rate=250))``) unless given here.
 
-    Safe to hand to data loader workers: it is small, and travels without the signals.
+    Cheap to send to data loader workers: it is pickled without the signals.
 
     Args:
         dataset: A dataset with an ``Ecg`` column, stored or cast.
         column: Name of the column.
-        sampling_rate: Hertz of the output; ``None`` keeps the stored rate, which must then be one for the batch.
+        sampling_rate: Hertz of the output; ``None`` keeps the stored rate, which must then be the same throughout a
+            batch.
         lead_names: Leads of the output in order; ``None`` keeps the stored order where all rows agree and gives
             the union, standard leads first, where they differ.
         derive_leads: Compute missing limb leads from two others where that is exact.
@@ -114,7 +115,7 @@ class BatchDecoder:
         except EcgError:
             if self.dataset._indices is None:
                 raise
-            # The rows at fault may be those a filter left out: copy what it chose, and look at that alone.
+            # The invalid rows may be among those a filter left out, so copy the selected rows and check only them.
             chosen = self.dataset.data.table.take(self.dataset._indices.column(0))
             info = DatasetInfo(features=self.dataset.features)
             self.dataset = Dataset(InMemoryTable(chosen), info=info)
@@ -194,7 +195,7 @@ class BatchDecoder:
         return len({samples / rate if self.sampling_rate else samples for samples, rate in kinds}) <= 1
 
     def by_length(self, indices: Indices | None = None) -> list[tuple[npt.NDArray[np.int64], DecodedBatch]]:
-        """Decode rows as a call does, but in groups without padding: a batch costs what its records cost.
+        """Decode rows like a call, but in groups without padding, so that no work is spent on padding.
 
         Args:
             indices: Row numbers in the dataset; ``None`` for all.
@@ -219,7 +220,7 @@ class BatchDecoder:
         return groups
 
     def by_layout(self, indices: Indices | None = None) -> list[tuple[npt.NDArray[np.int64], DecodedBatch]]:
-        """Decode rows of any rates, leads and lengths, those that agree in all of them together, as they are stored.
+        """Decode rows of any rates, leads and lengths as they are stored, grouping rows that agree in all of them.
 
         Args:
             indices: Row numbers in the dataset; ``None`` for all.
@@ -313,10 +314,10 @@ class BatchDecoder:
     def _arrange(
         self, layout: Layout, signal: npt.NDArray[np.float32], lead_mask: npt.NDArray[np.bool_]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Leads by name, derived where possible; a lead is there if what it is made of is there."""
+        """Leads by name, derived where possible; a derived lead is present if its sources are."""
         arranged = np.zeros((len(signal), len(self.lead_names), signal.shape[2]), np.float32)
         there = np.zeros((len(signal), len(self.lead_names)), np.bool_)
-        # A lead that is invalid throughout must not serve to derive another: group by which leads are usable.
+        # A lead that is invalid throughout must not be used to derive another, so group rows by their usable leads.
         patterns, group_of = np.unique(lead_mask, axis=0, return_inverse=True)
         for group, usable in enumerate(patterns):
             members = np.flatnonzero(group_of.reshape(-1) == group)

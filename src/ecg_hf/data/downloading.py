@@ -39,13 +39,13 @@ MAX_LISTING_BYTES = 1 << 30
 _LINE = re.compile(r"^([0-9a-fA-F]{64})[ \t]+\*?(.+)$")
 _SLUG = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
-# Answers that another attempt can't change.
+# Responses that retrying can't change.
 _FINAL = {400, 401, 403, 404, 405, 410, 451}
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadReport:
-    """Account of a download.
+    """Report of a download.
 
     Attributes:
         folder: Where the files are.
@@ -76,9 +76,9 @@ def download_source(
 ) -> DownloadReport:
     """Fetch a source from PhysioNet.
 
-    The published ``SHA256SUMS.txt`` says which files there are. Each file is received into ``<name>.part`` and
-    renamed once its checksum is right, so an interrupted download never leaves a file that looks whole; the next call
-    continues where it stopped and fetches nothing that is there already.
+    The published ``SHA256SUMS.txt`` lists the files. Each file is received into ``<name>.part`` and renamed once its
+    checksum is right, so an interrupted download never leaves a file that looks whole; the next call continues
+    where it stopped and fetches nothing twice.
 
     Args:
         name: A source (``"ptbxl"``, ``"mimic_iv_ecg"``) or the slug of any open PhysioNet project, to be built as
@@ -119,7 +119,7 @@ def download_files(
     num_workers: int = 4,
     progress: bool = True,
 ) -> DownloadReport:
-    """Fetch files whose checksums are known, as :func:`download_source` does: resumable, never half there.
+    """Fetch files whose checksums are known, as :func:`download_source` does: resumable, never half written.
 
     Args:
         root: Address the paths are relative to, with a slash at its end.
@@ -130,7 +130,7 @@ def download_files(
         progress: Show a progress bar on standard error.
 
     Raises:
-        ConfigurationError: if ``root`` is no web address, or another process downloads into the folder.
+        ConfigurationError: if ``root`` is not a web address, or another process downloads into the folder.
         DownloadError: if a file can't be fetched, or does not match its checksum.
         UnsafePath: if a path leaves the folder.
     """
@@ -188,7 +188,7 @@ def _resolve(
         raise ConfigurationError(f"which version of {slug!r}? Say it with --version (version=)", value=name)
     for part in (slug, version):
         if not _SLUG.match(part) or ".." in part:
-            raise ConfigurationError(f"{part!r} is no name of a PhysioNet project or version", value=part)
+            raise ConfigurationError(f"{part!r} is not a name of a PhysioNet project or version", value=part)
     if subset is None:
         return slug, version, ("*",)
     if not isinstance(subset, str):
@@ -213,7 +213,7 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
 
 def _fetch_listing(root: str, folder: Path) -> dict[str, str]:
     """Paths and checksums of the published files, every path checked before anything is fetched."""
-    # Always fetched anew: an old listing would make a new release look corrupt.
+    # Always fetched again: an old listing would make a new release look corrupt.
     part = folder / f"{CHECKSUMS}.part"
     part.unlink(missing_ok=True)
     _retry(lambda: _receive(root + CHECKSUMS, part, CHECKSUMS, limit=MAX_LISTING_BYTES), CHECKSUMS)
@@ -225,7 +225,7 @@ def _fetch_listing(root: str, folder: Path) -> dict[str, str]:
                     continue
                 match = _LINE.match(line.rstrip("\r\n"))
                 if match is None:
-                    raise DownloadError("the list of checksums has a line that is none", path=CHECKSUMS)
+                    raise DownloadError("the list of checksums has an invalid line", path=CHECKSUMS)
                 path = match[2].removeprefix("./")
                 if not is_plain_relative(path) or path.endswith(("/", ".part")):
                     raise UnsafePath("the list of checksums names a path outside the folder", path=path)
@@ -238,9 +238,9 @@ def _fetch_listing(root: str, folder: Path) -> dict[str, str]:
 
 
 def _fetch(root: str, folder: Path, path: str, digest: str) -> int | None:
-    """Make one file be there; bytes received, ``None`` if it was there already."""
+    """Fetch one file unless it exists; bytes received, ``None`` if it existed."""
     target = folder / path
-    # Before any folder is made: one behind a link would be made outside.
+    # Before creating any folder, which behind a link would be outside.
     if not target.parent.resolve().is_relative_to(folder.resolve()):
         raise UnsafePath("a link leads out of the data folder", path=path)
     try:
@@ -256,7 +256,7 @@ def _fetch_to(target: Path, root: str, path: str, digest: str) -> int | None:
     part = target.with_name(f"{target.name}.part")
     received = _retry(lambda: _receive(root + quote(path), part, path), path)
     if _sha256(part) != digest:
-        # The part may be a leftover of another release: once more from the start before giving up.
+        # The part may be a leftover of another release: try once more from the start.
         part.unlink()
         received += _retry(lambda: _receive(root + quote(path), part, path), path)
         if _sha256(part) != digest:
@@ -286,10 +286,10 @@ def _retry(attempt: Callable[[], int], path: str) -> int:
 
 
 class _Redirects(HTTPRedirectHandler):
-    """Follows a server to another address, but never from https to one that anybody on the line can change.
+    """Follows redirects, but never from https to an unencrypted address.
 
     Args:
-        one_server: Stay with the server that was asked, too: who sends the checksums decides about every byte.
+        one_server: Also refuse redirects to another server, for the checksums, on which every other check relies.
     """
 
     def __init__(self, one_server: bool) -> None:
@@ -310,14 +310,14 @@ class _Redirects(HTTPRedirectHandler):
 
 
 def _received(part: Path) -> int:
-    """Bytes of a file that are there already; whatever is no file of ours alone is taken out of the way."""
+    """Bytes already received of a file; anything but a regular file without links is removed."""
     try:
         status = os.lstat(part)
     except FileNotFoundError:
         return 0
     if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
         return status.st_size
-    # A link, soft or hard: writing would change what it leads to.
+    # A symbolic or hard link: writing would change its target.
     part.unlink()
     return 0
 
@@ -332,8 +332,8 @@ def _receive(url: str, part: Path, path: str, *, limit: int | None = None) -> in
         limit: Most bytes to take, for the list of checksums.
 
     Raises:
-        HTTPException: if the connection ended before the announced size was there.
-        DownloadError: if there is more than ``limit``, or the server sends us where we don't go.
+        HTTPException: if the connection ended before the announced size was received.
+        DownloadError: if the file exceeds ``limit``, or the server redirects to a refused address.
     """
     have = _received(part)
     request = Request(url, headers={"User-Agent": "ecg-hf", "Accept-Encoding": "identity"})
@@ -343,7 +343,7 @@ def _receive(url: str, part: Path, path: str, *, limit: int | None = None) -> in
         response = build_opener(_Redirects(limit is not None)).open(request, timeout=TIMEOUT_S)
     except HTTPError as error:
         if error.code == 416 and have:
-            # Nothing lies behind what is there: complete, or of another size altogether. The checksum tells.
+            # The server has nothing beyond what we hold: it is complete, or of another file. The checksum decides.
             return 0
         raise
     with response:

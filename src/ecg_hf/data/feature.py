@@ -75,9 +75,9 @@ class Ecg:
     Args:
         sampling_rate: Hertz to resample to on access; ``None`` keeps each record's own.
         lead_names: Leads to give, in this order (any accepted spelling); ``None`` keeps each record's own.
-            Missing limb leads are derived from two others where that is exact; a lead that is neither there
+            Missing limb leads are derived from two others where that is exact; a lead that is neither present
             nor derivable is a row of NaN.
-        decode: ``False`` hands out the storage dictionary as it is.
+        decode: ``False`` returns the storage dictionary unchanged.
 
     Raises:
         LeadError: if ``lead_names`` has empty or repeated names.
@@ -163,7 +163,7 @@ class Ecg:
 
         Returns:
             ``{"signal": float32 (leads, samples), "sampling_rate": float, "lead_names": tuple}``; NaN marks
-            samples the recorder declared invalid, and whole leads asked for but not there.
+            samples the recorder declared invalid, and whole leads that were asked for but are missing.
 
         Raises:
             EcgError: if the storage is not what :meth:`encode_example` makes; names the field.
@@ -197,7 +197,7 @@ class Ecg:
         """Cast another Arrow array to the storage type.
 
         Accepts the storage struct with its fields in any order, a struct of ``signal``, ``sampling_rate``,
-        ``lead_names`` as ``datasets`` infers it from plain Python values, and paths, which are read then and there.
+        ``lead_names`` as ``datasets`` infers it from plain Python values, and paths, which are read immediately.
         """
         if pa.types.is_string(storage.type) or pa.types.is_large_string(storage.type):
             rows = [None if path is None else self.encode_example(path) for path in storage.to_pylist()]
@@ -208,7 +208,7 @@ class Ecg:
                 rows = [None if row is None else self.encode_example(row) for row in storage.to_pylist()]
                 return pa.array(rows, type=self.pa_type)
             if storage.null_count and storage.type != self.pa_type:
-                # Arrow's cast to a list of fixed length trips over missing rows.
+                # Arrow's cast to a list of fixed length fails on missing rows.
                 return pa.array(storage.to_pylist(), type=self.pa_type)
             if "samples" in names:
                 columns = [
@@ -243,7 +243,7 @@ def encode_digital(record: DigitalRecord) -> dict[str, Any]:
     """Exact storage of a :class:`DigitalRecord`.
 
     The "no sample" value is stored only where a sample really has it, so that a reader knows without looking
-    at the samples that there is nothing to replace by NaN.
+    at the samples whether anything must be replaced by NaN.
     """
     samples = np.ascontiguousarray(record.samples)
     stored = STORAGE_DTYPES.get(samples.dtype.newbyteorder("=").name)
@@ -308,7 +308,7 @@ def _encode_file(value: Mapping[str, Any]) -> dict[str, Any]:
         try:
             return encode_digital(read_digital(file, **options))
         except EcgError as error:
-            # The name the user knows, not that of our own temporary file.
+            # The name the user knows instead of that of our temporary file.
             error.path = str(path)
             raise
 
@@ -324,9 +324,9 @@ def _check_storage(value: Mapping[str, Any]) -> dict[str, Any]:
     """The storage dictionary, refused where a field is missing, impossible, or contradicts another.
 
     Raises:
-        ConfigurationError: if a field is not there at all.
+        ConfigurationError: if a field is missing.
         SignalError: if one is null or impossible.
-        LeadError: if there are other numbers of gains, baselines or names than leads.
+        LeadError: if the numbers of gains, baselines or names differ from that of leads.
         SamplingRateError: if the rate is not positive and finite.
     """
     missing = [f.name for f in STORAGE_TYPE if f.name not in value and f.name != "invalid"]
@@ -373,6 +373,6 @@ def is_ecg_column(features: Features, column: str) -> bool:
 
 if _FEATURE_TYPES.get("Ecg") is not Ecg:
     with warnings.catch_warnings():
-        # "register_feature is experimental": known, and nothing a user could act on.
+        # "register_feature is experimental" is not something a user could act on.
         warnings.filterwarnings("ignore", message=".*experimental", category=UserWarning)
         register_feature(Ecg, "Ecg")

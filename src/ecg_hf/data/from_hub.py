@@ -14,7 +14,7 @@ __all__ = ["load_hub_dataset", "with_ecg_columns"]
 def load_hub_dataset(path: str, *args: Any, **kwargs: Any) -> Any:
     """``datasets.load_dataset`` for a dataset shared by ``ecg-hf push``: its stored ECGs decode on access.
 
-    On the Hub an ECG is a struct of plain values, so that nobody needs this package to read it. Here the column
+    On the Hub an ECG is a struct of plain values, so that it can be read without this package. Here the column
     becomes :class:`~ecg_hf.data.Ecg` again; no sample is copied.
 
     Args:

@@ -1,7 +1,7 @@
-"""ECGs in the places of ``datasets`` that know no custom column types: inference, single rows, text formats.
+"""ECGs where ``datasets`` does not support custom column types: inference, single rows, text formats.
 
 ``datasets`` recognises images and PDFs there by name and has no registration for others, so four of its functions are
-wrapped, for ECGs only: whatever else passes through them is handed on as it came.
+wrapped. Only ECGs are treated differently; everything else passes through unchanged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TEXT_FORMATS = ("to_csv", "to_json", "to_sql")
 
 
 def install() -> None:
-    """Wrap the functions, once however often this module is loaded."""
+    """Wrap the functions, only once even if this module is loaded again."""
     _wrap(TypedSequence, "_arrow_array", _arrow_array)
     _wrap(iterable_dataset, "_infer_features_from_batch", _infer_features)
     _wrap(Dataset, "add_item", _add_item)
@@ -50,7 +50,7 @@ def _wrap(owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
 
 
 def _is_ecg(value: object) -> bool:
-    """Whether a value is an ECG beyond doubt: a record, or what decoding gives."""
+    """Whether a value is certainly an ECG: a record, or a decoded one."""
     if isinstance(value, EcgRecord | DigitalRecord):
         return True
     if not isinstance(value, Mapping) or set(value) != _DECODED:
@@ -59,7 +59,7 @@ def _is_ecg(value: object) -> bool:
 
 
 def _stored(values: Iterable[Any]) -> list[Any] | None:
-    """Values with ECGs as storage; None if they are no column of ECGs."""
+    """Values with ECGs as storage; None if they are not a column of ECGs."""
     if not isinstance(values, list) or not any(map(_is_ecg, values)):
         return None
     return [Ecg().encode_example(value) if _is_ecg(value) else value for value in values]
@@ -79,7 +79,7 @@ def _arrow_array(original: Callable[..., Any], sequence: Any, type: Any = None) 
 def _infer_features(
     original: Callable[..., Features], batch: dict[str, list[Any]], *args: Any, **kwargs: Any
 ) -> Features:
-    """Features of the first rows of a stream that has lost its own (``IterableDataset.map``)."""
+    """Features inferred from the first rows of a stream that has lost them (``IterableDataset.map``)."""
     columns = {name: stored for name, values in batch.items() if (stored := _stored(values)) is not None}
     features = original({**batch, **columns}, *args, **kwargs)
     return Features({**features, **{name: Ecg() for name in columns}})

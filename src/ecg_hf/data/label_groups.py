@@ -85,4 +85,4 @@ OTHER_TASKS: dict[str, dict[str, str]] = {
     "ludb-conduction": {name: name for name in LUDB_CONDUCTION},
     "ludb-hypertrophy": {name: name for name in LUDB_HYPERTROPHIES},
 }
-"""Task -> code -> class; classes in the order in which they first stand here."""
+"""Task -> code -> class; classes in the order of their first occurrence here."""

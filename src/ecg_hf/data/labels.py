@@ -135,7 +135,7 @@ def label_matrix(
 
 
 def unknown_codes(codes: Iterable[Sequence[str]]) -> dict[str, int]:
-    """How many recordings carry each code that is no PTB-XL statement."""
+    """How many recordings carry each code that is not a PTB-XL statement."""
     known = scp_statements()
     counts: dict[str, int] = {}
     for record in codes:

@@ -34,9 +34,9 @@ def merge_parts(
 ) -> BuildReport:
     """Join all parts of a dataset, built with ``build_dataset(..., shard="I/N")``.
 
-    The result is what ``build_dataset`` without ``shard`` makes, byte for byte but for the timings in its report.
-    Files on the same disk are linked, not copied, so that merging takes no space there; the parts stay as they are
-    and can be removed afterwards. Every file is checked against the digest its part has of it. A merge that is killed
+    The result is what ``build_dataset`` without ``shard`` makes, byte for byte except for the timings in its report.
+    Files on the same disk are linked instead of copied, so that merging takes no space; the parts stay unchanged
+    and can be removed afterwards. Every file is checked against the digest stored in its part. A merge that is killed
     leaves a folder that nothing mistakes for finished; the same call continues it.
 
     Args:
@@ -46,9 +46,9 @@ def merge_parts(
         overwrite: Replace another or an older build in ``output``.
 
     Raises:
-        ConfigurationError: if there is no part.
-        DatasetBuildError: if a folder holds no finished part, parts are of different builds, one is missing or is
-            there twice, a file is damaged, or the output holds something else.
+        ConfigurationError: if no part is given.
+        DatasetBuildError: if a folder holds no finished part, parts are of different builds, one is missing or
+            given twice, a file is damaged, or the output holds something else.
     """
     loaded = [load_part(Path(part)) for part in parts]
     _check_together(loaded)
@@ -61,7 +61,7 @@ def merge_parts(
 
 
 def _check_together(parts: Sequence[FinishedPart]) -> None:
-    """Whether these are all parts of one dataset, each once."""
+    """Check that these are all parts of one dataset, each once."""
     if not parts:
         raise ConfigurationError("no part was given")
     first = parts[0]
@@ -111,7 +111,7 @@ def _merge(parts: Sequence[FinishedPart], folder: Path, progress: bool, overwrit
     files = {name: (part, result) for part in parts for name, result in part.files.items()}
     expected = [shard_filename(number, parts[0].shards) for number in range(parts[0].shards)]
     if list(files) != expected:
-        raise DatasetBuildError("the accounts of the parts do not list the shards they should", path=folder)
+        raise DatasetBuildError("the reports of the parts do not list the shards they should", path=folder)
     reused = 0
     for name, (part, result) in tqdm(
         files.items(), unit="file", desc=f"merging {report.source}", disable=not progress

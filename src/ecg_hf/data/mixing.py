@@ -1,4 +1,4 @@
-"""Several built datasets as one: same columns, no recording twice, none on two sides of a split."""
+"""Several built datasets as one: same columns, no recording twice or in two splits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["MixedDataset", "MixedPart", "load_mixed", "signal_keys"]
 logger = logging.getLogger(__name__)
 
 LOCAL_NAMES = frozenset({"wfdb_folder", "synthetic"})
-"""Sources whose record names say nothing outside one dataset; elsewhere equal names are one recording."""
+"""Sources whose record names are unique only within one dataset; elsewhere equal names mean the same recording."""
 
 KEY_LEADS = ("II", "V1", "V5")
 KEY_SAMPLES = 192
@@ -57,7 +57,7 @@ class MixedDataset:
     """Rows of several built datasets, one after the other.
 
     Attributes:
-        dataset: The rows that are left, in the order of the parts and of their builds.
+        dataset: The remaining rows, in the order of the parts and of their builds.
         origins: int32 ``(rows,)``, the part each row is from.
         parts: The datasets.
     """
@@ -80,20 +80,20 @@ def load_mixed(paths: Sequence[str | Path]) -> MixedDataset:
 
     A single dataset is opened as it is. Of several, these rows are left out, counted and reported in a warning:
 
-    * ``duplicate_record``: a name of a published source that another part has too (PTB-XL at 100 and at 500 Hz);
-    * ``duplicate_signal``: a signal that another part has too, sample by sample at the same rate
-      (:func:`signal_keys`), whatever it is called: PhysioNet's Challenge sets contain PTB-XL and CPSC 2018;
+    * ``duplicate_record``: a name of a published source that is also in another part (PTB-XL at 100 and at 500 Hz);
+    * ``duplicate_signal``: a signal that is also in another part, sample by sample at the same rate
+      (:func:`signal_keys`), under any name: PhysioNet's Challenge sets contain PTB-XL and CPSC 2018;
     * ``held_out_patient``: training rows of a patient of a published source who is held out in another part.
 
-    Of several copies the one that is held out most strictly stays (test, then validation, then train), of equal ones
-    that of the first part. Copies within one part are left alone, as in a single dataset.
+    Of several copies the one held out most strictly is kept (test, then validation, then train), and of equal ones
+    that of the first part. Copies within one part are kept, as in a single dataset.
 
     Args:
         paths: Folders, in the order of the rows. The order is part of the result.
 
     Raises:
         DatasetBuildError: if a folder holds no finished build.
-        ConfigurationError: if there is no path, two are the same build, or a dataset has other columns.
+        ConfigurationError: if no path is given, two are the same build, or a dataset has other columns.
     """
     folders = [Path(path) for path in paths]
     if not folders:
@@ -130,7 +130,9 @@ def load_mixed(paths: Sequence[str | Path]) -> MixedDataset:
         for part in parts:
             counts = ", ".join(f"{count} {reason}" for reason, count in part.left_out.items())
             if counts:
-                logger.warning("%s: rows that another dataset has too are left out: %s", part.path, counts)
+                logger.warning(
+                    "%s: rows that are also in another dataset are left out: %s", part.path, counts
+                )
     return MixedDataset(dataset, origins, parts)
 
 
@@ -168,14 +170,14 @@ def _leave_copies_out(
     origins: npt.NDArray[np.int32],
     held_out: npt.NDArray[np.int64],
 ) -> None:
-    """Of rows with one key in several parts, give all but the part that stays a reason to leave."""
+    """Of rows with the same key in several parts, give all but the part that is kept a reason."""
     rows = np.flatnonzero(known & (reasons == ""))
     _, group_of = np.unique(keys[rows], return_inverse=True)
     groups = int(group_of.max(initial=-1)) + 1
     first, last = np.full(groups, len(origins)), np.full(groups, -1)
     np.minimum.at(first, group_of, origins[rows])
     np.maximum.at(last, group_of, origins[rows])
-    # Sorted by group, most strictly held out first, then in the order of rows: the head of a group stays.
+    # Sorted by group, most strictly held out first, then in the order of rows: the first of a group is kept.
     shared = np.flatnonzero((first < last)[group_of])
     order = shared[np.lexsort((rows[shared], -held_out[rows[shared]], group_of[shared]))]
     stays: dict[int, int] = {}
@@ -189,7 +191,7 @@ def signal_keys(
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
     """A key per recording that equal signals share, without reading all of it.
 
-    Looks at 192 evenly spaced samples of leads II, V1 and V5 (those that are there, else the first lead), in whole
+    Looks at 192 evenly spaced samples of leads II, V1 and V5 (those present, else the first lead), in whole
     microvolts, so that how a file stores them does not matter; rate and length are part of the key. A recording at
     another rate, cut or filtered is another signal. 10,000 recordings take a fraction of a second.
 
@@ -198,7 +200,7 @@ def signal_keys(
         column: Name of the ECG column.
 
     Returns:
-        uint64 ``(rows,)``, and bool ``(rows,)`` that is False where no key can be had: the samples looked at are
+        uint64 ``(rows,)``, and bool ``(rows,)`` that is False for rows without a key, whose samples looked at are
         constant, as in recordings with all electrodes off.
     """
     stored = StoredColumn(dataset.data.table.column(column))

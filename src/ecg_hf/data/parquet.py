@@ -1,4 +1,4 @@
-"""A built dataset as Parquet files that can be streamed: from a disk that is shared, or from the Hub."""
+"""A built dataset as Parquet files that can be streamed from a shared disk or from the Hub."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def export_parquet(
     opens them, with ECGs in their plain storage type. Rows keep their order within a split. Files are written whole
     or not at all; the same call continues an export that was killed.
 
-    Streaming is best from files that are many and equal: with a multiple of the number of processes every process
-    reads its own only.
+    Streaming works best with many files of equal size: if their number is a multiple of the number of processes, each
+    process reads only its own.
 
     Args:
         dataset: Folder made by :func:`ecg_hf.data.build_dataset`.
@@ -171,7 +171,7 @@ def _plan(rows: Dataset, rows_per_file: int) -> list[tuple[str, Sequence[int]]]:
 
 
 def _claim(folder: Path, dataset: Path, report: BuildReport, names: set[str]) -> None:
-    """Begin an export, or find the one begun here; the report says of which build it is."""
+    """Begin an export, or continue the one in the folder; the report identifies its build."""
     if folder.exists() and not folder.is_dir():
         raise DatasetBuildError("the output is a file, not a folder", path=folder)
     if folder.is_dir() and any(folder.iterdir()):
@@ -233,8 +233,8 @@ def open_parquet(folder: str | Path, split: str) -> ParquetSplit:
         split: ``train``, ``validation`` or ``test``.
 
     Raises:
-        DatasetBuildError: if the folder is no export, a file is missing, cut short or has other columns. A split
-            without files is no error: it has no rows.
+        DatasetBuildError: if the folder is not an export, a file is missing, truncated or has other columns. A split
+            without files is not an error: it has no rows.
     """
     folder = Path(folder)
     if not (folder / "data").is_dir():

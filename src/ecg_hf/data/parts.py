@@ -1,4 +1,4 @@
-"""Parts of a dataset that is built on several machines: which shards are whose, and what a finished part says."""
+"""Parts of a dataset that is built on several machines: which shards each has, and the file of a finished part."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Part:
 
     Attributes:
         index: From 1.
-        count: How many parts there are.
+        count: Number of parts.
     """
 
     index: int
@@ -57,15 +57,15 @@ def parse_part(text: str) -> Part:
 
 @dataclass(frozen=True, slots=True)
 class FinishedPart:
-    """What ``part.json`` says.
+    """The content of ``part.json``.
 
     Attributes:
         folder: Where the part is.
         part: Which it is.
-        report: Account of its own recordings; source, options and fingerprint are those of the whole dataset.
+        report: Report on its recordings; source, options and fingerprint are those of the whole dataset.
         shards: Shards of the whole dataset.
         listing: What the source dropped before anything was read, in the whole dataset.
-        files: Account of each of its shards, by file name.
+        files: Counts of each of its shards, by file name.
         digests: SHA-256 of each file.
     """
 
@@ -88,14 +88,14 @@ def finish_part(
     listing: Tally,
     run: RunAccount,
 ) -> BuildReport:
-    """Declare a part finished whose shards are all there, and give its account.
+    """Mark a part with all its shards as finished, and return its report.
 
     Args:
         folder: The part's folder.
         source: What is built.
         part: Which part.
         fingerprint: Identifies the whole build.
-        files: Account of each shard of the part, by file name.
+        files: Counts of each shard of the part, by file name.
         shards: Shards of the whole dataset.
         listing: What the source dropped before anything was read.
         run: What the report says about this run.
@@ -124,7 +124,7 @@ def finish_part(
 
 
 def load_part(folder: Path) -> FinishedPart:
-    """Read the account of a finished part.
+    """Read the file of a finished part.
 
     Raises:
         DatasetBuildError: if the folder is missing or holds no finished part.
@@ -156,14 +156,14 @@ def load_part(folder: Path) -> FinishedPart:
     except DatasetBuildError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise DatasetBuildError("the account of the part can't be read", path=folder / PART_FILE) from None
+        raise DatasetBuildError("the report of the part can't be read", path=folder / PART_FILE) from None
 
 
 def finished_report(folder: Path, fingerprint: str, part: Part | None) -> BuildReport | None:
-    """Report of what is finished in the folder already, None if nothing is.
+    """Report of the finished build or part in the folder; None if it has none.
 
     Raises:
-        DatasetBuildError: if that is something else than is to be built.
+        DatasetBuildError: if that is not what is to be built.
     """
     if is_finished(folder):
         report = BuildReport.load(folder)
@@ -188,7 +188,7 @@ def finished_report(folder: Path, fingerprint: str, part: Part | None) -> BuildR
 
 
 def _plain_name(name: str) -> str:
-    """The name of a shard; nothing that leaves the folder."""
+    """The name of a shard, which can't leave the folder."""
     if not re.fullmatch(r"data-\d{5,}-of-\d{5,}\.arrow", name):
         raise ValueError(name)
     return name

@@ -1,4 +1,4 @@
-"""The account of a build: what was read, kept, dropped, repaired, and how fast."""
+"""The report of a build: what was read, kept, dropped and repaired, and how fast."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def add_up(tallies: Iterable[Tally]) -> Tally:
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """Account of one finished build, kept as ``build_report.json`` beside the dataset.
+    """Report of one finished build, kept as ``build_report.json`` beside the dataset.
 
     Attributes:
         source: Name of the source.
@@ -127,7 +127,7 @@ class BuildReport:
         repaired: Recordings with at least one note.
         splits: Recordings per split.
         labels: Recordings per label and split.
-        patients: Distinct patients the source tells of, 0 where it tells of none.
+        patients: Distinct patients the source identifies; 0 if it identifies none.
         patients_in_two_splits: Patients with recordings in more than one split.
         shards: Arrow files written.
         shards_reused: Of these, how many an earlier, interrupted run had finished.
@@ -136,9 +136,9 @@ class BuildReport:
         records_per_second: Recordings read in this run per second.
         fingerprint: Identifies source, options and listing; equal fingerprints give equal bytes.
         versions: Versions of the packages that wrote it.
-        without_patient: Recordings whose patient is not known; nobody can say which splits that person is in.
+        without_patient: Recordings whose patient is unknown, and may therefore be in several splits.
         part: ``"2/4"`` for the second of four parts of a dataset, ``""`` for a dataset.
-        reused: Whether the folder was found finished and left alone.
+        reused: Whether the folder was already finished and left unchanged.
     """
 
     source: str
@@ -185,7 +185,7 @@ class BuildReport:
         return report
 
     def patients_summary(self) -> str:
-        """One sentence on patients and splits that promises nothing nobody knows."""
+        """One sentence on patients and splits that claims only what is known."""
         unknown = (
             f"the patient of {self.without_patient:,} of {self.kept:,} recordings is not known, so that person may "
             "be in several splits"
@@ -220,7 +220,7 @@ class BuildReport:
                 "--records-per-shard (records_per_shard)"
             )
         if self.reused:
-            lines.append("  was there already and is left as it is; nothing was read")
+            lines.append("  already exists and is unchanged; nothing was read")
         else:
             lines.append(f"  {self.seconds:.1f} s, {self.records_per_second:,.0f} records/s")
         return "\n".join(lines)

@@ -28,16 +28,16 @@ def canonical_features() -> Features:
 
     ======================  ==========================================================================
     ``record_id``           name of the recording within its source
-    ``patient_id``          shared by recordings of one person; null where the source does not tell
+    ``patient_id``          shared by recordings of one person; null if the source does not tell
     ``age``                 years, NaN where unknown
     ``sex``                 ``"female"``, ``"male"`` or null
-    ``report``              clinical text, ``""`` where there is none
+    ``report``              clinical text; ``""`` if missing
     ``labels``              codes of the source's own vocabulary (SCP-ECG, SNOMED CT ...)
-    ``fold``                official or derived fold, -1 where there is none
+    ``fold``                official or derived fold; -1 if none
     ``split``               ``"train"``, ``"validation"`` or ``"test"``
     ``source``              name of the source
     ``ecg``                 the recording (:class:`ecg_hf.data.Ecg`)
-    ``r_peaks``             sample indices of known R peaks, empty where not annotated
+    ``r_peaks``             sample indices of known R peaks; empty if not annotated
     ======================  ==========================================================================
     """
     return Features(
@@ -67,9 +67,9 @@ class Entry:
         patient_id: Identifier shared by recordings of one person, if known.
         age: Years; NaN where unknown.
         sex: ``"female"``, ``"male"`` or ``None``.
-        report: Clinical text, empty where there is none.
+        report: Clinical text, empty if missing.
         labels: Codes in the source's vocabulary.
-        fold: Official or derived fold, -1 where there is none.
+        fold: Official or derived fold, -1 if none.
         split: ``"train"``, ``"validation"`` or ``"test"``.
         notes: Codes of repairs made to the metadata, counted in the build report.
     """
@@ -88,7 +88,7 @@ class Entry:
 
 @dataclass(slots=True)
 class SourceRow:
-    """One recording as a source hands it to the builder: its entry, its exact samples, its R peaks if known."""
+    """One recording as a source passes it to the builder: its entry, its exact samples, its R peaks if known."""
 
     entry: Entry
     ecg: DigitalRecord

@@ -51,7 +51,7 @@ class ShardJob:
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """A finished shard: its file's size and the account of its records."""
+    """A finished shard: its file's size and the counts of its records."""
 
     number: int
     bytes: int
@@ -62,24 +62,24 @@ _source: Source | None = None
 
 
 def set_source(source: Source, watch_parent: int | None = None) -> None:
-    """Initialise a worker process: the source it reads, and the parent without which it must not go on."""
+    """Initialise a worker process with its source, and make it end with its parent."""
     global _source
     _source = source
     if watch_parent is not None:
-        # Ctrl-C reaches every process of a terminal: the parent says so once, and workers finish their shard.
+        # Ctrl-C reaches every process of a terminal: the parent reports it once, and workers finish their shard.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=_end_with_parent, args=(watch_parent,), daemon=True).start()
 
 
 def _end_with_parent(parent: int) -> None:
-    # A killed parent can't stop its workers; they would wait for work forever and hold the build's lock.
+    # A killed parent can't stop its workers, which would wait for work forever and hold the build's lock.
     while os.getppid() == parent:
         time.sleep(ORPHAN_CHECK_S)
     os._exit(1)
 
 
 def build_shard(job: ShardJob) -> ShardResult:
-    """Read the records of a shard and write its Arrow file and its account, each whole or not at all."""
+    """Read the records of a shard and write its Arrow file and its counts, each whole or not at all."""
     if _source is None:
         raise RuntimeError("set_source was not called in this process")
     # Written in the work folder, where the next run finds and removes what a killed one left.
@@ -112,7 +112,7 @@ def _write_rows(job: ShardJob, source: Source, file: BinaryIO) -> Tally:
 
 
 def remember_shard(job: ShardJob, result: ShardResult) -> None:
-    """Note that a shard has its place, with its account, for a run that resumes this one."""
+    """Record that a shard is in place, with its counts, for a run that resumes this one."""
     account = {"filename": job.filename, "bytes": result.bytes, "tally": result.tally.to_dict()}
     write_whole(_account_path(job), json.dumps(account, ensure_ascii=False))
 
@@ -123,7 +123,7 @@ def shard_filename(number: int, total: int) -> str:
 
 
 def load_result(job: ShardJob) -> ShardResult | None:
-    """The account of a shard an earlier run finished, ``None`` if it did not."""
+    """The counts of a shard an earlier run finished; ``None`` if it did not."""
     try:
         account = json.loads(_account_path(job).read_text(encoding="utf-8"))
         size = (job.folder / job.filename).stat().st_size

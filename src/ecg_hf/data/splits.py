@@ -132,7 +132,7 @@ def record_split(
 
 @dataclass(frozen=True, slots=True)
 class PatientLeak:
-    """How many patients and recordings stand on both sides of a split.
+    """How many patients and recordings are on both sides of a split.
 
     Attributes:
         patients: Patients with recordings in more than one split.
@@ -154,16 +154,16 @@ def check_patient_leak(
 ) -> PatientLeak:
     """Look for patients with recordings in more than one split.
 
-    Recordings without a patient identifier are counted, never taken for patients: no leak among them can be found.
+    Recordings without a patient identifier are counted but can't be checked for leaks.
 
     Args:
         dataset: Dataset with a patient and a split column.
         patient_column: Name of the column of patient identifiers.
         split_column: Name of the column of splits.
-        strict: Raise when there is a leak; ``False`` only counts.
+        strict: Raise if a leak is found; ``False`` only counts.
 
     Raises:
-        DatasetBuildError: if there is a leak and ``strict`` is set. Names no patient.
+        DatasetBuildError: if a leak is found and ``strict`` is set. Names no patient.
         ConfigurationError: if a column is missing.
     """
     for column in (patient_column, split_column):

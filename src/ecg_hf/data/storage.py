@@ -1,4 +1,4 @@
-"""Direct view of an Arrow column of stored ECGs: where each row's samples lie and how to scale them."""
+"""Direct view of an Arrow column of stored ECGs: where each row's samples are and how to scale them."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ class StoredColumn:
         return (values if len(values) == 1 else values[rows])[:, :leads, None]
 
     def _read_one(self, row: int, layout: Layout) -> npt.NDArray[np.float32]:
-        """One row with every care: sentinel values, wide integers, float storage."""
+        """One row of any kind: sentinel values, wide integers, float storage."""
         dtype = STORAGE_DTYPES[layout.dtype]
         chunk = int(np.searchsorted(self._first_row, row, side="right")) - 1
         scalar = self._chunks[chunk][row - int(self._first_row[chunk])]
@@ -343,6 +343,6 @@ def _merge_calibrations(
             np.pad(c[part], ((0, 0), (0, width - c[part].shape[1])), constant_values=fill) for c in chunks
         ]
         values = _concatenate(rows, np.float32).reshape(-1, width)
-        # Most datasets have one calibration throughout: one row instead of one per record.
+        # Most datasets have a single calibration, so keep one row instead of one per record.
         merged.append(values[:1] if len(values) and bool((values == values[0]).all()) else values)
     return merged[0], merged[1]

@@ -27,16 +27,16 @@ SHUFFLE_BUFFER = 2000
 
 @dataclass(frozen=True)
 class RowStream:
-    """An endless stream of training rows for each process, the same whenever it is asked for again.
+    """An endless and reproducible stream of training rows for each process.
 
     What process ``rank`` of ``world_size`` reads in an epoch is a function of the files and of the fields below, so a
-    run that was killed goes on by reading again and passing over what it has seen. (The library's own state of a
+    killed run continues by reading again and skipping the rows it has seen. (The library's own state of a
     stream leaves the contents of the shuffle buffer out.)
 
     An epoch is as many rows as all sources have together. Each source is shuffled (files, then rows in a buffer),
     divided among the processes by ``datasets.distributed.split_dataset_by_node`` and repeated without end: a process
-    whose files hold fewer rows than another's begins again instead of waiting. So an epoch may leave a few rows out
-    and have others twice, and with weights that differ from the sources' sizes it does.
+    whose files hold fewer rows than another's starts over instead of waiting. So an epoch may leave out a few rows
+    and repeat others, and always does if the weights differ from the shares of the sources.
 
     Attributes:
         sources: What to read.
@@ -44,7 +44,7 @@ class RowStream:
         seed: Of shuffling and mixing.
         buffer_size: Rows of each source a process keeps to draw from.
         rank: This process.
-        world_size: How many there are.
+        world_size: Number of processes.
         needs_report: Leave out rows without a report.
     """
 
@@ -62,7 +62,7 @@ class RowStream:
         if not self.sources:
             raise ConfigurationError("no dataset was given")
         if self.buffer_size < 1:
-            raise ConfigurationError("the shuffle buffer must hold a row at least", value=self.buffer_size)
+            raise ConfigurationError("the shuffle buffer must hold at least one row", value=self.buffer_size)
         counts = tuple(map(self._usable, self.sources))
         for source, count in zip(self.sources, counts, strict=True):
             if not count and len(source):
@@ -80,7 +80,7 @@ class RowStream:
         for source in self.sources:
             if len(source.files) % self.world_size and self.rank == 0:
                 logger.warning(
-                    "%s: %d files are no multiple of %d processes, so every process reads all of them",
+                    "%s: %d files are not a multiple of %d processes, so every process reads all of them",
                     *(source.folder, len(source.files), self.world_size),
                 )
 
@@ -94,7 +94,7 @@ class RowStream:
             options: Further attributes.
 
         Raises:
-            DatasetBuildError: if a folder is no whole export.
+            DatasetBuildError: if a folder is not a complete export.
             ConfigurationError: if a source has no such rows, or weights or buffer are impossible.
         """
         return cls(tuple(open_parquet(path, split) for path in paths), **options)
@@ -123,7 +123,7 @@ class RowStream:
         """This process' rows of an epoch, without end, as datasets of ``batch_size`` canonical rows.
 
         Args:
-            epoch: From 0; each has an order of its own.
+            epoch: From 0; each epoch has its own order.
             batch_size: Rows.
 
         Raises:
@@ -147,7 +147,7 @@ class RowStream:
         rows = self._opened[number]
         if self.needs_report:
             rows = rows.filter(lambda report: bool((report or "").strip()), input_columns=["report"])
-        # One seed for all processes: they have to agree on the order of the files to divide them.
+        # One seed for all processes, which must agree on the order of the files to divide them.
         rows = rows.shuffle(seed=_seed(self.seed, "rows", number, epoch), buffer_size=self.buffer_size)
         rows = split_dataset_by_node(rows, rank=self.rank, world_size=self.world_size)
         endless: IterableDataset = rows.repeat(None)

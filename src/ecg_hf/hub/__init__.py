@@ -1,4 +1,4 @@
-"""The Hub side: model cards, sharing of models and datasets, official checkpoints turned into model folders."""
+"""Model cards, pushing models and datasets to the Hub, and converting official checkpoints."""
 
 from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_callback import ModelCardCallback

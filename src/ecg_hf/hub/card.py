@@ -32,7 +32,7 @@ def write_model_card(
     *,
     keep: Sequence[EvalResult] = (),
 ) -> Path:
-    """Write ``README.md`` into a model folder, and beside it what it was made of.
+    """Write ``README.md`` into a model folder, with its context beside it.
 
     Args:
         folder: The model folder.
@@ -126,13 +126,13 @@ def _front_matter(
 def _results_text(results: dict[str, Any]) -> str:
     from ecg_hf.evaluation.tables import evaluation_markdown
 
-    # Its own title would stand a level above the card's.
+    # Its title would be a level above the card's headings.
     text = evaluation_markdown(results).partition("\n")[2].strip() if results else ""  # type: ignore[arg-type]
     return text or "None yet."
 
 
 def _lines(facts: dict[str, str]) -> str:
-    # Sources and digests are spans of code already.
+    # Sources and digests are code spans already.
     return "\n".join(
         f"- {markdown_text(name, keep='`')}: {markdown_text(value, keep='`')}"
         for name, value in facts.items()
@@ -152,14 +152,14 @@ def _preprocessing(extractor: Any) -> list[str]:
     ]
     length = "kept" if extractor.duration_s is None else f"{extractor.duration_s:g} s"
     steps = [
-        f"amplitudes to millivolts by the unit stated; a sample that is not finite: `{extractor.nan_policy}`",
+        f"amplitudes to millivolts by the unit stated; samples that are not finite: `{extractor.nan_policy}`",
         "leads by name"
         + (
             ", missing limb leads derived from two others where that is exact"
             if extractor.derive_leads
             else ""
         )
-        + "; absent leads are zeros and marked in `lead_mask`",
+        + "; missing leads are zeros and marked in `lead_mask`",
         f"{extractor.resampling} resampling to {extractor.sampling_rate:g} Hz",
         f"zero-phase filters: {', '.join(filters)}" if filters else "no filter",
         f"length {length}: longer recordings are cut (`{extractor.crop}`), shorter ones padded on the "
@@ -169,7 +169,7 @@ def _preprocessing(extractor: Any) -> list[str]:
     if extractor.clip is not None:
         steps.append(f"limited to +/- {extractor.clip:g}")
     if extractor.wants_r_peaks:
-        steps.append("R peaks: those handed in, else detected")
+        steps.append("R peaks: those given, else detected")
     return steps
 
 

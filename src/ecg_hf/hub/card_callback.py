@@ -33,7 +33,7 @@ class ModelCardCallback(TrainerCallback):
         model_name: Title of the card; the output folder's name if not given.
 
     Raises:
-        ConfigurationError: when training begins, if the model is of no method of this package.
+        ConfigurationError: when training begins, if the model's method is not one of this package.
     """
 
     def __init__(self, datasets: Sequence[str | Path] = (), *, model_name: str | None = None) -> None:
@@ -45,7 +45,7 @@ class ModelCardCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Note when, and from which step; a model that no card can be written for is refused now, not at the end."""
+        """Note the time and the step. A model without a card source is refused now rather than after training."""
         get_method(kwargs["model"].config.model_type)
         self._started = time.perf_counter()
         self._resumed_from = state.global_step
@@ -88,14 +88,14 @@ class ModelCardCallback(TrainerCallback):
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without values that are not finite, for which JSON has no word."""
+    """Without values that are not finite, which JSON can't represent."""
     return {
         name: value for name, value in values.items() if not isinstance(value, float) or math.isfinite(value)
     }
 
 
 def _part(path: Path) -> dict[str, Any] | None:
-    """One dataset, as the account of a run describes it."""
+    """One dataset, as the report of a run describes it."""
     try:
         report = BuildReport.load(path)
     except DatasetBuildError:

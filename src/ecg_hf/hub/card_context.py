@@ -1,4 +1,4 @@
-"""What a card says that neither model nor card source know, kept beside the card as ``card.json``."""
+"""What a card needs besides the model and its card source, kept beside the card as ``card.json``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ecg_hf.training.run import REPORT_FILE
 __all__ = ["CONTEXT_FILE", "PLACEHOLDER", "CardContext", "card_context_of"]
 
 CONTEXT_FILE = "card.json"
-"""What a card was made of, so that it can be made again with new results. It is not shared."""
+"""The context of a card, so that it can be written again with new results. It is not pushed."""
 
 PLACEHOLDER = "path/to/this/folder"
-"""Stands in the examples of a card for the repository, until there is one."""
+"""Placeholder in the examples of a card until the model has a repository."""
 
 _NOT_STATED = "not stated"
 _REPO = re.compile(r"[\w.-]+(/[\w.-]+)*")
@@ -29,7 +29,7 @@ _REPO = re.compile(r"[\w.-]+(/[\w.-]+)*")
 
 @dataclass(frozen=True, slots=True)
 class CardContext:
-    """What a card says that neither the model nor the method's card source knows.
+    """What a card needs besides the model and the method's card source.
 
     Attributes:
         model_name: Title of the card.
@@ -58,7 +58,7 @@ class CardContext:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what would break out of its place in the card.
+        """Refuse values that would break out of their place in the card.
 
         Raises:
             ModelFolderError: naming the field.
@@ -67,9 +67,7 @@ class CardContext:
             raise ModelFolderError("repo must be the name of a repository (owner/name)", value=self.repo)
         taken = sorted({"model_name", "license", "library_name", "tags", "eval_results"} & set(self.extra))
         if taken:
-            raise ModelFolderError(
-                f"extra may not hold {taken[0]}, which has a place of its own", value=taken
-            )
+            raise ModelFolderError(f"extra may not hold {taken[0]}, which is set by a field", value=taken)
 
     def save(self, folder: Path) -> None:
         """Write ``card.json``."""
@@ -77,10 +75,10 @@ class CardContext:
 
     @classmethod
     def load(cls, folder: Path) -> CardContext | None:
-        """The context kept in a folder, None if there is none.
+        """The context kept in a folder; None if it has none.
 
         Raises:
-            ModelFolderError: if there is one that can't be understood.
+            ModelFolderError: if it can't be understood.
         """
         path = folder / CONTEXT_FILE
         if not path.is_file():
@@ -98,7 +96,7 @@ def card_context_of(folder: str | Path, **given: Any) -> CardContext:
     """What is known about the model in a folder: from its last card, its training run, and what is given.
 
     Args:
-        folder: A model folder. An account of the run that is newer than the last card replaces the latter's facts.
+        folder: A model folder. If the report of the run is newer than the last card, its facts replace the card's.
         given: Fields of :class:`CardContext` that take precedence; None counts as not given.
     """
     folder = Path(folder)
@@ -111,6 +109,6 @@ def card_context_of(folder: str | Path, **given: Any) -> CardContext:
 
 
 def _run_is_newer(folder: Path) -> bool:
-    """Whether a run was finished since the card was last made: what was said by hand then is out of date."""
+    """Whether a run has finished since the card was last written, so that options given then are out of date."""
     report, card = folder / REPORT_FILE, folder / CONTEXT_FILE
     return report.is_file() and not (card.is_file() and card.stat().st_mtime_ns > report.stat().st_mtime_ns)

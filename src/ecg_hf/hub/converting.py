@@ -35,7 +35,7 @@ class ConversionReport:
         parameters: Parameters of the model.
         tensors: Official tensors read.
         facts: Counters found beside them.
-        ignored: Entries of the checkpoint that are no weights.
+        ignored: Entries of the checkpoint that are not weights.
         notes: What a user should know, such as parts the checkpoint did not have.
         sha256: Of the official file.
     """
@@ -62,7 +62,7 @@ class ConversionReport:
 
 
 def converter_options(method: str) -> tuple[str, ...]:
-    """Names of what a method's converter may have to be told, such as ``num_attention_heads``."""
+    """Names of the options of a method's converter, such as ``num_attention_heads``."""
     parameters = inspect.signature(get_method(method).load_converter().convert_official).parameters
     return tuple(name for name, value in parameters.items() if value.kind is value.KEYWORD_ONLY)
 
@@ -72,19 +72,19 @@ def convert_checkpoint(
 ) -> ConversionReport:
     """Convert the authors' weights on the user's machine; they are never redistributed.
 
-    Writes configuration, safetensors, preprocessor configuration and a card that names origin and licence, and loads
-    the folder again before it takes its place.
+    Writes configuration, safetensors, preprocessor configuration and a card that names origin and licence, and checks
+    that the folder loads before it is renamed to ``target``.
 
     Args:
         method: Name in the registry.
         source: The official file.
         target: Folder to write.
-        overwrite: Replace a folder that is there.
+        overwrite: Replace an existing folder.
         options: See :func:`converter_options`.
 
     Raises:
         EcgError: The method has no official weights, the file can't be read safely, its keys or shapes do not fit, or
-            something that shapes can't tell was not given.
+            an option that the shapes don't determine is missing.
     """
     spec = get_method(method)
     converter = spec.load_converter()
@@ -132,17 +132,17 @@ def convert_checkpoint(
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove folders that a killed conversion to ``target`` left."""
+    """Remove folders left by a killed conversion to ``target``."""
     for stale in target.parent.glob(f".{escape(target.name[:100])}.*{TEMPORARY_SUFFIX}"):
         if stale.is_dir() and not stale.is_symlink():
             shutil.rmtree(stale, ignore_errors=True)
 
 
 def _take_the_place_of(target: Path, partial: Path, overwrite: bool) -> None:
-    """Rename the finished folder; the one it replaces is gone only when the new one is there."""
+    """Rename the finished folder; an old one is removed only once the new one is in place."""
     replaced = temporary_name(target)
     if target.exists():
-        if not overwrite:  # it came while we converted
+        if not overwrite:  # created while we converted
             raise ConfigurationError("exists already: overwrite it or choose another folder", path=target)
         os.replace(target, replaced)
     os.replace(partial, target)
@@ -190,7 +190,7 @@ def _write_folder(
 
 
 def _check_reloads(spec: MethodSpec, converted: Converted, folder: Path) -> None:
-    """Load what was written; every weight must be there and equal."""
+    """Load what was written; every weight must be present and equal."""
     loaded, info = spec.load(converted.role).from_pretrained(folder, output_loading_info=True)
     state = loaded.state_dict()
     wrong = [

@@ -1,4 +1,4 @@
-"""The card of a dataset: where it is from, how it is split, what was left out; never a name of a record or person."""
+"""The card of a dataset: its source, splits and what was left out; never names of records or people."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ TEMPLATE = "dataset_card.md.jinja"
 
 _COLUMNS = {
     "record_id": "name of the recording within its source",
-    "patient_id": "shared by recordings of one person; null where the source does not tell",
+    "patient_id": "shared by recordings of one person; null if the source does not tell",
     "age": "years, NaN where unknown",
     "sex": "`female`, `male` or null",
-    "report": "clinical text, empty where there is none",
+    "report": "clinical text; empty if missing",
     "labels": "codes of the source's own vocabulary",
-    "fold": "official or derived fold, -1 where there is none",
+    "fold": "official or derived fold; -1 if none",
     "split": "`train`, `validation` or `test`",
     "source": "name of the source",
     "ecg": "the recording, exact",
-    "r_peaks": "sample indices of known R peaks, empty where not annotated",
+    "r_peaks": "sample indices of known R peaks; empty if not annotated",
 }
 _ABOUT_PEOPLE = ("patient_id", "age", "sex", "report")
 
@@ -46,7 +46,7 @@ def dataset_card(
     """The card's text with its front matter.
 
     Args:
-        report: Account of the build.
+        report: Report of the build.
         repo_id: Where the dataset will be found.
         splits: Recordings by split.
         columns: Columns that are shared.
@@ -104,7 +104,7 @@ def _source_text(report: BuildReport, info: Any) -> str:
         if info.physionet is not None:
             address = f"https://physionet.org/content/{info.physionet.slug}/{info.physionet.version}/"
             lines.append(f"- published at: {address}")
-    # Options hold numbers and folds; what could be a path on somebody's machine stays there.
+    # Options hold numbers and folds; anything that could be a path on a user's machine is left out.
     plain = {k: v for k, v in report.options.items() if not (isinstance(v, str) and ("/" in v or "\\" in v))}
     if plain:
         lines.append(
@@ -130,7 +130,7 @@ def _counts(title: str, counts: Mapping[str, int]) -> str:
 
 def _privacy_text(report: BuildReport, columns: Sequence[str]) -> str:
     if report.source == "synthetic":
-        return "There are no persons in these data."
+        return "The data are of no real people."
     about = [markdown_code(name) for name in columns if name in _ABOUT_PEOPLE]
     what = f"Columns about people, as the source publishes them: {', '.join(about)}. " if about else ""
     return f"{what}This card names no recording and no person. Do not try to find out who somebody is."

@@ -1,4 +1,4 @@
-"""What can go wrong between here and the Hub, as one clear line."""
+"""Errors of talking to the Hub, each as one clear line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Refuse what can't be the name of a repository, before anything is read or sent.
+    """Refuse an impossible repository name before anything is read or sent.
 
     Raises:
         HubError: naming what is wrong with it.
@@ -37,7 +37,7 @@ def hub_errors(repo_id: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # An upload that fails is reported as a RuntimeError, which has what went wrong as its cause.
+        # A failed upload is reported as a RuntimeError whose cause is the actual error.
         wrapped = type(error) is RuntimeError and isinstance(error.__cause__, Exception)
         reason = _reason(error.__cause__ if wrapped else error)
         if reason is None:
@@ -46,7 +46,7 @@ def hub_errors(repo_id: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException | None) -> str | None:
-    """What to tell the user; None for what has nothing to do with the Hub."""
+    """What to tell the user; None for errors unrelated to the Hub."""
     match error:
         case RepositoryNotFoundError():
             return f"no such repository, or a private one: {_LOG_IN}"
@@ -58,7 +58,7 @@ def _reason(error: BaseException | None) -> str | None:
             return f"not the name of a repository (owner/name): {_first_line(error)}"
         case OfflineModeIsEnabled():
             return "offline mode is on: unset HF_HUB_OFFLINE"
-    # The client library's HTTP library differs between its versions and is none of our dependencies.
+    # The client library's HTTP library differs between versions and is not one of our dependencies.
     if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "requests"):
         return f"the Hub can't be reached ({type(error).__name__}): run the same command again"
     return None
@@ -66,12 +66,12 @@ def _reason(error: BaseException | None) -> str | None:
 
 def _refusal(error: HfHubHTTPError) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
-    said = error.server_message or _first_line(error)
+    message = error.server_message or _first_line(error)
     if status == 401:
-        return f"the Hub does not know you: {_LOG_IN}"
+        return f"the Hub does not recognise your token: {_LOG_IN}"
     if status == 403:
-        return f"your token must not do that: {said}"
-    return f"the Hub refused ({status}): {said}"
+        return f"your token lacks the permission for this: {message}"
+    return f"the Hub refused ({status}): {message}"
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A model folder as others will see it: which files belong to the model, and whether they make one."""
+"""A model folder as others will see it: which files belong to it, and whether they load."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def open_model_folder(path: str | Path) -> ModelFolder:
     """Load a folder with this package's classes, running no code from it.
 
     Raises:
-        ModelFolderError: It is no model folder, of no method of this package, has no safetensors or no feature
-            extractor, or its weights are not those of its configuration.
+        ModelFolderError: It is not a model folder of this package, lacks safetensors or a feature extractor, or its
+            weights don't fit its configuration.
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
-        raise ModelFolderError("no config.json here, so this is no model folder", path=folder)
+        raise ModelFolderError("not a model folder: it has no config.json", path=folder)
     files = model_files(folder)
     if not any(file.suffix == ".safetensors" for file in files):
         raise ModelFolderError("no weights in model.safetensors", path=folder)
@@ -71,7 +71,7 @@ def open_model_folder(path: str | Path) -> ModelFolder:
     except EcgError as error:
         error.path = error.path or str(folder)
         raise
-    # For damaged files the libraries let about every built-in exception escape.
+    # For damaged files the libraries raise almost any built-in exception.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelFolderError(f"can't load the model: {reason}", path=folder) from error

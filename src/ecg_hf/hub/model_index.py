@@ -1,4 +1,4 @@
-"""Results of an evaluation in the card of a model that has one: its ``model-index``, the text left alone."""
+"""Results of an evaluation in the ``model-index`` of an existing card, whose text stays unchanged."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def update_model_index(folder: str | os.PathLike[str], results: Results) -> Path
 
     Args:
         folder: The model's folder, with its card.
-        results: Of an evaluation, with a ``summary``.
+        results: Those of an evaluation, with a ``summary``.
 
     Returns:
         The card.
 
     Raises:
-        ModelFolderError: if there is no card, or none that can be read.
+        ModelFolderError: if the card is missing or can't be read.
     """
     path = Path(folder) / CARD_FILE
     if not path.is_file():
@@ -52,10 +52,10 @@ def _update(path: Path, new: list[EvalResult]) -> Path:
 
 
 def results_in_card(folder: str | os.PathLike[str]) -> list[EvalResult]:
-    """Results in the ``model-index`` of a folder's card; none where there is no card.
+    """Results in the ``model-index`` of a folder's card; none if it has no card.
 
     Raises:
-        ModelFolderError: if there is a card that can't be read.
+        ModelFolderError: if the card can't be read.
     """
     path = Path(folder) / CARD_FILE
     return list(_card(path).data.eval_results or []) if path.is_file() else []
@@ -64,7 +64,7 @@ def results_in_card(folder: str | os.PathLike[str]) -> list[EvalResult]:
 def _card(path: Path) -> Any:
     text = read_text(path, error=ModelFolderError)
     try:
-        # Not the library's aliases, and no key twice; then the library's own reading, which lets anything escape.
+        # No YAML aliases and no key twice; then the library reads it, which may raise anything.
         if match := _FRONT_MATTER.match(text):
             parse_yaml(match[1], dict[str, Any], error=ModelFolderError, path=path)
         card = ModelCard(text)
@@ -77,14 +77,14 @@ def _card(path: Path) -> Any:
 
 
 def without(results: Iterable[EvalResult], newer: Iterable[EvalResult]) -> list[EvalResult]:
-    """Those of ``results`` that ``newer`` has not: of another task or by another name."""
-    # As text: in a card of a stranger they may be anything.
+    """Those of ``results`` that are not in ``newer``: of another task or with another name."""
+    # As text, because in an untrusted card they may be of any type.
     names = {(str(one.dataset_config), str(one.metric_name)) for one in newer}
     return [one for one in results if (str(one.dataset_config), str(one.metric_name)) not in names]
 
 
 def summary_entries(results: Results | Mapping[str, Any]) -> list[EvalResult]:
-    """Entries of the model's own rows in a ``summary``, each with its interval; none where there is no summary."""
+    """Entries of the model's own rows in a ``summary``, each with its interval; none without a summary."""
     return [_entry(row) for row in results.get("summary") or [] if _counts(row)]
 
 
@@ -102,7 +102,7 @@ def _entry(row: Any) -> EvalResult:
         dataset_config=row["benchmark"],
         dataset_split="test",
         metric_type=METRIC,
-        # The library files all metrics of a task and dataset under one entry, so the name tells them apart.
+        # The library groups all metrics of a task and dataset under one entry, so the name tells them apart.
         metric_name=f"macro AUROC, {labels}, protocol {row['protocol']}",
         metric_value=round(row["macro_auroc"], 4),
         metric_args={

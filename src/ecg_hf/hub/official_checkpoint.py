@@ -1,8 +1,9 @@
 """Reading checkpoints as method authors publish them: tensors only, never code.
 
-A ``.safetensors`` file is read as such; everything else by ``torch.load(weights_only=True)``, which refuses to build
-any object but tensors and plain containers. Lightning and other training checkpoints wrap the weights in containers
-next to optimiser states and counters: the weights are taken out, counters are kept as facts, the rest is named.
+A ``.safetensors`` file is read as such; everything else by ``torch.load(weights_only=True)``, which builds
+only tensors and plain containers. Lightning and other training checkpoints wrap the weights in containers
+next to optimiser states and counters: the weights are extracted, counters are kept as facts, the rest is listed as
+ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["OfficialCheckpoint", "read_official_checkpoint"]
 
 # Entries that hold the weights themselves: their names are not part of the keys.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
-# Entries of training checkpoints that hold tensors, but no weights.
+# Entries of training checkpoints that hold tensors but not weights.
 _TRAINING_STATE = (
     "optimizer",
     "optimizer_state_dict",
@@ -35,7 +36,7 @@ _TRAINING_STATE = (
     "lr_scheduler",
     "lr_schedulers",
 )
-_PROCESS_PREFIXES = ("module.", "_orig_mod.")  # put there by DistributedDataParallel and torch.compile
+_PROCESS_PREFIXES = ("module.", "_orig_mod.")  # prefixes added by DistributedDataParallel and torch.compile
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,10 +62,10 @@ def read_official_checkpoint(path: str | Path, allowed_globals: Sequence[Any] = 
     Args:
         path: ``.safetensors`` file, or a file written by ``torch.save``.
         allowed_globals: Harmless classes the unpickler may build beyond tensors and containers, such as
-            ``argparse.Namespace``. Their content is not looked at.
+            ``argparse.Namespace``. Their content is ignored.
 
     Raises:
-        ConversionError: The file is absent, damaged, holds other objects than those, or no tensor.
+        ConversionError: The file is missing, damaged, holds other objects than those, or no tensor.
     """
     path = Path(path)
     if not path.is_file():
@@ -97,7 +98,7 @@ def _load_pickle(path: Path, allowed_globals: Sequence[Any]) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"an object of {found[1]}" if found else "something else than tensors, or is no checkpoint"
+        what = f"an object of {found[1]}" if found else "something other than tensors, or is not a checkpoint"
         raise ConversionError(
             f"refused: the file holds {what}, and building that could run code; ask its authors for a file of plain "
             "tensors, or re-save the state dict as safetensors where you trust it",

@@ -1,4 +1,4 @@
-"""Sharing a model folder on the Hub: everything that makes the model, in one commit."""
+"""Pushing a model folder to the Hub: all files of the model, in one commit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["PushReport", "commit_to_hub", "prepare_repo", "push_model"]
 
 @dataclass(frozen=True, slots=True)
 class PushReport:
-    """What was, or would be, shared.
+    """What was, or would be, pushed.
 
     Attributes:
         repo_id: The repository.
@@ -70,9 +70,9 @@ def push_model(
 ) -> PushReport:
     """Share a model folder: configuration, safetensors, preprocessing, tokenizer, card, in one commit.
 
-    The folder is loaded first, so that nothing is shared that others could not load. Its card goes along as it is,
-    with the repository's name in the examples; where there is none, one is made of what the folder tells. Weights
-    that the Hub has already are not sent again, so a push that was cut short is repeated at little cost.
+    The folder is loaded first, so that nothing is pushed that others could not load. Its card is pushed unchanged
+    except for the repository's name in the examples; a missing card is written from the folder. Weights that the Hub
+    already has are not sent again, so repeating an interrupted push is cheap.
 
     Args:
         folder: The model folder; left as it is.
@@ -80,11 +80,12 @@ def push_model(
         private: Make a private repository; None leaves that to the owner's default.
         revision: Branch to push to, created if need be; ``main`` if not given.
         tag: Name for the commit, such as ``v1.0``.
-        dry_run: Only say what would be pushed.
+        dry_run: Only report what would be pushed.
 
     Raises:
-        ModelFolderError: The folder is no model of this package, or would not load.
-        HubError: The Hub can't be reached or refuses; the tag exists; the repository is public but was to be private.
+        ModelFolderError: The folder is not a model of this package, or would not load.
+        HubError: The Hub can't be reached or refuses; the tag exists; the repository is public although a private
+            one was asked for.
     """
     check_repo_id(repo_id)
     opened = open_model_folder(folder)
@@ -107,7 +108,7 @@ def push_model(
 def prepare_repo(
     api: HfApi, repo_id: str, kind: str, *, private: bool | None, revision: str | None, tag: str | None
 ) -> tuple[str, bool]:
-    """Create the repository and the branch if need be, and refuse what can't end well before anything is sent.
+    """Create the repository and the branch if needed, and refuse what would fail before anything is sent.
 
     Returns:
         The repository's full name, and whether it is private.
@@ -119,7 +120,7 @@ def prepare_repo(
     there = bool(api.repo_info(repo_id, repo_type=kind).private)
     if private and not there:
         raise HubError(
-            "the repository is there already and is public: nothing was pushed; choose another or make it private",
+            "the repository exists already and is public: nothing was pushed; choose another or make it private",
             path=repo_id,
         )
     if tag is not None and tag in {ref.name for ref in api.list_repo_refs(repo_id, repo_type=kind).tags}:
@@ -171,7 +172,7 @@ def commit_to_hub(
 
 
 def _operations(opened: ModelFolder, repo_id: str, scratch: Path) -> list[CommitOperationAdd]:
-    """Every file to share: big ones from where they are, the rest made ready in ``scratch``."""
+    """Every file to push: big ones from where they are, the others prepared in ``scratch``."""
     ready: dict[str, Path] = {file.name: file for file in opened.files}
     processor = {"AutoProcessor": "EcgProcessor"}
     classes: dict[str, dict[str, str]] = {
@@ -180,7 +181,7 @@ def _operations(opened: ModelFolder, repo_id: str, scratch: Path) -> list[Commit
         "processor_config.json": processor,
     }
     for name, auto in classes.items():
-        # A folder may be older than the module that leads to this package.
+        # The folder may be older than the module that imports this package.
         if name in ready and auto:
             ready[name] = scratch / name
             ready[name].write_bytes((opened.path / name).read_bytes())
@@ -191,7 +192,7 @@ def _operations(opened: ModelFolder, repo_id: str, scratch: Path) -> list[Commit
 
 
 def _card(opened: ModelFolder, repo_id: str, scratch: Path) -> Path:
-    """The folder's card, or one made now, with the repository's name where it will be found."""
+    """The folder's card, or a new one, with the name of the repository."""
     card = opened.path / CARD_FILE
     if not card.is_file():
         context = card_context_of(opened.path, model_name=repo_id.rpartition("/")[2])

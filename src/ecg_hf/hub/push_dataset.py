@@ -1,4 +1,4 @@
-"""Sharing a built dataset on the Hub: Parquet of plain types, which anyone can load, and a card."""
+"""Pushing a built dataset to the Hub: Parquet of plain types, which anyone can load, and a card."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def push_dataset(
 ) -> PushReport:
     """Share a built dataset; ``load_dataset("owner/name")`` gives plain columns, ``load_hub_dataset`` an ``Ecg``.
 
-    Each split becomes Parquet files of its own. Samples stay the recorder's integers; nothing is resampled. The card
+    Each split becomes its own Parquet files. Samples stay the recorder's integers; nothing is resampled. The card
     goes first, the files follow in one commit; files the Hub has already are not sent again when a push is repeated.
 
     Args:
@@ -50,10 +50,10 @@ def push_dataset(
         tag: Name for the commit, such as ``v1.0``.
         licence: Licence of the recordings; the source's if not given.
         drop_columns: Columns to leave out, such as ``report``.
-        dry_run: Only say what would be pushed; sizes are those in memory.
+        dry_run: Only report what would be pushed; sizes are those in memory.
 
     Raises:
-        DatasetBuildError: The folder is no finished build.
+        DatasetBuildError: The folder is not a finished build.
         ConfigurationError: A column can't be left out, or the licence of real recordings is not known.
         HubError: see :func:`ecg_hf.hub.push.push_model`.
     """
@@ -125,7 +125,7 @@ def plain_dataset(dataset: Dataset) -> DatasetDict:
             for name, feature in dataset.features.items()
         }
     )
-    # The storage is the same: only the description changes, where a cast of the library writes all of it anew.
+    # Only the schema changes and the storage stays; the library's cast would write all of it again.
     table = dataset.data.cast(plain.arrow_schema)
     whole = Dataset(table, info=DatasetInfo(features=plain))
     split = np.asarray(dataset["split"][:])
@@ -140,7 +140,7 @@ def _licence(report: BuildReport, given: str | None) -> str:
     known = None if info is None else info.licence
     if known is None or (licence_identifier(known) == OTHER and info is not None and info.needs_data_dir):
         raise ConfigurationError(
-            f"the licence of recordings from {report.source} is not known: say it (--data-licence), or do not share",
+            f"the licence of recordings from {report.source} is not known: state it (--data-licence), or do not push",
             path=report.output,
             value=report.source,
         )

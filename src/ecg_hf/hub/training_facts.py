@@ -1,4 +1,4 @@
-"""What a training run leaves for the card: its data, its settings, its device and time."""
+"""Facts of a training run for the card: its data, settings, device and time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["RunFacts", "facts_of", "run_facts"]
 
 ARGUMENTS_FILE = "training_args.json"
 EMISSIONS_FILE = "emissions.csv"
-"""Written by codecarbon, where it is installed."""
+"""Written by codecarbon if it is installed."""
 
 _SETTINGS = {
     "learning_rate": "peak learning rate",
@@ -31,7 +31,7 @@ _SETTINGS = {
 
 
 class Part(TypedDict):
-    """One dataset of a run, in its account."""
+    """One dataset in the report of a run."""
 
     source: str
     path: NotRequired[str | None]
@@ -41,7 +41,7 @@ class Part(TypedDict):
 
 
 class Account(TypedDict):
-    """``pretrain_report.json``, as far as a card tells it."""
+    """The fields of ``pretrain_report.json`` that a card shows."""
 
     steps: NotRequired[Count]
     seconds: NotRequired[Annotated[float, Range(0)]]
@@ -55,7 +55,7 @@ class Account(TypedDict):
 
 
 class Arguments(TypedDict):
-    """``training_args.json``, as far as a card tells it."""
+    """The fields of ``training_args.json`` that a card shows."""
 
     per_device_train_batch_size: NotRequired[Count | None]
     gradient_accumulation_steps: NotRequired[Count | None]
@@ -81,10 +81,10 @@ class RunFacts:
 
 
 def run_facts(folder: Path) -> RunFacts | None:
-    """Facts of the finished run in a folder, None if there is no account of one.
+    """Facts of the finished run in a folder; None if it has no report of one.
 
     Raises:
-        ModelFolderError: if the account can't be read.
+        ModelFolderError: if the report can't be read.
     """
     report, arguments = folder / REPORT_FILE, folder / ARGUMENTS_FILE
     if not report.is_file():
@@ -99,7 +99,7 @@ def facts_of(account: Mapping[str, Any], arguments: Mapping[str, Any], folder: P
 
     Args:
         account: As ``pretrain_report.json``: ``steps``, ``seconds``, ``resumed_from``, ``device``, ``processes``,
-            ``versions``, ``records``, ``datasets``, ``evaluation``; what is absent is not told.
+            ``versions``, ``records``, ``datasets``, ``evaluation``; missing fields are left out.
         arguments: Training arguments, as plain data.
         folder: The run's folder, for measured emissions.
 
@@ -146,7 +146,7 @@ def _data_lines(parts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _dropped_when_built(path: str | None) -> list[str]:
-    """Recordings the builder left out, by reason; their names are nobody's business."""
+    """Recordings the builder left out, by reason; their names stay private."""
     if path is None:
         return []
     try:
@@ -202,7 +202,7 @@ def _time(seconds: float, resumed_from: int) -> str:
 
 
 def _emissions(path: Path) -> float | None:
-    """Grams in a file of codecarbon, None if there is none that can be read."""
+    """Grams in a file of codecarbon; None if it is missing or can't be read."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return 1000 * sum(float(row["emissions"]) for row in csv.DictReader(file))

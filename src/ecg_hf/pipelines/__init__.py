@@ -1,6 +1,6 @@
 """Pipelines: from a recording to labelled scores in one call."""
 
-# The library's modules come first: importing them makes ``ecg_hf.auto_registration`` ask for ours, which must not be
+# The library's modules come first: importing them makes ``ecg_hf.auto_registration`` import ours, which must not be
 # half-imported by then.
 import transformers.models.auto.modeling_auto
 import transformers.pipelines  # noqa: F401

@@ -25,7 +25,7 @@ _INPUT_OPTIONS = ("data_root", "sampling_rate", "lead_names", "unit", "layout")
 
 
 class SkippedEcg(list[Any]):
-    """What stands in the results for an ECG that could not be read: an empty list, and why.
+    """The result of an ECG that could not be read: an empty list with the error.
 
     Args:
         error: What was wrong with it.
@@ -49,9 +49,9 @@ class EcgPipeline(Pipeline):
 
     - ``data_root``: folder that paths are relative to and must not leave;
     - ``sampling_rate``, ``lead_names``, ``unit``, ``layout``: of arrays and files that do not carry them;
-    - ``on_error``: ``"raise"`` (default) ends at the first ECG that can't be read or prepared; ``"skip"`` goes on
-      with the others and puts a :class:`SkippedEcg` in its place, an empty list with the ``error``, so that results
-      and inputs stay side by side. Each skipped ECG is logged as a warning.
+    - ``on_error``: ``"raise"`` (default) stops at the first ECG that can't be read or prepared; ``"skip"`` goes on
+      with the others and gives a :class:`SkippedEcg` for it, an empty list with the ``error``, so that results
+      and inputs stay aligned. Each skipped ECG is logged as a warning.
 
     A list gives a list of results. A dataset, its ECG column, a streamed dataset and an iterator give an iterator
     that reads on demand.
@@ -70,7 +70,7 @@ class EcgPipeline(Pipeline):
             check(self.feature_extractor)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """Run on one ECG, or on a list, array, iterator or data set of them."""
+        """Run on one ECG, or on a list, array, iterator or dataset of them."""
         for name, least in (("batch_size", 1), ("num_workers", 0)):
             check_count(name, kwargs.get(name), least)
         inputs = as_pipeline_input(inputs)
@@ -85,7 +85,7 @@ class EcgPipeline(Pipeline):
         forward_params: dict[str, Any],
         postprocess_params: dict[str, Any],
     ) -> Any:
-        """One ECG takes the way of many, so that ``on_error`` holds for it too."""
+        """One ECG is handled like many, so that ``on_error`` applies to it too."""
         return next(
             iter(self.get_iterator([inputs], 0, 1, preprocess_params, forward_params, postprocess_params))
         )
@@ -101,7 +101,7 @@ class EcgPipeline(Pipeline):
     ) -> PipelineIterator:
         """Results one by one.
 
-        As the library's, with batches that may hold records of different lengths and records that could not be
+        Like the library's, with batches that may hold records of different lengths and records that could not be
         prepared, see :class:`~ecg_hf.pipelines.batching.BatchCollator`.
         """
         prepare = partial(self._prepare, options=preprocess_params)
@@ -124,7 +124,7 @@ class EcgPipeline(Pipeline):
         return PipelineIterator(outputs, self._finish, postprocess_params)
 
     def _input_parameters(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Take the options of every ECG pipeline out of the call's keyword arguments: preprocessing's, forward's."""
+        """Split the keyword arguments of the call into those of preprocessing and of the forward pass."""
         forward = {}
         if "on_error" in options:
             check_choice("on_error", options["on_error"], ("raise", "skip"))
@@ -139,7 +139,7 @@ class EcgPipeline(Pipeline):
     def preprocess(self, input_: Any, **options: Any) -> dict[str, Tensor]:
         """One ECG as tensors with a batch axis of 1."""
         ecg, extractor_options = load_ecg(input_, **options)
-        # Asked for always: batches are collated by key, and padding must not decide which keys there are.
+        # Always asked for: batches are collated by key, and padding must not decide which keys exist.
         features = self.feature_extractor(
             ecg, return_tensors="pt", return_sample_mask=True, **extractor_options
         )
@@ -170,7 +170,7 @@ class EcgPipeline(Pipeline):
     def _finish(self, outputs: dict[str, Any], **options: Any) -> Any:
         error = outputs.pop("error", None)
         if isinstance(error, list):
-            # A batch of one is handed on whole.
+            # A batch of one is passed on whole.
             error = error[0]
         if error is None:
             return self.postprocess(outputs, **options)
@@ -229,5 +229,5 @@ def check_count(name: str, value: Any, least: int) -> None:
 
 
 def top_entries(entries: list[dict[str, Any]], top_k: int | None) -> list[dict[str, Any]]:
-    """Entries by falling score, at most ``top_k``."""
+    """Entries by descending score, at most ``top_k``."""
     return sorted(entries, key=lambda entry: -entry["score"])[:top_k]

@@ -18,7 +18,7 @@ _NO_PEAK = -1
 
 @dataclass(frozen=True, slots=True)
 class BatchCollator:
-    """Joins records along the batch axis; shorter ones are padded as the feature extractor would have.
+    """Joins records along the batch axis; shorter ones are padded as the feature extractor would.
 
     Attributes:
         padding_value: Level of padded samples.

@@ -20,13 +20,13 @@ class EcgClassificationPipeline(EcgPipeline):
     (with ``sampling_rate=`` and ``lead_names=``), lists, datasets and streams of them. Options, in the constructor
     or the call:
 
-    - ``top_k``: keep the best so many labels; all by default.
+    - ``top_k``: number of best labels to keep; all by default.
     - ``function_to_apply``: ``"sigmoid"`` (default for multi-label models), ``"softmax"`` (default for
       single-label ones) or ``"none"`` (default for regression).
     - ``data_root``, ``sampling_rate``, ``lead_names``, ``unit``, ``layout``, ``on_error``: see
       :class:`~ecg_hf.pipelines.base.EcgPipeline`.
 
-    Returns, per record, a list of ``{"label", "score"}`` by falling score.
+    Returns, per record, a list of ``{"label", "score"}`` by descending score.
 
     Example:
         >>> classify = pipeline("ecg-classification", model="org/cg-dmer-ptbxl-super")

@@ -32,7 +32,7 @@ def load_ecg(
     unit: str | None = None,
     layout: str | None = None,
 ) -> tuple[Any, dict[str, Any]]:
-    """Read a recording if a path was given, and say what the feature extractor has to be told about it.
+    """Read a recording if a path was given, and collect what the feature extractor needs to know about it.
 
     Args:
         item: Path of a recording, ``EcgRecord``, mapping, array; or a dataset row with an ``"ecg"`` column, whose
@@ -97,7 +97,7 @@ class EcgRows(Dataset[Any]):
 
 
 class EcgStream(IterableDataset[Any]):
-    """ECGs that come one after the other (a streamed dataset, its column, any iterator)."""
+    """ECGs that arrive one after the other (a streamed dataset, its column, any iterator)."""
 
     def __init__(self, items: Iterable[Any]) -> None:
         self._items = items
@@ -122,21 +122,21 @@ def as_pipeline_input(inputs: Any) -> Any:
         try:
             inputs = np.asarray(inputs)
         except ValueError:
-            raise SignalError("nested lists of unequal lengths are no array of leads") from None
+            raise SignalError("nested lists of unequal lengths don't make an array of leads") from None
     if isinstance(inputs, np.ndarray) or is_torch_tensor(inputs):
         return list(inputs) if inputs.ndim == 3 else inputs
     if isinstance(inputs, Mapping | GeneratorType | str | bytes | PathLike) or hasattr(inputs, "__array__"):
         return inputs
     if hasattr(inputs, "column_names"):
         inputs = _ecg_column(inputs)
-    # Torch gives streams a ``__getitem__`` too; it only raises.
+    # Torch gives streams a ``__getitem__`` too, which only raises.
     if (
         isinstance(inputs, Sized)
         and hasattr(inputs, "__getitem__")
         and not isinstance(inputs, IterableDataset)
     ):
         return EcgRows(inputs)
-    # What cannot be iterated over is one ECG, or none: the feature extractor says which.
+    # What can't be iterated over is one ECG, or not an ECG at all: the feature extractor decides.
     return EcgStream(inputs) if isinstance(inputs, Iterable) else inputs
 
 
@@ -146,7 +146,7 @@ def _ecg_column(dataset: Any) -> Any:
 
     columns = dataset.column_names
     if columns is None:
-        # A stream whose columns are not known before it runs; each row tells.
+        # A stream whose columns are known only row by row.
         return dataset
     features = dataset.features or {}
     named = [_ROW_COLUMN] if _ROW_COLUMN in columns else []
@@ -157,7 +157,7 @@ def _ecg_column(dataset: Any) -> Any:
         return dataset[(named or typed)[0]]
     if not typed and not {"signal", "array"}.isdisjoint(columns):
         return dataset
-    found = f"several hold ECGs: {', '.join(typed)}" if typed else f"there are {', '.join(columns)}"
+    found = f"several hold ECGs: {', '.join(typed)}" if typed else f"its columns are {', '.join(columns)}"
     raise SignalError(f'no column "ecg" in the dataset, {found}; pass dataset["NAME"]', value=tuple(columns))
 
 
@@ -166,6 +166,6 @@ def _under(data_root: str | PathLike[str] | None, path: str | PathLike[str]) -> 
     if data_root is None:
         return text
     if "://" in text:
-        # Joined to the root it would no longer look like the address it is.
-        raise UnsafePath("a remote location is no recording under the data root", path=text)
+        # Once joined to the root it would no longer look like an address.
+        raise UnsafePath("a remote location is not a recording under the data root", path=text)
     return Path(data_root) / text

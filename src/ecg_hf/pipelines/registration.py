@@ -1,4 +1,4 @@
-"""Makes ``transformers.pipeline`` know the ECG tasks, and ECG models under the library's own names of two tasks."""
+"""Registers the ECG tasks with ``transformers.pipeline``, and ECG models for two tasks of the library itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TASKS: dict[str, tuple[type[EcgPipeline], tuple[type[Any], ...]]] = {
         (AutoModelForZeroShotEcgClassification,),
     ),
 }
-"""Pipeline class of each task, and the classes that load its model, the first that fits."""
+"""Pipeline class of each task, and the classes tried in order to load its model."""
 
 _SHARED_TASKS: dict[str, type[EcgPipeline]] = {
     "audio-classification": EcgClassificationPipeline,
@@ -35,16 +35,16 @@ _SHARED_TASKS: dict[str, type[EcgPipeline]] = {
 
 
 class _SharedTask:
-    """Stands for a pipeline class of the library, and builds ours when the model is an ECG model.
+    """Takes the place of a pipeline class of the library, and builds ours when the model is an ECG model.
 
-    The library's would hand an ECG to a tokenizer, or demand a single channel of audio.
+    The library's pipeline would pass an ECG to a tokenizer, or require a single channel of audio.
 
     Args:
         library: The library's class, or the dotted path of it.
         ecg: Class for ECG models.
     """
 
-    # Optional while it is not known whose model it is; asked for again below where it is needed.
+    # Optional until the kind of model is known; required again below.
     _load_tokenizer = None
 
     def __init__(self, library: Any, ecg: type[EcgPipeline]) -> None:
@@ -63,7 +63,7 @@ class _SharedTask:
             return self._ecg(model=model, **options)
         library_class = self._library_class()
         if library_class._load_tokenizer and "tokenizer" not in options:
-            # It could not be loaded: once more, for the library's own error.
+            # It could not be loaded: try again, to raise the library's own error.
             options["tokenizer"] = AutoTokenizer.from_pretrained(source, revision=revision)
         return library_class(model=model, **options)
 
@@ -75,7 +75,7 @@ class _SharedTask:
 
 
 def register_pipelines() -> None:
-    """Register the tasks; again is harmless."""
+    """Register the tasks; calling it again is harmless."""
     for task, (pipeline_class, model_classes) in TASKS.items():
         if task in PIPELINE_REGISTRY.supported_tasks:
             continue

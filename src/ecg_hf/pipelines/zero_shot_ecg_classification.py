@@ -1,4 +1,4 @@
-"""``pipeline("zero-shot-ecg-classification")``: similarity of ECGs to texts nobody trained a class for."""
+"""``pipeline("zero-shot-ecg-classification")``: similarity of ECGs to arbitrary texts."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class ZeroShotEcgClassificationPipeline(EcgPipeline):
       applies, and is not calibrated.
     - ``temperature``: for the softmax; the model's own (``config.temperature`` or ``logit_scale``) by default,
       else 0.07.
-    - ``top_k``: keep the best so many labels; all by default.
+    - ``top_k``: number of best labels to keep; all by default.
     - ``data_root``, ``sampling_rate``, ``lead_names``, ``unit``, ``layout``, ``on_error``: see
       :class:`~ecg_hf.pipelines.base.EcgPipeline`.
 
-    Returns, per record, a list of ``{"label", "score", "similarity"}`` by falling score.
+    Returns, per record, a list of ``{"label", "score", "similarity"}`` by descending score.
 
     Texts are encoded once per set of labels, not once per record, and remembered until the model changes.
 
@@ -63,7 +63,7 @@ class ZeroShotEcgClassificationPipeline(EcgPipeline):
         super().__init__(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A cached embedding is found by the identity of its model, which a copy does not have.
+        # Cached embeddings are keyed by the identity of the model, which a copy does not share.
         return {**self.__dict__, "_text_cache": OrderedDict()}
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -93,9 +93,7 @@ class ZeroShotEcgClassificationPipeline(EcgPipeline):
         self, input_tensors: dict[str, Tensor], prompts: Prompts | None = None, template: str = "{}"
     ) -> dict[str, Tensor]:
         if prompts is None:
-            raise ConfigurationError(
-                "candidate_labels are missing: which labels are the ECGs to be compared with?"
-            )
+            raise ConfigurationError("candidate_labels are missing: pass the labels to compare the ECGs with")
         texts = self._text_features(prompts, template)
         ecgs = self.model.get_ecg_features(**accepted_inputs(self.model.get_ecg_features, input_tensors))
         return {"similarity": similarity(ecgs, texts)}
@@ -154,7 +152,7 @@ class ZeroShotEcgClassificationPipeline(EcgPipeline):
         return F.normalize(means, dim=-1)
 
     def _weights_version(self) -> int:
-        """A number that changes whenever weights are written to, be it by an optimiser or by loading."""
+        """A number that changes whenever weights are written, whether by an optimiser or by loading."""
         return sum(
             parameter._version for parameter in self.model.parameters() if not parameter.is_inference()
         )
@@ -170,7 +168,7 @@ def _parse_labels(candidate_labels: Any) -> tuple[tuple[str, ...], Prompts]:
     """Labels and the prompts of each.
 
     Raises:
-        ConfigurationError: if there are none, one occurs twice, or something is not a text.
+        ConfigurationError: if labels are missing, one occurs twice, or something is not a text.
     """
     if isinstance(candidate_labels, str):
         candidate_labels = [text.strip() for text in candidate_labels.split(",") if text.strip()]

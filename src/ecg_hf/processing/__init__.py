@@ -15,7 +15,7 @@ __all__ = ["NORMALIZATIONS", "EcgFeatureExtractor", "EcgProcessor", "ProcessingR
 
 
 def __getattr__(name: str) -> Any:
-    # transformers' processor base class imports torch; whoever only prepares signals is spared it.
+    # transformers' processor base class imports torch, which preparing signals alone does not need.
     if name == "EcgProcessor":
         from ecg_hf.processing.processor import EcgProcessor
 

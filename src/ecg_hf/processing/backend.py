@@ -1,7 +1,7 @@
 """The few array operations the processing steps are written in, for numpy and for torch.
 
-Each step (gaps, windows, normalisation) exists once, in terms of :class:`ArrayBackend`; that numpy and
-torch give the same numbers is then a property of the code and not of two careful copies.
+Each step (gaps, windows, normalisation) exists once, in terms of :class:`ArrayBackend`; so numpy and
+torch give the same numbers by construction, not because two copies are kept in step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ecg_hf.signal.resampling import resample
 
 __all__ = ["Array", "ArrayBackend", "NumpyBackend", "is_torch_tensor", "lead_weights"]
 
-# Samples summed up in float32 before the sum moves to float64: as exact as needed, and six times as fast.
+# Samples summed in float32 before the sum is added up in float64: exact enough, and six times as fast.
 _BLOCK = 4096
 
 Array: TypeAlias = Any
@@ -202,7 +202,7 @@ def lead_weights(
     """Lead selection and derivation as a matrix, for array libraries ``arrange_leads`` does not know.
 
     Returns:
-        float32 ``(wanted, leads)`` weights (selection rows hold a single 1), which of ``wanted`` exist, and
+        float32 ``(wanted, leads)`` weights (a selected lead's row holds a single 1), which of ``wanted`` exist, and
         the names that are derived.
     """
     identity = np.eye(len(lead_names), dtype=np.float32)

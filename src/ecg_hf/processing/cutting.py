@@ -13,11 +13,11 @@ from ecg_hf.processing.windows import Crop, input_window
 
 __all__ = ["cut_to_window"]
 
-# What a window is prepared with on either side, in seconds: room for resampling and beats, and for filters in periods
-# of their cut-off.
+# Margins on either side of the window: in seconds for resampling and R peaks, in periods of the cut-off frequency for
+# filters to settle.
 _MARGIN_S = 2.0
 _MARGIN_PERIODS = 8.0
-# A recording longer than the window by less than this share is cut without a word: rounding, not a loss.
+# A recording longer than the window by less than this share is cut without a warning: rounding, not a loss.
 _SURPLUS = 0.01
 
 logger = logging.get_logger(__name__)
@@ -61,6 +61,6 @@ def cut_to_window(
         where = "first" if crop == "start" else "middle"
         logger.warning_once(
             f"Recordings longer than {duration_s:g} s are cut: of each the {where} {duration_s:g} s are used "
-            f"(crop={crop!r}), the rest is not looked at."
+            f"(crop={crop!r}), the rest is ignored."
         )
     return replace(item, signal=item.signal[..., window.first : window.last], window=window)

@@ -1,4 +1,4 @@
-"""From recordings of any origin to the tensors a model takes: :class:`EcgFeatureExtractor`."""
+"""From recordings of any source to the tensors a model takes: :class:`EcgFeatureExtractor`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from ecg_hf.signal.resampling import RESAMPLING_METHODS
 
 __all__ = ["EcgFeatureExtractor"]
 
-# What the library and the saved file add to the options.
+# Keys that the library and the saved file add to the options.
 _LIBRARY_KEYS = frozenset(("auto_map", "feature_extractor_type", "feature_size", "processor_class"))
 
 
@@ -81,24 +81,24 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         lowpass_hz: The same for a low-pass.
         notch_hz: Frequency of a zero-phase notch (mains hum), or ``None``.
         filter_order: Butterworth order of one pass of the high-pass and low-pass.
-        crop: Part of a longer recording to keep: ``"start"`` or ``"center"``. The rest is not looked at.
+        crop: Part of a longer recording to keep: ``"start"`` or ``"center"``. The rest is ignored.
         padding_side: End of a shorter recording at which it is padded: ``"right"`` or ``"left"``.
         padding_value: Level of the padding.
-        pad_before_normalization: Pad first, so that the padding takes part in the statistics (what MERL does
+        pad_before_normalization: Pad first, so that the padding takes part in the statistics (as MERL does
             with CPSC2018; the padded level then depends on the data).
         nan_policy: What happens to NaN, infinite and absurd (beyond 1e10 mV) samples of a lead that has
             valid ones: ``"interpolate"``, ``"zero"`` or ``"raise"``. A lead that is NaN throughout counts as
             missing.
-        max_repaired_share: Largest share of a lead's samples that may be replaced; a lead with more of them invalid
-            counts as missing: by default one of which more would be invented than was measured.
+        max_repaired_share: Largest share of a lead's samples that may be replaced; a lead with more invalid samples
+            counts as missing. By default at most half, so that no lead is more invented than measured.
         mask_flat_leads: Treat leads without any variation as missing (disconnected electrodes stored as
             zeros) instead of as measurements.
         clip: Limit the output to ``[-clip, clip]``.
         return_sample_mask: Return ``sample_mask`` always (``True``), never (``False``), or when a record of the
             batch was padded (``None``).
         return_attention_mask: Return ``attention_mask`` too, always: ``sample_mask`` under the name it has in the
-            library's audio extractors, for code that looks for it. Our own models take ``sample_mask``, because
-            ``attention_mask`` is the texts' in dual encoders.
+            library's audio extractors, for code that expects it. Our models take ``sample_mask``, because in dual
+            encoders ``attention_mask`` belongs to the texts.
 
     Raises:
         ConfigurationError: for values that can't work, and for options that do not exist.
@@ -201,16 +201,16 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
 
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Self:
-        """As the library does, but options that the saved file lacks are taken too, and misspelt ones refused.
+        """Like the library's, but accepts options that the saved file lacks and refuses misspelt ones.
 
         Raises:
-            ConfigurationError: if the file or a keyword holds what is no option, or a value that can't work.
+            ConfigurationError: if the file or a keyword names an unknown option, or a value can't work.
         """
         names = option_names(cls, EcgFeatureExtractor)
         for name in kwargs.keys() - feature_extractor_dict.keys():
             if name in names:
                 feature_extractor_dict = {**feature_extractor_dict, name: kwargs[name]}
-            # Keywords of the library go through here as well, and those of a pipeline's model.
+            # The library's own keywords pass through here too, and those of a pipeline's model.
             elif closest_option(name, names) is not None:
                 refuse_unknown(cls.__name__, [name], names)
         extractor: Self = super().from_dict(feature_extractor_dict, **kwargs)
@@ -250,13 +250,13 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             sampling_rate: Rate in Hz of arrays; assumed to be the extractor's, with a warning, if not given.
             lead_names: Names of the leads of arrays; if not given, arrays must have the extractor's leads.
             unit: Amplitude unit of arrays: mV, uV, V, nV.
-            return_tensors: ``"np"`` or ``"pt"``; by default numpy, or torch when that is where it was computed.
+            return_tensors: ``"np"`` or ``"pt"``; by default numpy, or torch if it was computed with torch.
             device: Compute with torch on this device. Torch inputs are computed on their own device.
             layout: ``"leads_first"`` or ``"samples_first"``; by default decided by the number of leads.
             return_sample_mask: Override the extractor's setting.
             return_attention_mask: Override the extractor's setting.
             return_report: Add a :class:`~ecg_hf.processing.report.ProcessingReport` under ``"report"``.
-            r_peaks: Sample indices of each record's R peaks at the rate it comes in, ``None`` or nothing for a
+            r_peaks: Sample indices of each record's R peaks at its original rate; ``None`` or an empty list for a
                 record in which they are to be detected. Used if the extractor ``wants_r_peaks``.
 
         Returns:
@@ -363,7 +363,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         if not stack.extremes:
             recorded = repair_gaps(stack, self.nan_policy, self.max_repaired_share, backend, report)
         signal, present, derived = selection.arrange(recorded, stack, backend)
-        # Passes over the samples are what this function's time goes into: extremes are taken once.
+        # This function's time is spent on passes over the samples, so extremes are computed once.
         low, high = (signal is recorded and stack.extremes) or (
             backend.minimum(signal),
             backend.maximum(signal),
@@ -377,7 +377,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         is_flat = backend.to_numpy(without_variation(seen_low, seen_high, backend)) & present
         selection.note_leads(stack, present, derived, is_flat, report)
         silent = np.flatnonzero((is_flat == present).all(axis=1))
-        # One sample has no variation to show.
+        # A single sample can't vary.
         if len(silent) and end - begin > 1:
             raise SignalError(
                 f"record {stack.positions[silent[0]]} of the batch is flat in every lead used; {selection.needs()}",
@@ -389,8 +389,8 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
 
         arranged = signal
         if stack.sampling_rate != self.sampling_rate:
-            # The gains of a polyphase filter differ a little between phases. On a constant that leaves a ripple
-            # for normalisation to blow up, so constants go through as zeros.
+            # The gains of a polyphase filter differ a little between phases. On a constant lead that leaves a ripple,
+            # which normalisation would blow up, so the constant is subtracted first.
             level = backend.where(flat, low, low * 0)[..., None]
             signal = self._resampled(signal - level, stack, backend, report) + level
         signal = self._filtered(signal, backend)
@@ -453,14 +453,14 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         return signal
 
     def check_configuration(self) -> None:
-        """Whether all options are of their types, within bounds, and go together.
+        """Check that all options have valid types and values and are consistent.
 
         Raises:
             EcgError: naming the option: a :class:`~ecg_hf.errors.SamplingRateError` for the rate, a
                 :class:`~ecg_hf.errors.LeadError` for the leads, else a ``ConfigurationError``.
         """
         if isinstance(self.sampling_rate, str):
-            # A rate of a file name or a header may be text; an option is calculated with.
+            # Text can be parsed as the rate of a file, but an option is used in calculations as it is.
             raise SamplingRateError(
                 f"sampling_rate must be a number, got {shortened(self.sampling_rate)}",
                 value=self.sampling_rate,

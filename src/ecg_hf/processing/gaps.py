@@ -1,4 +1,4 @@
-"""Samples that are no measurement: NaN, infinities and values no amplifier can deliver."""
+"""Invalid samples: NaN, infinities and values no amplifier can deliver."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.get_logger(__name__)
 NanPolicy = Literal["interpolate", "zero", "raise"]
 
 MAX_AMPLITUDE = 1e10
-"""Largest magnitude taken for a sample. Above any ADC's full scale (int32: 2.1e9), and small enough that sums
+"""Largest magnitude accepted as a sample. Above any ADC's full scale (int32: 2.1e9), and small enough that sums
 of squares and differences stay finite in float32 statistics."""
 
 
@@ -30,12 +30,12 @@ def repair_gaps(
     backend: ArrayBackend,
     report: ReportBuilder | None,
 ) -> Array:
-    """The stack's signal with invalid samples replaced, which one warning announces.
+    """The stack's signal with invalid samples replaced, announced by one warning.
 
     Args:
         stack: Records in which no lead has more than ``max_share`` of invalid samples. Not changed.
         policy: See :func:`fill_gaps`.
-        max_share: What the warning gives as the limit.
+        max_share: The limit, for the warning.
         backend: Array library in use.
         report: Where to note how many samples of which lead.
 
@@ -49,7 +49,7 @@ def repair_gaps(
     begin, end = stack.window.used
     counts = backend.to_numpy(invalid[..., begin:end].sum(axis=-1))
     if not counts.any():
-        # Beside the window: what is used is as it was recorded.
+        # All invalid samples are in the margins, so nothing that is used was changed.
         return fill_gaps(signal, invalid, "interpolate", backend)
     if policy == "raise":
         record, lead = np.argwhere(counts)[0]
@@ -76,7 +76,7 @@ def fill_gaps(signal: Array, invalid: Array, policy: NanPolicy, backend: ArrayBa
 
     Args:
         signal: float32 ``(records, leads, samples)``. Not changed.
-        invalid: bool, same shape: which samples are no measurement. Every lead needs a valid sample.
+        invalid: bool, same shape: which samples are invalid. Every lead needs a valid sample.
         policy: ``"interpolate"`` draws a straight line between the valid neighbours and holds the first and
             last valid value at the ends; ``"zero"`` writes 0 mV; ``"raise"`` refuses.
         backend: Array library in use.

@@ -2,7 +2,7 @@
 
 Accepted: an :class:`~ecg_hf.signal.record.EcgRecord`; the mapping the ``Ecg`` dataset feature decodes to; a
 numpy array, torch tensor or nested list ``(leads, samples)`` or ``(batch, leads, samples)``; a list of any of
-these, with their lengths, rates and leads differing freely.
+these, with any mix of lengths, rates and leads.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MODIFIED_LEADS = {
     **{f"{prefix}{number}": f"V{number}" for prefix in ("MCL", "MV") for number in range(1, 7)},
     **dict.fromkeys(("CM5", "CC5", "CS5"), "V5"),
 }
-"""Leads of monitors and Holter recorders, in capitals, and the standard lead each is read as."""
+"""Leads of monitors and Holter recorders, in capitals, and the standard lead each is treated as."""
 
 logger = logging.get_logger(__name__)
 
@@ -59,8 +59,8 @@ class EcgInput:
         lead_names: Canonical names of the rows.
         sampling_rate: Hertz.
         scale: Millivolts per unit of ``signal``.
-        assumptions: Codes and details of what was assumed to get here.
-        window: What of the recording ``signal`` is, once it has been cut; None before.
+        assumptions: Codes and details of what was assumed.
+        window: Which part of the recording ``signal`` is, once cut; None before.
     """
 
     signal: Array
@@ -80,7 +80,7 @@ class EcgStack:
         lead_names: Canonical names of the rows.
         sampling_rate: Hertz.
         positions: int64 ``(records,)``: places of the records in the caller's batch.
-        window: What of the recordings ``signal`` is; its ``length`` is that of the first record.
+        window: Which part of the recordings ``signal`` is; its ``length`` is that of the first record.
         extremes: Minimum and maximum of each lead ``(records, leads)``, known only if all samples are valid.
     """
 
@@ -94,7 +94,7 @@ class EcgStack:
 
 @dataclass(frozen=True, slots=True)
 class _Defaults:
-    """What to take for a bare array that comes without metadata."""
+    """Metadata for arrays that carry none."""
 
     sampling_rate: float | None
     lead_names: tuple[str, ...] | None
@@ -134,15 +134,15 @@ def parse_inputs(
 
     Returns:
         One entry per record, or a single entry with a three-dimensional signal. Modified leads (MLII, MCL1, CM5 ...)
-        have the name of the standard lead they stand for, unless that is there as well.
+        have the name of the standard lead they stand for, unless that lead is present too.
 
     Raises:
-        SignalError: for what is no real numeric array of samples.
+        SignalError: for anything but a real numeric array of samples.
         AmbiguousLayoutError: if leads and samples can't be told apart.
-        LeadError: if names are missing, double, or do not fit the array.
-        SamplingRateError: if a rate is impossible or two statements of it disagree.
-        UnknownUnit: if the unit is not convertible to millivolts, or two statements of it disagree.
-        ConfigurationError: if a mapping says its rate, leads or unit under another name.
+        LeadError: if names are missing, repeated, or do not fit the array.
+        SamplingRateError: if a rate is impossible, or the call and the record disagree.
+        UnknownUnit: if the unit is not convertible to millivolts, or the call and the record disagree.
+        ConfigurationError: if a mapping states its rate, leads or unit under another name.
     """
     if layout is not None and layout not in get_args(Layout):
         raise AmbiguousLayoutError(f"layout must be one of {', '.join(get_args(Layout))}", value=layout)
@@ -179,7 +179,7 @@ def stack_inputs(
     groups: dict[tuple[Any, ...], list[int]] = {}
     for position, item in enumerate(inputs):
         assert item.window is not None
-        # Recordings of any lengths are one stack if the same stretch of them is used.
+        # Recordings of different lengths make one stack if the same part of them is used.
         place = replace(item.window, length=0)
         key = (item.lead_names, item.sampling_rate, item.scale, tuple(item.signal.shape), place)
         groups.setdefault(key, []).append(position)
@@ -205,14 +205,14 @@ def select_backend(device: object | None) -> ArrayBackend:
     """Numpy for ``None``, otherwise torch on ``device`` (``"cpu"``, ``"cuda:0"``, ``torch.device`` ...)."""
     if device is None:
         return NumpyBackend()
-    # Torch takes seconds to import: whoever passes arrays is spared it.
+    # Imported here because torch takes seconds to import and numpy users don't need it.
     from ecg_hf.processing.torch_backend import TorchBackend
 
     return TorchBackend(device)
 
 
 def tensor_device(ecg: Any) -> object | None:
-    """Device of the first torch tensor found in what the caller passed, ``None`` if there is none."""
+    """Device of the first torch tensor in what the caller passed; ``None`` without one."""
     items = ecg if isinstance(ecg, list | tuple) else (ecg,)
     for item in items:
         found = item
@@ -235,8 +235,7 @@ def _standing_in(item: EcgInput) -> EcgInput:
         names[row] = standard
         assumptions.append(("lead_substituted", f"{name} stands for {standard}"))
         logger.warning_once(
-            f"Lead {name} is taken for {standard}, which it resembles without being it: its electrodes are placed "
-            "for monitoring."
+            f"Lead {name} is used as {standard}, which it only resembles: its electrodes are placed for monitoring."
         )
     if len(assumptions) == len(item.assumptions):
         return item
@@ -327,7 +326,7 @@ def _parse_array(value: Any, defaults: _Defaults, *, batched: bool) -> EcgInput:
 
 
 def _leads_first(array: Array, n_leads: int, defaults: _Defaults) -> tuple[Array, bool]:
-    """The array with leads before samples, and whether that took a transposition."""
+    """The array with leads before samples, and whether it was transposed."""
     rows, columns = array.shape[-2:]
     layout = defaults.layout
     if layout is None and rows == columns == n_leads:
@@ -359,12 +358,12 @@ def _as_real_array(value: Any) -> Array:
     if isinstance(value, list | tuple):
         return _from_lists(value)
     if value is None or not hasattr(value, "__array__"):
-        raise SignalError(f"{type(value).__name__} is no ECG: pass an EcgRecord, a mapping or an array")
+        raise SignalError(f"{type(value).__name__} is not an ECG: pass an EcgRecord, a mapping or an array")
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise SignalError(f"an ECG consists of real numbers, got {array.dtype}", value=str(array.dtype))
     if isinstance(value, np.ma.MaskedArray):
-        # np.asarray would reveal whatever lies under the mask.
+        # np.asarray would drop the mask and expose the masked values.
         array = np.ma.filled(value.astype(np.float64), np.nan)
     return array
 
@@ -373,7 +372,7 @@ def _from_lists(value: Sequence[Any]) -> npt.NDArray[Any]:
     try:
         array = np.asarray(value)
     except ValueError:
-        raise SignalError("nested lists of unequal lengths are no array of leads") from None
+        raise SignalError("nested lists of unequal lengths don't make an array of leads") from None
     if array.dtype.kind not in "fiu":
         raise SignalError(f"an ECG consists of real numbers, got {array.dtype}", value=str(array.dtype))
     return array

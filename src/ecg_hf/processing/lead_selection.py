@@ -1,4 +1,4 @@
-"""Which leads of a recording take part in the output, and what is said of those that do not."""
+"""Which leads of a recording are used, and the messages about those that are not."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LeadSelection:
     ) -> Iterator[EcgStack]:
         """Split a stack by which leads hold no valid sample at all, and drop those leads.
 
-        Dropped before leads are arranged, a dead limb lead can still be derived from two others.
+        Because they are dropped before leads are arranged, an invalid limb lead can still be derived from two others.
 
         Args:
             stack: Records as they came in, in millivolts.
@@ -162,7 +162,7 @@ class LeadSelection:
             report.add([stack.positions[record]], "lead_beyond_repair", detail, stack.lead_names[lead])
 
     def _announce_unused(self, dropped: Sequence[str], available: Sequence[str]) -> None:
-        """Name once what this extractor does not use: aloud what is lost, quietly what follows from leads it uses."""
+        """Log unused leads once: as a warning, or as info if they are redundant to the leads used."""
         limb_leads_used = sum(name in LIMB_LEADS and name not in dropped for name in available)
         lost = [name for name in dropped if name not in LIMB_LEADS or limb_leads_used < 2]
         if lost:
@@ -172,7 +172,7 @@ class LeadSelection:
             )
         redundant = [name for name in dropped if name not in lost]
         if redundant:
-            logger.info_once(f"Not used, as they follow from leads that are: {', '.join(redundant)}.")
+            logger.info_once(f"Not used, because they follow from leads that are: {', '.join(redundant)}.")
 
     def _refuse_unless_nan(self, stack: EcgStack, dead: npt.NDArray[np.bool_], backend: ArrayBackend) -> None:
         """Refuse needed leads without a valid sample; one that is NaN throughout counts as missing instead."""
@@ -206,7 +206,7 @@ class LeadSelection:
 def _select(
     stack: EcgStack, rows: npt.NDArray[np.intp], leads: npt.NDArray[np.intp], backend: ArrayBackend
 ) -> EcgStack:
-    """Some records and some leads of a stack; extremes are known of whole stacks only."""
+    """Some records and some leads of a stack."""
     signal = stack.signal
     if len(rows) < len(stack.positions):
         signal = signal[backend.constant(rows)]

@@ -1,7 +1,7 @@
 """Amplitude normalisation of a batch of windows, safe for flat and missing leads.
 
 Statistics are accumulated in float64 and applied in float32. A lead or record without variation becomes
-zeros instead of 0/0. Leads that are not there take no part in the statistics of their record.
+zeros instead of 0/0. Missing leads are left out of the statistics of their record.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ NORMALIZATIONS: tuple[str, ...] = get_args(Normalization)
 MINMAX_EPSILON = 1e-8
 """Added to the range by MERL's downstream data sets (finetune_dataset.py)."""
 
-# Below this (1 nV for a signal around zero, a few float32 steps for one riding on an offset) what is left is
-# rounding, and dividing by it would turn rounding into a signal.
+# A deviation below this (1 nV for a signal around zero, a few float32 steps for one riding on an offset) is rounding,
+# and dividing by it would turn rounding into a signal.
 _MIN_DEVIATION = 1e-6
 
 
@@ -53,7 +53,7 @@ def normalize(
         normalized = backend.float32(signal)
     elif kind == "minmax_record":
         low, high = extremes or (backend.minimum(signal), backend.maximum(signal))
-        # A lead that is absent must set neither end of the range, whatever its row holds.
+        # A missing lead must set neither end of the range, whatever its row holds.
         lowest, highest = -_largest(-low, mask, backend), _largest(high, mask, backend)
         normalized = signal - lowest
         normalized /= highest - lowest + MINMAX_EPSILON

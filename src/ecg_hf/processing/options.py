@@ -1,8 +1,8 @@
-"""What the options of a feature extractor may be: types and bounds, for users and for files of strangers alike.
+"""Types and bounds of a feature extractor's options, whether they come from users or from untrusted files.
 
-A ``preprocessor_config.json`` is read before anything is known of whoever wrote it. Every option is looked at when an
-extractor is made, and again when it is called, since attributes can be set in between: no value may ask for more
-memory than a recording is worth, fail within a filter, or stand in the way of a method.
+A ``preprocessor_config.json`` may come from anyone. Every option is checked when an extractor is made, and again when
+it is called, because attributes can be set in between. No value may ask for more memory than a recording needs, fail
+inside a filter, or replace a method.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_DURATION_S = 86_400.0
 # Values of one prepared recording: 24 h of 12 leads at 100 Hz, half a gigabyte of float32.
 _MAX_VALUES = 2**27
 _MAX_LEADS = 256
-# Below this share of the rate a filter of ten minutes would not have settled.
+# At a lower share of the rate a filter would not settle within ten minutes.
 _MIN_CUTOFF = 1e-5
 
 
@@ -84,7 +84,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """True or False, or also ``None`` where that is a third answer."""
+    """True or False, or ``None`` where that is allowed too."""
 
     optional: bool = False
 
@@ -129,7 +129,7 @@ def closest_option(name: str, known: Iterable[str]) -> str | None:
 
 
 def shortened(value: Any) -> str:
-    """A value as it may be shown: on one line, without control characters, not endless."""
+    """A value for messages: on one line, without control characters, of limited length."""
     try:
         text = ascii(value)
     except (ValueError, RecursionError):  # numbers of thousands of digits, lists that contain themselves
@@ -148,7 +148,7 @@ def option_names(cls: type, root: type) -> frozenset[str]:
 
 
 def checked_leads(names: Any) -> tuple[str, ...]:
-    """Canonical names of the leads of the output, as many as a recording can have.
+    """Canonical names of the leads of the output.
 
     Raises:
         LeadError: if they are not a list of 1 to 256 names, or one occurs twice.
@@ -161,16 +161,16 @@ def checked_leads(names: Any) -> tuple[str, ...]:
 
 
 def check_length(duration_s: float | None, sampling_rate: float, n_leads: int) -> None:
-    """Whether an output of this length has a sample, and not more of them than a recording is worth.
+    """Check that an output of this length has at least one sample and fits in memory.
 
     Raises:
-        ConfigurationError: if it has not.
+        ConfigurationError: if it does not.
     """
     if duration_s is None:
         return
     n_samples = round(duration_s * sampling_rate)
     if not 1 <= n_samples <= _MAX_VALUES // n_leads:
-        what = "is no sample long" if n_samples < 1 else f"of {n_leads} leads is too much to hold"
+        what = "is shorter than a sample" if n_samples < 1 else f"of {n_leads} leads does not fit in memory"
         raise ConfigurationError(
             f"duration_s {duration_s:g} at {sampling_rate:g} Hz {what}", value=duration_s
         )
@@ -179,7 +179,7 @@ def check_length(duration_s: float | None, sampling_rate: float, n_leads: int) -
 def check_filters(
     sampling_rate: float, *, highpass_hz: float | None, lowpass_hz: float | None, notch_hz: float | None
 ) -> None:
-    """Whether filters at these frequencies can work at a sampling rate, and leave something between them.
+    """Check that filters at these frequencies can work at a sampling rate and leave a band between them.
 
     Raises:
         ConfigurationError: naming the frequency.

@@ -16,7 +16,7 @@ __all__ = ["MAX_HALF", "check_amplitude", "check_half_precision", "without_varia
 MAX_HALF = 65504.0
 """Largest finite float16: what is fed to a model must survive being cast to half precision."""
 
-# Peak-to-peak range of the typical lead, in mV, outside which a signal is hardly an ECG in millivolts.
+# A signal whose typical peak-to-peak range, in mV, is outside these is hardly an ECG in millivolts.
 _PLAUSIBLE_MV = (0.01, 30.0)
 # A lead whose whole range is below this (mV, or relative to its offset) carries no signal.
 _FLAT = 1e-6
@@ -25,7 +25,7 @@ logger = logging.get_logger(__name__)
 
 
 def check_amplitude(ranges: npt.NDArray[np.float32], stack: EcgStack, report: ReportBuilder | None) -> None:
-    """Warn of records that are hardly in millivolts.
+    """Warn about records that are probably not in millivolts.
 
     Args:
         ranges: float32 ``(records, leads)``: peak-to-peak range of each lead in mV.
@@ -61,7 +61,7 @@ def check_half_precision(signal: Array, extremes: tuple[Array, Array] | None, ba
     largest = max(float(high.max()), -float(low.min()))
     if largest > MAX_HALF:
         raise SignalError(
-            f"amplitudes up to {largest:.3g} mV are no ECG; convert raw values to millivolts or choose a "
+            f"amplitudes up to {largest:.3g} mV can't be an ECG; convert raw values to millivolts or choose a "
             "normalization",
             value=largest,
         )

@@ -42,7 +42,7 @@ class EcgProcessor(LeadsToPackage, ProcessorMixin):
     def __init__(self, feature_extractor: EcgFeatureExtractor, tokenizer: Any) -> None:
         if getattr(feature_extractor, "return_attention_mask", False):
             raise ConfigurationError(
-                "in a processor attention_mask is that of the texts: make the feature extractor without "
+                "in a processor attention_mask belongs to the texts: create the feature extractor without "
                 "return_attention_mask and use sample_mask"
             )
         super().__init__(feature_extractor, tokenizer)
@@ -64,7 +64,7 @@ class EcgProcessor(LeadsToPackage, ProcessorMixin):
         return_sample_mask: bool | None = None,
         return_report: bool = False,
     ) -> BatchFeature:
-        """Prepare ECGs, texts, or both. They need not be equally many (prompts of a zero-shot task).
+        """Prepare ECGs, texts, or both. Their numbers may differ (prompts of a zero-shot task).
 
         Args:
             ecg: See :meth:`EcgFeatureExtractor.__call__`.
@@ -79,7 +79,7 @@ class EcgProcessor(LeadsToPackage, ProcessorMixin):
             device: Compute the ECG part with torch on this device.
             layout: Axis order of arrays.
             return_sample_mask: Whether to return ``sample_mask``.
-            return_report: Add the account of the ECG part under ``"report"``.
+            return_report: Add the report on the ECGs under ``"report"``.
 
         Returns:
             ``input_values`` and ``lead_mask`` for ECGs; ``input_ids`` and ``attention_mask`` for texts.
@@ -134,9 +134,9 @@ class EcgProcessor(LeadsToPackage, ProcessorMixin):
         return [*saved, str(Path(save_directory) / FEATURE_EXTRACTOR_NAME)]
 
     def to_json_file(self, json_file_path: str | PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """As the library's, with the feature extractor's own file beside it.
+        """Like the library's, but writes the feature extractor's file too.
 
-        Here and not in :meth:`save_pretrained`: a push uploads what was written since it began.
+        Done here instead of in :meth:`save_pretrained`, because a push uploads only what that call wrote.
         """
         self.feature_extractor.to_json_file(Path(json_file_path).with_name(FEATURE_EXTRACTOR_NAME))
         super().to_json_file(json_file_path, *args, **kwargs)

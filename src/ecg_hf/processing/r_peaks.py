@@ -26,12 +26,12 @@ __all__ = [
 ]
 
 KnownPeaks = Sequence[Sequence[int] | npt.NDArray[np.integer] | None]
-"""Sample indices of each record's R peaks; ``None`` or nothing where they are to be detected."""
+"""Sample indices of each record's R peaks; ``None`` or empty for records to detect them in."""
 
 NO_PEAK = -1
-"""What follows the last peak of a row."""
+"""Fills a row after its last peak."""
 
-# 240 beats per minute: beyond it, ventricular flutter, there is no QRS complex to speak of.
+# 240 beats per minute: faster rhythms are ventricular flutter, which has no distinct QRS complexes.
 _PEAKS_PER_SECOND = 4
 
 
@@ -54,17 +54,17 @@ def r_peak_table(
     Detection looks at all leads, see :func:`ecg_hf.signal.beats.beats.detect_beats_in_batch`: the same beats at any
     rate, hence those that ``data build --detect-r-peaks`` stores. About 1 ms per 10 s record on one core.
 
-    Differs from official code: CLEAR-HUG runs XQRS at 100 Hz, tries leads by number, and is content with one beat;
+    Differs from official code: CLEAR-HUG runs XQRS at 100 Hz, tries leads by number, and accepts a single beat;
     ``detector="xqrs"`` runs it at 250 Hz or more, lead II first.
 
     Args:
-        signal: float ``(batch, leads, samples)`` in millivolts or something proportional; a lead that is absent is
+        signal: float ``(batch, leads, samples)`` in millivolts or any proportional unit; a missing lead is
             zeros or NaN.
         sampling_rate: Hertz.
         lead_names: Names of the lead axis.
         max_peaks: Width of the table; later peaks are left out.
-        known: Indices of each record at ``sampling_rate``, in any order; those outside the signal are left out. A
-            record with ``None`` or none at all is detected.
+        known: Indices of each record at ``sampling_rate``, in any order; those outside the signal are left out. In
+            a record with ``None`` or an empty list they are detected.
         detector: One of :data:`ecg_hf.signal.beats.heartbeats.DETECTORS`.
 
     Returns:
@@ -105,10 +105,10 @@ def peaks_as_table(
 
 
 def checked_known_peaks(known: KnownPeaks | None, n_records: int) -> list[npt.NDArray[np.int64]]:
-    """One int64 array per record, empty where nothing is known.
+    """One int64 array per record, empty if nothing is known.
 
     Raises:
-        ConfigurationError: if there is not one entry per record, or an entry is no list of integers.
+        ConfigurationError: if the numbers of entries and records differ, or an entry is not a list of integers.
     """
     if known is None:
         return [np.zeros(0, np.int64)] * n_records
@@ -125,7 +125,7 @@ def checked_known_peaks(known: KnownPeaks | None, n_records: int) -> list[npt.ND
                 f"r_peaks of record {position} must be sample indices, got {row.dtype} of shape {row.shape}",
                 value=position,
             )
-        # Tables are accepted too: what pads them is no peak.
+        # Tables are accepted too; their padding is negative.
         rows.append(row[row >= 0].astype(np.int64) if row.size else np.zeros(0, np.int64))
     return rows
 
@@ -148,7 +148,7 @@ def known_peaks_of_stacks(
 ) -> list[npt.NDArray[np.int64]]:
     """R peaks of every record in samples of the recording: those given, else detected.
 
-    Detected at the recording's rate on all leads it has, as they are stored at building time: the same beats.
+    Detection uses the recording's own rate and all its leads, as building a dataset does, so the beats are the same.
 
     Args:
         stacks: The records, cut to their windows.

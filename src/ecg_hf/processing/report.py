@@ -13,7 +13,7 @@ __all__ = ["ProcessingReport", "ReportBuilder"]
 
 @dataclass(frozen=True, slots=True)
 class ProcessingReport:
-    """Account of one feature extractor call.
+    """Report of one call of a feature extractor.
 
     Attributes:
         notes: One tuple of notes per record, in the order of the batch. Codes: ``sampling_rate_assumed``,

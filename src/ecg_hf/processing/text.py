@@ -12,9 +12,9 @@ from ecg_hf.errors import ConfigurationError, SignalError
 __all__ = ["DEFAULT_MAX_LENGTH", "tokenize_texts"]
 
 DEFAULT_MAX_LENGTH = 256
-"""Tokens kept of a text when the tokenizer states no limit of its own (MERL's value)."""
+"""Tokens kept of a text when the tokenizer states no limit (MERL's value)."""
 
-# Tokenizers without a limit say 1e30.
+# Tokenizers without a limit state 1e30.
 _NO_LIMIT = 1_000_000
 
 logger = logging.get_logger(__name__)
@@ -31,22 +31,22 @@ def tokenize_texts(
 ) -> dict[str, Any]:
     """Token ids and attention mask of texts.
 
-    Texts are lower-cased if the tokenizer's configuration says ``do_lower_case``, whether or not its own
-    normaliser does it too.
+    Texts are lower-cased if the tokenizer's configuration says ``do_lower_case``, whether or not its
+    normaliser does so too.
 
     Args:
         tokenizer: A ``transformers`` tokenizer.
         texts: One text or several.
         max_length: Longest output in tokens; by default the tokenizer's limit.
         padding: As in ``tokenizer(...)``.
-        truncation: Cut texts that are longer. Texts that were cut are announced by one warning.
+        truncation: Cut texts that are longer. One warning announces that texts were cut.
         return_tensors: ``"pt"``, ``"np"`` or ``None`` for lists.
 
     Returns:
         ``input_ids`` and ``attention_mask``, ``(texts, length)`` also for a single text.
 
     Raises:
-        SignalError: if there is no text, or one is not a string (a missing report read as NaN, say).
+        SignalError: without any text, or if one is not a string (for instance a missing report read as NaN).
         ConfigurationError: if the tokenizer fails: impossible options, or damaged files.
     """
     if not isinstance(texts, Iterable):
@@ -55,11 +55,11 @@ def tokenize_texts(
     if not batch:
         raise SignalError("an empty list holds no text")
     for position, text in enumerate(batch):
-        # The value itself may be a part of a report: it is never quoted.
+        # Never quote the value, which may be part of a patient's report.
         if not isinstance(text, str):
             raise SignalError(f"text {position} of the batch is {type(text).__name__}, not a string")
         if not _is_unicode(text):
-            raise SignalError(f"text {position} of the batch has characters that exist in no encoding")
+            raise SignalError(f"text {position} of the batch has characters that no encoding can represent")
     if tokenizer.init_kwargs.get("do_lower_case", False):
         batch = [text.lower() for text in batch]
     try:
@@ -86,7 +86,7 @@ def tokenize_texts(
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether it holds no lone surrogates, which a careless decoder leaves and no tokenizer takes."""
+    """Whether it is free of lone surrogates, which a careless decoder leaves and no tokenizer accepts."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

@@ -3,7 +3,7 @@
 Resampling and filtering reproduce :mod:`ecg_hf.signal` (scipy) without recursion, so that they run in parallel
 over samples: polyphase resampling is one strided convolution with an output channel per phase, a recursive
 filter is a convolution with its impulse response through the FFT plus the response to its initial state. Both
-are computed in float64 where the device has it. On the CPU scipy itself is several times faster, and is used.
+are computed in float64 if the device supports it. On the CPU scipy itself is used, which is several times faster.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ecg_hf.signal.resampling import (
 
 __all__ = ["TorchBackend"]
 
-# Weights of a polyphase convolution beyond which (rates such as 257 and 360 Hz) the host is faster.
+# With more polyphase weights than this (rates such as 257 and 360 Hz) scipy on the host is faster.
 _MAX_POLYPHASE_WEIGHTS = 4_000_000
 _NOTCH_QUALITY = 30.0
 
@@ -179,7 +179,7 @@ class TorchBackend:
             )
         extended = _odd_extension(array.to(self.exact), padding)
         length = extended.shape[-1]
-        # Responses to an impulse and to the initial state that a constant input of 1 would have left behind.
+        # Responses to an impulse, and to the state in which a constant input of 1 leaves the filter.
         impulse = np.zeros(length)
         impulse[0] = 1.0
         response = self.constant(sosfilt(sections, impulse)).to(self.exact)
@@ -205,7 +205,7 @@ def _combine(array: torch.Tensor, weights: npt.NDArray[np.float32]) -> torch.Ten
 
 
 def _odd_extension(array: torch.Tensor, padding: int) -> torch.Tensor:
-    """Both ends continued by the signal rotated about its end points."""
+    """Both ends extended by the signal rotated by 180 degrees about its end points."""
     first, last = array[..., :1], array[..., -1:]
     left = 2 * first - array[..., 1 : padding + 1].flip(-1)
     right = 2 * last - array[..., -padding - 1 : -1].flip(-1)
@@ -260,7 +260,7 @@ def _resample_polyphase(array: torch.Tensor, up: int, down: int, length: int) ->
     n_samples = array.shape[-1]
     periods = -(-length // up)
     after_all = max(0, (periods - 1) * down + after - (n_samples - 1))
-    # The filter works around the straight line through the first and last sample, which it must not change.
+    # Only the deviation from the line through the first and last sample is filtered, so that ends don't ring.
     slope = (array[..., -1:] - array[..., :1]) / (n_samples - 1)
     steps = torch.arange(max(n_samples, length), device=array.device).to(array)
     level = array - (array[..., :1] + slope * steps[:n_samples])

@@ -1,4 +1,4 @@
-"""Windows of a fixed length: cropping and padding with the account of which samples are real."""
+"""Windows of a fixed length: cropping, padding, and the mask of recorded samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PaddingSide = Literal["right", "left"]
 
 @dataclass(frozen=True, slots=True)
 class InputWindow:
-    """What of a recording is read, and what of that is used.
+    """Which part of a recording is read, and which part of that is used.
 
     Attributes:
         first: First sample of the recording that is read.
@@ -42,13 +42,13 @@ class InputWindow:
 def input_window(
     samples: int, rate_in: float, rate_out: float, n_samples: int | None, crop: Crop, margin_s: float
 ) -> InputWindow:
-    """The stretch of a recording that ``n_samples`` of output depend on.
+    """The part of a recording that ``n_samples`` of output depend on.
 
     Args:
         samples: Samples of the recording.
         rate_in: Its rate in Hz.
         rate_out: Rate of the output in Hz.
-        n_samples: Samples of the output; ``None`` for all there are.
+        n_samples: Samples of the output; ``None`` for all.
         crop: Which part.
         margin_s: Seconds on either side that resampling and filters need.
 
@@ -61,10 +61,11 @@ def input_window(
     ratio = rate_ratio(rate_in, rate_out)
     start = crop_start(length, n_samples, crop)
     margin = math.ceil(margin_s * rate_out)
-    # At a multiple of both steps the two sampling grids coincide: what is read is resampled as it would be in place.
+    # The sampling grids coincide every ``ratio.denominator`` input samples. Starting at such a sample, the part is
+    # resampled to the same values as within the whole recording.
     periods = max(0, start - margin) // ratio.numerator
     first, skipped = periods * ratio.denominator, periods * ratio.numerator
-    # A whole number of periods: the Fourier method would stretch any other length to whole samples of the output.
+    # A whole number of periods, because the Fourier method would stretch any other length to whole output samples.
     last = first + -(-(start + n_samples + margin - skipped) // ratio.numerator) * ratio.denominator
     last = min(samples, last)
     begin, end = math.floor(start / ratio) - first, math.ceil((start + n_samples) / ratio) - first

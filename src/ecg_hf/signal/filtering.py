@@ -1,7 +1,7 @@
 """Zero-phase filters for baseline wander, muscle noise and mains hum.
 
 All filters run forwards and backwards (no delay, twice the attenuation), in double precision along the
-last axis. NaN samples are bridged linearly for the filter and NaN again in the result.
+last axis. NaN samples are bridged linearly for the filter and are NaN again in the result.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _check_order(order: int) -> int:
 def _apply(signal: npt.NDArray[np.floating], sections: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     if signal.ndim < 1 or signal.dtype.kind not in "iuf":
         raise SignalError(f"can't filter {signal.dtype} of shape {signal.shape}", value=signal.shape)
-    # What sosfiltfilt reflects at each edge; fewer samples leave nothing to reflect.
+    # sosfiltfilt reflects this many samples at each edge and needs at least one more.
     padding = 3 * (2 * len(sections) + 1)
     if signal.shape[-1] <= padding:
         raise ConfigurationError(

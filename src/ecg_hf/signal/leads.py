@@ -1,7 +1,7 @@
 """Lead names and the linear algebra of the limb leads.
 
 Every data set spells leads its own way (PTB-XL ``AVR``, LUDB ``avr``, ISO/IEEE 11073 ``MDC_ECG_LEAD_AVR``)
-and some order them unlike the rest (MIMIC-IV-ECG stores aVF before aVL). Here a lead is a name, never a
+and some order them differently (MIMIC-IV-ECG stores aVF before aVL). Here leads go by name, never by
 position.
 """
 
@@ -58,7 +58,7 @@ _PREFIX = re.compile(
 )
 _SUFFIX = re.compile(r"[\s_]*[(\[][^()\[\]]*[)\]]$|[\s_-]+lead$")
 _INNER_SPACE = re.compile(r"[\s_]+")
-# Electrodes of the 10-20 system, alone or as a pair such as C4-A1: beside them, C3 is a place on the scalp.
+# Electrodes of the 10-20 system, alone or as a pair such as C4-A1: beside them, C3 is on the scalp, not the chest.
 _SCALP = re.compile(
     r"(?:eeg[\s_:-]*)?(?:fp[1-9z]|f[1-9z]|[cpo]z|t[3-8]|p[34578]|o[12]|[cfpot]\d-[am][12])\b", re.I
 )
@@ -82,14 +82,14 @@ def normalize_lead_name(name: str) -> str:
     Names that only resemble a standard lead (``MLII``, ``-aVR``, ``V1-V2``, ``vx``) are not touched.
     """
     stripped = name.strip()
-    # NFKC: East Asian recorders write Roman numerals as characters of their own.
+    # NFKC, because East Asian recorders write Roman numerals as single characters.
     key = _SUFFIX.sub("", unicodedata.normalize("NFKC", stripped).lower())
     key = _INNER_SPACE.sub("", _PREFIX.sub("", key))
     return _CANONICAL.get(key, stripped)
 
 
 def is_generic_name(name: str) -> bool:
-    """Whether a name says that there is a signal and not which lead: ``ECG``, ``ECG2``, ``channel 1``, ``3``."""
+    """Whether a name names a signal but no particular lead: ``ECG``, ``ECG2``, ``channel 1``, ``3``."""
     return _GENERIC.fullmatch(name.strip()) is not None
 
 
@@ -123,7 +123,7 @@ def lead_notes(names: tuple[str, ...]) -> tuple[Note, ...]:
 def normalize_lead_names(names: Sequence[str | None]) -> tuple[str, ...]:
     """Canonical spelling of each name, checked to be usable as row labels.
 
-    ``C1`` to ``C6`` stay as they are beside electrodes of an EEG.
+    ``C1`` to ``C6`` stay unchanged beside electrodes of an EEG.
 
     Raises:
         LeadError: if a name is missing or empty, or two rows have the same lead.
@@ -172,7 +172,7 @@ def derivation_weights(wanted: str, available: Sequence[str]) -> dict[str, float
     pair = limb[:2]
     basis = np.array([_IN_TERMS_OF_I_AND_II[name] for name in pair])
     weights = np.linalg.solve(basis.T, np.array(_IN_TERMS_OF_I_AND_II[wanted]))
-    # All exact weights are multiples of 1/12; rounding takes the solver's last-bit noise away.
+    # All exact weights are multiples of 1/12; rounding removes the solver's last-bit errors.
     return {name: round(float(w) * 12.0) / 12.0 for name, w in zip(pair, weights, strict=True)}
 
 
@@ -199,7 +199,7 @@ def arrange_leads(
     *,
     derive: bool = True,
 ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.bool_], tuple[str, ...]]:
-    """Pick and order leads by name, computing missing limb leads exactly where two others are there.
+    """Pick and order leads by name, computing missing limb leads exactly from any two others.
 
     Args:
         signal: Floating ``(..., leads, samples)``.
@@ -209,9 +209,9 @@ def arrange_leads(
             aVF = II - I/2, and the same relations solved for any other pair).
 
     Returns:
-        ``(..., len(wanted), samples)`` with rows of zeros for leads that are absent; a bool array
+        ``(..., len(wanted), samples)`` with rows of zeros for missing leads; a bool array
         ``(len(wanted),)`` that is False for those; and the names that were derived. The array is the
-        input itself, not a copy, when there is nothing to do.
+        input itself, not a copy, if nothing changes.
 
     Raises:
         LeadError: if names are missing, repeated, or not as many as rows.

@@ -1,6 +1,6 @@
 """What looks wrong with a recording: flat, clipped, implausible or mislabelled leads.
 
-Nothing here changes a signal or refuses one; every finding is a :class:`~ecg_hf.signal.record.Note`.
+These checks neither change nor refuse a signal; every finding is a :class:`~ecg_hf.signal.record.Note`.
 The default checks cost some tens of microseconds for a 10 s 12-lead recording, so reading includes them.
 """
 
@@ -58,7 +58,7 @@ def check_quality(
 
     Codes: ``flat_lead``, ``all_flat``, ``clipping``, ``amplitude_implausible``, ``offset_implausible``,
     ``limb_leads_inconsistent``, and with ``thorough`` also ``heart_rate_implausible``. Leads without a
-    valid sample are passed over (reading notes them as ``lead_missing``).
+    valid sample are skipped (reading notes them as ``lead_missing``).
 
     Args:
         signal: ``(leads, samples)`` in mV; NaN allowed.
@@ -154,7 +154,7 @@ def _clipping_notes(
     if not extremes:
         return notes
     shortest = max(MIN_PLATEAU_SAMPLES, stride)
-    # fmax and fmin pass over NaN; most leads drop out here, their extreme not being among the sparse samples.
+    # fmax and fmin ignore NaN. Most leads drop out here, because their extreme is not among the sparse samples.
     reached = {
         "highest": np.fmax.reduce(sparse, axis=1).tolist(),
         "lowest": np.fmin.reduce(sparse, axis=1).tolist(),
@@ -163,7 +163,7 @@ def _clipping_notes(
         if reached[word][row] != value:
             continue
         hits = np.flatnonzero(sparse[row] == value)
-        # Most hits are the tips of single beats; a plateau goes on beside them.
+        # Most hits are the tips of single beats; a plateau continues beside the sample.
         lead = signal[row]
         for hit in hits.tolist():
             at = hit * stride

@@ -1,4 +1,4 @@
-"""The one representation of an ECG in memory: named leads, millivolts, hertz."""
+"""The representation of an ECG in memory: named leads, millivolts, hertz."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EcgRecord:
-    """One recording, as every part of the package hands it around.
+    """One recording, the form in which all parts of the package exchange ECGs.
 
     Attributes:
         signal: float32 ``(leads, samples)`` in millivolts; NaN marks samples the device declared invalid.

@@ -1,7 +1,7 @@
 """Changing the sampling rate: a windowed sinc at any ratio by default, Fourier where a published pipeline needs it.
 
 One kernel serves every ratio. Where the rates are a ratio of small integers it is applied as a polyphase filter,
-otherwise it is evaluated at the exact place of each output sample, so no ratio is ever rounded.
+otherwise it is evaluated at the exact position of each output sample, so no ratio is ever rounded.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def resample(
 
     ``"polyphase"`` is a Kaiser-windowed sinc around the straight line from the first to the last sample of each row,
     so offsets and drifts do not ring at the edges. It passes frequencies up to 0.9 times the lower Nyquist frequency
-    (within 0.01 dB) and takes away those from 1.1 times (by 69 dB). Output sample ``k`` is the signal at ``k /
+    (within 0.01 dB) and attenuates those from 1.1 times (by 69 dB). Output sample ``k`` is the signal at ``k /
     rate_out`` seconds, whatever the ratio and however long the signal.
 
     ``"fft"`` is :func:`scipy.signal.resample`, which treats the signal as periodic; several published pipelines use
@@ -147,7 +147,7 @@ def resample(
         if factors is None:
             resampled = _interpolate(level, ratio, length)
         else:
-            # In single precision, which halves the time and is exact to 1e-6 of what the line leaves.
+            # In single precision, which halves the time and is exact to 1e-6 of the deviation from the line.
             taps = polyphase_taps(*factors).astype(np.float32)
             resampled = resample_poly(level.astype(np.float32), *factors, axis=-1, window=taps)[..., :length]
         resampled = resampled + (first + slope * (np.arange(length) * float(1 / ratio)))
@@ -208,7 +208,7 @@ def _interpolate(signal: npt.NDArray[np.floating], ratio: Fraction, length: int)
         lower = np.minimum(fine.astype(np.int64), phases - 1)
         weights = table[lower]
         weights += (fine - lower)[:, None] * (table[lower + 1] - weights)
-        # Rounding may place the last sample just behind the end.
+        # Rounding may place the last sample just past the end.
         taken = np.minimum(nearest.astype(np.int64), samples)
         part = slice(start, start + places.size)
         for row, views in enumerate(windows):

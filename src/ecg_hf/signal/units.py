@@ -23,10 +23,10 @@ def millivolts_per_unit(unit: str) -> float:
     """How many millivolts one ``unit`` is.
 
     Accepts V, mV, uV, µV (both code points), nV and the spelled-out names, in any case, except that the
-    capitals of ``MV`` and ``NV`` are not taken for milli and nano.
+    capitals of ``MV`` and ``NV`` are not read as milli and nano.
 
     Raises:
-        UnknownUnit: if it is none of these.
+        UnknownUnit: for any other unit.
     """
     if not isinstance(unit, str):
         raise UnknownUnit(f"unit must be a name such as 'mV', got {type(unit).__name__}", value=unit)

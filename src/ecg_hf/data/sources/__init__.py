@@ -56,10 +56,10 @@ def get_source(name: str) -> type[Source]:
     """The class of a source.
 
     Raises:
-        ConfigurationError: if there is no source of that name.
+        ConfigurationError: if no source has that name.
     """
     if name not in SOURCES:
-        raise ConfigurationError(f"no source is named {name!r} (there are: {', '.join(SOURCES)})", value=name)
+        raise ConfigurationError(f"no source is named {name!r} (known: {', '.join(SOURCES)})", value=name)
     return SOURCES[name]
 
 

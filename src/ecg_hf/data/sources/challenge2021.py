@@ -60,10 +60,10 @@ class Challenge2021(WfdbFolder):
     the archives' names such as ``WFDB_Ga`` are understood). Labels are SNOMED CT codes as the headers have them
     (``#Dx`` or ``# Dx``); headers that call the record ``E07500.mat``, as some of Georgia do, are read.
 
-    Several sets are other datasets again: ``ptb-xl`` is PTB-XL (``HR00001`` is ``ecg_id`` 1), ``chapman_shaoxing``
-    and ``ningbo`` are ``csn`` (same names), ``cpsc_2018`` is ``cpsc2018`` (same names). Where names are the same so
-    are the folds, and nothing leaks between two builds with the same seed. PTB-XL's folds can't be known from here,
-    so ``ptb-xl`` is read only when it is asked for: never test on it beside PTB-XL.
+    Several sets are copies of other datasets: ``ptb-xl`` is PTB-XL (``HR00001`` is ``ecg_id`` 1),
+    ``chapman_shaoxing`` and ``ningbo`` are ``csn`` (same names), ``cpsc_2018`` is ``cpsc2018`` (same names). Where
+    names are the same so are the folds, and nothing leaks between two builds with the same seed. PTB-XL's folds
+    can't be known from here, so ``ptb-xl`` is read only when it is asked for: never test on it beside PTB-XL.
 
     No patient is known, so ``patient_id`` is null. INCART has 74 recordings of 32 patients, PTB 516 of 262: for these
     two a split by recording is not one by patient.
@@ -128,7 +128,7 @@ class Challenge2021(WfdbFolder):
         """Headers of the chosen sets, sorted by path.
 
         Raises:
-            DatasetBuildError: if there is none in a known folder.
+            DatasetBuildError: if no known folder has one.
         """
         plan = Plan()
         seen: set[str] = set()
@@ -154,7 +154,7 @@ class Challenge2021(WfdbFolder):
                 plan.entries.append(Entry(name, path, fold=fold, split=split, notes=notes))
         if not known:
             raise DatasetBuildError(
-                f"there is no header in a folder named {', '.join(SUB_DATASETS)}", path=self.data_dir
+                f"no header in a folder named {', '.join(SUB_DATASETS)}", path=self.data_dir
             )
         return plan
 
@@ -174,7 +174,7 @@ def _parse(datasets: str) -> tuple[str, ...]:
     unknown = sorted(names - SUB_DATASETS.keys())
     if unknown or not names:
         raise ConfigurationError(
-            f"no set is named {(unknown or [datasets])[0]!r} (there are: {', '.join(SUB_DATASETS)}, all, default)",
+            f"no set is named {(unknown or [datasets])[0]!r} (known: {', '.join(SUB_DATASETS)}, all, default)",
             value=datasets,
         )
     return tuple(name for name in SUB_DATASETS if name in names)

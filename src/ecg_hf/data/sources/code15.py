@@ -58,7 +58,7 @@ def parse_scale(unit: str) -> float:
     """Millivolts of one stored unit, written as a voltage unit with an optional factor: ``"mV"``, ``"1e-4V"``.
 
     Raises:
-        UnknownUnit: if it is no such text, or the factor is not positive and finite.
+        UnknownUnit: if the text is not of that form, or the factor is not positive and finite.
     """
     match = _SCALED_UNIT.match(unit) if isinstance(unit, str) else None
     if match is None:
@@ -78,12 +78,12 @@ class Code15(Source):
     """CODE-15% as published on Zenodo: ``exams.csv`` and ``exams_part0.hdf5`` to ``exams_part17.hdf5``.
 
     Samples are kept as they are stored (float32), the unit folded into the gain. Parts are read in slices of a few
-    rows, in the order they are stored; rows of the table whose part is not there are counted, not an error, so that
-    a few parts can be used alone. Splits follow patients, by a hash of the patient id.
+    rows, in the order they are stored; rows of the table whose part is missing are counted instead of an error, so
+    that a few parts can be used alone. Splits follow patients, by a hash of the patient id.
 
     Recordings of about seven seconds are centred in 4,096 rows of zeros: samples at the ends where all leads are
     exactly zero are trimmed, and what is left keeps its own length (mostly 2,934 or 4,096 samples); cropping
-    is the feature extractor's business. Nothing else is touched; a recording without any sample is dropped.
+    is left to the feature extractor. Nothing else is changed; a recording without any sample is dropped.
 
     The unit is documented inconsistently: the authors' code says tenths of a millivolt and, in the same line, a
     factor that means millivolts; the PhysioNet Challenge 2025 took millivolts. ``unit`` decides. Taken as
@@ -111,7 +111,7 @@ class Code15(Source):
         expects="exams.csv and at least one of exams_part0.hdf5 ... exams_part17.hdf5 (Zenodo 4916206, unpacked)",
         labels="1dAVb, RBBB, LBBB, SB, ST, AF and normal_ecg, where true",
         drops=(
-            "rows of the table whose part or tracing is not there, tracings the table does not list, all-zero "
+            "rows of the table whose part or tracing is missing, tracings the table does not list, all-zero "
             "tracings, recordings of folds that were not selected, and what the option drop asks for"
         ),
         licence="CC BY 4.0",
@@ -157,7 +157,7 @@ class Code15(Source):
         """Tracings that the table lists, part by part in the order they are stored.
 
         Raises:
-            DatasetBuildError: if the table or a part can't be understood, or no part is there.
+            DatasetBuildError: if the table or a part can't be understood, or all parts are missing.
         """
         exams = self._exams()
         plan = Plan()
@@ -165,7 +165,7 @@ class Code15(Source):
         there = [part for part in parts if is_plain_relative(part) and os.path.isfile(self.data_dir / part)]
         if not there:
             raise DatasetBuildError(
-                f"none of the parts that {TABLE} names is there ({', '.join(parts[:3]) or 'it names none'})",
+                f"none of the parts that {TABLE} names exists ({', '.join(parts[:3]) or 'it names none'})",
                 path=self.data_dir,
             )
         found: set[str] = set()
@@ -261,7 +261,7 @@ class Code15(Source):
         try:
             block = np.asarray(tracings[first : last + 1])
         except READ_ERRORS:
-            # One damaged chunk must not cost its neighbours: row by row, each on its own.
+            # Row by row, so that one damaged chunk does not lose its neighbours.
             for row, entry in run:
                 try:
                     tracing = np.asarray(tracings[row])

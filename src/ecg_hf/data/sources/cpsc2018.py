@@ -49,11 +49,11 @@ _GROUP = re.compile(r"(?:^|/)g([1-9])/")
 class Cpsc2018(WfdbFolder):
     """The public training set of the China Physiological Signal Challenge 2018.
 
-    Two layouts are read, whichever is there: the original one (``REFERENCE*.csv`` and ``A0001.mat`` ... with
+    Two layouts are read: the original one (``REFERENCE*.csv`` and ``A0001.mat`` ... with
     float64 millivolts, stored as float32), and the ``cpsc_2018`` folder of the PhysioNet Challenges 2020 and 2021
     (``.mat`` with ``.hea``, int16 microvolts; groups ``g1`` to ``g7`` or flat). Names, hence folds, are the same in
     both (``A0001``), and so are labels: up to three of nine per recording. Headers of other recordings
-    below the folder are counted and left alone.
+    below the folder are counted and ignored.
 
     No patient is known, so ``patient_id`` is null; splits are drawn by a hash of the name.
 
@@ -132,7 +132,7 @@ class Cpsc2018(WfdbFolder):
         """Recordings of the tables, or headers with a name of this set, sorted by name.
 
         Raises:
-            DatasetBuildError: if there is neither a table nor such a header.
+            DatasetBuildError: if the folder has neither a table nor such a header.
         """
         plan = Plan()
         listing = None if self.tables else list_recordings(self.data_dir, plan.tally)
@@ -167,7 +167,7 @@ class Cpsc2018(WfdbFolder):
                 entries[name] = Entry(name, path)
         if not entries:
             raise DatasetBuildError(
-                "there is neither a REFERENCE*.csv nor a header named like A0001.hea", path=self.data_dir
+                "neither a REFERENCE*.csv nor a header named like A0001.hea", path=self.data_dir
             )
         return list(entries.values())
 

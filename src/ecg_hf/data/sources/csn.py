@@ -31,7 +31,7 @@ ZERO_START_SAMPLES = 15
 def condition_acronyms(path: Path) -> dict[str, str]:
     """SNOMED CT code -> acronym, as ``ConditionNames_SNOMED-CT.csv`` has them.
 
-    Where the table has a code twice the first row counts, so that every code has one label. Not every code in the
+    If the table lists a code twice the first row is used, so that every code has one label. Not every code in the
     headers has a row.
 
     Raises:
@@ -80,7 +80,7 @@ class Csn(WfdbFolder):
         name="csn",
         title="Chapman-Shaoxing-Ningbo 1.0.0: 45,152 ten-second 12-lead ECGs with SNOMED CT diagnoses",
         expects="the folder WFDBRecords/ and ConditionNames_SNOMED-CT.csv, as published (ecg-arrhythmia)",
-        labels="acronyms of the published table where it is there (else SNOMED CT codes)",
+        labels="acronyms of the published table if it exists (else SNOMED CT codes)",
         drops=(
             "names in RECORDS without a header, recordings of folds that were not selected, unreadable ones, "
             "and what the option drop asks for"
@@ -91,7 +91,7 @@ class Csn(WfdbFolder):
             "train_folds": "folds to train on (1-8)",
             "validation_folds": "folds to validate on (9)",
             "test_folds": "folds to test on (10)",
-            "labels": "acronym, snomed, or auto: acronyms where the table is there (auto)",
+            "labels": "acronym, snomed, or auto: acronyms if the table exists (auto)",
             "drop": "nan, zero_start, ecg-jepa for both, or none (none)",
         },
         physionet=PhysioNetProject(
@@ -139,13 +139,13 @@ class Csn(WfdbFolder):
     def plan(self) -> Plan:
         """Records named in each folder's ``RECORDS``, or every header of folders that have none."""
         if not (self.data_dir / RECORDINGS).is_dir():
-            raise DatasetBuildError(f"there is no folder {RECORDINGS}/", path=self.data_dir)
+            raise DatasetBuildError(f"no folder {RECORDINGS}/", path=self.data_dir)
         plan = Plan()
         listing = list_recordings(self.data_dir / RECORDINGS, plan.tally)
         found: dict[str, dict[str, str]] = {}
         for path in listing.names:
             place, _, name = path.rpartition("/")
-            # As published: a folder of a folder. Headers elsewhere are of something else.
+            # As published, two folders deep. Headers elsewhere belong to something else.
             if place.count("/") == 1:
                 found.setdefault(f"{RECORDINGS}/{place}", {})[name] = listing.key(path).rpartition("/")[2]
             else:
@@ -184,7 +184,7 @@ class Csn(WfdbFolder):
                 plan.tally.drop(f"{printable(folder)}/", "folder_not_there")
 
     def read(self, entry: Entry) -> SourceRow | Dropped:
-        """Samples, and what the header's comments tell."""
+        """Samples, and the metadata in the header's comments."""
         row = super().read(entry)
         if isinstance(row, SourceRow) and self.acronyms is not None:
             known = self.acronyms
@@ -209,4 +209,4 @@ class Csn(WfdbFolder):
 
 
 NOTES = {"nan": "missing_samples", "zero_start": "zero_start"}
-"""What a finding is called in the account."""
+"""The name of a finding in the report."""

@@ -35,7 +35,7 @@ def parse_filters(value: object, known: Sequence[str]) -> tuple[str, ...]:
     unknown = sorted(names - {*known, *ECG_JEPA_FILTERS})
     if unknown:
         raise ConfigurationError(
-            f"no filter is named {unknown[0]!r} (there are: {', '.join(known)}, ecg-jepa, none)", value=value
+            f"no filter is named {unknown[0]!r} (known: {', '.join(known)}, ecg-jepa, none)", value=value
         )
     return tuple(name for name in known if name in names)
 

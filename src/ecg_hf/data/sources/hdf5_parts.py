@@ -1,4 +1,4 @@
-"""Opening HDF5 files of recordings without being led astray: nothing outside the file, no sizes it does not hold."""
+"""Opening HDF5 files of recordings safely: nothing outside the file, no sizes it does not hold."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def open_part(path: Path, root: Path) -> Iterator[tuple[Any, Any]]:
 
     Raises:
         UnsafePath: if the file, or a dataset in it, leads to another place.
-        DatasetBuildError: if the file is no HDF5, is cut short, is not laid out as CODE-15% is, or announces more
+        DatasetBuildError: if the file is not HDF5, is truncated, is not laid out like CODE-15%, or announces more
             than it holds.
     """
     import h5py
@@ -97,7 +97,7 @@ def _check_layout(tracings: Any, ids: Any, path: Path) -> None:
         )
     for name, dataset in (("tracings", tracings), ("exam_id", ids)):
         held = dataset.id.get_storage_size()
-        # Values that were never written take no room in the file: they are zeros nobody recorded.
+        # Values that were never written take no space in the file: they are zeros that were not recorded.
         filtered = dataset.id.get_create_plist().get_nfilters() > 0
         if dataset.nbytes > held * (MAX_EXPANSION if filtered else 1):
             raise DatasetBuildError(

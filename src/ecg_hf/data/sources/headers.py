@@ -41,7 +41,7 @@ class Listing:
 def list_recordings(
     root: Path, tally: Tally, *, index: Iterable[str] = (), shown: Callable[[str], str] = str
 ) -> Listing:
-    """Recordings below a folder, with their segments and double headers found out.
+    """Recordings below a folder, with segments and duplicate headers resolved.
 
     A header with several segments is one recording; its segments are left out, and counted as
     ``segment_of_a_record``. Where an index names segments but not the recording they belong to, they are kept, with
@@ -51,10 +51,10 @@ def list_recordings(
         root: The folder.
         tally: Counts what is left out: names that can't be stored (``odd_name``), folders that can't be listed.
         index: Names to choose, in this order; every header if it is empty.
-        shown: How a name is written into the account.
+        shown: How a name is written into the report.
     """
     names = list(dict.fromkeys(map(_normal, index)))
-    # With an index, what else lies in the folder was not asked for, so nothing of it is counted.
+    # With an index, other files in the folder were not asked for, so they are not counted.
     headers = find_headers(root, Tally() if names else tally, shown=shown)
     names = names or headers
     segment_of, keys = _relations(root, headers)
@@ -80,7 +80,7 @@ def find_headers(root: Path, tally: Tally, *, shown: Callable[[str], str] = str)
     Args:
         root: The folder.
         tally: Counts names that can't be stored (``odd_name``) and folders that can't be listed.
-        shown: How a name is written into the account.
+        shown: How a name is written into the report.
 
     Returns:
         Paths relative to ``root``, without extension.
@@ -155,7 +155,7 @@ def _relations(root: Path, headers: list[str]) -> tuple[dict[str, str], dict[str
                 segment_of.setdefault(part, name)
                 parent[find(part)] = find(name)
         for file in files:
-            # A slash at its end keeps a file apart from a header of the same name.
+            # The trailing slash distinguishes a file from a header of the same name.
             parent[find(posixpath.normpath(posixpath.join(folder, file)) + "/")] = find(name)
     sizes: dict[str, int] = {}
     roots = {name: find(name) for name in headers if name in parent}
@@ -165,7 +165,7 @@ def _relations(root: Path, headers: list[str]) -> tuple[dict[str, str], dict[str
 
 
 def _parts(root: Path, name: str) -> tuple[list[str], list[str]]:
-    """Segments and signal files a header names. Read leniently: a garbled header still tells whose segments are."""
+    """Segments and signal files a header names. Read leniently, because a garbled header still names its segments."""
     path = str(root / f"{name}.hea")
     try:
         content, _ = read_file(path, max_bytes=MAX_HEADER_BYTES, what="header", root=root)

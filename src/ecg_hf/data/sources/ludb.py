@@ -78,15 +78,15 @@ def read_ludb_delineations(
 
     Returns:
         Lead (``"I"`` ... ``"V6"``) -> wave (``"P"``, ``"QRS"``, ``"T"``) -> onsets, peaks and offsets in samples at
-        500 Hz. All twelve leads and three waves are there; a wave that was nowhere marked has length 0.
+        500 Hz. All twelve leads and three waves are present; a wave that was never marked has length 0.
 
     Raises:
         RecordNotFound: if a lead has no annotation file.
         TruncatedSignal: if one ends too early.
-        UnsafePath: if ``record_id`` is no plain name.
+        UnsafePath: if ``record_id`` is not a plain name.
     """
     if not record_id.isalnum():
-        raise UnsafePath(f"{record_id!r} is no name of a recording", value=record_id)
+        raise UnsafePath(f"{record_id!r} is not a name of a recording", value=record_id)
     root = Path(data_dir)
     stem = root / FOLDER / record_id
     if not stem.with_suffix(".hea").is_file() and root.joinpath(f"{record_id}.hea").is_file():
@@ -133,7 +133,7 @@ class Ludb(WfdbFolder):
         title="LUDB 1.0.1: 200 ten-second 12-lead ECGs at 500 Hz with P, QRS and T delineated in every lead",
         expects="ludb.csv and the folder data/ with .hea, .dat and annotation files (.i ... .v6), as published",
         labels="diagnosis phrases of ludb.csv (rhythm, axis, conduction, extrasystoles, hypertrophy, ischemia ...)",
-        drops="rows whose files are not there, recordings of folds that were not selected, unreadable recordings",
+        drops="rows whose files are missing, recordings of folds that were not selected, unreadable recordings",
         licence="ODC-By 1.0",
         options={
             "seed": "seed of the folds (42)",
@@ -162,7 +162,7 @@ class Ludb(WfdbFolder):
         )
 
     def plan(self) -> Plan:
-        """Rows of ``ludb.csv`` whose recordings are there, in its order."""
+        """Rows of ``ludb.csv`` whose recordings exist, in its order."""
         table = read_table(self.data_dir / TABLE, ["ID", "Sex", "Age", *LUDB_LABEL_COLUMNS])
         plan = Plan()
         there = set(find_headers(self.data_dir, plan.tally))

@@ -57,7 +57,7 @@ class MimicIvEcg(Source):
     """MIMIC-IV-ECG in its official layout, with the report of each recording.
 
     Reports and recordings are joined on ``study_id``. Leads keep the order of the files (aVF before aVL) and are
-    told apart by name ever after.
+    identified by name.
 
     Args:
         data_dir: Folder with ``record_list.csv``, ``machine_measurements.csv`` and ``files/``.

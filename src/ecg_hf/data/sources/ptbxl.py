@@ -42,7 +42,7 @@ class PtbXl(Source):
         title="PTB-XL 1.0.3: 21,799 ten-second 12-lead ECGs with SCP-ECG statements and reports",
         expects="ptbxl_database.csv and the folder records100/ or records500/, as published",
         labels="SCP-ECG codes, every likelihood",
-        drops="rows whose files are not there, rows of folds that were not selected, unreadable recordings",
+        drops="rows whose files are missing, rows of folds that were not selected, unreadable recordings",
         licence="CC BY 4.0",
         options={
             "rate": "100 or 500 Hz (100)",
@@ -131,7 +131,7 @@ def parse_scp_codes(cell: object) -> tuple[str, ...] | None:
     """Codes of a ``scp_codes`` cell such as ``{'NORM': 100.0, 'SR': 0.0}``, in its order.
 
     The cell is a Python literal, read as one and never executed. Likelihood 0 means "not stated", so every code
-    counts. ``None`` for anything that is no such cell.
+    counts. ``None`` for anything else.
     """
     if not isinstance(cell, str):
         return None

@@ -1,4 +1,4 @@
-"""Labelled synthetic recordings: no download, any size, the truth known."""
+"""Labelled synthetic recordings: no download, any size, known ground truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the tables and texts that come with recordings, with the same care as the recordings."""
+"""Reading the tables and texts that come with recordings, with the same checks as the recordings."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = 
 
     Args:
         path: The file.
-        columns: Columns that must be there.
-        optional: Columns taken where they are there.
+        columns: Required columns.
+        optional: Columns read if present.
 
     Raises:
-        DatasetBuildError: if the file is missing, is no CSV, or lacks a column. Quotes no cell.
+        DatasetBuildError: if the file is missing, is not CSV, or lacks a column. Never quotes a cell.
         UnsafePath: if it is a link that leaves its folder.
     """
     inside_root(os.fspath(path), path.parent)
@@ -47,8 +47,8 @@ def read_table(path: Path, columns: Sequence[str], *, optional: Sequence[str] = 
 def clean_text(value: object) -> tuple[str, tuple[str, ...]]:
     """A report as one line of text, and the codes of what was changed.
 
-    Control characters and line ends become spaces (``report_control_characters`` when there were any beside line
-    ends and tabs); a text without a single letter or digit, such as ``***``, is no report (``report_without_words``).
+    Control characters and line ends become spaces (``report_control_characters`` for any but line
+    ends and tabs); a text without a letter or digit, such as ``***``, is not a report (``report_without_words``).
     """
     if not isinstance(value, str):
         return "", ()

@@ -38,13 +38,13 @@ class WfdbFolder(Source):
     and acronyms of the vocabularies known here; anything else beside ``#Dx`` may be somebody's name, and is counted
     (note ``diagnosis_is_no_code``), not stored.
 
-    A folder does not say which recordings are of one person, so ``patient_id`` is null unless ``patients`` tells;
-    records of one person may then be in several splits, and everything built on the dataset says so. Splits are drawn
-    by a hash of the patient or, where unknown, of the record's name, and never change when records are added. A
-    multi-segment record is one recording, its segments are none; headers that share a signal file share a split.
+    A folder does not tell which recordings are of one person, so ``patient_id`` is null unless ``patients`` is set;
+    records of one person may then be in several splits, and everything built on the dataset states this. Splits are
+    drawn by a hash of the patient or, where unknown, of the record's name, and never change when records are added.
+    A multi-segment record is one recording, its segments are none; headers that share a signal file share a split.
 
     Args:
-        data_dir: The folder. If it holds a ``RECORDS`` file, that says which records there are, in its order.
+        data_dir: The folder. If it holds a ``RECORDS`` file, the records are those it lists, in its order.
         seed: Seed of the folds.
         train_folds: Folds (of ten) to train on.
         validation_folds: Folds to validate on.
@@ -57,7 +57,7 @@ class WfdbFolder(Source):
             lies above that level has an unknown patient.
 
     Raises:
-        ConfigurationError: if ``patients`` is none of these.
+        ConfigurationError: for any other value of ``patients``.
     """
 
     info: ClassVar[SourceInfo] = SourceInfo(
@@ -117,7 +117,7 @@ class WfdbFolder(Source):
         """Records named in ``RECORDS``, or every header below the folder in sorted order."""
         plan = Plan()
         index = self.data_dir / "RECORDS"
-        # Some RECORDS files list folders only: then the headers speak for themselves.
+        # Some RECORDS files list only folders; then use all headers.
         named = [name for name in read_index(index) if not name.endswith("/")] if index.is_file() else []
         shown = pseudonym if self.pseudonyms else str
         listing = list_recordings(self.data_dir, plan.tally, index=named, shown=shown)
@@ -147,7 +147,7 @@ class WfdbFolder(Source):
         return "/".join(folders[:level]) if len(folders) >= level else None
 
     def read(self, entry: Entry) -> SourceRow | Dropped:
-        """Samples, and what the header's comments tell."""
+        """Samples, and the metadata in the header's comments."""
         row = super().read(entry)
         if isinstance(row, SourceRow):
             header, _ = read_file(
@@ -159,7 +159,7 @@ class WfdbFolder(Source):
 
 
 def pseudonym(name: str) -> str:
-    """What stands for a record's name: the same name has the same in every build.
+    """The pseudonym of a record's name, the same in every build.
 
     A digest hides a name from readers, not from somebody who guesses it and computes the digest.
     """
@@ -167,7 +167,7 @@ def pseudonym(name: str) -> str:
 
 
 def parse_comments(header: str) -> tuple[float, str | None, tuple[str, ...], tuple[str, ...]]:
-    """Age, sex and diagnosis codes in the comment lines of a header; everything else in them is left alone.
+    """Age, sex and diagnosis codes in the comment lines of a header; everything else in them is ignored.
 
     Returns:
         Years (NaN if not given), ``"female"``, ``"male"`` or None, codes, and notes on what was left out.
@@ -195,7 +195,7 @@ def parse_comments(header: str) -> tuple[float, str | None, tuple[str, ...], tup
 
 @cache
 def _acronyms() -> frozenset[str]:
-    """Acronyms of the vocabularies known here: words that are certainly nobody's name."""
+    """Acronyms of the vocabularies known here, which can't be people's names."""
     from ecg_hf.data.label_groups import OTHER_TASKS
     from ecg_hf.data.labels import scp_statements
 

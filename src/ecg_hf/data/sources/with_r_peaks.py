@@ -1,4 +1,4 @@
-"""Any source, with R peaks detected in the recordings it has none for."""
+"""Any source, with R peaks detected in recordings without known ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["WithRPeaks"]
 
 
 class WithRPeaks(Source):
-    """Wraps a source; detection is once, at building time, instead of in every run over the dataset.
+    """Wraps a source, to detect R peaks once when building instead of in every run over the dataset.
 
     Detected as :func:`ecg_hf.processing.r_peaks.r_peak_table` does, hence the same beats. Recordings whose peaks the
     source knows keep those. Notes ``r_peaks_detected`` and ``r_peaks_not_found`` count what was done.
@@ -29,7 +29,7 @@ class WithRPeaks(Source):
         self.info = source.info  # type: ignore[misc]
 
     def options(self) -> dict[str, Any]:
-        """Options of the wrapped source, and that peaks are detected."""
+        """Options of the wrapped source, and the mark that peaks are detected."""
         return {**self._source.options(), "detect_r_peaks": True}
 
     def plan(self) -> Plan:
@@ -41,7 +41,7 @@ class WithRPeaks(Source):
         return self._with_peaks(self._source.read(entry))
 
     def read_many(self, entries: Sequence[Entry]) -> Iterator[SourceRow | Dropped]:
-        """Read recordings as the wrapped source does it best, and detect their beats."""
+        """Read recordings in the wrapped source's own batches, and detect their beats."""
         for item in self._source.read_many(entries):
             yield self._with_peaks(item)
 

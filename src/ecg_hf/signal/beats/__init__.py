@@ -1,1 +1,1 @@
-"""Heartbeats: where they are, what they look like, how regular they are."""
+"""Heartbeats: their positions, shapes and regularity."""

@@ -1,4 +1,4 @@
-"""The one detector of heartbeats: QRS energy of all leads at once, for batches of recordings at any rate."""
+"""The heartbeat detector: QRS energy of all leads at once, for batches of recordings at any rate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ecg_hf.signal.gaps import bridge_gaps
 __all__ = ["ENERGY_RATE_HZ", "MIN_RATE_HZ", "detect_beats", "detect_beats_in_batch"]
 
 MIN_RATE_HZ = 50.0
-"""Below it the band of the QRS complex, 5 to 20 Hz, cannot be told from the rest."""
+"""Below this rate the band of the QRS complex, 5 to 20 Hz, can't be separated from the rest."""
 
 ENERGY_RATE_HZ = 125.0
 """Rate of the energy, whatever the recording's: beats do not depend on the rate they were sampled at."""
@@ -27,19 +27,19 @@ Energy = npt.NDArray[np.float64]
 Peaks = npt.NDArray[np.int64]
 
 _BAND_HZ = (5.0, 20.0)
-# Half the width of the flanks of the band, and how much of the recording is mirrored at its ends.
+# Half the width of the transition bands, and how much of the recording is mirrored at its ends.
 _FLANK_HZ = 2.0
 _MARGIN_S = 0.5
-# Long recordings are gone through in pieces: the scale and the worth of a lead change within hours.
+# Long recordings are processed in pieces, because the scale and the quality of a lead change within hours.
 _PIECE_S = 60.0
 _MIN_DURATION_S = 0.5
-# Records gone through at once: beyond the processor's cache a batch would take longer than its records one by one.
+# Records processed at once: a batch that exceeds the processor's cache takes longer than its records one by one.
 _CACHED_VALUES = 2**19
-# Ten microvolts in the QRS band: a lead below it holds no beats, only noise to be blown up.
+# Ten microvolts in the QRS band: a lead below this holds only noise, which scaling would blow up.
 _FLAT_MV = 0.01
-# Beyond any amplifier: such samples are no measurement (the same as ecg_hf.processing.gaps).
+# More than any amplifier delivers: such samples are invalid (the same limit as in ecg_hf.processing.gaps).
 _MAX_AMPLITUDE = 1e10
-# In heights of a QRS complex: an artefact, however high, is worth no more than a large beat.
+# In heights of a QRS complex: an artefact, however high, counts no more than a large beat.
 _HIGHEST = 1.5
 _SMOOTHING_S = 0.1
 _REFRACTORY_S = 0.22
@@ -51,11 +51,11 @@ _SPIKE_S = 0.016
 
 
 def detect_beats(signal: Signals, sampling_rate: float) -> Peaks:
-    """R peaks of one recording, found on the energy of all its leads.
+    """R peaks of one recording, detected on the energy of all its leads.
 
     Args:
-        signal: ``(leads, samples)`` in millivolts or something proportional to them; NaN is bridged, leads that are
-            absent may be zeros or NaN.
+        signal: ``(leads, samples)`` in millivolts or any proportional unit; NaN is bridged, missing leads may
+            be zeros or NaN.
         sampling_rate: Hertz.
 
     Returns:
@@ -74,11 +74,11 @@ def detect_beats_in_batch(signal: Signals, sampling_rate: float) -> list[Peaks]:
     """R peaks of recordings of one length: as :func:`detect_beats` of each, in a fraction of the time.
 
     The energy of a lead is the envelope of its 5-20 Hz band, divided by the 98th percentile, which is the height of
-    its QRS complexes. Leads count by how far their QRS complexes stand out from their own background all the time,
-    and by how well their energy follows that of the others: no noisy, disconnected or moving electrode decides.
+    its QRS complexes. Leads are weighted by how far their QRS complexes stand out from the background throughout,
+    and by how well their energy follows that of the others, so that no noisy or loose electrode decides.
 
     Beats are maxima of the weighted energy at least 220 ms apart and above 0.35 of the local level, which is the
-    median over 10 s of the largest energy in each 2 s. Of two within 360 ms the second is taken for a T wave if it
+    median over 10 s of the largest energy in each 2 s. Of two within 360 ms the second counts as a T wave if it
     has less than 0.6 of the first one's energy. Gaps of more than 1.66 median intervals are searched again at 0.2 of
     the level. The R peak is where the weighted leads together deflect most, within 70 ms of that maximum.
 
@@ -119,7 +119,7 @@ def _detect(signal: Signals, sampling_rate: float) -> list[Peaks]:
         filled = _filled(signal[:, :, first:last])
         energy, weight = _energy(filled, sampling_rate)
         weights.append(weight)
-        # Counted from the start of the recording: rounded piece by piece, hours would drift by seconds.
+        # Counted from the start of the recording: rounding piece by piece would drift by seconds over hours.
         begin, end, offset = (round(place / step) for place in (start, stop, first))
         for row, own in zip(energies, energy, strict=True):
             row.append(own[begin - offset : end - offset])
@@ -152,7 +152,7 @@ def _energy(signal: npt.NDArray[np.float32], sampling_rate: float) -> tuple[Ener
     Zeros for records in which no lead reaches 10 microvolts in the band.
     """
     envelope = _envelope(signal, sampling_rate)
-    # Of a band 15 Hz wide every other sample says all about its distribution.
+    # The band is 15 Hz wide, so every other sample is enough for its distribution.
     sparse = envelope[..., ::2]
     high, middle = int(0.98 * (sparse.shape[-1] - 1)), sparse.shape[-1] // 2
     ordered = np.partition(sparse, (middle, high), axis=-1)
@@ -160,7 +160,7 @@ def _energy(signal: npt.NDArray[np.float32], sampling_rate: float) -> tuple[Ener
     usable = scale > _FLAT_MV
     safe = np.where(usable, scale, 1.0)
     power = np.square(np.minimum(envelope / safe[..., None], _HIGHEST))
-    # What every stretch of 2 s reaches, unlike a burst; of Gaussian noise 2.4 medians, of a clean lead ten and more.
+    # The level that every 2 s reach, unlike a burst: 2.4 medians for Gaussian noise, ten or more for a clean lead.
     block = min(round(_LEVEL_BLOCK_S * ENERGY_RATE_HZ), envelope.shape[-1])
     whole = envelope[..., : envelope.shape[-1] // block * block]
     maxima = whole.reshape(*scale.shape, -1, block).max(axis=-1)
@@ -197,7 +197,7 @@ def _envelope(signal: npt.NDArray[np.float32], sampling_rate: float) -> npt.NDAr
 
     One Fourier transform there, two of a quarter of its length back: filter, rate conversion and envelope at once.
     """
-    # Means of neighbours are filter enough where the rate is many times the band's.
+    # If the rate is many times the band's, averaging neighbours is enough of an anti-aliasing filter.
     factor = max(1, int(sampling_rate // 240.0))
     if factor > 1:
         whole = signal.shape[2] // factor * factor
@@ -209,7 +209,7 @@ def _envelope(signal: npt.NDArray[np.float32], sampling_rate: float) -> npt.NDAr
     level = signal.mean(axis=-1, keepdims=True)
     extended = np.empty((*signal.shape[:2], samples + 2 * margin), np.float32)
     extended[..., margin : margin + samples] = signal - level
-    # Mirrored, and not continued by zeros, because a step at the end would be the largest deflection of all.
+    # Mirrored instead of padded with zeros, because a step at the end would be the largest deflection of all.
     extended[..., :margin] = extended[..., 2 * margin : margin : -1]
     extended[..., margin + samples :] = extended[..., margin + samples - 2 : samples - 2 : -1]
     length = next_fast_len(extended.shape[2], real=True)
@@ -220,7 +220,7 @@ def _envelope(signal: npt.NDArray[np.float32], sampling_rate: float) -> npt.NDAr
     real = irfft(spectrum, n=size, axis=-1)
     imaginary = irfft(-1j * spectrum, n=size, axis=-1, overwrite_x=True)
     magnitude = np.hypot(real, imaginary) * np.float32(size / length)
-    # ``size`` is whole, so that the step is only nearly that of the rate: at most half a sample off at the end.
+    # ``size`` is an integer, so the step only approximates that of the rate: at most half a sample off at the end.
     first = round(margin * size / length)
     kept = round(samples * ENERGY_RATE_HZ / sampling_rate)
     return np.asarray(magnitude[..., first : first + kept], dtype=np.float32)
@@ -238,7 +238,7 @@ def _band(length: int, sampling_rate: float) -> npt.NDArray[np.float32]:
 
 
 def _pick_beats(energy: Energy) -> Peaks:
-    """Samples of the energy at which there is a beat."""
+    """Samples of the energy at which beats are."""
     relative = energy / _level(energy)
     candidates, _ = find_peaks(relative, height=0.2, distance=round(_REFRACTORY_S * ENERGY_RATE_HZ))
     strong = _without_t_waves(candidates[relative[candidates] >= 0.35], relative)
@@ -252,7 +252,7 @@ def _level(energy: Energy) -> Energy:
     # The remainder joins the last block: a fraction of a second may hold no beat at all.
     maxima = np.maximum.reduceat(energy, np.arange(n_blocks) * block)
     level = median_filter(maxima, size=5, mode="nearest")
-    # In a pause of more than 10 s noise is not the height of a beat.
+    # In a pause of more than 10 s the local maximum is noise and not the height of a beat.
     level = np.maximum(level, 0.2 * np.median(maxima))
     level = np.maximum(level, 1e-9)
     return np.asarray(level[np.minimum(np.arange(energy.size) // block, n_blocks - 1)])
@@ -290,18 +290,18 @@ def _locate(signal: Signals, beats: Energy, weight: Energy, sampling_rate: float
     places = (centres[:, None] + np.arange(-context, context + 1)).clip(0, signal.shape[1] - 1)
     windows = _filled(signal[used][:, places].reshape(1, -1, places.shape[1]))
     windows = windows.reshape(len(used), len(centres), -1)
-    # The level beside the complex, not zero: a lead's offset and wander must not count.
+    # Measured from the level beside the complex, so that a lead's offset and wander don't count.
     beside = np.r_[: context - reach, context + reach + 1 : 2 * context + 1]
     deflection = windows - windows[..., beside].mean(axis=-1, keepdims=True)
-    # Narrower than any wave of the heart are pacing spikes, which a low rate does not show: about 16 ms are averaged.
+    # Averaged over about 16 ms: pacing spikes are narrower than any wave of the heart, and low rates don't show them.
     width = 2 * round(_SPIKE_S * sampling_rate / 2 - 0.5) + 1
     if width > 1:
         deflection = uniform_filter1d(deflection, width, axis=-1)
     power = np.square(deflection)
-    # In units of the lead itself, hum and drift included: what it has most of says least.
+    # Relative to the lead's own spread, hum and drift included, so that noisy leads count less.
     share = weight[used] / np.maximum(power.mean(axis=(1, 2)), 1e-12)
     size = np.einsum("l,lbs->bs", share, power)
     near = size[:, context - reach : context + reach + 1]
-    # Of an R and an S wave of one size the nearer to the middle of the complex is taken at every rate alike.
+    # Of an R and an S wave of equal size, take the one nearer the middle of the complex, the same at every rate.
     near = near * (1.0 - 0.5 * np.square(np.linspace(-1.0, 1.0, near.shape[1])))
     return np.asarray(places[np.arange(len(centres)), near.argmax(axis=-1) + context - reach])

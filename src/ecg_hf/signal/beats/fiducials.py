@@ -1,4 +1,4 @@
-"""Where the waves of a median beat begin, peak and end, over all leads at once."""
+"""Onsets, peaks and ends of the waves of a median beat, over all leads at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Fiducials:
         p_offset: Last sample of the P wave.
         t_peak: Largest magnitude over leads after the ST segment.
         t_end: Where the steepest descent after the T peak reaches the level before the QRS complex.
-        p_prominence: Magnitude of the P peak over that of the quiet stretch between P and QRS and before P;
+        p_prominence: Magnitude of the P peak relative to that of the quiet parts between P and QRS and before P;
             NaN without room for a P wave.
     """
 
@@ -51,7 +51,7 @@ def find_fiducials(beat: MedianBeat, rr_s: float | None = None) -> Fiducials | N
     """Fiducials of a median beat from the magnitude of its slope (QRS) and of itself (P, T) over leads.
 
     The QRS complex is where the root mean square of the slopes over leads stays above a twentieth of its maximum; P
-    and T waves are the largest deflections from their surroundings, in the stretches the neighbouring beats leave.
+    and T waves are the largest deflections from their surroundings in the time that neighbouring beats leave free.
 
     Args:
         beat: A median beat without baseline wander, 0.3 s before and 0.5 s after the R peak.

@@ -1,4 +1,4 @@
-"""Where the heartbeats are: R peaks of a recording, by the detector of this package or by wfdb's XQRS."""
+"""R peaks of a recording, by the detector of this package or by wfdb's XQRS."""
 
 from __future__ import annotations
 

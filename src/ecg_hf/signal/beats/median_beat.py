@@ -1,4 +1,4 @@
-"""The beat a recording repeats: beats aligned on each other, their median, and how alike they are."""
+"""The median beat of a recording: aligned beats, their median, and how similar they are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BEFORE_S = 0.3
 AFTER_S = 0.5
 """Seconds of a beat before and after its R peak."""
 
-# The part of a beat in which two beats are compared: the QRS complex, wide ones included.
+# Beats are compared on the QRS complex alone, wide ones included.
 _QRS_S = (0.08, 0.12)
 _SAME_BEAT = 0.8
 _MIN_MAJORITY = 0.3
@@ -45,7 +45,7 @@ class MedianBeat:
 def beat_windows(
     signal: npt.NDArray[np.floating], r_peaks: npt.NDArray[np.integer], before: int, after: int
 ) -> npt.NDArray[np.float64]:
-    """Samples around each beat; beyond the ends of the recording its first or last sample goes on.
+    """Samples around each beat; beyond the ends of the recording its first or last sample is repeated.
 
     Args:
         signal: ``(leads, samples)``.
@@ -68,7 +68,7 @@ def align_beats(
     *,
     reach_s: float = 0.06,
 ) -> npt.NDArray[np.int64]:
-    """Move each beat to where its QRS complex fits the median one best, and all of them to the median's R peak.
+    """Shift each beat to where its QRS complex fits the median one best, and all of them to the median's R peak.
 
     Two rounds of cross-correlation with the median over beats, normalised, over all leads at once. The R peak is the
     maximum of the magnitude over leads, so that it means the same in every beat and every recording.
@@ -77,7 +77,7 @@ def align_beats(
         signal: Finite ``(leads, samples)``, without baseline wander.
         r_peaks: Ascending indices near the QRS complexes, e.g. of :func:`ecg_hf.signal.beats.beats.detect_beats`.
         sampling_rate: Hertz.
-        reach_s: Furthest move in each round, seconds.
+        reach_s: Largest shift in each round, seconds.
 
     Returns:
         int64 ascending indices, as many as given unless two coincide or one leaves the recording.
@@ -117,7 +117,8 @@ def median_beat(
     """Median over the beats that look alike.
 
     Beats whose QRS complex correlates less than 0.8 with the median over all beats are left out and the median taken
-    again, unless fewer than 30 % would remain. Beats that the recording cuts off count only where no other does.
+    again, unless fewer than 30 % would remain. Beats cut off by the ends of the recording are used
+    only if no other remains.
 
     Args:
         signal: Finite ``(leads, samples)``, without baseline wander.
@@ -127,7 +128,7 @@ def median_beat(
         after_s: Seconds after it.
 
     Raises:
-        ConfigurationError: if there is no beat.
+        ConfigurationError: without a beat.
         SignalError: if the signal is not ``(leads, samples)``.
     """
     peaks = np.asarray(r_peaks, dtype=np.int64)
@@ -153,7 +154,7 @@ def median_beat(
 
 
 def _moving_power(windows: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
-    """Power about each lead's mean of every stretch of ``width`` samples, summed over leads: ``(beats, lags)``."""
+    """Power about each lead's mean of every ``width`` consecutive samples, summed over leads: ``(beats, lags)``."""
     edges = [(0, 0), (0, 0), (1, 0)]
     first = np.cumsum(np.pad(windows, edges), axis=2)
     second = np.cumsum(np.pad(np.square(windows), edges), axis=2)
@@ -166,7 +167,7 @@ def _moving_power(windows: npt.NDArray[np.float64], width: int) -> npt.NDArray[n
 def _correlation(
     windows: npt.NDArray[np.float64], template: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """Correlation over leads and samples; levels of single leads do not count."""
+    """Correlation over leads and samples, with each lead's mean removed."""
     centred = windows - windows.mean(axis=2, keepdims=True)
     reference = template - template.mean(axis=1, keepdims=True)
     product = np.einsum("blw,lw->b", centred, reference)

@@ -28,9 +28,9 @@ RR_STATISTICS: dict[str, str] = {
     "rr_long_share": "share of RR above 1.15 of the median: pauses",
     "rr_largest_ratio": "largest ratio between neighbouring intervals, either way round",
 }
-"""The 17 statistics in their order, and what each of them is."""
+"""The 17 statistics, in order, and their meanings."""
 
-# Below one millisecond an interval's spread is the sampling grid's, and a correlation has no meaning.
+# A spread below one millisecond comes from the sampling grid, so a correlation would be meaningless.
 _CONSTANT_MS = 1.0
 
 
@@ -42,7 +42,7 @@ def rr_statistics(r_peaks: npt.NDArray[np.integer], sampling_rate: float) -> npt
         sampling_rate: Hertz.
 
     Returns:
-        float64 ``(17,)``. NaN where there are too few beats: two for the rate and the mean, three for spread and
+        float64 ``(17,)``. NaN with too few beats: two for the rate and the mean, three for spread and
         steps, four (five) for the correlation at one beat (two). The correlations of a constant rhythm are 0.
 
     Raises:

@@ -1,4 +1,4 @@
-"""wfdb's XQRS, a detector for one lead: what published pipelines of beat models run, and a control for detectors."""
+"""wfdb's XQRS, a detector for one lead, which published pipelines of beat models use."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ecg_hf.signal.resampling import resample
 __all__ = ["FALLBACK_LEADS", "XQRS_RATE_HZ", "xqrs", "xqrs_in_leads"]
 
 FALLBACK_LEADS = ("II", "I", "V5", "V4", "V6", "V3", "V2", "V1", "aVF", "III", "aVL", "aVR")
-"""Leads tried in turn: the next one where a lead is absent, flat or shows no two beats."""
+"""Leads tried in turn: the next one if a lead is missing, flat or shows fewer than two beats."""
 
 XQRS_RATE_HZ = 250.0
-"""Rate below which detection is better done on an interpolated signal.
+"""Rate below which the signal is interpolated before detection.
 
 XQRS' windows are whole samples: at 100 Hz, as CLEAR-HUG runs it, 74 % of the R peaks annotated in lead II of LUDB's
-first 30 records have a detection within 80 ms; of the same 100 Hz signals taken to 250 Hz, 99 %.
+first 30 records have a detection within 80 ms; of the same 100 Hz signals resampled to 250 Hz, 99 %.
 """
 
-# XQRS filters 5-20 Hz and learns from a few beats: below these there is nothing for it to work with.
+# XQRS filters 5-20 Hz and learns from a few beats, so it needs at least this rate and duration.
 _MIN_DURATION_S = 1.0
 _MIN_SAMPLING_RATE_HZ = 50.0
 
@@ -38,7 +38,7 @@ def xqrs_in_leads(
 ) -> npt.NDArray[np.int64]:
     """Detect in ``(leads, samples)``, lead after lead in the order of :data:`FALLBACK_LEADS`, then any other.
 
-    The first lead with at least two beats decides; if none has two, the one with most. Signals below
+    The first lead with at least two beats decides; if none has two, the one with the most beats. Signals below
     ``detection_rate`` are interpolated to it; indices are those of the signal given either way.
     """
     if 0.0 < sampling_rate < detection_rate and signal.shape[-1] > 1:
@@ -66,8 +66,8 @@ def xqrs(
     Args:
         row: One lead; NaN is bridged.
         sampling_rate: Hertz.
-        refine: Move each index to the largest deflection within 60 ms. XQRS as it is marks the peak of its filtered
-            signal, which can be some milliseconds beside the R wave.
+        refine: Move each index to the largest deflection within 60 ms. XQRS alone marks the peak of its filtered
+            signal, which can be some milliseconds away from the R wave.
 
     Returns:
         Ascending int64 indices; empty for flat, missing or too short signals.
@@ -89,7 +89,7 @@ def xqrs(
         with np.errstate(all="ignore"):
             detector = XQRS(sig=filled, fs=sampling_rate)
             detector.detect(verbose=False)
-    # XQRS divides by and indexes with what it learnt; on signals without beats either can fail.
+    # XQRS divides by and indexes with values it learnt, which can fail on signals without beats.
     except (ValueError, IndexError, ZeroDivisionError, FloatingPointError):
         return nothing
     peaks = np.asarray(detector.qrs_inds, dtype=np.int64)

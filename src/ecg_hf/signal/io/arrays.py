@@ -1,4 +1,4 @@
-"""Bare arrays become recordings once rate, leads and unit are stated: none of them is ever guessed."""
+"""Bare arrays as recordings. Rate, leads and unit must be stated; none of them is ever guessed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def resolve_layout(shape: tuple[int, ...], lead_count: int, layout: str | None =
         SignalError: if the array is not two-dimensional or has no samples.
         LeadError: if no axis (or not the stated one) has ``lead_count`` entries.
         AmbiguousLayoutError: if both have and ``layout`` is None.
-        ConfigurationError: if ``layout`` is none of the known words.
+        ConfigurationError: if ``layout`` is not a known word.
     """
     if layout is not None and layout not in LAYOUTS:
         raise ConfigurationError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}", value=layout)

@@ -1,7 +1,7 @@
 """Which of a file's signals are read as ECG leads, and under which names.
 
-A file and its reader may each say something about a signal: its name, its unit, ``lead_names=``, ``leads=``. What
-agrees or adds to the other is used, with a note; what contradicts is an error.
+Both the file (names, units) and the caller (``lead_names=``, ``leads=``, ``unit=``) may describe a signal. Statements
+that agree or complete each other are used, with a note; contradictions are errors.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ecg_hf.signal.units import is_dimensionless, is_voltage, millivolts_per_uni
 
 __all__ = ["Channels", "choose_channels", "stated_unit"]
 
-# Words in the names of signals that are stored beside an ECG, some of them in volts too; digits may follow.
+# Words in the names of other signals stored beside an ECG, some of them in volts too; digits may follow.
 _OTHER_WORDS = {
     "acc", "art", "bp", "flow", "hr", "imp", "leg", "loc", "mark", "o", "pos", "roc", "st", "stim", "time",
 }  # fmt: skip
@@ -71,10 +71,10 @@ def choose_channels(
 
     Raises:
         MetadataMissing: if a signal that is read has no name.
-        LeadError: if names are repeated, contradict the file's or are not there, or no signal looks like an ECG.
+        LeadError: if names are repeated, contradict the file's or are missing, or no signal looks like an ECG.
         UnknownUnit: if a signal asked for is not a voltage.
     """
-    # The records of a data set tend to have the same signals: their names are looked at once.
+    # The records of a dataset tend to have the same signals, so results are cached by their names.
     given = None if lead_names is None else normalize_lead_names(lead_names)
     wanted = None if leads is None else normalize_lead_names(leads)
     return _choose(tuple(written), tuple(units), given, wanted, unit)
@@ -127,7 +127,7 @@ def _reasons_against(
         stated = unit is not None and not (is_dimensionless(unit) and given is not None)
         is_scalp = is_montage and name is not None and name.strip()[:1] in ("c", "C")
         if name and not is_scalp and _is_named_as_ecg(name):
-            reason = ""  # whose unit, if it is wrong, is an error and not a reason to be silent
+            reason = ""  # asked for by the caller: a wrong unit is an error, not a reason to leave it out
         elif stated and unit is not None and not is_voltage(unit):
             reason = f"{text} is in {unit[:32]}, not a voltage"
         elif name and (is_scalp or _is_named_as_other(name)):
@@ -199,7 +199,7 @@ def _wanted(
             raise LeadError(f"{len(found)} signals are called {lead}; pass lead_names", value=lead)
         if not found:
             there = ", ".join(name for name in names if name) or "no named signal"
-            raise LeadError(f"there is no signal {lead}: the file has {there}", value=lead)
+            raise LeadError(f"no signal {lead}: the file has {there}", value=lead)
         unit = units[found[0]]
         if unit is not None and not is_voltage(unit) and not (is_dimensionless(unit) and given is not None):
             raise UnknownUnit(f"{lead} is in {unit[:32]!r}, not a voltage", value=unit)

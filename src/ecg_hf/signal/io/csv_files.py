@@ -1,4 +1,4 @@
-"""Tables of samples as text: a row per sample, with what their headers say of leads, units and time."""
+"""Tables of samples as text: a row per sample; leads, units and time from the header."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = ["read_csv"]
 # A text file spends at most about this many bytes on a number; more means it is no table of samples.
 _BYTES_PER_VALUE = 32
 _BLOCK_ROWS = 1 << 14
-# Before the comma, which may be that of the decimals.
+# Tried before the comma, which may be a decimal comma.
 _MARKS = ("\t", ";", ",")
 _BRACKETS = re.compile(r"(.*?)[\s_]*[(\[]([^()\[\]]*)[)\]]\s*")
 _APPENDED_UNIT = re.compile(r"(.+?)[\s_]+([mun\u00b5\u03bc]v|(?:milli|micro|nano)volts?)", re.I)
@@ -64,13 +64,13 @@ class _Table(NamedTuple):
 def read_csv(path: str, options: ReadOptions, layout: str | None, record_id: str) -> DigitalRecord:
     """Read a delimited text file (comma, semicolon, tab or blanks; decimal point or comma).
 
-    A first row of names says which column is which lead, a unit stands in the names or in a second row, a time column
-    gives the sampling rate. What the caller says may add to these and must not contradict them. Index columns are
-    left out, and so are columns that are no leads. An empty cell or ``nan`` is no sample.
+    A first row of names assigns columns to leads, units are in the names or in a second row, and a time column gives
+    the sampling rate. The caller may add to these but not contradict them. Index columns and columns that are not
+    leads are left out. An empty cell or ``nan`` is a missing sample.
 
     Raises:
         MetadataMissing: if neither the file nor the caller states rate, leads or unit.
-        UnsupportedFormat: if it is no table of numbers, or its header is made of numbers.
+        UnsupportedFormat: if it is not a table of numbers, or its header consists of numbers.
         SamplingRateError: if a time column is uneven, or contradicts the caller's rate.
         LeadError: if the caller's names contradict the file's.
     """
@@ -108,7 +108,7 @@ def read_csv(path: str, options: ReadOptions, layout: str | None, record_id: str
     chosen = [signals[row] for row in channels.rows]
     unread = [names[i] for i in chosen if i not in columns]
     if unread:
-        raise UnsupportedFormat(f"column {unread[0]!r} holds something that is no number", value=unread[0])
+        raise UnsupportedFormat(f"column {unread[0]!r} holds something that is not a number", value=unread[0])
     samples, unit = _in_one_unit([columns[i] for i in chosen], [units[i] for i in chosen], options.unit)
     notes += channels.notes
     if left_out:
@@ -133,7 +133,7 @@ def _lines(path: str, options: ReadOptions) -> list[str]:
     try:
         text = content.decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError:
-        # Recorders of the West write a micro sign in their own code page.
+        # Western recorders write the micro sign in a Windows code page.
         text = content.decode("latin-1")
         if is_wide or any(ord(mark) < 32 and mark not in "\t\r\n" for mark in text[:4096]):
             raise UnsupportedFormat("file is not text") from None
@@ -151,7 +151,7 @@ def _take_apart(lines: Sequence[str]) -> _Table:
     """Delimiter, names, units and where the samples begin."""
     places = [at for at, line in enumerate(lines[:256]) if line.strip()]
     remarks = sum(1 for _ in itertools.takewhile(lambda at: lines[at].startswith("#"), places))
-    # The last remark may be the row of names, as numpy.savetxt writes it; others say nothing that is read.
+    # The last comment may be the row of names, as numpy.savetxt writes it; other comments are ignored.
     places = places[max(0, remarks - 1) :]
     head = [lines[at].lstrip("# ") if lines[at].startswith("#") else lines[at] for at in places[:3]]
     last = head[-1]
@@ -187,7 +187,7 @@ def _take_apart(lines: Sequence[str]) -> _Table:
 
 
 def _marks(line: str) -> tuple[str, int]:
-    """What divides the cells of a line, and how often."""
+    """The delimiter of the cells of a line, and how often it occurs."""
     return next(((mark, line.count(mark)) for mark in _MARKS if mark in line), (" ", len(line.split())))
 
 
@@ -196,7 +196,7 @@ def _is_value(cell: str, has_comma: bool) -> bool:
 
 
 def _refuse_column_numbers(rows: Sequence[list[str]], has_comma: bool) -> None:
-    """A first row that counts the columns is a header made of numbers: one sample that never was.
+    """Refuse a first row that numbers the columns, which would be read as a sample.
 
     Raises:
         UnsupportedFormat: if the first row is one.
@@ -210,7 +210,7 @@ def _refuse_column_numbers(rows: Sequence[list[str]], has_comma: bool) -> None:
     differs = len(rows) > 1 and all(mark in cell for row in rows[1:] for cell in row[-len(body) :])
     if (counts and (len(body) > 1 or differs)) or (len(rows) > 1 and not first[0] and rows[1][0]):
         raise UnsupportedFormat(
-            "the first row numbers the columns and is no sample: write the leads' names there, or leave it out"
+            "the first row numbers the columns and is not a sample: write the leads' names there, or leave it out"
         )
 
 
@@ -243,7 +243,7 @@ def _columns(
         lines: All lines.
         table: Their structure.
         needed: Columns that must be numbers.
-        sniffed: Columns that are passed over if they are not.
+        sniffed: Columns that are skipped if they are not.
         timed: Columns that may hold clock times.
 
     Raises:
@@ -274,7 +274,7 @@ def _columns(
                 except ValueError:
                     found = _value(_cleaned(cell), has_comma, column in timed)
                 if found is None and column not in sniffed:
-                    raise UnsupportedFormat(f"row {numbers[at]} holds something that is no number")
+                    raise UnsupportedFormat(f"row {numbers[at]} holds something that is not a number")
                 if found is None:
                     del blocks[column]
                     break
@@ -304,12 +304,12 @@ def _channels(
         if not known:
             listed = ", ".join(repr(names[i]) for i in signals[:8]) or "none"
             raise MetadataMissing(
-                f"the columns' names ({listed}) are no leads; pass lead_names", value="lead_names"
+                f"the columns' names ({listed}) are not leads; pass lead_names", value="lead_names"
             )
         notes = tuple(
             Note(
                 "signal_left_out",
-                "the column's name is no lead",
+                "the column's name is not a lead",
                 names[signals[at]] or f"column {signals[at] + 1}",
             )
             for at in places
@@ -354,7 +354,7 @@ def _without_names(
         notes += (Note("leads_dropped", "time or index column left out: the first"),)
         kept = kept[1:]
     elif clocks:
-        raise UnsupportedFormat(f"row {table.first + 1} holds something that is no number")
+        raise UnsupportedFormat(f"row {table.first + 1} holds something that is not a number")
     record = digital_from_array(
         np.stack([columns[i] for i in kept], axis=1),
         sampling_rate=rate,

@@ -16,13 +16,13 @@ __all__ = ["DigitalRecord", "to_millivolts"]
 
 Samples = npt.NDArray[np.int16] | npt.NDArray[np.int32] | npt.NDArray[np.float32]
 
-# Beyond these the division is done in double precision: the gain itself has no exact float32 neighbour.
+# Gains outside this range are divided in double precision, because float32 can't represent them well enough.
 SAFE_GAIN = (1e-20, 1e20)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DigitalRecord:
-    """One recording in digital units: what data set storage keeps, because it is exact.
+    """One recording in digital units: stored in datasets because it is exact.
 
     Attributes:
         samples: ``(leads, samples)``, int16 (int32 for wider formats, float32 for floating sources).
@@ -32,7 +32,7 @@ class DigitalRecord:
         lead_names: Canonical names in row order.
         record_id: Name of the recording within its source.
         notes: What was assumed or found odd while reading.
-        invalid: Digital value that means "no sample", None if there is none. Floating samples use NaN.
+        invalid: Digital value that means "no sample"; None if the format has none. Floating samples use NaN.
     """
 
     samples: Samples
@@ -64,16 +64,16 @@ class DigitalRecord:
         )
 
     def select_leads(self, lead_names: Sequence[str]) -> DigitalRecord:
-        """The record with exactly ``lead_names``, in that order; notes on other leads go.
+        """The record with exactly ``lead_names``, in that order; notes on other leads are dropped.
 
         Raises:
-            LeadError: if a lead is not there.
+            LeadError: if a lead is missing.
         """
         wanted = normalize_lead_names(lead_names)
         absent = [name for name in wanted if name not in self.lead_names]
         if absent:
             there = ", ".join(self.lead_names)
-            raise LeadError(f"there is no lead {', '.join(absent)}: the file has {there}", value=absent)
+            raise LeadError(f"no lead {', '.join(absent)}: the file has {there}", value=absent)
         rows = [self.lead_names.index(name) for name in wanted]
         return replace(
             self,

@@ -1,9 +1,9 @@
-"""Real matrices in MATLAB files, versions 4 to 7: every size is checked against the bytes that are there.
+"""Real matrices in MATLAB files, versions 4 to 7: every size is checked against the bytes of the file.
 
 Source: MathWorks, "MAT-File Level 5 File Format" and "MAT-File Format Version 4". Only what recordings are stored in
-is read: real two-dimensional matrices, also within structures; text, cells, objects and sparse matrices are passed
-over. ``scipy.io.loadmat`` reads much more, but a damaged file can end the process in it (SciPy 1.17), which no
-exception handler helps against.
+is read: real two-dimensional matrices, also within structures; text, cells, objects and sparse matrices are skipped.
+``scipy.io.loadmat`` reads much more, but a damaged file can crash the process in it (SciPy 1.17), which no exception
+handler can catch.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ def read_matlab(content: bytes, max_values: int, names: Collection[str]) -> Vari
     Args:
         content: The whole file.
         max_values: Most values a matrix may have; all compressed variables together unpack to no more.
-        names: Variables to read. Others are passed over and not unpacked.
+        names: Variables to read. Others are skipped without unpacking.
 
     Raises:
-        UnsupportedFormat: if it is no such file, or damaged.
+        UnsupportedFormat: if it is not such a file, or damaged.
         SignalError: if a matrix is larger than ``max_values``.
     """
     try:
-        # Version 4 has no header; its first number is below 5000, a text is not.
+        # Version 4 has no header, but its first number is below 5000, which text never is.
         if len(content) >= 4 and 0 in content[:4]:
             return {name: value for name, value in _version_4(content, max_values) if name in names}
         if content.startswith((b"\x89HDF", b"MATLAB 7.3")):
@@ -94,7 +94,7 @@ def read_matlab(content: bytes, max_values: int, names: Collection[str]) -> Vari
 
 
 def find_matrix(variables: Variables) -> npt.NDArray[np.generic] | None:
-    """The first matrix among variables that bears one of :data:`SAMPLE_NAMES`, also within structures."""
+    """The first matrix among variables named as in :data:`SAMPLE_NAMES`, also within structures."""
     for name in SAMPLE_NAMES:
         value = variables.get(name)
         if isinstance(value, dict):
@@ -184,7 +184,7 @@ def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
 def _matrix(
     data: memoryview, order: str, max_values: int, depth: int
 ) -> tuple[str, npt.NDArray[np.generic] | Variables | None]:
-    """Name and content of a matrix element; None for what is passed over."""
+    """Name and content of a matrix element; None for skipped types."""
     if not len(data):
         return "", None
     parts = _elements(data, order)
@@ -220,7 +220,7 @@ def _structure(parts: Iterator[tuple[int, memoryview]], order: str, max_values: 
     for start in range(0, len(names), length):
         kind, data = _next(parts)
         if kind != _MATRIX:
-            raise _damaged("a structure has a field that is no matrix")
+            raise _damaged("a structure has a field that is not a matrix")
         field = names[start : start + length].split(b"\0")[0].decode("ascii", errors="replace")
         value = _matrix(data, order, max_values, depth + 1)[1]
         if value is not None:

@@ -1,4 +1,4 @@
-"""What the caller of a reader says about a recording, checked once before any file is opened."""
+"""What the caller of a reader states about a recording, checked once before any file is opened."""
 
 from __future__ import annotations
 

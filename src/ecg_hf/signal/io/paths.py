@@ -1,4 +1,4 @@
-"""Opening files without being led astray: no remote locations, no way out of the data root, no devices."""
+"""Opening files safely: no remote locations, nothing outside the data root, no devices."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def read_file(
 
     Raises:
         UnsafePath: if ``path`` is a link that leaves that folder.
-        RecordNotFound: if there is no such regular file or it can't be read.
+        RecordNotFound: if it is not a regular file or can't be read.
     """
     try:
         try:

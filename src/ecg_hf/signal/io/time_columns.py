@@ -1,4 +1,4 @@
-"""Time columns of tables: which columns hold time, in what unit, and the sampling rate that they state."""
+"""Time columns of tables: which columns hold time, in what unit, and the sampling rate they imply."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _TIME_WORDS = {
 }
 _INDEX_WORDS = {"sample", "samples", "index", "idx", "n", "row", "no", "nr", "number", "frame", "unnamed"}
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:[.,]\d+)?)")
-# Without a unit, steps are taken for the unit that makes the rate one of an ECG: the range spans less than 1000.
+# Without a unit, assume the one that makes the rate that of an ECG; the range spans less than 1000, so only one can.
 _PLAUSIBLE_HZ = (25.0, 20_000.0)
 # A rate this near a whole number is that number: times are printed with few digits.
 _NEAR = 1e-3
@@ -112,7 +112,7 @@ def seconds_of(cell: str) -> tuple[float, bool] | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    # Differences alone matter: counting from the year 2000 keeps the microseconds.
+    # Only differences matter, so count from the year 2000, which keeps the microseconds exact.
     return (moment.replace(tzinfo=None) - datetime(2000, 1, 1)).total_seconds(), True
 
 
@@ -145,7 +145,7 @@ def stated_rate(columns: Sequence[TimeColumn], given: float | None) -> tuple[flo
         given: Rate of the caller in Hz.
 
     Returns:
-        The rate, None where there is neither a time column that tells it nor a rate of the caller; notes.
+        The rate, None if neither a time column nor the caller gives it; notes.
 
     Raises:
         SamplingRateError: if times descend, skip, or contradict each other or the caller.
@@ -175,7 +175,7 @@ def stated_rate(columns: Sequence[TimeColumn], given: float | None) -> tuple[flo
 
 
 def _measured(column: TimeColumn, given: float | None) -> tuple[float, float, str, Note | None] | None:
-    """Rate of one column, its relative doubt, the column's name and a note; None where it tells nothing."""
+    """Rate of one column, its relative doubt, the column's name and a note; None if it can't be told."""
     name, values, scale = column
     if len(values) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Annotation files of WFDB records (MIT format): where something was marked, and as what."""
+"""Annotation files of WFDB records (MIT format): positions and types of marks."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_annotations(
 ) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
     """Positions and symbols of an annotation file.
 
-    Notes at the beginning that define the file (its time resolution, its own types) are no annotations and are left
+    Notes at the beginning that define the file (its time resolution, its own types) are not annotations and are left
     out. Where a time resolution is stated, positions are converted to samples: of ``sampling_rate``, or of the record
     whose header lies beside the file.
 
@@ -55,7 +55,7 @@ def read_annotations(
         (``"N"``, ``"("``, ``"p"``; ``"#<code>"`` for codes without one).
 
     Raises:
-        RecordNotFound: if there is no such file.
+        RecordNotFound: if it does not exist.
         TruncatedSignal: if it ends within an annotation or without an end mark.
         UnsupportedFormat: if it is too long to be one, or its definitions are malformed.
         MetadataMissing: if it states a time resolution and nothing says the signal's sampling rate.
@@ -142,7 +142,7 @@ def _rate_beside(path: str, root: str | os.PathLike[str] | None) -> float:
         rate = None
     if rate is None:
         raise MetadataMissing(
-            "annotation file counts in a time resolution of its own; pass sampling_rate, that of the signal",
+            "annotation file has its own time resolution; pass the signal's sampling_rate",
             path=path,
             value="sampling_rate",
         )

@@ -2,8 +2,8 @@
 
 A format-16 file is little-endian int16, one frame after the other, optionally behind a fixed number of
 bytes (Challenge ``.mat`` files are format 16 behind a 24-byte MATLAB header). Decoding is one read, one
-view and one transposition; the checksum is a sum in 16-bit arithmetic, which wraps exactly as the
-format's definition asks.
+view and one transposition; the checksum is a sum in 16-bit arithmetic, which wraps as the
+format defines it.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _read_block(
 ) -> npt.NDArray[np.int16]:
     """Frames ``(samples, leads)`` of one file, a read-only view of the bytes read."""
     frame = 2 * width
-    # Never more is read than the header speaks of, never more than the file has.
+    # Never read more than the header announces or the file has.
     wanted = offset + (max_samples * 2 if length is None else min(length * frame, max_samples * 2))
     try:
         content, size = read_file(path, max_bytes=wanted, what="signal file", root=root)
@@ -138,7 +138,7 @@ def _read_block(
         length, rest = divmod(size - offset, frame)
         if length < 1 or rest:
             raise TruncatedSignal(
-                f"signal file has {size} bytes, which is no whole number of {frame}-byte frames",
+                f"signal file has {size} bytes, which is not a whole number of {frame}-byte frames",
                 path=path,
                 value=size,
             )
@@ -189,7 +189,7 @@ def _read_matrix(
         samples = frames.astype(np.int16)
     if not np.array_equal(samples, frames):
         raise HeaderError(
-            "the MATLAB file was saved anew with numbers that are no 16-bit samples; read it without its header",
+            "the MATLAB file was saved anew with numbers that are not 16-bit samples; read it without its header",
             path=path,
         )
     return samples
@@ -212,7 +212,7 @@ def verify_checksums(
     Raises:
         ChecksumMismatch: naming the first lead that differs.
     """
-    # 16-bit arithmetic wraps, which is what the definition of the checksum asks for.
+    # 16-bit arithmetic wraps, as the checksum is defined.
     wide = np.int16 if samples.dtype == np.int16 else np.int64
     sums = np.add.reduce(samples, axis=1, dtype=wide).tolist()
     for row, signal in enumerate(signals):
@@ -242,13 +242,13 @@ def compare_initial_values(
         signals: The signal line of each lead.
         lead_names: For the message.
         path: For the message.
-        verify_checksum: Whether a difference is an error. It never is one in a lead whose checksum was found to fit:
+        verify_checksum: Whether a difference is an error. It is never one in a lead whose checksum is right:
             headers of excerpts can keep the initial values of the whole.
 
     Raises:
         HeaderError: naming the first lead that begins otherwise and has no checksum.
     """
-    # Every initial value at the ADC's zero is what a header says that does not know them.
+    # A header whose initial values all equal the ADC's zero does not state them.
     if all(signal.initial_value in (None, signal.adc_zero) for signal in signals):
         return []
     notes = []
@@ -273,7 +273,7 @@ def apply_skew(
     lead_names: Sequence[str],
     invalid: int,
 ) -> list[Note]:
-    """Shift skewed leads back in place; the samples this leaves open at the end become ``invalid``."""
+    """Shift skewed leads back in place; the samples missing at the end become ``invalid``."""
     notes = []
     for row, signal in enumerate(signals):
         skew = signal.storage.skew * signal.storage.samples_per_frame

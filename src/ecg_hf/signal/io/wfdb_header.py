@@ -5,7 +5,7 @@ signal needs, and odd ones are common. Comment lines are kept for those who need
 hold names and dates of patients, so neither errors nor ``repr`` ever show them.
 
 Differs from official code: wfdb-python fills in 250 Hz for a missing sampling rate, ignores fields that
-don't parse, and lets internal errors escape. Here a header is right, or a :class:`HeaderError` names the
+don't parse, and lets internal errors escape. Here a header is valid, or a :class:`HeaderError` names the
 line.
 """
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MAX_HEADER_BYTES = 1 << 20
-DEFAULT_GAIN = 200.0  # WFDB's DEFGAIN: what an absent or zero gain stands for
+DEFAULT_GAIN = 200.0  # WFDB's DEFGAIN, used for a missing or zero gain
 
 _NAME = re.compile(r"[\w][\w.-]*", re.ASCII)
 _FILE_NAME = re.compile(r"~?[\w-][\w.-]*|~", re.ASCII)
@@ -233,7 +233,7 @@ _INTEGER_FIELDS = ("ADC resolution", "ADC zero", "initial value", "checksum")
 
 
 def _integers(number: int, tokens: list[str]) -> list[int]:
-    # The usual line has only plain integers here; one check for all of them is enough to see that.
+    # Usually all of these are plain integers, so one check covers them.
     together = "".join(tokens)
     if together.isascii() and "_" not in together:
         try:

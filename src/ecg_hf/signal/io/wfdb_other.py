@@ -1,4 +1,4 @@
-"""WFDB storage formats other than plain 16, decoded by the wfdb package behind checks of our own."""
+"""WFDB storage formats other than plain 16, checked here and decoded by the wfdb package."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def read_through_wfdb(
 def _check_files(
     header: WfdbHeader, header_path: str, root: str | os.PathLike[str] | None, max_samples: int
 ) -> list[Note]:
-    """Everything that can be known to be wrong before wfdb allocates or opens anything."""
+    """Refuse everything that is wrong before wfdb allocates or opens anything."""
     folder = os.path.dirname(header_path)
     files: dict[str, list[SignalSpec]] = {}
     for signal in header.signals:
@@ -167,7 +167,7 @@ def _decode(header: WfdbHeader, header_path: str) -> list[npt.NDArray[np.integer
             and (header.length is None or seen.sig_len == header.length)
         )
         if not agrees:
-            # The checks above were made on our reading of the header; wfdb must not act on another one.
+            # The checks used our parsing of the header, so wfdb must not proceed with a different one.
             raise HeaderError("header is read differently by wfdb", path=header_path)
         # Frame by frame unless a frame holds one sample per lead: wfdb 4.3 fails on format 61 otherwise.
         single = all(signal.storage.samples_per_frame == 1 for signal in header.signals)
@@ -179,8 +179,8 @@ def _decode(header: WfdbHeader, header_path: str) -> list[npt.NDArray[np.integer
         raise UnsupportedFormat(
             f"reading this format needs the package {error.name}", path=header_path
         ) from None
-    # wfdb lets IndexError, TypeError, KeyError, RecursionError and more escape for damaged files. Its
-    # messages can quote header text, so only their type is passed on.
+    # wfdb raises IndexError, TypeError, KeyError, RecursionError and more for damaged files. Its messages
+    # can quote header text, so only the type is passed on.
     except Exception as error:
         raise UnsupportedFormat(
             f"wfdb can't read the record ({type(error).__name__})", path=header_path

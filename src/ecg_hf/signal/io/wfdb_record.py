@@ -69,7 +69,7 @@ def record_channels(header: WfdbHeader, header_path: str, options: ReadOptions) 
 def read_single(header: WfdbHeader, header_path: str, options: ReadOptions) -> DigitalRecord:
     """The record of a header without segments, at the rate of the fastest lead that is read.
 
-    Leads that were sampled more slowly are brought to that rate, in float32 millivolts, with a note.
+    Slower leads are resampled to that rate, in float32 millivolts, with a note.
     """
     if all(signal.file_name == "~" for signal in header.signals):
         raise HeaderError("this is the layout of a record's segments: it has no samples", path=header_path)
@@ -148,7 +148,7 @@ def _sampling_rate(header: WfdbHeader, given: float | None, per_frame: int) -> t
             raise SamplingRateError("header gives no sampling rate; pass sampling_rate")
         return stated, (Note("sampling_rate_assumed", f"{stated:g} Hz, as given by the caller"),)
     rate = checked_sampling_rate(checked_sampling_rate(header.sampling_rate) * per_frame)
-    # What the header states is the frames, which a caller may have in mind too.
+    # The header states the frame rate, which the caller may mean too.
     if stated is not None and stated not in (rate, header.sampling_rate):
         raise SamplingRateError(f"header says {rate:g} Hz, the caller {stated:g} Hz", value=rate)
     return rate, ()
@@ -158,7 +158,7 @@ def _sampling_rate(header: WfdbHeader, given: float | None, per_frame: int) -> t
 def _calibrate(
     calibrations: tuple[tuple[Calibration, int], ...], names: tuple[str, ...], unit: str | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32], tuple[Note, ...]]:
-    """Gain per millivolt, baseline and notes. Cached: all records of a data set tend to share them."""
+    """Gain per millivolt, baseline and notes. Cached, because the records of a dataset tend to share them."""
     gains, baselines, notes = [], [], []
     for (calibration, adc_zero), name in zip(calibrations, names, strict=True):
         gain, baseline = calibration.gain, calibration.baseline

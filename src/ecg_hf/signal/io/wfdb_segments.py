@@ -1,4 +1,4 @@
-"""WFDB records of several segments: pieces of one recording, with gaps and leads that come and go."""
+"""WFDB records of several segments: parts of one recording, with gaps and varying leads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ecg_hf.signal.resampling import resample
 
 __all__ = ["read_wfdb"]
 
-# A record may be mostly gap (a monitor that was off for days), but memory must not be had for the asking.
+# A record may be mostly gap (a monitor that was off for days), but a small file must not claim any amount of memory.
 _FREE_GAP_VALUES = 1 << 22
 _MOST_GAP = 100
 
@@ -51,13 +51,13 @@ def read_wfdb(header_path: str, options: ReadOptions) -> DigitalRecord:
 
 
 def _read_segments(header: WfdbHeader, header_path: str, options: ReadOptions) -> DigitalRecord:
-    """Put the segments of a multi-segment record together; gaps and absent leads are NaN.
+    """Join the segments of a multi-segment record; gaps and missing leads are NaN.
 
     Where a layout comes first (a segment of length 0), it names all leads and each segment has some of them;
     otherwise all segments have the same. The record is at the rate of the segment with most samples per frame.
 
-    Differs from official code: each segment passes the same checks as a record of its own, and a segment
-    that is itself multi-segment (which header(5) forbids) is refused, so there is nothing to recurse into.
+    Differs from official code: each segment passes the same checks as a single record, and a segment
+    that is itself multi-segment (which header(5) forbids) is refused, so reading never recurses.
     """
     total = sum(segment.length for segment in header.segments)
     if header.length is not None and header.length != total:
@@ -79,7 +79,7 @@ def _read_segments(header: WfdbHeader, header_path: str, options: ReadOptions) -
         raise HeaderError(
             f"{header.signal_count} signals announced, {len(described.signals)} named", path=header_path
         )
-    # The caller's rate is that of the whole, compared when the whole is known.
+    # The caller's rate is that of the whole record, so it is compared once that is known.
     options, given = replace(options, sampling_rate=None), options.sampling_rate
     channels = record_channels(described, _path_of(header_path, described_at), options)
     values = total * len(channels.names)

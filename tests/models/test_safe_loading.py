@@ -253,7 +253,7 @@ def test_code_of_a_tokenizer_is_refused_in_words(folder: Path):
     (folder / "tokenizer_config.json").write_text(
         '{"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}'
     )
-    with pytest.raises(ModelFolderError, match=r"asks to run code of its own, evil\.Evil"):
+    with pytest.raises(ModelFolderError, match=r"asks to run its own code, evil\.Evil"):
         AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 
 

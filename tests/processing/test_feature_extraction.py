@@ -537,7 +537,7 @@ def test_modified_leads_stand_in_and_others_are_named(ecgs: np.ndarray, caplog: 
     record = EcgRecord(ecgs[0, [1, 10, 6]], RATE, ("MLII", "CM5", "vx"))
     extractor = make_extractor()
     messages = announced(caplog, lambda: extractor(record))
-    assert ["MLII is taken for II" in messages[0], "CM5 is taken for V5" in messages[1]] == [True, True]
+    assert ["MLII is used as II" in messages[0], "CM5 is used as V5" in messages[1]] == [True, True]
     assert "not used: vx" in messages[2]
     out = extractor(record, return_report=True)
     assert out["lead_mask"][0].tolist() == [0, 1, *[0] * 8, 1, 0]

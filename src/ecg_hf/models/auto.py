@@ -1,4 +1,4 @@
-"""Auto classes for the two ECG tasks ``transformers`` has none for."""
+"""Auto classes for the two ECG tasks that ``transformers`` lacks."""
 
 from __future__ import annotations
 

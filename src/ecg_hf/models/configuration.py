@@ -1,6 +1,6 @@
-"""What every method's configuration has in common: the signal contract and the classification head."""
+"""The part of the configuration all methods share: the signal contract and the classification head."""
 
-# No postponed annotations here or in any configuration: ``@strict`` does not see through them.
+# No postponed annotations here or in any configuration, because ``@strict`` can't resolve them.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -36,7 +36,7 @@ _OF_THE_LIBRARY = frozenset(
         "transformers_weights",
     }
 )
-"""What any configuration of the library may be given beside its fields and settable properties."""
+"""Options that any configuration of the library accepts besides its fields and settable properties."""
 
 
 @strict
@@ -53,8 +53,8 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
         initializer_range: Standard deviation of randomly initialised weights.
 
     Raises:
-        ConfigurationError: for options no configuration of this kind has. What a ``config.json`` holds beside its
-            fields (it may come from a later version) is warned about and kept as attributes.
+        ConfigurationError: for unknown options. Unknown fields of a ``config.json`` (which may come from a later
+            version) give a warning and are kept as attributes.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -98,7 +98,7 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
         """Change fields.
 
         Raises:
-            ConfigurationError: if there is no such field, or a value does not fit.
+            ConfigurationError: if a field does not exist, or a value does not fit.
         """
         self._refuse_unknown(name for name in config_dict if not hasattr(self, name))
         try:
@@ -140,12 +140,12 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Self:
-        """As the library does, after a look at values no model has: a ``config.json`` may come from a stranger.
+        """Like the library's, after refusing values no model has, because a ``config.json`` may come from anyone.
 
         Raises:
             ModelFolderError: see :func:`ecg_hf.models.safe_loading.check_config_values`; also for values of a wrong
                 type.
-            ConfigurationError: for options in ``kwargs`` that no configuration of this kind has.
+            ConfigurationError: for unknown options in ``kwargs``.
         """
         path = config_dict.get("_name_or_path")
         check_config_values(config_dict, cls, path)
@@ -166,7 +166,7 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
                 setattr(config, name, value)
         except EcgError:
             raise
-        # Derived sizes of nonsense: division by zero, text where a number belongs, lists that are none.
+        # Deriving sizes from nonsense fails in many ways: division by zero, text instead of numbers or lists.
         except (
             StrictDataclassError,
             TypeError,
@@ -197,7 +197,7 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
         return get_method(self.model_type).feature_extractor_for(self, **options)
 
     def check_feature_extractor(self, extractor: Any) -> None:
-        """Raise unless what ``extractor`` makes is what models of this configuration take.
+        """Check that the output of ``extractor`` fits models of this configuration.
 
         Raises:
             ConfigurationError: if rates or leads differ, or its recordings are longer than ``num_samples``.

@@ -1,4 +1,4 @@
-"""The account a converter keeps of the authors' tensors: every one is taken, known to be needless, or an error."""
+"""Keeps track of the authors' tensors: each must be taken, marked as not needed, or is an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHOWN = 6  # keys of one kind named in a message
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Converted:
-    """What a converter makes of an official checkpoint.
+    """An official checkpoint converted to this package's names.
 
     Attributes:
         config: Configuration, inferred from the tensors' shapes and the options.
@@ -35,10 +35,10 @@ class Converted:
 
 
 class OfficialState:
-    """Official tensors by key, with a record of what was asked for.
+    """Official tensors by key, with a record of which were taken.
 
-    Problems are collected instead of raised one by one: :meth:`take` returns zeros where it found nothing that fits,
-    and :meth:`finish` lists everything that is missing, mis-shaped or left over.
+    Problems are collected instead of raised one by one: :meth:`take` returns zeros for tensors that are missing or
+    don't fit, and :meth:`finish` lists everything that is missing, mis-shaped or left over.
 
     Args:
         tensors: The checkpoint, flat.
@@ -66,14 +66,15 @@ class OfficialState:
         return number
 
     def shape(self, key: str) -> tuple[int, ...] | None:
-        """Shape of a tensor, or None if there is none of that name. Does not count as taking it."""
+        """Shape of a tensor, or None if it does not exist. Does not count as taking it."""
         return tuple(self._tensors[key].shape) if key in self._tensors else None
 
     def require_shape(self, key: str, dims: int) -> tuple[int, ...]:
         """Shape of a tensor that sizes are read from.
 
         Raises:
-            ConversionError: if it is absent or has another number of dimensions: without it nothing else can be said.
+            ConversionError: if it is missing or has another number of dimensions, in which case nothing else can be
+                checked.
         """
         shape = self.shape(key)
         if shape is None or len(shape) != dims:
@@ -85,7 +86,7 @@ class OfficialState:
         return shape
 
     def take(self, key: str, *shape: int) -> Tensor:
-        """A tensor of the expected shape, in float32 where it is floating."""
+        """A tensor of the expected shape, in float32 if it is floating."""
         self._seen.add(key)
         found = self._tensors.get(key)
         if found is None:
@@ -97,11 +98,11 @@ class OfficialState:
         return torch.zeros(shape)
 
     def ignore(self, key: str) -> None:
-        """A key that is known and not needed; it may be absent."""
+        """Mark a key as known and not needed; it may be missing."""
         self._seen.add(key)
 
     def finish(self) -> None:
-        """Close the account.
+        """Check that every tensor was used.
 
         Raises:
             ConversionError: Keys are missing, mis-shaped or unexpected; all are counted, the first few of each named.

@@ -1,4 +1,4 @@
-"""The layers of encoders and decoders as the library checkpoints them: activations recomputed instead of kept.
+"""Encoder and decoder layers that support gradient checkpointing: activations recomputed instead of kept.
 
 The library looks for subclasses of its ``GradientCheckpointingLayer``; ``every_n_layers`` counts them.
 """
@@ -21,30 +21,30 @@ __all__ = ["CheckpointedLayer", "EcgS4Block", "EcgTransformerBlock", "EcgVggStag
 
 
 class CheckpointedLayer(GradientCheckpointingLayer):
-    """Mixin of layers whose call is checkpointed, hooks included. Goes behind the layer's own class.
+    """Mixin for layers whose call is checkpointed, hooks included. Listed after the layer's own class.
 
-    Unlike the library's own way, a first layer that is fed the raw signal gets its gradients with
-    ``use_reentrant=True`` too, and running statistics of batch norms move once per step.
+    Unlike the library's version, a first layer that gets the raw signal has gradients also with
+    ``use_reentrant=True``, and running statistics of batch norms are updated once per step.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        # Not the library's, which wraps ``forward``: ``__call__`` below does its work.
+        # Not the library's function, which wraps ``forward``: ``__call__`` below replaces it.
         super(GradientCheckpointingLayer, cls).__init_subclass__(**kwargs)
 
     def __call__(self, hidden_states: Tensor, *args: Any) -> Any:
-        """Run the layer, checkpointed while training if the library says so."""
+        """Run the layer, checkpointed while training if the library has enabled it."""
         if not (self.gradient_checkpointing and self.training):
             return nn.Module.__call__(self, hidden_states, *args)
         learns = any(parameter.requires_grad for parameter in self.parameters())
         if torch.is_grad_enabled() and learns and not hidden_states.requires_grad:
-            # A reentrant checkpoint passes gradients on only if one of its inputs asks for one.
+            # A reentrant checkpoint passes gradients on only if one of its inputs requires one.
             hidden_states = hidden_states.detach().requires_grad_()
         checkpoint = self._gradient_checkpointing_func
         return checkpoint(_Repeatable(partial(nn.Module.__call__, self), self), hidden_states, *args)
 
 
 class _Repeatable:
-    """A forward pass of which all runs after the first are repetitions for the sake of gradients."""
+    """A forward pass whose runs after the first are recomputations for the backward pass."""
 
     def __init__(self, run: partial[Any], layer: nn.Module) -> None:
         self.run = run

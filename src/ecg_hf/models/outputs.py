@@ -29,7 +29,7 @@ class EcgModelOutput(ModelOutput):
 
 @dataclass
 class EcgAlignmentOutput(EcgModelOutput):
-    """Output of a dual encoder; the last three are there when text was given.
+    """Output of a dual encoder; the last three are set if text was given.
 
     Attributes:
         ecg_embeds: float ``(records, projection_dim)``, L2-normalised.
@@ -55,7 +55,7 @@ class EcgPreTrainingOutput(ModelOutput):
         reconstruction: float ``(batch, masked, patch_size)`` in the units of the target, if patches are predicted;
             with several views of each record ``batch * views`` rows, the views of a record side by side.
         masked_index: int64 ``(batch, masked)``: tokens (lead-major) that ``reconstruction`` belongs to.
-        hidden_states: One tensor per layer of the encoder, if asked for: of the tokens it was given. Where a step
+        hidden_states: One tensor per layer of the encoder, if asked for: of the tokens it was given. If a step
             runs the encoder several times, those of each run in turn.
         attentions: Likewise; None of methods without attention.
     """

@@ -1,9 +1,9 @@
-"""What a model folder may not do: grow without bound, bring code or pickles, leave its folder, leave weights out.
+"""Checks of untrusted model folders: bounded sizes, no code or pickles, no outside paths, no missing weights.
 
-Folders come from strangers. ``transformers`` runs no code of a folder unless ``trust_remote_code=True``, but it reads
-pickles (restricted), builds whatever sizes a configuration names, lets an index of shards point anywhere, fetches
-attention kernels a configuration asks for, and replaces missing weights by random ones with a warning. Here each of
-these is a :class:`~ecg_hf.errors.ModelFolderError`, before anything is allocated where size is the matter.
+Folders may come from anyone. ``transformers`` runs no code of a folder unless ``trust_remote_code=True``, but it
+reads pickles (restricted), builds whatever sizes a configuration names, lets an index of shards point anywhere,
+fetches attention kernels a configuration asks for, and replaces missing weights by random ones with a warning. Here
+each of these is a :class:`~ecg_hf.errors.ModelFolderError`, raised before allocating anything if it is about size.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ __all__ = [
 ]
 
 MAX_SIZE = 10**8
-"""Largest whole number a configuration may hold: no width, vocabulary or signal of this field comes near."""
+"""Largest whole number a configuration may hold, far above any real width, vocabulary or signal length."""
 
 MAX_COUNT = 1024
 """Most layers, blocks, heads, states or classes per step of a loop: building modules takes time on any device."""
 
 MAX_LABELS = 10_000
-"""Most labels of a classifier: the library makes up a name for each before it looks at any weight."""
+"""Most labels of a classifier: the library creates a name for each before it reads any weight."""
 
 MIN_ALLOWANCE = 1 << 30
 """Bytes a model may need beyond its weights file in any case: fresh heads, position tables, masks."""
@@ -50,14 +50,14 @@ _MAX_DEPTH = 20
 
 
 FOREIGN_CODE = ("auto_map", "custom_pipelines")
-"""Entries of a ``config.json`` by which the library finds Python code in a repository."""
+"""Entries of a ``config.json`` that point the library to Python code in a repository."""
 
 
 def refuse_code_of(source: object, reference: str, **options: Any) -> None:
-    """Refuse to run code that a repository with a model of this package brings, whatever ``trust_remote_code`` says.
+    """Refuse to run code of a repository with a model of this package, even with ``trust_remote_code=True``.
 
-    All classes of such a repository are in this package or in ``transformers``; what asks for others is a tokenizer's
-    or processor's ``auto_map``.
+    All classes of such a repository are in this package or in ``transformers``; only the ``auto_map`` of a
+    tokenizer or processor asks for others.
 
     Args:
         source: Folder or Hub repository that was asked for.
@@ -74,11 +74,11 @@ def refuse_code_of(source: object, reference: str, **options: Any) -> None:
         content, _ = PreTrainedConfig.get_config_dict(
             str(source), **{name: options[name] for name in fetching if name in options}
         )
-    except (OSError, ValueError):  # no configuration, so no model of ours
+    except (OSError, ValueError):  # without a configuration it is not a model of this package
         return
     if content.get("model_type") in METHODS:
         raise ModelFolderError(
-            f"asks to run code of its own, {reference}; models of this package need none", path=str(source),
+            f"asks to run its own code, {reference}; models of this package need none", path=str(source),
             value=reference,
         )  # fmt: skip
 
@@ -96,11 +96,11 @@ def check_config_values(values: Mapping[str, Any], config_class: type, path: obj
     """
     where = None if not path else str(path)
     for key in values:
-        # ``setattr(config, "to_dict", ...)`` is what the library does with a field of that name.
+        # The library would call ``setattr(config, "to_dict", ...)`` for a field of that name.
         there = getattr(config_class, key, None)
         derived = isinstance(there, property) and there.fset is None
         if callable(there) or derived or key.startswith("__"):
-            raise ModelFolderError(f"config.json: {key!r} is no field", path=where, value=key)
+            raise ModelFolderError(f"config.json: {key!r} is not a field", path=where, value=key)
     for key in ("dtype", "torch_dtype"):
         value = values.get(key)
         known = isinstance(value, torch.dtype) or (
@@ -108,11 +108,11 @@ def check_config_values(values: Mapping[str, Any], config_class: type, path: obj
             and isinstance(getattr(torch, value.removeprefix("torch."), None), torch.dtype)
         )
         if value is not None and not known:
-            raise ModelFolderError(f"config.json: {key} is no type, {value!r}", path=where, value=value)
+            raise ModelFolderError(f"config.json: {key} is not a dtype, {value!r}", path=where, value=value)
     for name, value in _leaves(values, "", 0, where):
         field = name.rpartition(".")[2]
         if isinstance(value, str) and field != "num_labels":
-            # "org/name" makes the library download a compiled kernel and run it, whatever trust_remote_code says.
+            # "org/name" makes the library download a compiled kernel and run it, even without trust_remote_code.
             if "attn_implementation" in name and ("/" in value or "\\" in value):
                 raise ModelFolderError(
                     f"config.json: {name} asks for foreign code, {value!r}", path=where, value=value
@@ -146,7 +146,7 @@ def _leaves(value: Any, name: str, depth: int, where: str | None) -> Iterator[tu
 def check_weight_files(
     model: nn.Module, files: Sequence[str], source: str | os.PathLike[str] | None, *, allow_mismatch: bool
 ) -> None:
-    """Compare a model that is still without storage with the headers of its weight files.
+    """Compare a model without storage with the headers of its weight files.
 
     Args:
         model: Built on the ``meta`` device.
@@ -155,7 +155,7 @@ def check_weight_files(
         allow_mismatch: Tensors of another shape are re-initialised on purpose (``ignore_mismatched_sizes``).
 
     Raises:
-        ModelFolderError: if a file is no safetensors file or lies outside the folder, a shape differs, or the
+        ModelFolderError: if a file is not a safetensors file or is outside the folder, a shape differs, or the
             model would need far more memory than its files hold.
     """
     where = None if source is None else str(source)
@@ -167,7 +167,7 @@ def check_weight_files(
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     beyond, first_missing = 0, ""
     for name, tensor in own.items():
-        # A head may be loaded from its base's weights and the other way round.
+        # A head may be loaded from its base's weights, and the other way round.
         found = next(
             (shapes[n] for n in (name, prefix + name, name.removeprefix(prefix)) if n in shapes), None
         )
@@ -190,14 +190,14 @@ def check_weight_files(
 
 
 def _check_place(file: str, first: str, where: str | None) -> None:
-    """An index of shards names files; all must lie side by side, in the folder asked for."""
+    """Check that all files an index of shards names are directly in the folder asked for."""
     if not file.endswith(".safetensors"):
         raise ModelFolderError(
             f"weights are read from safetensors only; {Path(file).name} may be a pickle",
             path=where,
             value=file,
         )
-    # The folder itself may be written with "..", as users do; what the index adds to it may not.
+    # Users may write the folder itself with "..", but the index must not.
     place = Path(os.path.abspath(file))
     strays = place.parent != Path(os.path.abspath(first)).parent
     if where is not None and os.path.isdir(where):
@@ -213,18 +213,18 @@ def _shapes(file: str, where: str | None) -> dict[str, tuple[int, ...]]:
         with safe_open(file, framework="pt") as handle:
             return {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ModelFolderError(f"{Path(file).name} is no whole safetensors file", path=where) from error
+        raise ModelFolderError(f"{Path(file).name} is not a complete safetensors file", path=where) from error
 
 
 def check_complete(model: nn.Module, info: Mapping[str, Any], source: object) -> None:
-    """Refuse weights that are not those of the class they say they are.
+    """Refuse weights that don't fit the class they were saved from.
 
-    A head on a pretrained encoder starts fresh, which is what fine-tuning is for; an encoder never does, and neither
-    does anything in a folder that was saved from this very class.
+    A head on a pretrained encoder may start with new weights, for fine-tuning. An encoder may not, and neither may
+    anything in a folder that was saved from the same class.
 
     Args:
         model: As loaded.
-        info: The library's account of the loading.
+        info: The library's report on the loading.
         source: For the message.
 
     Raises:
@@ -237,7 +237,7 @@ def check_complete(model: nn.Module, info: Mapping[str, Any], source: object) ->
     unexpected = sorted(map(str, info["unexpected_keys"]))
     if type(model).__name__ not in saved_as:
         missing = [name for name in missing if name.startswith(prefix)] if is_head else missing
-        # What the class has that the folder was saved from may be over: a decoder, a classifier.
+        # Parts of the class the folder was saved from may be left over: a decoder, a classifier.
         known = _names_of(saved_as, model.config) if unexpected else frozenset()
         unexpected = [name for name in unexpected if name not in known and prefix + name not in known]
     for names, what in ((missing, "missing"), (unexpected, "unknown")):
@@ -250,7 +250,7 @@ def check_complete(model: nn.Module, info: Mapping[str, Any], source: object) ->
 
 
 def _names_of(class_names: Sequence[str], config: Any) -> frozenset[str]:
-    """Names of the weights of this method's classes of these names, built without storage."""
+    """Names of the weights of these classes of the method, built without storage."""
     spec = METHODS.get(config.model_type)
     names: set[str] = set()
     for role in ROLES if spec is not None else ():

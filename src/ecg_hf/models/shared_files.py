@@ -1,4 +1,4 @@
-"""Which files of a folder make a model, and may be shared: by ``ecg-hf push`` and by a trainer alike."""
+"""Which files of a folder belong to the model and may be pushed, by ``ecg-hf push`` or by a trainer."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _PUBLIC = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model"),
 )
-"""Everything else in a folder stays there: checkpoints, logs, settings with paths of this machine, pickles."""
+"""Everything else is never pushed: checkpoints, logs, settings with local paths, pickles."""
 
 
 def model_files(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
-    """Files of a folder that make the model, sorted by name.
+    """Files of the model in a folder, sorted by name.
 
     Raises:
-        ModelFolderError: if one of them is a link that leaves the folder: a stranger's folder could share a file of
-            the user's that way. Links of the Hub's cache, from a snapshot to its blobs, are none of these.
+        ModelFolderError: if one of them is a link that leaves the folder: with an untrusted folder that could push a
+            file of the user's. Links of the Hub's cache, from a snapshot to its blobs, are allowed.
     """
     files = tuple(
         file

@@ -1,7 +1,7 @@
 """Multi-head self-attention with an exchangeable kernel.
 
-The projections live here; the kernel that combines queries, keys and values is handed in, so that models can
-dispatch to the attention implementation their configuration names while this floor stays free of
+The projections are here; the kernel that combines queries, keys and values is passed in, so that models can
+dispatch to the attention implementation their configuration names while this package stays free of
 ``transformers``. The kernel's signature is that of the library's attention interface.
 """
 
@@ -18,7 +18,7 @@ __all__ = ["AttentionKernel", "SelfAttention", "eager_attention"]
 class AttentionKernel(Protocol):
     """``(module, query, key, value, mask, dropout=, scaling=)`` to ``((batch, tokens, heads, dim), weights)``.
 
-    ``need_weights=True`` among the keyword arguments asks for the weights, whatever kernel is the faster one.
+    The keyword ``need_weights=True`` asks for the weights, even if another kernel is faster.
     """
 
     def __call__(
@@ -48,7 +48,7 @@ def eager_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Attention written out, the reference for every faster kernel; also returns the weights.
+    """Plain attention, the reference for every faster kernel; also returns the weights.
 
     Args:
         module: Read for ``training`` only.
@@ -116,7 +116,7 @@ class SelfAttention(nn.Module):
         Args:
             hidden_states: ``(batch, tokens, hidden_size)``.
             attention_mask: As the kernel takes it.
-            need_weights: Ask the kernel for the weights; without it they come from those kernels that have them.
+            need_weights: Ask the kernel for the weights; otherwise only kernels that compute them anyway return them.
         """
         qkv = self.qkv(hidden_states).unflatten(-1, (3, self.num_heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)

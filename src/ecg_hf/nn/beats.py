@@ -14,11 +14,11 @@ class BeatTokens(NamedTuple):
     """Beats of a batch, lead-major: token ``lead * beats_per_lead + beat``.
 
     Attributes:
-        beats: ``(batch, leads * beats_per_lead, beat_length)`` in the unit of the signal; zeros where there is no
-            beat.
-        time_ids: int64 ``(batch, leads * beats_per_lead)``: second of the record the R peak lies in, from 1; 0 where
-            there is no beat.
-        beat_mask: bool ``(batch, leads * beats_per_lead)``: whether there is a beat.
+        beats: ``(batch, leads * beats_per_lead, beat_length)`` in the unit of the signal; zeros for empty
+            slots.
+        time_ids: int64 ``(batch, leads * beats_per_lead)``: second of the record the R peak is in, from 1; 0 for
+            empty slots.
+        beat_mask: bool ``(batch, leads * beats_per_lead)``: False for empty slots.
     """
 
     beats: Tensor
@@ -27,7 +27,7 @@ class BeatTokens(NamedTuple):
 
 
 def evenly_spaced_peaks(num_samples: int, beats_per_lead: int, device: torch.device) -> Tensor:
-    """What stands in for R peaks where none were found: int64 ``(beats_per_lead,)`` from first to last sample."""
+    """Replacement for R peaks where none were found: int64 ``(beats_per_lead,)`` from first to last sample."""
     steps = torch.arange(beats_per_lead, device=device)
     return steps * (num_samples - 1) // max(beats_per_lead - 1, 1)
 
@@ -38,9 +38,9 @@ def valid_peaks(
     """Peaks that can be sliced: ascending, inside the signal and not in its padding.
 
     Args:
-        r_peaks: int64 ``(batch, any)`` ascending, -1 where there is none; None if nothing is known.
+        r_peaks: int64 ``(batch, any)`` ascending, then -1; None if nothing is known.
         num_samples: Length of the signal.
-        beats_per_lead: Number of stand-ins for a record without any peak (official fallback).
+        beats_per_lead: Number of evenly spaced peaks for a record without any (official fallback).
         sample_mask: bool ``(batch, num_samples)``: False for padding.
         width: Columns of the result, at least ``beats_per_lead``.
 
@@ -57,7 +57,7 @@ def valid_peaks(
         inside = (given >= 0) & (given < num_samples)
         peaks = torch.where(inside.any(1, keepdim=True), given.masked_fill(~inside, -1), peaks)
     there = (peaks >= 0) & sample_mask.gather(1, peaks.clamp(0, num_samples - 1))
-    # Dropped ones, such as those in padding on the left, must not leave gaps.
+    # Dropped peaks, such as those in padding on the left, must not leave gaps.
     kept = torch.where(there, peaks, num_samples).sort(dim=1).values
     return kept.masked_fill(kept == num_samples, -1)
 
@@ -75,21 +75,21 @@ def slice_beats(
 
     A beat reaches from half-way to the previous R peak to half-way to the next (at either end of the list at most
     half a window away from its peak); where that is longer than a window, the window around the peak is taken. It is
-    placed so that the peak stands in the middle of the window, unless more than half a window precedes it. Everything
+    placed so that the peak is in the middle of the window, unless more than half a window precedes it. Everything
     else is zero. No loop over records, leads or beats, and no host sync.
 
-    Official code: ``QRSTokenizer.py``; equal to it to the last bit, its quirks included: only the first
+    Official code: ``QRSTokenizer.py``; equal to it to the last bit, including its quirks: only the first
     ``beats_per_lead`` beats are kept, a peak at sample 0 has time id 0, and a record without peaks is cut evenly.
 
     Differs from official code: records are never dropped (it drops those whose maximum is 0, but not their labels).
 
     Args:
         signal: float ``(batch, leads, samples)``.
-        r_peaks: int64 ``(batch, any)`` ascending, -1 where there is none.
+        r_peaks: int64 ``(batch, any)`` ascending, then -1.
         beats_per_lead: Slots per lead.
         beat_length: Samples of a window.
         sampling_rate: Hertz.
-        sample_mask: ``(batch, samples)``, 0 for padding: peaks there are no beats, samples there are zero.
+        sample_mask: ``(batch, samples)``, 0 for padding: peaks in it are ignored, its samples are zero.
 
     Returns:
         The tokens.
@@ -101,7 +101,7 @@ def slice_beats(
         real = sample_mask.bool()
         signal = torch.where(real.unsqueeze(1), signal, 0.0)
     slots, half = beats_per_lead, beat_length // 2
-    # One more than there are slots: whether the last slot's beat is the record's last decides where it ends.
+    # One more peak than slots, because the end of the last slot's beat depends on the next peak.
     peaks = valid_peaks(r_peaks, samples, slots, real, slots + 1)
     peak, following = peaks[:, :slots], peaks[:, 1:]
     previous = torch.nn.functional.pad(peak[:, :-1], (1, 0), value=-1)
@@ -118,7 +118,8 @@ def slice_beats(
     column = torch.arange(beat_length, device=signal.device)
     source = start[..., None] + column - shift[..., None]
     inside = is_beat[..., None] & (column >= shift[..., None]) & (source < stop[..., None])
-    # What lies outside reads a column of zeros behind the signal: cheaper than blanking the windows afterwards.
+    # Indices outside read a column of zeros appended to the signal, which is cheaper than masking the windows
+    # afterwards.
     index = torch.where(inside, source, samples).flatten(1).unsqueeze(1).expand(-1, leads, -1)
     windows = torch.nn.functional.pad(signal, (0, 1)).gather(2, index)
     beats = windows.unflatten(2, (slots, beat_length)).flatten(1, 2)

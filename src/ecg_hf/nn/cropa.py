@@ -1,15 +1,15 @@
-"""Cross-pattern attention (CroPA): a token attends to its own lead and to its own moment, and to nothing else.
+"""Cross-pattern attention (CroPA): a token attends only to its own lead and to its own time.
 
 Tokens lie on a grid of leads x times, numbered lead by lead. In a grid of 8 x 50 a token sees 57 of 400 tokens. Two
 ways to compute the same thing:
 
 * masked: attention over all pairs with a boolean mask, by any kernel that takes one;
-* factorised: scores within each lead and scores within each moment (the token itself counted once), side by side
+* factorised: scores within each lead and scores within each time (the token itself counted once), concatenated
   under one softmax. Nothing is computed for pairs that do not attend.
 
 A mask of five dimensions, made by :func:`factorised_cropa_mask`, asks :func:`cropa_kernel` for the second.
 
-Paper: ECG-JEPA (Kim), arXiv 2410.08559. Differs from official code: that has the masked form only.
+Paper: ECG-JEPA (Kim), arXiv 2410.08559. Differs from official code: it has the masked form only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
     "restrict_cropa",
 ]
 
-# Tokens over partners of a token from which the factorised form is faster on a CPU.
+# Ratio of all tokens to a token's partners above which the factorised form is faster on a CPU.
 _WORTHWHILE = 6.5
 
 
@@ -43,15 +43,15 @@ def cropa_mask(num_leads: int, num_times: int) -> Tensor:
 
 
 def restrict_cropa(mask: Tensor, num_leads: int, num_times: int) -> Tensor:
-    """The mask among the tokens of ``num_times`` moments of each lead, whichever moments these are.
+    """The mask among the tokens of any ``num_times`` times of each lead.
 
-    Moments that are taken out are taken out of all leads, so what is left is a grid again, and rows and columns of
-    the mask depend on how many are left, not on which.
+    Times are removed from all leads, so the rest is a grid again, and the rows and columns of its mask depend only on
+    how many times remain.
 
     Args:
         mask: bool ``(leads * times, leads * times)`` of the whole grid.
         num_leads: Leads of the grid.
-        num_times: Moments that are left.
+        num_times: Remaining times.
     """
     grid = mask.unflatten(1, (num_leads, -1)).unflatten(0, (num_leads, -1))
     restricted: Tensor = grid[:, :num_times, :, :num_times].flatten(2, 3).flatten(0, 1)
@@ -64,7 +64,7 @@ def masked_cropa_mask(mask: Tensor, token_mask: Tensor | None) -> Tensor:
     Args:
         mask: bool ``(tokens, tokens)``.
         token_mask: bool ``(batch, tokens)``; no other token attends to a False one. It still attends to itself, so
-            that no row is left without anything to attend to.
+            that no row of the softmax is empty.
 
     Returns:
         bool ``(batch or 1, 1, tokens, tokens)``.
@@ -84,7 +84,7 @@ def factorised_cropa_mask(
         num_leads: Leads of the grid.
         num_times: Times of the grid.
         token_mask: As in :func:`masked_cropa_mask`.
-        device: Where to make it if there is no ``token_mask``.
+        device: Where to create it without a ``token_mask``.
 
     Returns:
         bool ``(batch or 1, 1, leads, times, times + leads)``: for each token the times of its own lead, then the
@@ -117,7 +117,7 @@ def factorised_cropa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, sc
         ``(batch, leads * times, heads, dim)``.
     """
     leads, times = mask.shape[2:4]
-    # Laid out once, lead by lead: every product below would make its own copy of a view into the projections.
+    # Made contiguous once: otherwise every product below would copy its view of the projections.
     query, key, value = (
         part.contiguous().unflatten(2, (leads, times)) for part in (query * scaling, key, value)
     )
@@ -132,12 +132,12 @@ def factorised_cropa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, sc
 
 
 def factorised_is_faster(num_leads: int, num_times: int, device: torch.device) -> bool:
-    """Which form to choose when it is left open: a rule read off ``benchmarks/bench_ecg_jepa.py``.
+    """Which form ``auto`` chooses, by measurements of ``benchmarks/bench_ecg_jepa.py``.
 
     On the CPU the factorised form pays where it saves enough scores for its smaller products: at 8 x 40 and above,
-    where a token has 6.7 times fewer partners than tokens there are, and ever more as the grid grows (12 x 150: about
-    2.7 times faster); at 8 x 32 and below the masked kernel's forward pass is faster. On accelerators the two have
-    not been compared yet, and the masked kernel is taken.
+    where a token has 6.7 times fewer partners than there are tokens, and increasingly as the grid grows (12 x 150:
+    about 2.7 times faster); at 8 x 32 and below the masked kernel's forward pass is faster. On accelerators the two
+    have not been compared yet, and the masked kernel is taken.
     """
     return device.type == "cpu" and num_leads * num_times >= _WORTHWHILE * (num_leads + num_times)
 
@@ -152,7 +152,7 @@ def cropa_kernel(masked: AttentionKernel) -> AttentionKernel:
 
 
 class _CropaKernel:
-    # A class, not a closure: models are pickled and copied with their kernels.
+    # A class instead of a closure, because models are pickled and copied with their kernels.
     def __init__(self, masked: AttentionKernel) -> None:
         self.masked = masked
 

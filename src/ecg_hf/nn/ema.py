@@ -20,7 +20,7 @@ def _pairs(teacher: nn.Module, student: nn.Module) -> tuple[list[Tensor], list[T
 def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """Move every parameter of the teacher a step towards the student: ``m * teacher + (1 - m) * student``.
 
-    Buffers are copied: running statistics are averages already.
+    Buffers are copied, because running statistics are averages already.
 
     Args:
         teacher: Module with the student's parameter names and shapes.
@@ -41,7 +41,7 @@ def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
 
 @torch.no_grad()
 def copy_weights(teacher: nn.Module, student: nn.Module) -> None:
-    """Start a teacher as its student's equal, and freeze it."""
+    """Initialise a teacher with its student's weights, and freeze it."""
     teacher.load_state_dict(student.state_dict())
     teacher.requires_grad_(False)
 

@@ -1,7 +1,7 @@
 """Sums and pools over all processes with exact gradients.
 
 Plain collectives inside autograd functions: the differentiable ones of ``torch.distributed.nn`` are deprecated, and
-after their backward pass a process may abort at its exit.
+a process may abort at exit after their backward pass.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ PoolEmbeddings = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over the processes. Every process's output depends on every input, so gradients are summed likewise."""
+    """Sum over the processes. Every process' output depends on every input, so gradients are summed too."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        # Collectives write in place and take memory for row-major, whatever the strides say.
+        # Collectives write in place and assume row-major memory, ignoring strides.
         total = values.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total)
         return total
@@ -34,7 +34,7 @@ class _Sum(torch.autograd.Function):
 
 
 class _Gather(torch.autograd.Function):
-    """Rows of all processes in rank order. Own rows are in the pool of every process, which sums their gradients."""
+    """Rows of all processes in rank order. A row is in the pool of every process, so its gradients are summed."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:

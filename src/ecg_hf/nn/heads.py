@@ -11,7 +11,7 @@ __all__ = ["AttentionQueryPool", "MaskedTokenHead", "MlpProjector", "Unprojected
 def masked_mean(tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
     """Mean over the token axis, ``(batch, tokens, dim)`` to ``(batch, dim)``; False tokens are left out.
 
-    A record with no token at all gives zeros, not NaN.
+    A record without tokens gives zeros instead of NaN.
     """
     if token_mask is None:
         return tokens.mean(1)
@@ -47,7 +47,7 @@ class AttentionQueryPool(nn.Module):
 class UnprojectedQueryPool(nn.Module):
     """Pools tokens with one learnable query, without biases and without a projection behind the heads.
 
-    The classifier that follows takes the projection's place. ``(batch, tokens, dim)`` to ``(batch, dim)``.
+    The classifier that follows replaces the projection. ``(batch, tokens, dim)`` to ``(batch, dim)``.
 
     Args:
         hidden_size: Token width.
@@ -65,7 +65,7 @@ class UnprojectedQueryPool(nn.Module):
         self.value_projection = nn.Linear(hidden_size, hidden_size, bias=False)
 
     def forward(self, tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
-        """Pool; False tokens are not attended to. A record with no token at all pools over its padding."""
+        """Pool; False tokens are not attended to. A record without tokens pools over its padding."""
         query, key, value = (
             projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for projected in (
@@ -82,7 +82,7 @@ class UnprojectedQueryPool(nn.Module):
 
 
 class MaskedTokenHead(nn.Module):
-    """BERT's masked-language-model head, its decoder tied to the word embeddings handed in at call time.
+    """BERT's masked-language-model head, its decoder tied to the word embeddings passed in at call time.
 
     Taking the embedding matrix as an argument keeps the tie without registering one parameter twice.
     """

@@ -1,4 +1,4 @@
-"""Batch normalisation whose statistics are those of the whole batch, on however many processes it lies."""
+"""Batch normalisation with the statistics of the whole batch over all processes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
 
     Without a process group it is ``nn.BatchNorm1d``. With one, mean and variance are taken over the rows of all
     processes, so that 2 x 16 rows give what 1 x 32 give. ``nn.SyncBatchNorm`` does the same but only on GPUs; this
-    works with any backend. Two small reductions per call: mean first, then squares about it, which unlike one
-    reduction of both loses no digits. Running statistics come out equal on all processes.
+    works with any backend. Two small reductions per call: first the mean, then squares about it, which unlike one
+    reduction of both loses no precision. Running statistics come out equal on all processes.
 
     Gradient accumulation still has statistics per micro-batch, as everywhere.
 
-    Where its own weight and bias are frozen it works as in evaluation, whatever ``training`` says: a frozen network
-    gives the same output before and after what is trained on top of it.
+    If its weight and bias are frozen it works as in evaluation, whatever ``training`` is, so that a frozen network
+    gives the same output before and after a head is trained on top of it.
 
     Attributes:
         tracks: Whether running statistics follow the batches; see :func:`statistics_kept`.
@@ -56,7 +56,7 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
             return super().forward(input)
         assert self.running_mean is not None
         assert self.running_var is not None
-        # Copies, not None: a repetition must save as many tensors for the backward pass as the first run.
+        # Copies instead of None: a recomputation must save as many tensors for the backward pass as the first run.
         statistics = self.running_mean.clone(), self.running_var.clone()
         return nn.functional.batch_norm(
             input, *statistics, self.weight, self.bias, training=True, momentum=0.0, eps=self.eps
@@ -91,9 +91,9 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
 
 @contextmanager
 def statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Batches inside a module are normalised, but leave no trace in its running statistics.
+    """Normalise batches inside a module without updating its running statistics.
 
-    For a forward pass that is run once more only to have its activations again.
+    For a forward pass that is repeated only to recompute activations.
     """
     norms = [norm for norm in module.modules() if isinstance(norm, GlobalBatchNorm1d) and norm.tracks]
     for norm in norms:

@@ -19,7 +19,7 @@ def sincos_positions(length: int, dim: int, *, temperature: float = 10_000.0) ->
     """
     if dim % 2:
         raise ValueError(f"sine-cosine positions need an even width, got {dim}")
-    # In double precision: single costs the angles of late positions six digits.
+    # In double precision: single precision would cost the angles of late positions six digits.
     frequencies = torch.exp(
         torch.arange(dim // 2, dtype=torch.float64) * (-2.0 * math.log(temperature) / dim)
     )
@@ -39,7 +39,7 @@ def grid_sincos_positions(rows: Sequence[int], num_times: int, dim: int) -> Tens
         float32 ``(len(rows), num_times, dim)``: the first half of the width encodes the time, the second the lead.
 
     Raises:
-        ValueError: if ``dim`` is no multiple of 4.
+        ValueError: if ``dim`` is not a multiple of 4.
     """
     if dim % 4:
         raise ValueError(f"positions on a grid need a width that is a multiple of 4, got {dim}")

@@ -1,4 +1,4 @@
-"""Numerical precision: of losses, and of what meets the weights of a module."""
+"""Numerical precision of losses and of a module's inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def full_precision(tensor: Tensor) -> Tensor:
 
 
 def similarity(first: Tensor, second: Tensor) -> Tensor:
-    """Dot products of rows in float32 (or float64), whatever autocast says.
+    """Dot products of rows in float32 (or float64), even under autocast.
 
     Divided by a small temperature and exponentiated, a product in bfloat16 costs a contrastive loss up to a fifth of
     its gradient.
@@ -33,7 +33,7 @@ def similarity(first: Tensor, second: Tensor) -> Tensor:
 def match_weights(tensor: Tensor, module: nn.Module) -> Tensor:
     """The tensor in the floating dtype of a module's parameters.
 
-    float32 for a module without any: ``nn.Identity`` in the place of a head, or a layer whose weights are quantised.
+    float32 for a module without any, such as ``nn.Identity`` instead of a head, or a layer with quantised weights.
     """
     dtypes = (parameter.dtype for parameter in module.parameters() if parameter.is_floating_point())
     return tensor.to(next(dtypes, torch.float32))

@@ -1,4 +1,4 @@
-"""R peaks of whole batches where no detector has run: quick, on the signal's device, not for measuring rhythm."""
+"""Quick estimate of R peaks of whole batches on the signal's device; not for measuring rhythm."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _THRESHOLD = 0.25
 
 
 def estimate_r_peaks(signal: Tensor, sampling_rate: float, max_peaks: int) -> Tensor:
-    """Where the leads together are steepest, at most once in 0.25 s.
+    """Samples at which the leads together are steepest, at most one in 0.25 s.
 
     Squared slopes are added over leads and averaged over 0.1 s. A peak is the largest value for 0.25 s on both sides,
     and at least a quarter of the median of the largest values in stretches of 1.5 s. It is then moved, by at most
     0.05 s, to where the squared deflections of all leads together are largest.
 
-    Inferred; from no paper.
+    Inferred; not from a paper.
 
     Args:
         signal: float ``(batch, leads, samples)``; leads that are missing are zeros.
@@ -42,7 +42,8 @@ def estimate_r_peaks(signal: Tensor, sampling_rate: float, max_peaks: int) -> Te
         F.max_pool1d(energy, window, stride=max(1, window // 2)).squeeze(1).median(-1, keepdim=True).values
     )
     refractory = round(_REFRACTORY_S * sampling_rate)
-    # Where the largest value lies, not how large it is: of equal neighbours only the first is a peak.
+    # Compare the position of the largest value instead of the value, so that of equal neighbours only the first is
+    # a peak.
     _, first = F.max_pool1d(energy, 2 * refractory + 1, stride=1, padding=refractory, return_indices=True)
     energy = energy.squeeze(1)
     time = torch.arange(samples, device=signal.device)
@@ -50,7 +51,7 @@ def estimate_r_peaks(signal: Tensor, sampling_rate: float, max_peaks: int) -> Te
 
     width = min(max_peaks, samples)
     found = torch.where(is_peak, time, samples).topk(width, largest=False, sorted=True).values
-    # Deflection from the record's level, not from zero: a lead's offset must not count.
+    # Deflection from the record's level, so that a lead's offset does not count.
     deflection = (values - values.median(-1, keepdim=True).values).square().sum(1)
     near = found[..., None] + torch.arange(-half, half + 1, device=signal.device)
     outside = (near < 0) | (near >= samples)

@@ -53,7 +53,7 @@ def test_other_leads_get_a_table_of_their_own():
     assert EcgJepaModel(twelve)(torch.randn(1, 12, 3000)).last_hidden_state.shape == (1, 12 * 60, 32)
     few = EcgJepaConfig.preset("micro", lead_names=["v6", "II"])
     assert few.lead_rows == [7, 1]
-    with pytest.raises(ConfigurationError, match="no position for lead aVR; there is I, II, V1"):
+    with pytest.raises(ConfigurationError, match="no position for lead aVR; known: I, II, V1"):
         EcgJepaConfig.preset("micro", lead_names=["aVR"], table_lead_names=JEPA_LEADS)
 
 

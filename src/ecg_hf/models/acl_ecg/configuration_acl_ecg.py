@@ -1,4 +1,4 @@
-"""Configuration of ACL-ECG, with every silence of the available sources as a field."""
+"""Configuration of ACL-ECG; everything the available sources leave open is a field."""
 
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "base": {},
 }
-"""Named sizes. ``base`` is the published method as far as it is known; ``tiny`` is for two CPU cores, ``micro`` for
+"""Named sizes. ``base`` is the published method as far as we know it; ``tiny`` is for two CPU cores, ``micro`` for
 tests."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -50,8 +50,8 @@ most 15 %; ``random-regions`` is the control for anatomy: the same leads in regi
 class AclEcgConfig(EcgConfig):
     """Configuration of :class:`~ecg_hf.AclEcgModel` and its heads.
 
-    There is no official code, and the paper's body was available through third parties only. [paper] marks what
-    those report from its equations and tables; [inferred, family] what the same author's earlier code (LCD, LFBT,
+    No official code is public, and the paper's body was available only through third parties. [paper] marks what they
+    report from its equations and tables; [inferred, family] what the same author's earlier code (LCD, LFBT,
     ELIC) does; [inferred] what this package chose. The optimiser is in the recipe
     (``ecg_hf/training/recipes/acl_ecg.yaml``).
 
@@ -82,9 +82,9 @@ class AclEcgConfig(EcgConfig):
         mask_ratio: [inferred] Range of the masked share of each cycle, one draw per view (``within``).
         cycle_probability: [inferred] Share of masked cycles (``cycle``).
         min_cycle_s: [inferred] Cycles shorter than this are not masked.
-        r_peak_guard_s: [inferred] Unmasked seconds on both sides of each R peak, for detectors that are a little off.
+        r_peak_guard_s: [inferred] Unmasked seconds on both sides of each R peak, to allow for inexact detectors.
         min_cycle_coverage: [inferred] Views of which cycles cover less than this share are masked blindly ...
-        fallback_windows: [inferred] ... once in each of so many equal stretches, except where R peaks are known.
+        fallback_windows: [inferred] ... once in each of this many equal parts, except where R peaks are known.
         max_shift_s: [inferred] Largest shift to either side.
 
     Raises:
@@ -184,7 +184,7 @@ class AclEcgConfig(EcgConfig):
 
     @property
     def hidden_size(self) -> int:
-        """Width of the pooled output: the embeddings of all leads side by side."""
+        """Width of the pooled output: the embeddings of all leads, concatenated."""
         return self.num_leads * self.channels[-1]
 
     @property

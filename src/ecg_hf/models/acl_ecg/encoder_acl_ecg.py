@@ -16,7 +16,7 @@ __all__ = ["LeadEncoders", "RegionProjectors"]
 class LeadEncoders(nn.Module):
     """One encoder per lead, all of them one grouped network; or one encoder shared by all leads.
 
-    That leads have encoders is from the paper; the VGG and that they are separate are inferred.
+    One encoder per lead is from the paper; the VGG and separate weights are inferred.
     """
 
     def __init__(self, config: AclEcgConfig) -> None:
@@ -39,7 +39,7 @@ class LeadEncoders(nn.Module):
     def forward(
         self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Encode each lead by itself.
+        """Encode each lead separately.
 
         Args:
             input_values: float ``(batch, leads, samples)``.
@@ -70,9 +70,9 @@ class LeadEncoders(nn.Module):
 class RegionProjectors(nn.Module):
     """Concatenates the embeddings of each region's leads and projects them, each region by its own MLP.
 
-    Paper: ACL-ECG Eqs. 7 and 8. The MLP (linear without bias, batch norm, ReLU, last layer linear) is inferred. Where
-    regions differ in their number of leads, the smaller ones are filled up with zeros, so that all projectors are one
-    computation; the weights behind those zeros neither act nor learn.
+    Paper: ACL-ECG Eqs. 7 and 8. The MLP (linear without bias, batch norm, ReLU, last layer linear) is inferred. If
+    regions differ in their number of leads, the smaller ones are padded with zeros, so that all projectors are one
+    computation; the weights of those zeros have no effect and get no gradient.
     """
 
     def __init__(self, config: AclEcgConfig) -> None:
@@ -81,7 +81,7 @@ class RegionProjectors(nn.Module):
             [(config.lead_names or ()).index(lead) for lead in leads] for leads in config.regions.values()
         ]
         widest = max(map(len, regions))
-        # The position after the last lead is that of the zeros.
+        # The position after the last lead holds the zeros.
         self.order = [
             lead for leads in regions for lead in leads + [config.num_leads] * (widest - len(leads))
         ]

@@ -1,4 +1,4 @@
-"""Feature extraction of ACL-ECG: one standardisation per record, and where the beats are."""
+"""Feature extraction of ACL-ECG: one standardisation per record, and R peaks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class AclEcgFeatureExtractor(EcgFeatureExtractor):
 
     From the paper, through third parties: the leads, and one z-score for the whole record instead of one per lead.
     Inferred from the same author's earlier code: the rate and the resampling by FFT. Inferred: R peaks from
-    all leads of the recording (``r_peaks``, int64, -1 where there are no more).
+    all leads of the recording (``r_peaks``, int64, padded with -1).
 
     Args:
-        detect_r_peaks: Deliver ``r_peaks``: known ones, else detected, about 1 ms per record. Only the views of
-            pretraining use them, and estimate them where they are missing; without them embeddings are the same and
-            sooner there.
+        detect_r_peaks: Return ``r_peaks``: known ones, else detected, about 1 ms per record. Only the views of
+            pretraining use them, and estimate missing ones; embeddings don't depend on them, so switch this off to
+            embed faster.
         kwargs: See :class:`EcgFeatureExtractor`.
     """
 

@@ -1,8 +1,8 @@
 """ACL-ECG: per-lead encoders, the contrast of anatomical regions, and a classifier.
 
 Paper: Liu, Wu and Yuan, "ACL-ECG: Anatomy-Aware Contrastive Learning for Multi-Lead Electrocardiograms", Sensors
-2026, 26(3), 1080 (doi 10.3390/s26031080). No official code is known; what is not known of the paper is a field of
-:class:`AclEcgConfig`.
+2026, 26(3), 1080 (doi 10.3390/s26031080). No official code is known; everything unknown about the method is a field
+of :class:`AclEcgConfig`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class AclEcgPreTrainedModel(EcgPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        # The scale is kept through every ReLU; the fixed 0.02 of transformers would leave nothing after 13 layers.
+        # Keeps the scale through every ReLU; with the fixed 0.02 of transformers the signal would vanish after 13
+        # layers.
         if isinstance(module, nn.Conv2d):
             init.normal_(module.weight, std=(2.0 / module.weight[0].numel()) ** 0.5)
         elif isinstance(module, GroupedLinear):
@@ -63,7 +64,7 @@ class AclEcgPreTrainedModel(EcgPreTrainedModel):
 class AclEcgModel(AclEcgPreTrainedModel):
     """The encoders of all leads.
 
-    A token is one step in time; it holds the features of all leads side by side, in the order of the leads. The
+    A token is one step in time; it holds the concatenated features of all leads, in the order of the leads. The
     pooled output is their mean over time: the leads' embeddings, concatenated, 8 x 64 in the published size.
     """
 
@@ -89,12 +90,12 @@ class AclEcgModel(AclEcgPreTrainedModel):
     ) -> Tensor | None:
         """Which time steps hold signal: bool ``(batch, steps)``, or None if all do.
 
-        A missing lead takes no token away: its part of each is zero.
+        A missing lead does not remove tokens: its part of each is zero.
         """
         return None if sample_mask is None else self.lead_encoders.vgg.output_mask(sample_mask.bool())
 
     def check_input_values(self, input_values: Tensor, *, any_length: bool = False) -> None:
-        """As the base class; also refuses signals too short for a single step."""
+        """Like the base class; also refuses signals too short for a single step."""
         super().check_input_values(input_values, any_length=any_length)
         if input_values.shape[-1] < self.config.samples_per_step:
             raise ConfigurationError(
@@ -145,7 +146,7 @@ class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
     def draw_noise(
         self, batch: Mapping[str, Tensor], generator: torch.Generator | None, rows: int | None = None
     ) -> dict[str, Tensor]:
-        """Noise of both views; sizes depend on the configuration alone."""
+        """Noise of both views; its size depends only on the configuration."""
         values = batch["input_values"]
         rows = len(values) if rows is None else rows
         places = self.config.max_r_peaks - 1 + self.config.fallback_windows
@@ -164,10 +165,10 @@ class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
         Args:
             view_noise: float ``(batch, 4)`` uniform: crop length, crop place, masked share, shift.
             mask_noise: float ``(batch, max_r_peaks - 1 + fallback_windows)`` uniform.
-            r_peaks: int64 ``(batch, peaks)``, -1 where there is none.
+            r_peaks: int64 ``(batch, peaks)``, then -1.
 
         Returns:
-            The views, and bool ``(batch,)``: which had too few beats to be masked cycle by cycle.
+            The views, and bool ``(batch,)``: which had too few beats to mask cycle by cycle.
         """
         config = self.config
         rate = float(config.sampling_rate)
@@ -201,7 +202,7 @@ class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
         """Make two views, encode both, contrast their regions.
 
         Args:
-            input_values: float32 ``(batch, leads, samples)``; as many samples as the configuration says.
+            input_values: float32 ``(batch, leads, samples)``; exactly the configured number of samples.
             lead_mask: ``(batch, leads)``, 0 for missing leads; a region without any lead takes no part.
             sample_mask: ``(batch, samples)``, 0 for padding.
             r_peaks: int64 ``(batch, peaks)``, sample indices in ascending order, then -1. If not given they are
@@ -250,7 +251,7 @@ class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
             if lead_mask is None
             else self.projectors.present(lead_mask)
         )
-        # Pooled together with the embeddings whether a lead is missing here or not: all processes must agree.
+        # Pooled together with the embeddings even if no lead is missing here, because all processes must agree.
         embeddings = {"first": first.flatten(1), "second": second.flatten(1), "present": present}
         pool = self.pool_embeddings(embeddings) if config.gather_negatives else embeddings
         regions = len(config.regions)
@@ -318,7 +319,7 @@ def _embedding_metrics(first: Tensor, second: Tensor) -> dict[str, Tensor]:
     """Collapse monitors of ``(batch, regions, dim)``: spread 1 is healthy and 0 collapsed; mean cosines."""
     one = F.normalize(full_precision(first), dim=-1)
     two = F.normalize(full_precision(second), dim=-1)
-    # Over unit vectors that point everywhere, each coordinate has the standard deviation 1 / sqrt(dim).
+    # For unit vectors in all directions, each coordinate has the standard deviation 1 / sqrt(dim).
     spread = torch.stack([one, two]).std(dim=1, correction=0).mean() * one.shape[-1] ** 0.5
     cosines = (one.unsqueeze(2) * two.unsqueeze(1)).sum(-1).mean(0)
     same = cosines.diagonal().mean()

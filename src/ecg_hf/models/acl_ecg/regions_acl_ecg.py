@@ -1,4 +1,4 @@
-"""Which lead looks at which wall of the heart."""
+"""Which leads view which wall of the heart."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLINICAL12: dict[str, tuple[str, ...]] = {
     "anterior": ("V3", "V4"),
     "lateral": ("I", "aVL", "V5", "V6"),
 }
-"""Textbook membership (inferred): aVR looks at no wall of the left ventricle and is in no region."""
+"""Textbook membership (inferred): aVR views no wall of the left ventricle and is in no region."""
 
 
 def default_leads(grouping: RegionGrouping) -> tuple[str, ...]:
@@ -58,5 +58,5 @@ def group_leads(
 
 
 def _hash(text: str) -> str:
-    # Unlike the generators of the standard library or numpy, this gives the same order in every version.
+    # A hash, because unlike the generators of the standard library or numpy it gives the same order in every version.
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

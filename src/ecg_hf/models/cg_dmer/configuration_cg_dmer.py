@@ -1,4 +1,4 @@
-"""Configuration of CG-DMER, with every silence of the paper as a field."""
+"""Configuration of CG-DMER; everything the paper leaves open is a field."""
 
 from typing import Any, ClassVar, Literal
 
@@ -120,8 +120,8 @@ which 0.02 has at a width of 768 (0.02 * sqrt(768 / width)). ``micro`` is for te
 class CgDmerConfig(EcgConfig):
     """Configuration of :class:`~ecg_hf.CgDmerModel` and its heads.
 
-    There is no official code. Numbers in brackets refer to the gaps of the paper this package had to fill; each
-    default is inferred unless it says [paper]. Two gaps are not model configuration: the schedule [20] is in the
+    No official code is public. Numbers in brackets refer to the gaps of the paper this package had to fill; each
+    default is inferred unless marked [paper]. Two gaps are not model configuration: the schedule [20] is in the
     recipe (``ecg_hf/training/recipes/cg_dmer.yaml``), the zero-shot prompts [22] are an argument of the evaluation.
 
     Args:
@@ -149,7 +149,7 @@ class CgDmerConfig(EcgConfig):
         decoder_num_layers: [5] Layers of the ECG decoder.
         decoder_num_attention_heads: [5] Heads of the ECG decoder.
         decoder_intermediate_size: [5] Width of its MLPs.
-        decoder_per_lead: [5] Decode each lead by itself (ST-MEM) instead of all tokens together.
+        decoder_per_lead: [5] Decode each lead separately (ST-MEM) instead of all tokens together.
         reconstruction_target: [6] ``patch_zscore``, ``lead_zscore`` (D-BETA) or ``raw`` (literal Eq. 2).
         reconstruction_reduction: [6] ``mean`` or ``sum`` (literal Eq. 2) over the samples of a patch.
         contrastive_weight: Weight of the contrastive loss, 1 [paper].
@@ -172,7 +172,7 @@ class CgDmerConfig(EcgConfig):
         text_mask_probability: Share of text tokens to predict; 0.15 [paper].
         text_mask_replacement: [14] ``mask`` (always the mask token) or ``bert`` (80/10/10).
         text_decoder_layers: [14] 0: a BERT head on the text encoder; more: a causal decoder with cross-attention.
-        freeze_text_layers: [15] Embeddings and so many lower layers of the text tower are not trained.
+        freeze_text_layers: [15] Freeze the embeddings and this many lower layers of the text tower.
         text_pooling: [16] ``pooler`` (BERT's tanh pooler, as MERL) or ``cls``.
         max_text_length: [16] Longest text in tokens.
         decode_disentangled: [17] Feed specific + shared embeddings to the decoders; not in the paper.
@@ -306,10 +306,10 @@ class CgDmerConfig(EcgConfig):
 
     @property
     def masks_ecg(self) -> bool:
-        """Whether pretraining hides patches: only when they are to be reconstructed."""
+        """Whether pretraining hides patches: only if they are to be reconstructed."""
         return self.ecg_reconstruction_weight > 0.0
 
     @property
     def masks_text(self) -> bool:
-        """Whether pretraining hides text tokens: only when they are to be predicted."""
+        """Whether pretraining hides text tokens: only if they are to be predicted."""
         return self.text_reconstruction_weight > 0.0

@@ -35,7 +35,7 @@ class LeadTimePositions(nn.Module):
 
 
 class CgDmerEcgEncoder(nn.Module):
-    """Tokenises patches of each lead and runs the transformer on those that are visible."""
+    """Tokenises patches of each lead and runs the transformer on the visible ones."""
 
     def __init__(self, config: CgDmerConfig) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class CgDmerEcgDecoder(nn.Module):
 
         Args:
             visible_tokens: float ``(batch, visible, hidden_size)`` from the encoder.
-            mask: Which token is where.
+            mask: Indices of visible and masked tokens.
             token_mask: bool ``(batch, tokens)``; False tokens are not attended to.
             condition: float ``(batch, projection_dim)``, only with ``decode_disentangled``.
 
@@ -174,7 +174,7 @@ class CgDmerEcgDecoder(nn.Module):
         if self.config.decoder_per_lead:
             tokens = tokens.unflatten(1, (leads, -1)).flatten(0, 1)
             token_mask = None if token_mask is None else token_mask.unflatten(1, (leads, -1)).flatten(0, 1)
-            # A lead that is missing altogether must attend to something; its patches never count.
+            # A missing lead must attend to something, or the softmax gives NaN; its patches never count.
             token_mask = None if token_mask is None else token_mask | ~token_mask.any(1, keepdim=True)
         attention_mask = None if token_mask is None else token_mask[:, None, None, :]
         tokens = self.layers(tokens, attention_mask).reshape(batch, total, width)

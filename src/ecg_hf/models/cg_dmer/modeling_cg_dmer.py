@@ -1,7 +1,7 @@
 """CG-DMER: the dual encoder, its pretraining objective and its classifier.
 
 Paper: "CG-DMER: Hybrid Contrastive-Generative Framework for Disentangled Multimodal ECG Representation Learning",
-arXiv 2602.21154. No official code is known; what the paper leaves open is a field of :class:`CgDmerConfig`.
+arXiv 2602.21154. No official code is known; everything the paper leaves open is a field of :class:`CgDmerConfig`.
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ class CgDmerPreTrainedModel(EcgPreTrainedModel):
 class CgDmerModel(CgDmerPreTrainedModel):
     """ECG encoder, text tower and the two shared projections.
 
-    With ``input_values`` alone it is an ECG encoder; with ``input_ids`` too it aligns records and texts. Nothing is
-    masked here.
+    With ``input_values`` alone it is an ECG encoder; with ``input_ids`` too it aligns records and texts. This class
+    masks nothing.
 
     Args:
         config: The configuration.
-        add_text_tower: Leave out the text tower and projections where only the ECG encoder is wanted.
+        add_text_tower: False leaves out the text tower and projections, if only the ECG encoder is needed.
     """
 
     _keys_to_ignore_on_load_unexpected = [
@@ -154,7 +154,7 @@ class CgDmerModel(CgDmerPreTrainedModel):
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """L2-normalised shared embeddings of texts, ``(batch, projection_dim)``.
 
-        A tensor, as of :meth:`get_ecg_features`. CLIP of transformers 5 returns an output object whose
+        A tensor, like that of :meth:`get_ecg_features`. CLIP of transformers 5 returns an output object whose
         ``pooler_output`` is the projection before normalisation; ``text_encoder`` gives hidden states and attentions.
 
         Raises:
@@ -230,7 +230,7 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
             self.siglip_log_scale = nn.Parameter(torch.zeros(()), requires_grad=learn)
             self.siglip_bias = nn.Parameter(torch.zeros(()), requires_grad=learn)
         self.post_init()
-        # The library adds the text tower's own list. Word embeddings decode masked words too: they must not be a
+        # The library adds the text tower's own list. Word embeddings also decode masked words: they must not be a
         # unit that FSDP gathers for the embedding's forward only.
         self._no_split_modules = list(type(self)._no_split_modules)
         self.freeze_fixed_parameters()
@@ -268,8 +268,8 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
     ) -> dict[str, Tensor]:
         """Noise of the patch mask and the word mask.
 
-        Sizes depend on the configuration, not on a batch's padding, so that a record meets the same noise however
-        the batch around it is cut.
+        Sizes depend on the configuration, not on a batch's padding, so that a record gets the same noise however
+        the batch around it is split.
         """
         config = self.config
         values = batch["input_values"]
@@ -301,7 +301,7 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
         return_loss: bool = True,
         **kwargs: Any,
     ) -> EcgPreTrainingOutput:
-        """One masked forward that feeds every loss.
+        """One masked forward pass that feeds every loss.
 
         Args:
             input_values: float32 ``(batch, leads, samples)``.

@@ -33,7 +33,7 @@ _PRIME = 2_147_483_647
 
 
 def build_text_tower(config: CgDmerConfig) -> PreTrainedModel:
-    """The text encoder ``config.text_config`` describes, without a pooler where none is used.
+    """The text encoder that ``config.text_config`` describes, without a pooler unless it is used.
 
     An unused pooler would have parameters without gradient, which DistributedDataParallel refuses.
     """
@@ -81,7 +81,7 @@ def report_signature(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
     """A fingerprint of each text that ignores padding: float32 ``(batch, 2)`` holding exact integers below 2**24.
 
     Equal texts have equal fingerprints; different ones collide with a probability of about 2**-48. Floats, so that
-    it can travel with the embeddings.
+    it can be gathered together with the embeddings.
     """
     positions = torch.arange(1, input_ids.shape[1] + 1, device=input_ids.device, dtype=torch.int64)
     parts = []
@@ -171,7 +171,7 @@ class MaskedWordDecoder(nn.Module):
         embeddings: nn.Embedding,
         condition: Tensor | None = None,
     ) -> Tensor:
-        """Loss over the hidden words (Eq. 3); only their positions pass through the vocabulary.
+        """Loss over the hidden words (Eq. 3); logits are computed only at their positions.
 
         Args:
             hidden_states: float ``(batch, length, text_hidden)`` of the corrupted text.

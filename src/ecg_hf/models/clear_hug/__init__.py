@@ -1,1 +1,1 @@
-"""CLEAR-HUG: beats as tokens, leads as views, groups of leads as a hierarchy."""
+"""CLEAR-HUG: heartbeats as tokens, leads as views, groups of leads as a hierarchy."""

@@ -1,4 +1,4 @@
-"""Configuration of CLEAR-HUG: what the paper shows, what the official code does, and where the two differ."""
+"""Configuration of CLEAR-HUG, with the choices on which paper and official code differ."""
 
 from typing import Any, Literal
 
@@ -66,8 +66,9 @@ class ClearHugConfig(EcgConfig):
         beats_per_lead: Beat slots per lead; later beats are dropped, empty slots are zero tokens.
         beat_length: Samples of a beat's window: 0.96 s at 100 Hz.
         token_kernel_size: Kernel of the circular convolution over the token axis that embeds beats. 3 as in the
-            official code: a token then sees the raw samples of both neighbours in the sequence, masked ones and other
-            leads' included, against the paper's "without interference from other heartbeats". 1 is free of that leak.
+            official code: a token then sees the raw samples of both neighbours in the sequence, including masked
+            ones and other leads', contrary to the paper's "without interference from other heartbeats". 1 avoids
+            that leak.
         normalize_beats: Standardise each beat; both the network's input and the target of reconstruction.
         num_lead_ids: Rows of the lead embedding; lead ``i`` uses row ``i + 1``.
         num_time_ids: Rows of the embedding of the second a beat falls into; row 0 is "no beat".
@@ -80,7 +81,7 @@ class ClearHugConfig(EcgConfig):
         layer_norm_eps: Epsilon of the layer norms.
         encoder_attention: ``view`` (paper: a lead token sees the beats of its own lead only), ``dense`` (what the
             first published code did, and most likely what the released weights were trained with; conversion sets
-            it), or ``official_bias`` (the present code: the mask is added to the logits instead of blocking, which
+            it), or ``official_bias`` (the current code: the mask is added to the logits instead of blocking, which
             leaves attention dense; for parity tests). Default ``view``: the paper's method.
         attend_to_padding: Whether empty slots are attended to, as in the official code (its padding mask is off in
             all scripts). Default True: parity.
@@ -93,7 +94,7 @@ class ClearHugConfig(EcgConfig):
         decoder_num_layers: Decoder layers.
         decoder_num_attention_heads: Decoder heads.
         decoder_intermediate_size: Width of the decoder's MLPs.
-        lead_groups: Groups of lead names for HUG; leads the model does not have are left out. Every lead must be in
+        lead_groups: Groups of lead names for HUG; leads the model lacks are left out. Every lead must be in
             one.
         head_type: Classification head: ``hug``, or ``mean`` (mean of the lead tokens: CLEAR without HUG).
         hug_fusion: How HUG's seven features become one: ``mean`` (official code, default: released heads need it) or
@@ -188,7 +189,7 @@ class ClearHugConfig(EcgConfig):
 
     @property
     def group_indices(self) -> list[list[int]]:
-        """Rows of each lead group among the model's leads, groups without any left out."""
+        """Rows of each lead group among the model's leads, without empty groups."""
         names = list(self.lead_names or ())
         groups = [[names.index(name) for name in group if name in names] for group in self.lead_groups]
         return [group for group in groups if group]

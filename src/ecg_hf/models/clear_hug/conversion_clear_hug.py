@@ -50,16 +50,17 @@ def convert_official(
     """Convert a checkpoint.
 
     The encoder's attention becomes ``dense``: the released weights were published with code that had no encoder mask,
-    and the mask of the present code does not block either.
+    and the mask of the current code does not block either.
 
     Args:
         state: Official tensors, with the prefix ``backbone.`` in fine-tuned checkpoints.
-        num_attention_heads: Heads of the encoder, which shapes do not tell: 8 in the base model, 16 in the large one.
+        num_attention_heads: Heads of the encoder, which shapes don't determine: 8 in the base model, 16 in the
+            large one.
         decoder_num_attention_heads: Heads of the decoder, for a pretraining checkpoint: 16 in both.
 
     Raises:
-        ConversionError: if a number of heads is needed and not given or does not fit, or if this is no checkpoint of
-            this method.
+        ConversionError: if a number of heads is needed and not given or does not fit, or if this is not a
+            checkpoint of this method.
     """
     tuned = state.has("mlp_head.")
     source = "backbone." if tuned else ""
@@ -115,7 +116,7 @@ def _classifier(state: OfficialState, settings: dict[str, int], out: dict[str, T
             out[f"classifier_hug.{ours}.weight"] = state.take(f"{key}.weight", width, width)
             out[f"classifier_hug.{ours}.bias"] = state.take(f"{key}.bias", width)
     for key in list(state.keys()):
-        # A classifier has no use for the decoder it was pretrained with.
+        # A classifier does not need the decoder it was pretrained with.
         if key.startswith(tuple(f"backbone.{name}" for name in _DECODER)):
             state.ignore(key)
     config = ClearHugConfig(

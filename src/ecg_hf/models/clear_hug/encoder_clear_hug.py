@@ -65,8 +65,7 @@ class BeatEmbedding(nn.Module):
     """Beats to tokens: a convolution over the token axis, plus embeddings of the lead and of the second.
 
     The convolution is circular: with a kernel of 3, the last slot of a lead sees the first of the next one, and the
-        very
-    last token the very first, as in the official code.
+    last token of all the first, as in the official code.
     """
 
     def __init__(self, config: ClearHugConfig) -> None:
@@ -100,7 +99,7 @@ class BeatEmbedding(nn.Module):
 
 
 class ClearHugEncoder(nn.Module):
-    """One token per lead and those beats that are visible, through post-norm blocks and a last norm."""
+    """One token per lead and the visible beats, through post-norm blocks and a final norm."""
 
     def __init__(self, config: ClearHugConfig) -> None:
         super().__init__()
@@ -164,7 +163,7 @@ class ClearHugEncoder(nn.Module):
 
 
 class ClearHugDecoder(nn.Module):
-    """Rebuilds each masked beat from the same beat in the other leads and from the token of its own lead."""
+    """Rebuilds each masked beat from the same beat in the other leads and from the token of its lead."""
 
     def __init__(self, config: ClearHugConfig) -> None:
         super().__init__()

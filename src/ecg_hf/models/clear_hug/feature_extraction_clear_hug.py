@@ -15,15 +15,15 @@ __all__ = ["ClearHugFeatureExtractor"]
 class ClearHugFeatureExtractor(EcgFeatureExtractor):
     """12 leads, 10 s at 100 Hz in millivolts, band-passed 0.67 to 40 Hz, with R peaks.
 
-    The output has ``r_peaks`` int64 ``(batch, 40)``, -1 where there is none: those handed in, or detected on all
+    The output has ``r_peaks`` int64 ``(batch, 40)``, padded with -1: those given, or detected on all
     leads of the recording (see :func:`ecg_hf.processing.r_peaks.r_peak_table`). The model cuts beats out of
     ``input_values`` itself, in one gather on its device. With ``return_beats`` the beats are part of the output too,
     for use outside the model:
     ``beats`` float32 ``(batch, leads * beats_per_lead, beat_length)``, ``lead_ids`` and ``time_ids`` int64 and
     ``beat_mask`` bool ``(batch, leads * beats_per_lead)``.
 
-    Official code: ``datasets/dataset_preprocess`` (MIMIC-IV-ECG). Amplitudes are not normalised: each beat is, inside
-    the model.
+    Official code: ``datasets/dataset_preprocess`` (MIMIC-IV-ECG). Amplitudes are not normalised, because the model
+    standardises each beat.
 
     Differs from official code: the band-pass is a high-pass and a low-pass of order 5 in sequence, not one band-pass
     design; PTB-XL gets it too (officially unfiltered, but divided by one standard deviation); for R peaks see

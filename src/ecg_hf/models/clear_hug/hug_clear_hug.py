@@ -1,4 +1,4 @@
-"""HUG: from lead tokens over lead groups and pairs of groups to the whole heart."""
+"""HUG: from lead tokens through lead groups and pairs of groups to the whole heart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def group_pairs(groups: int) -> list[tuple[int, int]]:
 
 
 def _mean_of(leads: Sequence[int], lead_tokens: Tensor, lead_mask: Tensor | None) -> Tensor:
-    # Slices, not a list as index: that would be copied to the device in every step.
+    # Slices instead of an index list, which would be copied to the device in every step.
     chosen = torch.stack([lead_tokens[:, lead] for lead in leads], dim=1)
     present = None if lead_mask is None else torch.stack([lead_mask[:, lead] for lead in leads], dim=1)
     return masked_mean(chosen, present)
@@ -49,11 +49,11 @@ class HugHead(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """Features per record: groups, pairs, the whole."""
+        """Number of features per record: groups, pairs, the whole."""
         return len(self.group_maps) + len(self.pair_maps) + 1
 
     def forward(self, lead_tokens: Tensor, lead_mask: Tensor | None = None) -> Tensor:
-        """Unify.
+        """Combine the lead tokens.
 
         Args:
             lead_tokens: ``(batch, leads, hidden_size)``.

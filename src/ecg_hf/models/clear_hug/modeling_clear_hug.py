@@ -1,8 +1,8 @@
 """CLEAR-HUG: the encoder, its pretraining objective (CLEAR) and its classifier (HUG).
 
 Paper: "Tracing the Heart's Pathways: ECG Representation Learning from a Cardiac Conduction Perspective", AAAI 2026,
-arXiv 2512.24002. Official code: github.com/Ashespt/CLEAR-HUG at 3f19967; written afresh from its behaviour (the
-repository has no licence). Where code and paper differ, :class:`ClearHugConfig` says what is done here.
+arXiv 2512.24002. Official code: github.com/Ashespt/CLEAR-HUG at 3f19967; rewritten from its behaviour (the
+repository has no licence). Where code and paper differ, :class:`ClearHugConfig` documents the choice.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ class ClearHugPreTrainedModel(EcgPreTrainedModel):
         super()._init_weights(module)
         std = float(self.config.initializer_range)
         if isinstance(module, nn.Linear):
-            # torch's own defaults: uniform within 1 / sqrt(fan-in), for weights and biases.
+            # torch's defaults: uniform within 1 / sqrt(fan-in), for weights and biases.
             bound = module.in_features**-0.5
             init.uniform_(module.weight, -bound, bound)
             if module.bias is not None:
                 init.uniform_(module.bias, -bound, bound)
         elif isinstance(module, SelfAttention):
-            # As torch's MultiheadAttention starts: one xavier matrix for queries, keys and values, no bias.
+            # As in torch's MultiheadAttention: one Xavier matrix for queries, keys and values, no bias.
             init.xavier_uniform_(module.qkv.weight)
             init.zeros_(module.qkv.bias)
             init.zeros_(module.output.bias)
@@ -101,7 +101,7 @@ class ClearHugModel(ClearHugPreTrainedModel):
     the lead tokens (the authors' baseline without HUG).
 
     Differs from official code: tokens are never shuffled. With ``encoder_attention="official_bias"`` the official
-    result depends on that random order; here it is the one of the identity order.
+    result depends on that random order; here the order is the identity.
     """
 
     _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^classifier"]
@@ -127,14 +127,14 @@ class ClearHugModel(ClearHugPreTrainedModel):
         sample_mask: Tensor | None = None,
         r_peaks: Tensor | None = None,
     ) -> BeatTokens:
-        """Cut the beats, in millivolts; beats of missing leads are zeros and no beats.
+        """Cut the beats, in millivolts; slots of missing leads are zeros and not marked as beats.
 
         Args:
             input_values: float ``(batch, leads, samples)``.
             lead_mask: ``(batch, leads)``, 0 for missing leads.
             sample_mask: ``(batch, samples)``, 0 for padding.
-            r_peaks: int64 ``(batch, any)``, -1 where there is none. Without it records are cut evenly, as the
-                official code does with those in which it finds no beat.
+            r_peaks: int64 ``(batch, any)``, padded with -1. Without it records are cut evenly, as the
+                official code does if it finds no beat.
 
         Raises:
             ConfigurationError: if the shapes do not fit.
@@ -165,7 +165,7 @@ class ClearHugModel(ClearHugPreTrainedModel):
         if lead_mask is None:
             return tokens
         there = lead_mask.bool().repeat_interleave(self.config.beats_per_lead, dim=1)
-        # Selected, not multiplied: what stands in a missing lead may be anything, not-a-number included. Zeros,
+        # Selected instead of multiplied, because a missing lead may hold anything, even NaN. Zeros,
         # because the convolution shows a lead's first and last beats to its neighbours.
         beats = torch.where(there.unsqueeze(-1), tokens.beats, 0.0)
         return BeatTokens(beats, torch.where(there, tokens.time_ids, 0), tokens.beat_mask & there)
@@ -177,7 +177,7 @@ class ClearHugModel(ClearHugPreTrainedModel):
         sample_mask: Tensor | None = None,
         r_peaks: Tensor | None = None,
     ) -> Tensor | None:
-        """Which lead tokens are of leads that are there, and which slots hold a beat: bool ``(batch, tokens)``."""
+        """Which lead tokens belong to present leads, and which slots hold a beat: bool ``(batch, tokens)``."""
         if lead_mask is None and sample_mask is None and r_peaks is None:
             return None
         tokens = self.beat_tokens(input_values, lead_mask, sample_mask, r_peaks)
@@ -272,7 +272,7 @@ class ClearHugForPreTraining(ClearHugPreTrainedModel, EcgForPreTraining):
             sample_mask: ``(batch, samples)``, 0 for padding.
             r_peaks: int64 ``(batch, any)``, see :meth:`ClearHugModel.beat_tokens`.
             mask_noise: float ``(batch, leads * beats_per_lead)`` uniform; drawn here if not given. Only the first row
-                is looked at unless ``mask_per_sample``.
+                is used unless ``mask_per_sample``.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
             kwargs: ``output_hidden_states``, ``output_attentions``, ``return_dict``.
         """
@@ -289,12 +289,12 @@ class ClearHugForPreTraining(ClearHugPreTrainedModel, EcgForPreTraining):
         *,
         need_weights: bool = False,
     ) -> ClearHugPreTrainingOutput:
-        """The objective on beats that are cut already; arguments as in :meth:`forward`."""
+        """The objective on beats that have been cut; arguments as in :meth:`forward`."""
         config, base = self.config, self.clear_hug
         noise = mask_noise if config.mask_per_sample else mask_noise[:1]
         visible, masked = beat_mask_indices(noise, float(config.mask_ratio))
         if config.encoder_attention != "official_bias":
-            # Order changes nothing there; for the official bias it is part of the result.
+            # Elsewhere the order does not matter, but the official bias depends on it.
             visible = visible.sort(dim=1).values
         beats, keys = base.network_input(tokens), base.visible_keys(tokens, lead_mask)
         encoded = base.encoder(beats, tokens.time_ids, keys, visible, need_weights=need_weights)
@@ -318,10 +318,10 @@ class ClearHugForPreTraining(ClearHugPreTrainedModel, EcgForPreTraining):
             loss=loss,
             loss_terms={"reconstruction": loss.detach()},
             metrics={
-                # 1 is what predicting zero for every real beat would give.
+                # Predicting zero for every real beat would give 1.
                 "masked_error_vs_zero": error / energy.clamp(min=1e-12),
                 "real_beat_share": tokens.beat_mask.float().mean(),
-                # Spread of a lead's token over the batch: 0 is collapse.
+                # Spread of a lead's token over the batch; 0 means collapse.
                 "lead_token_std": lead_tokens.std(0, correction=0).mean(),
             },
             ecg_embeds=lead_tokens.mean(1),
@@ -333,9 +333,9 @@ class ClearHugForPreTraining(ClearHugPreTrainedModel, EcgForPreTraining):
 class ClearHugForEcgClassification(ClearHugPreTrainedModel, EcgForClassification):
     """Stage 2: the CLEAR encoder with HUG, or with the mean of the lead tokens, and one linear layer.
 
-    ``classifier_pooling="attention"`` puts one learnable query over all tokens in HUG's place. With
-    ``freeze_encoder`` only the head is trained (the authors' protocol; dropout stays active in the encoder while
-    training, as there).
+    ``classifier_pooling="attention"`` replaces HUG by one learnable query over all tokens. With
+    ``freeze_encoder`` only the head is trained (the authors' protocol, in which dropout stays active in the encoder
+    while training).
     """
 
     _keys_to_ignore_on_load_unexpected = [r"^decoder\."]

@@ -1,1 +1,1 @@
-"""CoRe-ECG: contrast of two views and reconstruction of masked patches in one forward."""
+"""CoRe-ECG: contrast of two views and reconstruction of masked patches in one forward pass."""

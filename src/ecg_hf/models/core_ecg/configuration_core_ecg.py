@@ -1,4 +1,4 @@
-"""Configuration of CoRe-ECG, with everything the sources leave open as a field."""
+"""Configuration of CoRe-ECG; everything the sources leave open is a field."""
 
 from math import pi
 from typing import Any, Literal
@@ -19,8 +19,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no-contrast": {"contrastive_weight": 0.0},
     "no-reconstruction": {"reconstruction_weight": 0.0},
 }
-"""Ablations: the method without one of its parts. All of them encode two masked views per record, so that a step
-shows the encoder equally much."""
+"""Ablations: the method without one of its parts. All of them encode two masked views per record, so that the encoder
+sees equally much per step."""
 
 PRESETS: dict[str, dict[str, Any]] = {
     "micro": {
@@ -70,8 +70,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 class CoreEcgConfig(EcgConfig):
     """Configuration of :class:`~ecg_hf.CoreEcgModel` and its heads.
 
-    There is no official code, and of the paper (arXiv 2604.11359) only the abstract and what readers of it report
-    were available. [paper] marks what the abstract says, [quoted] what those readers say; **every other value, and
+    No official code is public, and of the paper (arXiv 2604.11359) only the abstract and what readers of it report
+    were available. [paper] marks statements of the abstract, [quoted] those of the readers; **every other value, and
     how the parts work in detail, is inferred**.
 
     [paper] Contrast and reconstruction are optimised together, the global representation being aligned while
@@ -82,8 +82,8 @@ class CoreEcgConfig(EcgConfig):
     Args:
         sampling_rate: Inferred: 250 Hz.
         num_samples: Inferred: 10 s.
-        lead_names: Inferred: the 8 independent leads. 12 leads have rank 8: whatever is masked lead by lead could be
-            computed from other leads. Naming 12 works, but only whole hidden columns keep that from happening.
+        lead_names: Inferred: the 8 independent leads. 12 leads have rank 8: patches masked lead by lead could be
+            computed from other leads. Naming 12 works, but only columns hidden in all leads prevent this.
         patch_size: Samples per patch. Inferred: 0.2 s, a QRS complex and its surroundings.
         normalize_patches: Layer norm on the samples of each patch before the projection, as in ST-MEM. Inferred. It
             hides amplitudes from the encoder.
@@ -111,10 +111,10 @@ class CoreEcgConfig(EcgConfig):
         random_mask_ratio: Share of tokens hidden by ``random``. Inferred: the share STDM hides on average,
             1 - 0.5 * 0.8.
         frequency_views: Make the two views with FDA; otherwise they differ in their masks only.
-        fda_gain_strength: Standard deviation of the log gain of a frequency of no importance. Inferred.
+        fda_gain_strength: Standard deviation of the log gain of a frequency without importance. Inferred.
         fda_phase_strength: Standard deviation of its phase, in radians. Inferred.
         fda_correlation_hz: Width of the smoothing of gains and phases over frequency. Inferred.
-        contrastive_weight: Inferred: puts both terms on one scale at the start (ln(2B - 1) against 1).
+        contrastive_weight: Inferred: gives both terms the same scale at the start (ln(2B - 1) against 1).
         reconstruction_weight: Inferred.
         temperature: Inferred.
         projection_hidden_size: Hidden width of the projector. Inferred.

@@ -33,7 +33,7 @@ class LeadTimeEmbedding(nn.Module):
     def forward(self, num_patches: int, index: Tensor | None = None) -> Tensor:
         """Embeddings of all tokens, ``(leads * num_patches, width)``, or of ``index``: ``(*index.shape, width)``."""
         table = (self.lead[:, None, :] + self.time[None, :num_patches, :]).flatten(0, 1)
-        # The times are a fixed float32 table; added as such they would carry half-precision tokens to float32.
+        # The times are a fixed float32 table, which would turn half-precision tokens into float32 if added directly.
         table = table.to(self.lead.dtype)
         return table if index is None else F.embedding(index, table)
 
@@ -131,13 +131,13 @@ class CoreEcgDecoder(nn.Module):
 
         Args:
             encoded: float ``(rows, 1 + visible, hidden_size)`` from the encoder.
-            mask: Which token is where.
+            mask: Indices of visible and masked tokens.
             token_mask: bool ``(rows, tokens)``; False tokens are not attended to.
 
         Returns:
             Predicted samples of the masked patches, ``(rows, masked, patch_size)``.
         """
-        # Attention does not mind the order: the masked tokens simply follow the visible ones.
+        # Attention is invariant to the order, so the masked tokens simply follow the visible ones.
         index = torch.cat([mask.visible, mask.masked], dim=1)
         num_patches = index.shape[1] // len(self.embedding.lead)
         count = mask.masked.shape[1]
@@ -152,5 +152,5 @@ class CoreEcgDecoder(nn.Module):
 
 
 def attention_mask(token_mask: Tensor | None) -> Tensor | None:
-    """Mask of keys for ``1 + tokens`` tokens: ``(rows, tokens)`` to ``(rows, 1, 1, 1 + tokens)``; [CLS] is there."""
+    """Mask of keys for ``1 + tokens`` tokens: ``(rows, tokens)`` to ``(rows, 1, 1, 1 + tokens)``; [CLS] is True."""
     return None if token_mask is None else F.pad(token_mask, (1, 0), value=True)[:, None, None, :]

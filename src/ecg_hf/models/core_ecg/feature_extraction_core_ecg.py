@@ -14,7 +14,7 @@ class CoreEcgFeatureExtractor(EcgFeatureExtractor):
     """The 8 independent leads, 10 s at 250 Hz, one mean and one standard deviation for the whole record.
 
     All inferred. One scale for all leads keeps amplitude ratios (axis, R progression); the common mean shifts the
-    limb-lead equations by a constant, which a high-pass (``highpass_hz``) makes vanish.
+    limb-lead equations by a constant, which a high-pass (``highpass_hz``) removes.
     """
 
     def __init__(self, **kwargs: Any) -> None:

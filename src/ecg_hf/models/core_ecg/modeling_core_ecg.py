@@ -1,8 +1,8 @@
 """CoRe-ECG: the encoder, its pretraining objective and its classifier.
 
 Paper: "CoRe-ECG: Advancing Self-Supervised Representation Learning for 12-Lead ECG via Contrastive and Reconstructive
-Synergy" (Qin et al., arXiv 2604.11359). There is no official code, and the paper's equations are not known to us: see
-:class:`CoreEcgConfig` for what is from the paper and what is inferred.
+Synergy" (Qin et al., arXiv 2604.11359). No official code is public, and the paper's equations are not known to us;
+:class:`CoreEcgConfig` states what is from the paper and what is inferred.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
 
     A loss whose weight is 0 is neither computed nor given parameters, see ``CoreEcgConfig.preset``'s variants. The
     projector has a batch norm over the whole pool of embeddings (all processes and accumulated micro-batches; in
-    evaluation too), so losses and gradients do not depend on how a batch is spread.
+    evaluation too), so losses and gradients do not depend on how a batch is distributed.
     """
 
     def __init__(self, config: CoreEcgConfig) -> None:
@@ -143,7 +143,7 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
         if config.reconstruction_weight > 0.0:
             self.decoder = CoreEcgDecoder(config)
         if config.contrastive_weight > 0.0:
-            # Running statistics would depend on how a step is cut into micro-batches, and nothing needs them.
+            # Running statistics would depend on how a step is split into micro-batches, and nothing uses them.
             self.projector = nn.Sequential(
                 nn.Linear(config.hidden_size, config.projection_hidden_size, bias=False),
                 nn.BatchNorm1d(config.projection_hidden_size, track_running_stats=False),
@@ -157,7 +157,7 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
     ) -> dict[str, Tensor]:
         """Random numbers of both views of each record: masks and, with FDA, filters.
 
-        How many leads and columns stay visible is drawn once for all rows, on the host; the shapes carry it.
+        How many leads and columns stay visible is drawn once for all rows, on the host, and determines the shapes.
         """
         config, values = self.config, batch["input_values"]
         rows = len(values) if rows is None else rows
@@ -167,7 +167,7 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
             noise["patch_noise"] = torch.rand(rows, VIEWS, leads, times, generator=generator, device=device)
         else:
             kept = draw_dual_counts(
-                # Not the generator's own seed, with which the masks of the first record would be drawn too.
+                # Not the generator's seed itself, which also draws the masks of the first record.
                 (generator.initial_seed() + 0x5DEECE66D) % 2**63,
                 leads,
                 times,
@@ -204,14 +204,14 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
         return_loss: bool = True,
         **kwargs: Any,
     ) -> EcgPreTrainingOutput:
-        """One masked forward of both views that feeds both losses.
+        """One masked forward pass of both views that feeds both losses.
 
         Args:
             input_values: float32 ``(batch, leads, num_samples)``.
             lead_mask: ``(batch, leads)``, 0 for missing leads; they are dropped before others.
             sample_mask: ``(batch, samples)``, 0 for padding.
-            patient_ids: int64 ``(batch,)``: records with the same number are of one patient and no negatives of each
-                other; negative numbers are patients of their own. Without it all other records are negatives.
+            patient_ids: int64 ``(batch,)``: records with the same number are of one patient and not negatives of each
+                other; each negative number is a different patient. Without it all other records are negatives.
             kept_leads: int64 ``(batch, 2, leads kept)``; this and all below from :meth:`draw_noise`, drawn here if
                 missing.
             dropped_leads: int64 ``(batch, 2, leads dropped)``.
@@ -219,7 +219,7 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
             patch_noise: float ``(batch, 2, leads, patches)``, only for ``mask_strategy="random"``.
             gain_noise: float ``(batch, 2, size)``, only with FDA.
             phase_noise: float ``(batch, 2, size)``, only with FDA.
-            return_loss: Ignored; there is always a loss.
+            return_loss: Ignored; the loss is always computed.
             kwargs: ``output_hidden_states``, ``output_attentions``, ``return_dict``.
 
         Raises:
@@ -338,7 +338,7 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
         if patient_ids is not None:
             embeddings["patients"] = patient_ids[:, None]
         pool = self.pool_embeddings(embeddings)
-        # Projecting after pooling gives the batch norm the statistics of the whole pool on every process.
+        # Projected after pooling, so that the batch norm has the statistics of the whole pool on every process.
         pooled = pool["cls"].unflatten(1, (VIEWS, -1))
         first, second = self.projector(pooled.flatten(0, 1)).unflatten(0, (-1, VIEWS)).unbind(1)
         patients = pool["patients"][:, 0] if patient_ids is not None else None
@@ -361,7 +361,7 @@ class CoreEcgForEcgClassification(CoreEcgPreTrainedModel, EcgForClassification):
 
 
 def _spread(embeddings: Tensor) -> Tensor:
-    """Standard deviation of L2-normalised rows, scaled: 1 if they point everywhere, 0 if they have collapsed."""
+    """Standard deviation of L2-normalised rows, scaled: 1 if directions are uniform, 0 if they have collapsed."""
     rows = F.normalize(embeddings.detach().float(), dim=-1)
     spread: Tensor = rows.std(0, correction=0).mean() * rows.shape[-1] ** 0.5
     return spread

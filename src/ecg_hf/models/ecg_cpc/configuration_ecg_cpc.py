@@ -1,6 +1,6 @@
 """Configuration of ECG-CPC."""
 
-# No postponed annotations here or in any configuration: ``@strict`` does not see through them.
+# No postponed annotations here or in any configuration, because ``@strict`` can't resolve them.
 
 from math import prod
 from typing import Any, Literal
@@ -53,24 +53,24 @@ class EcgCpcConfig(EcgConfig):
         state_size: Real states per feature.
         stem_kernel_sizes: Of the stem's convolutions; odd.
         stem_strides: Their strides, none larger than the kernel.
-        bidirectional: Give the S4 layers a kernel for the future. Not for CPC, whose task it would give away.
+        bidirectional: Give the S4 layers a kernel for the future. Not for CPC, whose answer it would reveal.
         hidden_dropout_prob: Tied dropout in the S4 blocks.
         layer_norm_eps: Epsilon of layer norms.
         dt_min: Smallest time step of the state spaces, in tokens.
         dt_max: Largest.
         steps_predicted: How many tokens ahead is predicted: 14 of 120 Hz, 117 ms. (The only distance.)
         num_negatives: Negatives for each position, from the same window.
-        clip_mv: Pretraining limits signals to plus or minus so many millivolts; None leaves them. The authors clip
+        clip_mv: Pretraining clips signals to plus or minus this many millivolts; None does not clip. The authors clip
             HEEDB and MIMIC-IV-ECG to 3 mV when they prepare them, and nothing at inference.
-        predictor_lr_factor: The context network learns at so much of the learning rate, which is the head's.
-        encoder_lr_factor: Likewise the stem.
+        predictor_lr_factor: Factor on the learning rate of the context network; the head has the full rate.
+        encoder_lr_factor: The same for the stem.
         classifier_pooling: ``attention`` here: mean-pooled CPC features are weak (PTB-XL superclasses 0.863 against
             0.919, frozen, in the authors' benchmark).
         classifier_num_heads: Heads of that attention.
         freeze_encoder: Classification trains the head alone: stem and context keep their weights, batch statistics
             and have no dropout, in training mode too.
 
-    ``initializer_range`` is not used: convolutions and linear layers start as torch's do [inferred].
+    ``initializer_range`` is not used: convolutions and linear layers are initialised as torch does [inferred].
 
     Raises:
         ConfigurationError: if values contradict each other.

@@ -17,7 +17,7 @@ from ecg_hf.nn.backbones.hippo import discretize, hippo_legs
 
 __all__ = ["convert_official", "real_readout"]
 
-_SAMPLING_RATE = 240  # of every official checkpoint; nothing in the tensors says so
+_SAMPLING_RATE = 240  # that of every official checkpoint; the tensors don't state it
 _RECORD_SECONDS = 10
 
 
@@ -102,7 +102,7 @@ def _layer(
     drive = torch.view_as_complex(state.take(f"{kernel}B", 1, hidden, pairs, 2).double())[0]
     readout = torch.view_as_complex(state.take(f"{kernel}C", directions, hidden, pairs, 2).double())
     log_dt = state.take(f"{kernel}log_dt", hidden)
-    # Follow from what was taken: frequencies of the official Cauchy kernel and the low-rank part of HiPPO.
+    # These follow from the tensors taken: frequencies of the official Cauchy kernel and the low-rank part of HiPPO.
     state.take(f"{kernel}omega", window_tokens // 2 + 1, 2)
     for name in ("z", "P", "Q"):
         state.ignore(f"{kernel}{name}")
@@ -123,7 +123,7 @@ def real_readout(
     HiPPO's A plus ``P P^T``, ``P[n] = sqrt(n + 1/2)``, is ``-1/2`` plus a skew-symmetric matrix, whose eigenvectors V
     are orthonormal. Each official state belongs to one of them, up to a phase that the official B tells
     (``V^H B``); conjugate pairs are stored once. So ``C~ = 2 Re(sum_n C_n conj(V_n))``, and the length correction
-    comes off by ``C = C~ (I - dA^L)^-1``.
+    is undone by ``C = C~ (I - dA^L)^-1``.
 
     Args:
         eigenvalues: complex128 ``(features, N / 2)``.
@@ -149,7 +149,7 @@ def real_readout(
     ratio = drive / (basis.conj() @ b.to(basis.dtype))
     if distance.max() > 1e-3 * expected.abs().max() or (ratio.abs() - 1.0).abs().max() > 1e-3:
         raise ConversionError("the state spaces are not those of HiPPO-LegS: w or B differ from it")
-    # V^H B has to equal the official B, so V takes the conjugate of the ratio's phase.
+    # V^H B must equal the official B, so multiply V by the conjugate of the ratio's phase.
     basis = basis * (ratio / ratio.abs()).conj()[..., None]
     corrected = 2.0 * torch.einsum("chn,hnm->chm", readout, basis.conj()).real
     transition = discretize(log_dt, size).transition

@@ -39,11 +39,11 @@ class ConvBlock(nn.Module):
         return F.relu(self.norm(self.conv(values)))
 
     def init_stream(self, batch_size: int) -> Tensor:
-        """Samples waiting for those that follow: at first the left padding, ``(batch, channels, padding)``."""
+        """Samples kept for the next call: initially the left padding, ``(batch, channels, padding)``."""
         return self.conv.weight.new_zeros(batch_size, self.conv.in_channels, self.padding)
 
     def stream_step(self, values: Tensor, waiting: Tensor, final: bool) -> tuple[Tensor, Tensor]:
-        """What can be computed with the new samples, and what waits for later ones."""
+        """Outputs that the new samples complete, and the samples to keep for later ones."""
         joined = torch.cat([waiting, F.pad(values, (0, self.padding)) if final else values], dim=-1)
         stride, kernel_size = self.conv.stride[0], self.conv.kernel_size[0]
         ready = (joined.shape[-1] - kernel_size) // stride + 1
@@ -76,7 +76,7 @@ class ConvStem(nn.Sequential):
         return tokens.transpose(1, 2)
 
     def _blocks(self) -> Iterator[ConvBlock]:
-        # What a Sequential holds is known to the type checker only from here on.
+        # Tells the type checker what the Sequential holds.
         for block in self:
             assert isinstance(block, ConvBlock)
             yield block
@@ -99,10 +99,10 @@ class ConvStem(nn.Sequential):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EcgCpcStream:
-    """Where a model stands in a stream of samples: a few samples and one state per S4 layer, however long it runs.
+    """State of a model in a stream: a few samples and one state per S4 layer, however long the stream.
 
     Attributes:
-        waiting: For each convolution, samples whose successors are not there yet.
+        waiting: For each convolution, samples that wait for their successors.
         layers: State of each S4 layer.
         lead_mask: bool ``(batch, leads, 1)`` or None.
     """
@@ -114,11 +114,11 @@ class EcgCpcStream:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Windows:
-    """Records cut into windows, those of a record in a row.
+    """Records cut into windows; those of one record are consecutive.
 
     Attributes:
         values: float ``(batch * count, leads, samples)``.
-        token_mask: bool ``(batch * count, tokens)``: False for padding; None if there is none.
+        token_mask: bool ``(batch * count, tokens)``: False for padding; None without padding.
         count: Windows per record.
     """
 
@@ -137,7 +137,7 @@ def pool_tokens_mask(sample_mask: Tensor, samples_per_token: int) -> Tensor:
 def split_windows(
     values: Tensor, sample_mask: Tensor | None, window: int | None, samples_per_token: int
 ) -> Windows:
-    """Cut records into windows that do not overlap; the last one is padded if need be.
+    """Cut records into windows that do not overlap; the last one is padded if needed.
 
     Args:
         values: float ``(batch, leads, samples)``.
@@ -167,7 +167,7 @@ def split_windows(
 def crop_records(
     values: Tensor, sample_mask: Tensor | None, window: int, noise: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """One window of each record, anywhere in its signal; padding only where a record is shorter than the window.
+    """One window of each record, anywhere in its signal; padding only if a record is shorter than the window.
 
     Args:
         values: float ``(batch, leads, samples)``, no fewer samples than ``window``.
@@ -186,7 +186,7 @@ def crop_records(
         held = sample_mask.bool()
         first = held.int().argmax(-1).clamp(max=samples - window)
         spare = (held.sum(-1) - window).clamp(min=0)
-    # Rounding may lift noise * (spare + 1) to spare + 1.
+    # Rounding may raise noise * (spare + 1) to spare + 1.
     start = first + torch.minimum((noise * (spare + 1)).long(), spare)
     index = start[:, None] + torch.arange(window, device=values.device)
     cropped = values.gather(2, index.unsqueeze(1).expand(-1, values.shape[1], -1))

@@ -1,4 +1,4 @@
-"""Feature extraction of ECG-CPC: millivolts as they are."""
+"""Feature extraction of ECG-CPC: millivolts without normalisation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class EcgCpcFeatureExtractor(EcgFeatureExtractor):
     """12 leads by name, 10 s at 240 Hz, millivolts without any normalisation or filter; gaps interpolated.
 
     Args:
-        clip_mv: Limit the output to plus or minus so many millivolts; the base class' ``clip``. Off by default, as
-            the authors clip only what they pretrain on: for that see ``EcgCpcConfig.clip_mv``.
+        clip_mv: Clip the output to plus or minus this many millivolts; the base class' ``clip``. Off by default,
+            because the authors clip only pretraining data, for which see ``EcgCpcConfig.clip_mv``.
         kwargs: Of :class:`~ecg_hf.processing.EcgFeatureExtractor`.
 
     Differs from official code: polyphase resampling instead of ``resampy``'s ``kaiser_best``.

@@ -77,9 +77,10 @@ class EcgCpcPreTrainedModel(EcgPreTrainedModel):
 class EcgCpcModel(EcgCpcPreTrainedModel):
     """Stem and context network.
 
-    Records are cut into windows of ``config.window_samples`` that do not overlap, each of which is encoded on its
-    own; tokens of a record's windows follow one another. The pooled output is the mean over the tokens that hold
-    signal. :meth:`init_stream` and :meth:`stream_step` run the same network, in one pass, on samples as they arrive.
+    Records are cut into windows of ``config.window_samples`` that do not overlap and are encoded
+    separately; the tokens of a record's windows are concatenated. The pooled output is the mean over the tokens
+    that hold signal. :meth:`init_stream` and :meth:`stream_step` run the same network, in one pass, on samples as
+    they arrive.
     """
 
     _keys_to_ignore_on_load_unexpected = [r"^prediction_head\."]
@@ -123,7 +124,7 @@ class EcgCpcModel(EcgCpcPreTrainedModel):
     def mask_inputs(
         self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
     ) -> Tensor:
-        """Check inputs and put zeros where leads are missing or the record is padded.
+        """Check inputs and zero missing leads and padding.
 
         Raises:
             ConfigurationError: if the shape does not fit.
@@ -149,7 +150,7 @@ class EcgCpcModel(EcgCpcPreTrainedModel):
     def encode_windows(
         self, values: Tensor, token_mask: Tensor | None = None, **kwargs: Any
     ) -> EcgModelOutput:
-        """Encode windows, each on its own.
+        """Encode windows separately.
 
         Args:
             values: float ``(windows, leads, samples)``.
@@ -194,7 +195,7 @@ class EcgCpcModel(EcgCpcPreTrainedModel):
         tokens = -(-input_values.shape[-1] // self.config.patch_size)
 
         def joined(states: Any) -> Any:
-            # Where layers are asked for by number, the library puts None in the place of the others.
+            # If layers are asked for by number, the library gives None for the others.
             if states is None:
                 return None
             return states.unflatten(0, (-1, windows.count)).flatten(1, 2)[:, :tokens]
@@ -210,7 +211,7 @@ class EcgCpcModel(EcgCpcPreTrainedModel):
         """The state before the first sample of a stream.
 
         Args:
-            batch_size: Streams that run side by side.
+            batch_size: Number of parallel streams.
             lead_mask: ``(batch, leads)``, 0 for missing leads.
 
         Raises:
@@ -349,8 +350,8 @@ class EcgCpcForEcgClassification(EcgCpcPreTrainedModel, EcgForClassification):
 
     Training sees one random window of each record, drawn with torch's generator. Evaluation sees all of them and
     averages their probabilities, each window by the signal it holds; ``logits`` are those of the mean probability, so
-    their sigmoid (softmax for ``single_label_classification``) is that mean. Values of a regression are averaged as
-    they are.
+    their sigmoid (softmax for ``single_label_classification``) is that mean. Values of a regression are averaged
+    directly.
 
     Pools with one learnable query by default; the classifier behind it has no bias. With ``config.freeze_encoder``
     only the head is trained, and the encoder stays in evaluation mode.
@@ -366,7 +367,7 @@ class EcgCpcForEcgClassification(EcgCpcPreTrainedModel, EcgForClassification):
         self.freeze_fixed_parameters()
 
     def build_classifier(self, hidden_size: int, num_heads: int) -> None:
-        """Attention pooling as the authors' (no biases, no output projection), or mean pooling and a linear layer."""
+        """The authors' attention pooling (no biases, no output projection), or mean pooling, and a linear layer."""
         config = self.config
         self.num_labels = config.num_labels
         attentive = config.classifier_pooling == "attention"
@@ -381,7 +382,7 @@ class EcgCpcForEcgClassification(EcgCpcPreTrainedModel, EcgForClassification):
             self.ecg_cpc.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
-        """As ever, but a frozen encoder stays in evaluation mode: its batch statistics are fixed, its dropout off."""
+        """Like ``nn.Module.train``, but a frozen encoder stays in evaluation mode: no dropout or batch statistics."""
         super().train(mode)
         if self.config.freeze_encoder:
             self.ecg_cpc.eval()
@@ -432,11 +433,11 @@ class EcgCpcForEcgClassification(EcgCpcPreTrainedModel, EcgForClassification):
         weights = logits.new_ones(logits.shape[:2], dtype=torch.float32)
         if windows.token_mask is not None:
             weights = windows.token_mask.float().mean(1).unflatten(0, (-1, windows.count))
-            # A record without any signal: all windows alike, as anything else would be NaN.
+            # A record without signal: give all windows the same weight, as the shares would be NaN.
             weights = torch.where(weights.sum(1, keepdim=True) > 0.0, weights, 1.0)
         weights = weights / weights.sum(1, keepdim=True)
         if kind is None:
-            # As the classification pipeline reads logits of an unnamed problem.
+            # As the classification pipeline interprets logits of an unnamed problem.
             kind = "multi_label_classification" if self.num_labels == 1 else "single_label_classification"
         return mean_probability_logits(logits, weights, kind)
 

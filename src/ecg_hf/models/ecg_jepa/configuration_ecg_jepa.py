@@ -45,7 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "base": {},
 }
 """Named sizes. ``base`` is the published one. The others start with weights that keep the gain which 0.02 has at a
-width of 768 (0.02 * sqrt(768 / width)); everything about them is ours."""
+width of 768 (0.02 * sqrt(768 / width)); everything about them is our choice."""
 
 
 @strict
@@ -57,23 +57,23 @@ class EcgJepaConfig(EcgConfig):
     Args:
         table_lead_names: Leads the position table has rows for, in its order. ``lead_names`` may be any of them: a
             pretrained model takes fewer leads, or another order, by ``lead_names`` alone. If not given, the eight of
-            the published model where they include ``lead_names``, else ``lead_names`` themselves (inferred; the
-            authors know the eight only).
+            the published model if they include ``lead_names``, else ``lead_names`` themselves (inferred; the
+            authors use only the eight).
         patch_size: Samples per patch.
         hidden_size: Token width, a multiple of 4.
         num_hidden_layers: Encoder layers.
         num_attention_heads: Encoder heads.
         intermediate_size: Width of the encoder's MLPs.
         patch_initializer_range: Standard deviation of the patch projection's first weights; ``initializer_range`` if
-            not given, as published. Positions of size 0.7 are added before every block, beside which 0.02 leaves the
-            signal next to nothing: the first few hundred steps then go into predicting positions. Larger values
-            (inferred) start small, short runs with targets that depend on the record.
+            not given, as published. Positions of size 0.7 are added before every block, beside which the signal
+            almost vanishes at 0.02: the first few hundred steps then learn to predict positions. Larger values
+            (inferred) give small, short runs targets that depend on the record from the start.
         layer_norm_eps: Epsilon of layer norms, that of the targets included.
         drop_path_rate: Stochastic depth of the last layer of encoder and predictor; linear from 0 at the first.
         attention_layout: ``masked`` (any kernel, with a boolean mask), ``factorised`` (the same numbers without
             computing pairs that do not attend) or ``auto``: factorised on the CPU for grids from about 8 x 40 on,
-            masked otherwise, see :func:`ecg_hf.nn.cropa.factorised_is_faster`. With the eager kernel, or where
-            attention weights are asked for, it is masked whatever is set here.
+            masked otherwise, see :func:`ecg_hf.nn.cropa.factorised_is_faster`. With the eager kernel, or if
+            attention weights are asked for, it is always masked.
         predictor_hidden_size: Width of the predictor, a multiple of 4.
         predictor_num_layers: Its layers.
         predictor_num_attention_heads: Its heads.
@@ -82,7 +82,8 @@ class EcgJepaConfig(EcgConfig):
         mask_scale: Range of the share of moments hidden in all (``random``) or by each block (``block``); the
             published one of the strategy if not given.
         num_mask_blocks: Blocks of ``block``.
-        mask_last_patch: Let blocks reach the last patch. False is what the official code does, by an off-by-one.
+        mask_last_patch: Let blocks reach the last patch. False matches the official code, which has an off-by-one
+            error.
         mask_per: One mask for the whole ``batch`` (official) or one for each ``sample`` (inferred), see
             :func:`ecg_hf.nn.masks.time.draw_time_mask`.
         ema_momentum: Momentum of the teacher at the first step ...
@@ -126,7 +127,7 @@ class EcgJepaConfig(EcgConfig):
     target_drop_path: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Fill in what follows from other values and check that everything fits."""
+        """Fill in derived values and check that everything fits."""
         if self.lead_names is None:
             self.lead_names = self.table_lead_names or JEPA_LEADS
         super().__post_init__(**kwargs)
@@ -189,9 +190,9 @@ class EcgJepaConfig(EcgConfig):
         """Row of each lead of ``lead_names`` in the position table.
 
         Raises:
-            ConfigurationError: if the table has none for one of them.
+            ConfigurationError: if one of them is not in the table.
         """
         table, names = list(self.table_lead_names or ()), normalize_lead_names(self.lead_names or ())
         for name in names:
-            self.require(name in table, f"no position for lead {name}; there is {', '.join(table)}", name)
+            self.require(name in table, f"no position for lead {name}; known: {', '.join(table)}", name)
         return [table.index(name) for name in names]

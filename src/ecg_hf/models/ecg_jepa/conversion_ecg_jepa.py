@@ -1,6 +1,6 @@
 """From the official checkpoints of ECG-JEPA to this package's classes.
 
-The authors publish the student encoder alone (``multiblock_epoch100.pth``, ``random_epoch100.pth``): it becomes an
+The authors publish only the student encoder (``multiblock_epoch100.pth``, ``random_epoch100.pth``): it becomes an
 :class:`EcgJepaModel`. A whole training module (``encoder.``, ``target_encoder.``, ``predictor.``) becomes an
 :class:`EcgJepaForPreTraining`.
 """
@@ -42,12 +42,13 @@ def convert_official(
 
     Args:
         state: Official tensors; the encoder's may have the prefix ``encoder.``.
-        num_attention_heads: Heads of the encoder, which shapes do not tell: 16 in the released checkpoints.
-        predictor_num_attention_heads: Heads of the predictor, if there is one: 12 in the official pretraining script.
+        num_attention_heads: Heads of the encoder, which shapes don't determine: 16 in the released checkpoints.
+        predictor_num_attention_heads: Heads of the predictor, if the checkpoint has one: 12 in the official
+            pretraining script.
 
     Raises:
         ConversionError: if the number of heads is needed and not given or does not fit, if positions are not the
-            fixed table this package computes, or if this is no checkpoint of this method.
+            fixed table this package computes, or if this is not a checkpoint of this method.
     """
     prefix = "encoder." if state.has("encoder.") else ""
     whole = state.has("target_encoder.") or state.has("predictor.")
@@ -71,7 +72,7 @@ def convert_official(
     if not whole:
         _encoder(state, prefix, "encoder.", settings, converted)
         notes = (
-            "the checkpoint holds the student encoder only: to train on, teacher and predictor start afresh",
+            "the checkpoint holds only the student encoder: more pretraining starts with a new teacher and predictor",
         )
         return Converted(EcgJepaConfig(**settings), converted, "model", notes)
 
@@ -153,11 +154,11 @@ def _predictor(state: OfficialState, settings: dict[str, int], out: dict[str, Te
 
 
 def _check_positions(state: OfficialState, key: str, expected: Tensor) -> None:
-    """Positions are computed, not loaded: theirs have to be ours."""
+    """Positions are computed instead of loaded, so the authors' must equal ours."""
     expected = expected.flatten(0, 1)
     found = state.take(key, *expected.shape)
     if state.shape(key) != tuple(expected.shape):
-        return  # noted; listed with everything else that is wrong
+        return  # recorded, and listed with all other problems
     largest = float((found - expected).abs().max())
     if not largest <= _POSITION_TOLERANCE:
         raise ConversionError(

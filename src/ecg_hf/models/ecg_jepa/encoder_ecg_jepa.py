@@ -1,4 +1,4 @@
-"""The two networks of ECG-JEPA: the encoder over a grid of leads and times, and the predictor within each lead."""
+"""The networks of ECG-JEPA: the encoder over a grid of leads and times, and the predictor within each lead."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def _stack(config: EcgJepaConfig, part: str, kernel: AttentionKernel) -> Transfo
 class EcgJepaEncoder(nn.Module):
     """Patches of each lead as tokens, fixed positions before every block, attention by lead and by time (CroPA).
 
-    Positions and mask are buffers that follow from the configuration and are not saved. The same module is student
-    and teacher.
+    Positions and mask are buffers that follow from the configuration and are not saved. The same class is used for
+    student and teacher.
 
     Official code: ``MaskTransformer`` in ``ecg_jepa.py``.
     """
@@ -101,7 +101,7 @@ class EcgJepaEncoder(nn.Module):
             input_values: float ``(batch, leads, samples)``.
             token_mask: bool ``(batch, leads * patches)``: False tokens (missing lead, padding) are not attended to.
             visible_times: int64 ``(batch, k)`` ascending: only these patches of each lead are encoded. With
-                ``mask_per="batch"`` the positions of the first row are everyone's.
+                ``mask_per="batch"`` the positions of the first row are used for all.
             need_weights: Use a kernel that returns attention weights.
 
         Returns:
@@ -137,7 +137,7 @@ class EcgJepaEncoder(nn.Module):
     def _attention_mask(
         self, times: int, token_mask: Tensor | None, device: torch.device, need_weights: bool
     ) -> Tensor:
-        """CroPA among ``times`` moments of each lead, in the form that suits the device."""
+        """CroPA among ``times`` patches of each lead, in the form that suits the device."""
         config = self.config
         factorised = config.attention_layout == "factorised"
         if config.attention_layout == "auto":
@@ -150,7 +150,7 @@ class EcgJepaEncoder(nn.Module):
 class EcgJepaPredictor(nn.Module):
     """Predicts the teacher's tokens of hidden patches from the visible tokens of the same lead.
 
-    Every lead is processed by itself with full attention: no token of another lead, no CroPA.
+    Every lead is processed separately with full attention, without CroPA.
 
     Official code: ``MaskTransformerPredictor`` in ``ecg_jepa.py``.
     """
@@ -177,7 +177,7 @@ class EcgJepaPredictor(nn.Module):
 
         Args:
             context: float ``(batch, leads * visible, hidden_size)`` from the encoder.
-            times: Which moments are visible and which are to be predicted.
+            times: Which patches are visible and which are to be predicted.
             token_mask: bool ``(batch, leads * patches)``; False tokens are not attended to.
 
         Returns:

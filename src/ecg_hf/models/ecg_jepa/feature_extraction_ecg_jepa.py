@@ -1,4 +1,4 @@
-"""Feature extraction of ECG-JEPA: eight leads at 250 Hz in millivolts, as they are."""
+"""Feature extraction of ECG-JEPA: eight leads at 250 Hz in millivolts, without normalisation."""
 
 from __future__ import annotations
 

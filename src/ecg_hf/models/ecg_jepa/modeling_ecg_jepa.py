@@ -39,13 +39,13 @@ class EcgJepaPreTrainedModel(EcgPreTrainedModel):
     config_class = EcgJepaConfig
     base_model_prefix = "ecg_jepa"
     _no_split_modules = ["EcgTransformerBlock"]
-    # CroPA is an arbitrary boolean mask, which these kernels do not take.
+    # CroPA is an arbitrary boolean mask, which these kernels don't support.
     _supports_flash_attn = False
     _supports_flex_attn = False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Truncated normal weights; what a block adds to the residual stream shrinks with its depth.
+        """Truncated normal weights; deeper blocks add less to the residual stream.
 
         Official code: ``_init_weights`` and ``fix_init_weight`` divide the weights of block ``i`` (from 1) by
         ``sqrt(2 i)`` after drawing them.
@@ -69,9 +69,9 @@ class EcgJepaPreTrainedModel(EcgPreTrainedModel):
 
 
 def _shrink_with_depth(stack: TransformerStack, std: float) -> None:
-    """Draw what each block adds to the residual stream; called for the stack's owner.
+    """Draw the weights of each block's outputs; called for the module that owns the stack.
 
-    The library does not ask for the initialisation of a module without tensors of its own, such as the stack.
+    The library initialises only modules that have tensors themselves, which the stack has not.
     """
     for depth, block in enumerate(stack.blocks, start=1):
         assert isinstance(block, TransformerBlock)
@@ -132,8 +132,8 @@ class EcgJepaModel(EcgJepaPreTrainedModel):
 class EcgJepaForPreTraining(EcgJepaPreTrainedModel, EcgForPreTraining):
     """Student, teacher and predictor.
 
-    The teacher sees all patches; the student sees the visible ones only; the predictor says, lead by lead, what the
-    teacher makes of the hidden ones. The teacher follows the student after each optimiser step.
+    The teacher sees all patches; the student sees the visible ones only; the predictor predicts, lead by lead, the
+    teacher's tokens of the hidden ones. The teacher follows the student after each optimiser step.
     """
 
     def __init__(self, config: EcgJepaConfig) -> None:
@@ -152,7 +152,7 @@ class EcgJepaForPreTraining(EcgJepaPreTrainedModel, EcgForPreTraining):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Load; a checkpoint of the encoder alone, such as the official ones, starts its teacher as its equal."""
+        """Load; if the checkpoint has only the encoder, such as the official ones, the teacher is copied from it."""
         wants_info = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         if any(name.startswith("target_encoder.") for name in info["missing_keys"]):
@@ -167,7 +167,7 @@ class EcgJepaForPreTraining(EcgJepaPreTrainedModel, EcgForPreTraining):
         return self
 
     def after_optimizer_step(self, step: int, total_steps: int) -> None:
-        """Move the teacher towards the student, ever less as training goes on."""
+        """Move the teacher towards the student, by smaller steps as training goes on."""
         start, end = float(self.config.ema_momentum), float(self.config.ema_momentum_end)
         momentum = linear_momentum(step, total_steps, start, end)
         ema_update(self.target_encoder, self.ecg_jepa.encoder, momentum)
@@ -177,8 +177,8 @@ class EcgJepaForPreTraining(EcgJepaPreTrainedModel, EcgForPreTraining):
     ) -> dict[str, Tensor]:
         """Indices of visible and hidden moments, int64 ``(rows, visible)`` and ``(rows, masked)``.
 
-        Their numbers are part of the draw and shape the tensors. So that no step waits for its device, everything is
-        drawn on the processor; of a ``generator`` elsewhere only the seed is read, so seed one for each step.
+        Their numbers are part of the draw and shape the tensors. To avoid waiting for the device, everything is drawn
+        on the CPU; of a ``generator`` on another device only the seed is read, so seed one for each step.
         """
         config, values = self.config, batch["input_values"]
         if generator.device.type != "cpu":
@@ -214,10 +214,10 @@ class EcgJepaForPreTraining(EcgJepaPreTrainedModel, EcgForPreTraining):
 
         Args:
             input_values: float32 ``(batch, leads, samples)``.
-            lead_mask: ``(batch, leads)``, 0 for missing leads; their tokens are no targets.
+            lead_mask: ``(batch, leads)``, 0 for missing leads; their tokens are not targets.
             sample_mask: ``(batch, samples)``, 0 for padding; likewise.
             visible_times: int64 ``(batch, visible)`` from :meth:`draw_noise`; drawn here if not given. With
-                ``mask_per="batch"`` all rows are taken to be the same.
+                ``mask_per="batch"`` all rows are assumed to be the same.
             masked_times: int64 ``(batch, masked)``, likewise.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
             kwargs: ``output_hidden_states`` and ``output_attentions`` (of the student), ``return_dict``.
@@ -234,7 +234,7 @@ class EcgJepaForPreTraining(EcgJepaPreTrainedModel, EcgForPreTraining):
         context = self.ecg_jepa.encoder(
             input_values, token_mask, times.visible, need_weights=self.wants_attentions(kwargs)
         )
-        # Missing leads meet no other lead in the predictor, so only padding has to be hidden from it.
+        # The predictor processes leads separately, so only padding has to be hidden, not missing leads.
         predicted = self.predictor(context, times, None if sample_mask is None else token_mask)
         hidden = times.masked.shape[1]
         prediction = predicted.unflatten(1, (leads, -1))[:, :, -hidden:].flatten(1, 2)

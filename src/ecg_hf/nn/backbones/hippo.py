@@ -1,4 +1,4 @@
-"""The HiPPO-LegS state space: what S4's states remember, and how they move on from sample to sample.
+"""The HiPPO-LegS state space: what S4's states remember and how they evolve from sample to sample.
 
 ``x' = A x + B u`` keeps, in each of its N numbers, a Legendre coefficient of the input's past. S4 freezes A and B and
 learns only how the state is read (C), so everything here is computed once, in float64 on the CPU.
@@ -45,7 +45,7 @@ def hippo_legs(state_size: int) -> tuple[Tensor, Tensor]:
 
 
 def discretize(log_dt: Tensor, state_size: int) -> DiscreteDynamics:
-    """Bilinear discretisation of HiPPO-LegS with a step of its own for each feature.
+    """Bilinear discretisation of HiPPO-LegS with one step per feature.
 
     ``transition = (I - dt/2 A)^-1 (I + dt/2 A)``, ``drive = (I - dt/2 A)^-1 dt B``.
 

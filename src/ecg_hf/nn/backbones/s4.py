@@ -6,7 +6,7 @@ real ``C`` with a precomputed basis; the official code evaluates a Cauchy kernel
 
 Differs from official code: the parameter is ``C`` in the real HiPPO basis instead of the complex, length-corrected
 ``C (I - dA^Lmax)``. Same functions and the same initial distribution, any length without correction; AdamW, which is
-not invariant under a linear change of parameters, takes other steps.
+not invariant under a linear change of parameters, takes different steps.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class TiedDropout(nn.Module):
 
 
 class S4State(NamedTuple):
-    """Where one layer stands in a stream; its size does not depend on how much was fed.
+    """State of one layer in a stream; its size does not depend on the length of the stream.
 
     Attributes:
         value: float32 ``(features, N, batch)``.
@@ -97,8 +97,8 @@ class S4Layer(nn.Module):
     Shapes:
         ``(batch, tokens, H)`` to the same.
 
-    Casting the layer to half precision leaves ``log_dt`` and ``basis`` alone, and the convolution is computed in
-    float32: bfloat16 would move the time steps by per cents.
+    Casting the layer to half precision leaves ``log_dt`` and ``basis`` unchanged, and the convolution is computed in
+    float32, because bfloat16 would change the time steps by some per cent.
     """
 
     log_dt: Tensor
@@ -122,7 +122,7 @@ class S4Layer(nn.Module):
         self.D = nn.Parameter(torch.empty(hidden_size))
         self.dropout = TiedDropout(dropout)
         self.output = nn.Linear(hidden_size, 2 * hidden_size)
-        # float32 whatever the default: a model created in bfloat16 must not lose the time steps.
+        # float32 whatever the default dtype: a model created in bfloat16 must keep exact time steps.
         dtype = max(torch.get_default_dtype(), torch.float32, key=lambda kind: kind.itemsize)
         basis = torch.empty(hidden_size, state_size, max_length, dtype=dtype)
         self.register_buffer("log_dt", torch.empty(hidden_size, dtype=dtype))
@@ -132,7 +132,7 @@ class S4Layer(nn.Module):
 
     @property
     def bidirectional(self) -> bool:
-        """Whether there is a kernel for the future."""
+        """Whether it has a kernel for the future."""
         return self.C.shape[0] == 2
 
     @torch.no_grad()
@@ -145,7 +145,7 @@ class S4Layer(nn.Module):
 
     @torch.no_grad()
     def rebuild_basis(self) -> None:
-        """Recompute ``basis`` from ``log_dt``: after ``log_dt`` has changed. Nothing on the meta device."""
+        """Recompute ``basis`` after ``log_dt`` has changed. Does nothing on the meta device."""
         if not self.log_dt.is_meta and not self.basis.is_meta:
             self.basis.copy_(self.make_basis(self.basis.shape[-1]))
 
@@ -178,7 +178,7 @@ class S4Layer(nn.Module):
 
         Args:
             hidden_states: float ``(batch, tokens, H)``.
-            token_mask: bool ``(batch, tokens)``: False tokens (padding) are fed as zeros and so leave no trace in
+            token_mask: bool ``(batch, tokens)``: False tokens (padding) are fed as zeros, so that they do not affect
                 the others.
         """
         if token_mask is not None:
@@ -187,7 +187,7 @@ class S4Layer(nn.Module):
         with torch.autocast(hidden_states.device.type, enabled=False):
             signal = full_precision(hidden_states).transpose(1, 2).contiguous()
             forward, *backward = self.kernel(signal.shape[-1]).unbind(0)
-            # The direct path is a weight of the current sample like any other: no pass over the signal of its own.
+            # The direct path D is added to the weight of the current sample, which saves a pass over the signal.
             forward = torch.cat([forward[:, :1] + full_precision(self.D)[:, None], forward[:, 1:]], dim=-1)
             response = fft_convolve(signal, forward, *backward)
         return self._mix(response.transpose(1, 2).to(hidden_states.dtype))
@@ -230,7 +230,7 @@ class S4Layer(nn.Module):
 
 
 class S4Block(nn.Module):
-    """Post-norm residual block: ``LayerNorm(x + Dropout(S4(x)))``. There is no other MLP.
+    """Post-norm residual block: ``LayerNorm(x + Dropout(S4(x)))``, without an MLP.
 
     Args:
         hidden_size: Features.
@@ -266,7 +266,7 @@ class S4Stack(nn.Module):
         self.blocks = nn.ModuleList([make_block() for _ in range(num_layers)])
 
     def _s4_blocks(self) -> Iterator[S4Block]:
-        # What a ModuleList holds is known to the type checker only from here on.
+        # Tells the type checker what the ModuleList holds.
         for block in self.blocks:
             assert isinstance(block, S4Block)
             yield block

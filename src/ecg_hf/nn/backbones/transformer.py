@@ -96,7 +96,8 @@ class TransformerStack(nn.Module):
         Args:
             hidden_states: The tokens.
             attention_mask: For the kernel of each block.
-            positions: Broadcastable to the tokens; if given, added to them before every block, to stay.
+            positions: Broadcastable to the tokens; if given, added to them before every block and not removed after
+                it.
             need_weights: For the kernel of each block.
         """
         for block in self.blocks:
@@ -107,7 +108,7 @@ class TransformerStack(nn.Module):
 
 
 class DropPath(nn.Module):
-    """While training, replaces the whole of a row by zeros with some probability and scales the others up.
+    """While training, zeroes whole rows with some probability and scales up the others.
 
     Args:
         probability: Of dropping a row, in [0, 1).
@@ -131,7 +132,7 @@ class DropPath(nn.Module):
         return branch * (torch.empty(shape, dtype=branch.dtype, device=branch.device).bernoulli_(keep) / keep)
 
     def extra_repr(self) -> str:
-        """Shown in the module's representation."""
+        """For the module's representation."""
         return f"probability={self.probability:g}"
 
 

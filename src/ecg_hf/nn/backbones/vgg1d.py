@@ -51,7 +51,8 @@ class VggStage(nn.Module):
             kernel = (first_kernel_size or kernel_size) if index == 0 else kernel_size
             stride = first_stride if index == 0 else 1
             self.convolutions.append(
-                # One row high: a two-dimensional convolution knows the channels-last layout.
+                # Two-dimensional convolutions on signals one row high, because only those support the channels-last
+                # layout.
                 nn.Conv2d(
                     groups * in_channels,
                     groups * out_channels,
@@ -70,8 +71,8 @@ class VggStage(nn.Module):
 
         Args:
             features: float ``(batch, groups * in_channels, 1, length)``, channels-last in memory if it can be.
-            mask: bool ``(batch, length)`` of valid samples; zeros take the place of the others after every layer,
-                which is what a shorter record's convolutions see beyond its end.
+            mask: bool ``(batch, length)`` of valid samples; the others are zeroed after every layer,
+                like the padding that a shorter record's convolutions see beyond its end.
 
         Returns:
             ``(batch, groups * out_channels, 1, length // (2 * first_stride))``.

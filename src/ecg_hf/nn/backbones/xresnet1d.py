@@ -1,4 +1,4 @@
-"""A one-dimensional xresnet: the convolutional network ECG benchmarks train from scratch."""
+"""A one-dimensional xresnet, the convolutional network that ECG benchmarks train from scratch."""
 
 from __future__ import annotations
 

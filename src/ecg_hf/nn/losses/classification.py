@@ -26,9 +26,9 @@ def classification_loss(logits: Tensor, labels: Tensor, problem_type: str) -> Te
         Scalar mean loss in float32.
 
     Raises:
-        ConfigurationError: if ``problem_type`` is none of them, or a label can't be one: another shape, a value
-            outside its range (-1 for "uncertain" and the library's -100 included). On an accelerator the values are
-            looked at in one transfer of one number; in compiled and exported graphs they are not looked at.
+        ConfigurationError: for an unknown ``problem_type``, or impossible labels: another shape, a value
+            outside its range (-1 for "uncertain" and the library's -100 included). On an accelerator checking
+            takes one transfer of one number; in compiled and exported graphs values are not checked.
     """
     if problem_type == "multi_label_classification":
         _check_shape(labels, logits.shape)
@@ -62,7 +62,7 @@ def _check_shape(labels: Tensor, wanted: torch.Size) -> None:
 
 
 def _check_values(labels: Tensor, fits: Tensor, wanted: str) -> None:
-    """Refuse labels where ``fits`` is False; traced tensors have no values to look at."""
+    """Refuse labels where ``fits`` is False; traced tensors have no values to check."""
     traced = labels.is_meta or isinstance(labels, FakeTensor)
     if traced or torch.compiler.is_compiling() or bool(fits.all()):
         return

@@ -72,7 +72,7 @@ def siglip_loss(
     ignored_pairs: Tensor | None = None,
     normalize: bool = True,
 ) -> Tensor:
-    """Sigmoid loss over all pairs: matching pairs against all others, each pair on its own.
+    """Sigmoid loss over all pairs: matching pairs against all others, each pair independently.
 
     Paper: SigLIP; CG-DMER Eq. 6 is ``scale=1, bias=0, normalize=False`` (the paper calls the dot product a cosine).
 

@@ -1,4 +1,4 @@
-"""Keeping what two modalities share apart from what belongs to one of them."""
+"""Separating what two modalities share from what is specific to one of them."""
 
 from __future__ import annotations
 

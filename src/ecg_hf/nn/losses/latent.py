@@ -31,7 +31,7 @@ def latent_prediction_loss(prediction: Tensor, target: Tensor, weights: Tensor |
 
 @torch.no_grad()
 def latent_statistics(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> dict[str, Tensor]:
-    """What tells a collapsing teacher from a learning one, whose losses may look alike.
+    """Statistics that tell a collapsing teacher from a learning one, as their losses may look alike.
 
     Args:
         prediction: ``(batch, tokens, dim)``.
@@ -40,10 +40,10 @@ def latent_statistics(prediction: Tensor, target: Tensor, weights: Tensor | None
 
     Returns:
         Scalars. ``target_std``: standard deviation of the targets' features over all tokens. ``target_content_std``:
-        the same over records at one place (same lead, same time), which is 0 when the teacher says where a token is
-        and nothing about the record. ``unexplained``: squared error of the prediction over the variance around each
-        place's mean; 1 is what knowing the place alone would give. The latter two are for batches of more than one
-        record with the same mask; with a mask per record their places are mixed.
+        the same over records at one place (same lead, same time), which is 0 if the teacher encodes only where a
+        token is and nothing about the record. ``unexplained``: squared error of the prediction over the variance
+        around each place's mean; 1 is what knowing the place alone would give. The latter two are for batches of
+        more than one record with the same mask; with a mask per record their places are mixed.
     """
     prediction, target = full_precision(prediction), full_precision(target)
     weights = target.new_ones(target.shape[:2]) if weights is None else weights.to(target.dtype)

@@ -13,7 +13,7 @@ __all__ = ["masked_token_loss"]
 def masked_token_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Cross-entropy averaged inside each text, then over texts, in float32.
 
-    Paper: CG-DMER Eq. 3. The usual mean over all masked tokens of a batch would weigh long reports more.
+    Paper: CG-DMER Eq. 3. The usual mean over all masked tokens of a batch would give long reports more weight.
 
     Args:
         logits: float ``(batch, k, vocab)``.

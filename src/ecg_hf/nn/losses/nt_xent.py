@@ -23,8 +23,8 @@ def nt_xent_loss(
         first: float ``(..., rows, dim)``; leading dimensions are independent pools.
         second: float ``(..., rows, dim)``; row i belongs to row i of ``first``.
         temperature: Divides the cosine similarities.
-        groups: int64 ``(rows,)``: records of one group (one patient) are no negatives of each other. A negative
-            number stands for a group of its own.
+        groups: int64 ``(rows,)``: records of one group (one patient) are not negatives of each other. A row
+            with a negative number is in no group.
 
     Returns:
         Mean over the ``2 * rows`` anchors, ``(...)``; in float32 for half-precision inputs.

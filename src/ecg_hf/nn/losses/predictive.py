@@ -54,7 +54,7 @@ def cpc_logits(predictions: Tensor, targets: Tensor, negative_index: Tensor, ste
     """Dot products of each prediction with its positive and its negatives: neither normalised nor tempered.
 
     All pairs of a sequence are multiplied out, ``(batch, tokens - steps, tokens)``, and the drawn columns gathered:
-    with half as many negatives as tokens that costs a fraction of gathering their vectors first.
+    with half as many negatives as tokens this costs a fraction of gathering their vectors first.
 
     Args:
         predictions: float ``(batch, tokens, dim)``: row i predicts the target ``steps`` later.
@@ -89,7 +89,7 @@ def cpc_loss(
         negative_index: int64 ``(batch, tokens - steps, negatives)``, see :func:`draw_negatives`.
         steps: Prediction distance in tokens.
         token_mask: bool ``(batch, tokens)``: False tokens (padding) neither predict, nor are predicted, nor serve as
-            negatives. A record with fewer tokens weighs less, as it has fewer positions to sum over.
+            negatives. A record with fewer tokens has less weight, because it has fewer positions to sum over.
     """
     logits = cpc_logits(predictions, targets, negative_index, steps)
     batch, positions, _ = logits.shape

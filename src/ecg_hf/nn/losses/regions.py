@@ -1,4 +1,4 @@
-"""Contrast of the anatomical regions of the same hearts, seen twice."""
+"""Contrast of anatomical regions between two views of the same hearts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["RegionContrast", "RegionReduction", "region_contrast_loss", "region_
 
 RegionReduction = Literal["sum", "mean"]
 
-# Finite, so that a row of which nothing is left has a gradient of zero instead of NaN.
+# Finite, so that a fully masked row has a gradient of zero instead of NaN.
 _REMOVED = -1e9
 
 

@@ -1,1 +1,1 @@
-"""Masks as pure functions of noise: patches, beats, two views at once, stretches of time."""
+"""Masks as pure functions of noise: patches, beats, leads and times together, blocks of time."""

@@ -1,4 +1,4 @@
-"""Attention masks of the cardiac conduction view: who may look at whom among lead tokens and beat tokens.
+"""Attention masks of the cardiac conduction view: which lead tokens and beat tokens attend to which.
 
 Sequences begin with one token per lead (``c_i``), followed by beat tokens in lead-major order. All masks are computed
 from token numbers at once: no loop over rows, no host sync.
@@ -64,7 +64,7 @@ def view_encoder_mask(token_leads: Tensor, num_leads: int) -> Tensor:
 
 
 def official_encoder_bias(token_leads: Tensor, num_leads: int) -> Tensor:
-    """What the official code adds to the encoder's logits: a mask meant to block, but of 0 and 1 in floating point.
+    """What the official code adds to the encoder's logits: a mask meant to block, but added as the numbers 0 and 1.
 
     Rows of lead tokens get +1 everywhere but in a window as long as their lead has tokens; the windows follow each
     other from column 0, as if no lead tokens stood in front and tokens were sorted by lead.
@@ -112,13 +112,13 @@ def conduction_decoder_mask(masked: Tensor, num_leads: int) -> Tensor:
 
 
 def restrict_keys(mask: Tensor | None, keys: Tensor | None) -> Tensor | None:
-    """Take tokens out of sight that must not be attended to (missing leads, empty slots).
+    """Hide tokens that must not be attended to (missing leads, empty slots).
 
-    A token always sees itself, so that no row is without anything to attend to.
+    A token always sees itself, so that no row of the softmax is empty.
 
     Args:
         mask: Boolean or additive ``(rows, 1, tokens, tokens)``, or None for dense attention.
-        keys: bool ``(batch, tokens)``, False for tokens out of sight, or None for none.
+        keys: bool ``(batch, tokens)``, False for hidden tokens, or None to hide none.
 
     Returns:
         A mask of the same kind, or None if everything sees everything.

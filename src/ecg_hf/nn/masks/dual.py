@@ -2,7 +2,7 @@
 
 Idea and the probabilities 0.5 and 0.2: CoRe-ECG (arXiv 2604.11359), as quoted by readers of the paper; how the two
 combine is inferred. Limb leads are linear combinations of each other: with masks drawn lead by lead, a hidden patch
-can be computed from what other leads show at the same moment. Where a whole column is hidden, none shows anything.
+can be computed from other leads at the same time. A hidden column prevents this.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def random_order(*shape: int, generator: torch.Generator, device: torch.device) 
 
 
 def present_leads_first(kept: Tensor, dropped: Tensor, lead_mask: Tensor) -> Tensor:
-    """Let the leads a record lacks be dropped before those it has.
+    """Drop the leads a record lacks before those it has.
 
     Args:
         kept: int64 ``(batch, views, kept)`` leads drawn to stay.

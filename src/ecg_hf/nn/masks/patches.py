@@ -78,7 +78,7 @@ class TokenMask(NamedTuple):
 def mask_text_tokens(noise: Tensor, maskable: Tensor, probability: float) -> TokenMask:
     """Choose ``round(probability * n)`` of the ``n`` maskable tokens of each text, at least one.
 
-    Padding does not change the choice: it depends on a text's own noise and length only.
+    Padding does not change the choice, which depends only on a text's own noise and length.
 
     Args:
         noise: float ``(batch, length)``, independent and uniform.

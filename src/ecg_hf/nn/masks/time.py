@@ -53,7 +53,7 @@ def block_time_mask(ratio: Tensor, start: Tensor, times: int, *, mask_last: bool
         start: float ``(rows, blocks)`` uniform in [0, 1): where each block begins, as a share of where it can.
         times: Moments of a record.
         mask_last: Let blocks reach the last moment. The official code does not: it draws the start from
-            ``times - length`` values where there is one more, so that the last patch is never hidden.
+            ``times - length`` values instead of one more, so that the last patch is never hidden.
 
     Returns:
         bool ``(rows, times)``, True = hidden.
@@ -76,22 +76,22 @@ def draw_time_mask(
     mask_last: bool = False,
     per_row: bool = False,
 ) -> TimeMask:
-    """Draw which moments are visible and which are to be predicted, on the processor.
+    """Draw on the CPU which moments are visible and which are to be predicted.
 
-    Equal counts in all rows make two index tensors of them. One mask for all rows (the official code) has them by
-    itself. With a mask per row the number to hide is drawn once for all. ``random`` then hides that many in each row.
-    ``block`` takes, of several masks drawn for a row, the one whose number comes nearest; what still differs is left
-    out by chance, as moments that are neither visible nor to be predicted.
+    Every row has the same counts, so that the result is two index tensors. One mask for all rows (the official code)
+    ensures that. With a mask per row the number to hide is drawn once for all rows. ``random`` then hides that many
+    in each row. ``block`` takes, of several masks drawn for a row, the one whose number comes nearest; surplus
+    moments, chosen at random, are neither visible nor to be predicted.
 
     Args:
         rows: Records.
         times: Moments of a record.
         strategy: ``random`` or ``block``.
         scale: Lowest and highest ratio; each is drawn uniformly in between.
-        generator: On the processor, so that counts are known without waiting for a device.
+        generator: On the CPU, so that counts are known without waiting for a device.
         num_blocks: Blocks of ``block``.
         mask_last: See :func:`block_time_mask`.
-        per_row: Whether each row has a mask of its own.
+        per_row: Whether each row has its own mask.
     """
 
     def uniform(*shape: int) -> Tensor:
@@ -120,5 +120,5 @@ def draw_time_mask(
 
 
 def _choose(wanted: Tensor, noise: Tensor, number: int) -> Tensor:
-    """Indices of ``number`` True elements of each row, by chance where there are more; ascending."""
+    """Indices of ``number`` True elements of each row, chosen at random if more are True; ascending."""
     return noise.masked_fill(~wanted, torch.inf).argsort(dim=1)[:, :number].sort(dim=1).values

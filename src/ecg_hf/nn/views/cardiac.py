@@ -1,7 +1,7 @@
 """Views that keep the rhythm: scale crop, masks between R peaks, shifts that do not wrap around.
 
-A view is where it looks and how much it lets through: output sample i is the signal at ``start + i * step``, times
-``gain[i]``. The three operations move these numbers, a few per record, and :func:`render` reads the signal once.
+A view is a mapping: output sample i is the signal at ``start + i * step``, times ``gain[i]``. The three operations
+change these few numbers per record, and :func:`render` reads the signal once.
 All leads of a record share them, so every operation keeps the linear relations between leads (III = II - I, ...).
 
 Everything is vectorised over the batch, takes its randomness as arguments and works on the signal's device.
@@ -36,16 +36,16 @@ class CardiacView(NamedTuple):
 
 
 def scale_crop(ratio: Tensor, place: Tensor, num_samples: int, r_peaks: Tensor) -> CardiacView:
-    """Begin a view with a window of the record, stretched to the record's length.
+    """Create a view of a window of the record, stretched to the record's length.
 
-    Lead-locked; keeps lead identities. The RR intervals' regularity is kept, heart rate and intervals are not: a
+    Lead-locked; keeps lead identities. The RR intervals' regularity is kept, but not heart rate and intervals: a
     window of half the record halves the apparent rate.
 
     Args:
         ratio: float ``(batch,)`` in (0, 1]: length of the window as a share of the record; 1 changes nothing.
         place: float ``(batch,)`` in [0, 1]: from the leftmost window to the rightmost.
         num_samples: Samples of the record, and of the view.
-        r_peaks: int64 ``(batch, peaks)``: sample indices, -1 where there is none.
+        r_peaks: int64 ``(batch, peaks)``: sample indices, then -1.
     """
     ratio = ratio.float()
     start = place.float() * (1.0 - ratio) * (num_samples - 1)
@@ -68,15 +68,15 @@ def mask_cycles(
 ) -> tuple[CardiacView, Tensor]:
     """Mask a part of every cardiac cycle, never an R peak.
 
-    A cycle is what lies between two consecutive R peaks, both inside the view and at least ``min_cycle`` apart. Where
-    cycles cover less than ``min_coverage`` of a view (no or few beats found), ``fallback_windows`` equal stretches of
-    the view take their place. The samples on both sides of every R peak and ``guard`` more stay unmasked, in the
+    A cycle is the part between two consecutive R peaks, both inside the view and at least ``min_cycle`` apart. Where
+    cycles cover less than ``min_coverage`` of a view (no or few beats found), ``fallback_windows`` equal parts of
+    the view are used instead. The samples on both sides of every R peak and ``guard`` more stay unmasked, in the
     fallback too. Lead-locked; keeps lead identities.
 
     Args:
         view: The view so far.
         share: float ``(batch,)``: masked part of each cycle (``within``).
-        places: float ``(batch, >= peaks - 1 + fallback_windows)`` in [0, 1): where in its cycle each mask lies, from
+        places: float ``(batch, >= peaks - 1 + fallback_windows)`` in [0, 1): where in its cycle each mask is, from
             leftmost to rightmost (``within``), or whether the cycle is masked (``cycle``); the last
             ``fallback_windows`` belong to the fallback.
         mode: ``within`` masks one window of each cycle, ``cycle`` whole cycles.
@@ -119,7 +119,7 @@ def mask_cycles(
 def shift(view: CardiacView, offset: Tensor) -> CardiacView:
     """Move the view's content by whole samples, with zeros where nothing moves in.
 
-    Not circular: a wrap-around would join the record's end to its beginning in an impossible beat. Lead-locked;
+    Not circular: a wrap-around would join the record's end to its beginning, making an impossible beat. Lead-locked;
     keeps lead identities.
 
     Args:
@@ -142,15 +142,15 @@ def render(signal: Tensor, view: CardiacView) -> Tensor:
 
     Between samples the signal is interpolated by Keys' cubic (a = -1/2); on samples it is returned exactly.
 
-    Differs from official code: LCD, LFBT and ELIC of the same authors stretch the crop by an FFT, which takes the
-    crop for one period of a periodic signal and rings at both of its ends.
+    Differs from official code: LCD, LFBT and ELIC of the same authors stretch the crop by an FFT, which treats the
+    crop as one period of a periodic signal and rings at both of its ends.
 
     Args:
         signal: float ``(batch, leads, samples)``.
         view: View of as many samples.
 
     Returns:
-        float ``(batch, leads, samples)``; in memory the leads of one sample lie together.
+        float ``(batch, leads, samples)``; in memory the leads of one sample are adjacent.
     """
     batch, leads, samples = signal.shape
     position = view.start[:, None] + view.step[:, None] * torch.arange(samples, device=signal.device)
@@ -168,7 +168,7 @@ def render(signal: Tensor, view: CardiacView) -> Tensor:
 
 
 def render_mask(sample_mask: Tensor, view: CardiacView) -> Tensor:
-    """The mask of valid samples, read through the view at the nearest sample; what a shift adds counts as its edge.
+    """The mask of valid samples, read through the view at the nearest sample; shifted-in samples repeat its edge.
 
     Args:
         sample_mask: ``(batch, samples)``.
@@ -186,7 +186,7 @@ def _intervals(begin: Tensor, end: Tensor, active: Tensor, samples: int) -> Tens
     """Bool ``(batch, samples)``: inside any active ``[begin, end)``, of float ``(batch, intervals)``."""
     one = active.to(torch.float32)
     begin, end = (torch.where(active, x, 0.0).clamp(0, samples).long() for x in (begin, end))
-    # Every interval adds one at its begin and takes it away at its end.
+    # Every interval adds one at its begin and subtracts it at its end; the running sum counts active intervals.
     change = torch.zeros(len(one), samples + 1, device=one.device)
     change = change.scatter_add(1, begin, one).scatter_add(1, end, -one)
     return change.cumsum(1)[:, :samples] > 0.5

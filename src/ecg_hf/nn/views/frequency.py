@@ -4,8 +4,8 @@ Idea: CoRe-ECG (arXiv 2604.11359), which perturbs "by frequency-domain importanc
 known to us; everything here is inferred. The nearest published method is SimPSI (arXiv 2312.05790), which mixes the
 spectra of the original and of an augmented signal by an importance map.
 
-A view is the record sent through one random linear filter that all its leads share, so whatever holds between leads
-(III = II - I, axes, amplitude ratios) holds in the view too.
+A view is the record after one random linear filter that all its leads share, so relations between leads
+(III = II - I, axes, amplitude ratios) hold in the view too.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ecg_hf.nn.precision import full_precision
 __all__ = ["frequency_noise_size", "frequency_views", "spectral_importance"]
 
 ECG_BAND_HZ = (0.5, 40.0)
-"""Below is baseline wander, above are muscle and mains: never important, however strong."""
+"""Outside this band are baseline wander, muscle noise and mains hum, which are never important, however strong."""
 
-_SMOOTHING_HZ = 0.5  # the energy of a bin alone says little: heart beats make a comb
+_SMOOTHING_HZ = 0.5  # smoothed over this width, because single bins mean little: heart beats make a comb
 _FLOOR = 1e-6  # of the band's mean energy: filtered-out bins must not stretch the scale
 _MAX_LOG_GAIN = 1.0
 _MAX_PHASE_DEVIATIONS = 2.0
@@ -77,7 +77,7 @@ def frequency_views(
     correlation_hz: float = 1.0,
     band_hz: tuple[float, float] = ECG_BAND_HZ,
 ) -> Tensor:
-    """Several views of each record: every bin is scaled and turned, the less important the more.
+    """Several views of each record: every bin is scaled and rotated, the more the less important it is.
 
     With importance ``s`` and noise ``n``, ``u`` of unit variance and a correlation length of ``correlation_hz``, bin
     ``f`` is multiplied by ``exp(clip(gain_strength (1 - s) n, -1, 1))`` and turned by
@@ -107,7 +107,7 @@ def frequency_views(
     phase = _smooth(phase_noise, spectrum.shape[-1], width).to(signal.dtype)
     gain = (gain_strength * unimportant * gain).clamp(-_MAX_LOG_GAIN, _MAX_LOG_GAIN)
     phase = phase_strength * unimportant * phase.clamp(-_MAX_PHASE_DEVIATIONS, _MAX_PHASE_DEVIATIONS)
-    # The mean stays; at the Nyquist frequency (even lengths) only a real factor keeps the signal real.
+    # The mean is kept; at the Nyquist frequency (even lengths) only a real factor keeps the signal real.
     end = phase.shape[-1] - (samples + 1) % 2
     gain = F.pad(gain[..., 1:], (1, 0))
     phase = F.pad(phase[..., 1:end], (1, phase.shape[-1] - end))

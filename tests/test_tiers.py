@@ -65,14 +65,17 @@ def test_named_files_and_tests_exist() -> None:
         assert f"def {name}(" in (TESTS / path).read_text(encoding="utf-8"), f"slow_tests.txt: {function}"
 
 
-@pytest.mark.parametrize(("folder", "limit"), [("fixtures", 12_000_000), ("recordings", 3_000_000)])
-def test_what_travels_with_the_code_is_small_and_explained(folder: str, limit: int) -> None:
-    files = [path for path in (TESTS / folder).rglob("*") if path.is_file()]
-    assert 0 < sum(path.stat().st_size for path in files) < limit
-    for path in (TESTS / folder).iterdir():
-        if folder == "fixtures" and path.is_dir():
-            assert (path / "README.md").is_file(), path
-    assert (TESTS / folder / "README.md").is_file()
+def size_of(*folders: str) -> int:
+    files = [path for folder in folders for path in (TESTS / folder).rglob("*") if path.is_file()]
+    assert files
+    return sum(path.stat().st_size for path in files)
+
+
+def test_what_travels_with_the_code_is_small_and_explained() -> None:
+    assert size_of("fixtures") < 12_000_000
+    assert size_of("recordings/ptbxl", "recordings/ludb") < 3_000_000
+    explained = [TESTS / "recordings", TESTS / "fixtures", *(TESTS / "fixtures").glob("*/")]
+    assert [folder for folder in explained if not (folder / "README.md").is_file()] == []
 
 
 def test_own_suite_asks_for_no_hard_dependency_with_importorskip() -> None:

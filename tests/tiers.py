@@ -41,8 +41,12 @@ SHARES: Mapping[str, float] = {
     "cli/test_hostile_models.py": 0.2,
     "external": 0.34,
     "models/test_safe_loading.py": 0.2,
+    "soak": 0.5,
     "slow": 0.5,
 }
+
+# Of these the functions themselves are drawn, as each of them takes minutes.
+DRAWN_TOGETHER = ("soak",)
 
 _SLOW_TESTS = Path(__file__).with_name("slow_tests.txt")
 
@@ -78,7 +82,7 @@ def seed_of_the_day() -> str:
 
 
 def drawn(tests: Mapping[str, str], seed: str) -> set[str]:
-    """Tests of a sampled run: every function, and of the parameters of long ones a share.
+    """Tests of a sampled run: every function outside ``DRAWN_TOGETHER``, and of the parameters of long ones a share.
 
     Args:
         tests: Tier of each test by its id.
@@ -89,7 +93,8 @@ def drawn(tests: Mapping[str, str], seed: str) -> set[str]:
         function = function_of(nodeid)
         named = below(function, SHARES)
         share = SHARES[named[0]] if named else SHARES["slow"] if tier == "slow" else 1.0
-        functions[function, share].append(nodeid)
+        together = below(function, DRAWN_TOGETHER)
+        functions[together[0] if together else function, share].append(nodeid)
     chosen: set[str] = set()
     for (function, share), ids in functions.items():
         count = max(1, math.ceil(share * len(ids)))

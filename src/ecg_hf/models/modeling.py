@@ -1,10 +1,10 @@
-"""Base classes of all models: loading, initialisation, attention dispatch, classification."""
+"""Base classes of all models: loading, initialisation, attention dispatch, encoding, noise, classification."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from accelerate.state import GradientState
@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import logging
-from transformers.utils.generic import can_return_tuple
-from transformers.utils.output_capturing import OutputRecorder
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.models.configuration import EcgConfig
@@ -31,10 +31,13 @@ from ecg_hf.nn.precision import match_weights
 from ecg_hf.nn.tokenizers import ConvPatchTokenizer, patchify
 
 __all__ = [
+    "EcgEncoder",
     "EcgForClassification",
     "EcgForPreTraining",
     "EcgPreTrainedModel",
+    "WithoutAttention",
     "attention_kernel",
+    "masked_token_weights",
     "patch_token_mask",
     "without_progress_bars",
 ]
@@ -98,6 +101,21 @@ def patch_token_mask(
     if sample_mask is not None:
         mask = mask & patchify(sample_mask.bool().unsqueeze(1), patch_size).any(-1)
     return mask.flatten(1)
+
+
+def masked_token_weights(masked: Tensor, token_mask: Tensor | None) -> Tensor:
+    """Weights of masked tokens in a loss: 1 for those that hold signal, else 0.
+
+    Args:
+        masked: int64 ``(batch, masked)``, indices of tokens.
+        token_mask: bool ``(batch, tokens)``: False for missing leads and padding; None if all hold signal.
+
+    Returns:
+        float32 ``(batch, masked)``.
+    """
+    if token_mask is None:
+        return torch.ones_like(masked, dtype=torch.float32)
+    return token_mask.gather(1, masked).float()
 
 
 def _align_weights(model: nn.Module) -> None:
@@ -273,6 +291,67 @@ class EcgPreTrainedModel(PreTrainedModel):
             )
 
 
+class WithoutAttention:
+    """Mixin for models without attention layers, whose attention kernel can't be chosen. Goes before the base."""
+
+    _supports_sdpa = False
+    _supports_flash_attn = False
+    _supports_flex_attn = False
+    _supports_attention_backend = False
+
+
+class EcgEncoder(EcgPreTrainedModel):
+    """Base of a method's encoder, the class ``AutoModel`` loads.
+
+    Subclasses write :meth:`encode`; those whose ``forward`` takes more than the signal and its masks override that.
+    """
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        input_values: Tensor,
+        lead_mask: Tensor | None = None,
+        sample_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> EcgModelOutput:
+        """Encode records.
+
+        Args:
+            input_values: float32 ``(batch, leads, samples)`` as the feature extractor makes them.
+            lead_mask: ``(batch, leads)``, 0 for missing leads.
+            sample_mask: ``(batch, samples)``, 0 for padding.
+            kwargs: ``output_hidden_states``, ``output_attentions`` (of models with attention), ``return_dict``.
+
+        Raises:
+            ConfigurationError: if the shape does not fit.
+        """
+        need_weights = self.wants_attentions(kwargs)
+        tokens, pooled = self.encode(input_values, lead_mask, sample_mask, need_weights=need_weights)
+        return EcgModelOutput(last_hidden_state=tokens, pooler_output=pooled)
+
+    def encode(
+        self,
+        input_values: Tensor,
+        lead_mask: Tensor | None = None,
+        sample_mask: Tensor | None = None,
+        *,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens and the records' embeddings, without the library's output options; checks the inputs.
+
+        Args:
+            input_values: As for :meth:`forward`, as are the masks.
+            lead_mask: ``(batch, leads)``.
+            sample_mask: ``(batch, samples)``.
+            need_weights: Attention weights are asked for: they must be computed to be recorded.
+
+        Returns:
+            float ``(batch, tokens, width)`` and float32 ``(batch, hidden_size)``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no encode")
+
+
 class EcgForPreTraining(EcgPreTrainedModel):
     """Base of pretraining models: the contract :class:`ecg_hf.training.EcgPreTrainer` relies on.
 
@@ -300,6 +379,40 @@ class EcgForPreTraining(EcgPreTrainedModel):
         """
         return {}
 
+    def complete_noise(self, input_values: Tensor, **given: Tensor | None) -> dict[str, Tensor | None]:
+        """``given`` with a fresh draw of :meth:`draw_noise` in the place of what is None.
+
+        For ``forward``: the trainer hands all noise in, a user who calls the model by hand hands in none.
+
+        Args:
+            input_values: float ``(batch, leads, samples)``.
+            given: The noise arguments of ``forward``.
+
+        Returns:
+            The same names; None remains where this configuration draws nothing.
+        """
+        if all(value is not None for value in given.values()):
+            return given
+        # Seeded on the host by torch's own generator: reproducible, and no device has to be waited for.
+        generator = torch.Generator(input_values.device).manual_seed(int(torch.randint(2**62, ())))
+        drawn = self.draw_noise({"input_values": input_values}, generator)
+        return {name: drawn.get(name) if value is None else value for name, value in given.items()}
+
+    def check_full_length(self, input_values: Tensor) -> None:
+        """Raise a typed error unless records are as long as the configuration says, for objectives that need it."""
+        self.check_input_values(input_values)
+        if input_values.shape[-1] != self.config.num_samples:
+            raise ConfigurationError(
+                f"pretraining takes {self.config.num_samples} samples, got {input_values.shape[-1]}",
+                value=tuple(input_values.shape),
+            )
+
+    def weighted_sum(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """The loss: each term times ``config.<its name>_weight``, added up."""
+        return torch.stack(
+            [getattr(self.config, f"{name}_weight") * term for name, term in terms.items()]
+        ).sum()
+
     def after_optimizer_step(self, step: int, total_steps: int) -> None:
         """Follow an optimiser step, such as by moving a teacher. Nothing by default.
 
@@ -315,12 +428,39 @@ class EcgForPreTraining(EcgPreTrainedModel):
 class EcgForClassification(EcgPreTrainedModel):
     """Base of classification models: an encoder, pooling, dropout and one linear layer.
 
-    Subclasses build their encoder, call :meth:`build_classifier` and name the encoder in ``base_model_prefix``.
-    ``classifier`` may be replaced by ``nn.Identity`` or quantised.
+    Subclasses name their encoder's class in ``model_class`` and its attribute in ``base_model_prefix``; for another
+    head they override :meth:`build_head`. ``classifier`` may be replaced by ``nn.Identity`` or quantised.
     """
 
+    model_class: ClassVar[type[EcgPreTrainedModel]]
+
+    def __init__(self, config: EcgConfig) -> None:
+        super().__init__(config)
+        setattr(self, self.base_model_prefix, self.build_encoder())
+        self.build_head()
+        self.post_init()
+        self.freeze_fixed_parameters()
+
+    def build_encoder(self) -> EcgPreTrainedModel:
+        """The encoder, by default a ``model_class`` as configured."""
+        return self.model_class(self.config)
+
+    def build_head(self) -> None:
+        """Create what follows the encoder: :meth:`build_classifier` with the encoder's width and heads."""
+        self.build_classifier(self.config.hidden_size, self.config.num_attention_heads)
+
+    def freeze_fixed_parameters(self) -> None:
+        """Freeze the encoder, where the configuration has a ``freeze_encoder`` that is on."""
+        if getattr(self.config, "freeze_encoder", False):
+            self.base_model.requires_grad_(False)
+
     def build_classifier(self, hidden_size: int, num_heads: int) -> None:
-        """Create the head; call before ``post_init``."""
+        """Create pooling, dropout and linear layer.
+
+        Args:
+            hidden_size: Width of what is pooled.
+            num_heads: Of the attention query, if tokens are pooled by one.
+        """
         config = self.config
         self.num_labels = config.num_labels
         if config.classifier_pooling == "attention":
@@ -360,6 +500,13 @@ class EcgForClassification(EcgPreTrainedModel):
             pooled = self.classifier_pool(outputs.last_hidden_state, mask)
         else:
             pooled = outputs.pooler_output
+        return self.classified(pooled, labels, outputs)
+
+    def classified(
+        self, pooled: Tensor | None, labels: Tensor | None, outputs: EcgModelOutput
+    ) -> EcgClassifierOutput:
+        """Logits of pooled features, their loss if there are labels, and what was recorded of the encoder."""
+        assert pooled is not None
         logits = self.classify(pooled)
         loss = None if labels is None else classification_loss(logits, labels, self.problem_type(labels))
         return EcgClassifierOutput(

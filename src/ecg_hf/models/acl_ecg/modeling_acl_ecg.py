@@ -14,14 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
-from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.acl_ecg.configuration_acl_ecg import AclEcgConfig
 from ecg_hf.models.acl_ecg.encoder_acl_ecg import LeadEncoders, RegionProjectors
-from ecg_hf.models.modeling import EcgForClassification, EcgForPreTraining, EcgPreTrainedModel
-from ecg_hf.models.outputs import EcgModelOutput, EcgPreTrainingOutput
+from ecg_hf.models.modeling import (
+    EcgEncoder,
+    EcgForClassification,
+    EcgForPreTraining,
+    EcgPreTrainedModel,
+    WithoutAttention,
+)
+from ecg_hf.models.outputs import EcgPreTrainingOutput
 from ecg_hf.nn.backbones.vgg1d import VggStage
 from ecg_hf.nn.grouped import GroupedLinear
 from ecg_hf.nn.heads import masked_mean
@@ -36,17 +41,13 @@ __all__ = ["AclEcgForEcgClassification", "AclEcgForPreTraining", "AclEcgModel", 
 _VIEW_DRAWS = 4
 
 
-class AclEcgPreTrainedModel(EcgPreTrainedModel):
+class AclEcgPreTrainedModel(WithoutAttention, EcgPreTrainedModel):
     """Initialisation shared by the ACL-ECG models."""
 
     config: AclEcgConfig
     config_class = AclEcgConfig
     base_model_prefix = "acl_ecg"
     _no_split_modules = ["EcgVggStage"]
-    _supports_sdpa = False
-    _supports_flash_attn = False
-    _supports_flex_attn = False
-    _supports_attention_backend = False
     # What goes into the first stage is the signal, which is nobody's hidden state.
     _can_record_outputs = {"hidden_states": OutputRecorder(VggStage, capture_initial_hidden_state=False)}
 
@@ -61,7 +62,7 @@ class AclEcgPreTrainedModel(EcgPreTrainedModel):
             init.normal_(module.weight, std=(2.0 / module.weight.shape[-1]) ** 0.5)
 
 
-class AclEcgModel(AclEcgPreTrainedModel):
+class AclEcgModel(AclEcgPreTrainedModel, EcgEncoder):
     """The encoders of all leads.
 
     A token is one step in time; it holds the concatenated features of all leads, in the order of the leads. The
@@ -104,31 +105,16 @@ class AclEcgModel(AclEcgPreTrainedModel):
                 value=tuple(input_values.shape),
             )
 
-    @merge_with_config_defaults
-    @capture_outputs(tie_last_hidden_states=False)
-    def forward(
+    def encode(
         self,
         input_values: Tensor,
         lead_mask: Tensor | None = None,
         sample_mask: Tensor | None = None,
-        **kwargs: Any,
-    ) -> EcgModelOutput:
-        """Encode records.
-
-        Args:
-            input_values: float32 ``(batch, leads, samples)`` as the feature extractor makes them.
-            lead_mask: ``(batch, leads)``, 0 for missing leads.
-            sample_mask: ``(batch, samples)``, 0 for padding.
-            kwargs: ``output_hidden_states``, ``return_dict``; ``r_peaks`` are not needed.
-        """
-        self.check_input_values(input_values)
-        tokens, pooled = self.encode(input_values, lead_mask, sample_mask)
-        return EcgModelOutput(last_hidden_state=tokens, pooler_output=pooled)
-
-    def encode(
-        self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
+        *,
+        need_weights: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Tokens and their mean over time, float32; arguments as in :meth:`forward`."""
+        """Tokens and their mean over time, see :meth:`EcgEncoder.encode`. ``r_peaks`` are not needed."""
+        self.check_input_values(input_values)
         features, mask = self.lead_encoders(input_values, lead_mask, sample_mask)
         tokens = features.flatten(1, 2).transpose(1, 2)
         return tokens, masked_mean(full_precision(tokens), mask)
@@ -144,7 +130,7 @@ class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
         self.post_init()
 
     def draw_noise(
-        self, batch: Mapping[str, Tensor], generator: torch.Generator | None, rows: int | None = None
+        self, batch: Mapping[str, Tensor], generator: torch.Generator, rows: int | None = None
     ) -> dict[str, Tensor]:
         """Noise of both views; its size depends only on the configuration."""
         values = batch["input_values"]
@@ -218,12 +204,7 @@ class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
             ConfigurationError: if shapes do not fit the configuration.
         """
         config = self.config
-        self.acl_ecg.check_input_values(input_values)
-        if input_values.shape[-1] != config.num_samples:
-            raise ConfigurationError(
-                f"pretraining takes {config.num_samples} samples, got {input_values.shape[-1]}",
-                value=tuple(input_values.shape),
-            )
+        self.check_full_length(input_values)
         estimated = r_peaks is None
         if r_peaks is None:
             present_leads = input_values if lead_mask is None else input_values * lead_mask.unsqueeze(-1)
@@ -234,10 +215,10 @@ class AclEcgForPreTraining(AclEcgPreTrainedModel, EcgForPreTraining):
                 f"r_peaks has {r_peaks.shape[1]} columns, more than {config.max_r_peaks} beats fit the record",
                 value=tuple(r_peaks.shape),
             )
-        if view_noise is None or mask_noise is None:
-            drawn = self.draw_noise({"input_values": input_values}, None)
-            view_noise = drawn["view_noise"] if view_noise is None else view_noise
-            mask_noise = drawn["mask_noise"] if mask_noise is None else mask_noise
+        noise = self.complete_noise(input_values, view_noise=view_noise, mask_noise=mask_noise)
+        view_noise, mask_noise = noise["view_noise"], noise["mask_noise"]
+        assert view_noise is not None
+        assert mask_noise is not None
 
         with torch.no_grad():
             views, blind = zip(
@@ -303,11 +284,11 @@ class AclEcgForEcgClassification(AclEcgPreTrainedModel, EcgForClassification):
 
     _keys_to_ignore_on_load_unexpected = [r"^projectors\."]
 
-    def __init__(self, config: AclEcgConfig) -> None:
-        super().__init__(config)
-        self.acl_ecg = AclEcgModel(config)
-        self.build_classifier(config.hidden_size, config.num_leads)
-        self.post_init()
+    model_class = AclEcgModel
+
+    def build_head(self) -> None:
+        """The classifier; an attention query has one head per lead."""
+        self.build_classifier(self.config.hidden_size, self.config.num_leads)
 
 
 def _in_range(uniform: Tensor, bounds: list[Any] | tuple[Any, ...]) -> Tensor:

@@ -30,9 +30,11 @@ from ecg_hf.models.cg_dmer.text_cg_dmer import (
     report_signature,
 )
 from ecg_hf.models.modeling import (
+    EcgEncoder,
     EcgForClassification,
     EcgForPreTraining,
     EcgPreTrainedModel,
+    masked_token_weights,
     patch_token_mask,
 )
 from ecg_hf.models.outputs import EcgAlignmentOutput, EcgPreTrainingOutput
@@ -77,7 +79,7 @@ class CgDmerPreTrainedModel(EcgPreTrainedModel):
             init.constant_(module.siglip_bias, float(self.config.siglip_bias))
 
 
-class CgDmerModel(CgDmerPreTrainedModel):
+class CgDmerModel(CgDmerPreTrainedModel, EcgEncoder):
     """ECG encoder, text tower and the two shared projections.
 
     With ``input_values`` alone it is an ECG encoder; with ``input_ids`` too it aligns records and texts. This class
@@ -147,9 +149,7 @@ class CgDmerModel(CgDmerPreTrainedModel):
         self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
     ) -> Tensor:
         """L2-normalised shared embeddings of records, ``(batch, projection_dim)``."""
-        self.check_input_values(input_values)
-        mask = patch_token_mask(input_values, self.config.patch_size, lead_mask, sample_mask)
-        return F.normalize(self.project_ecg(self.ecg_encoder(input_values, mask)[1]), dim=-1)
+        return F.normalize(self.project_ecg(self.encode(input_values, lead_mask, sample_mask)[1]), dim=-1)
 
     def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """L2-normalised shared embeddings of texts, ``(batch, projection_dim)``.
@@ -165,6 +165,20 @@ class CgDmerModel(CgDmerPreTrainedModel):
         check_tokens(self.text_encoder, input_ids)
         outputs = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)
         return F.normalize(self.text_shared(pool_text(outputs, self.config.text_pooling)), dim=-1)
+
+    def encode(
+        self,
+        input_values: Tensor,
+        lead_mask: Tensor | None = None,
+        sample_mask: Tensor | None = None,
+        *,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens and pooled output of the ECG encoder, before any projection; see :meth:`EcgEncoder.encode`."""
+        self.check_input_values(input_values)
+        mask = patch_token_mask(input_values, self.config.patch_size, lead_mask, sample_mask)
+        tokens, pooled = self.ecg_encoder(input_values, mask, need_weights=need_weights)
+        return tokens, pooled
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -187,9 +201,8 @@ class CgDmerModel(CgDmerPreTrainedModel):
             attention_mask: ``(texts, length)``.
             kwargs: ``output_hidden_states``, ``output_attentions``, ``return_dict``.
         """
-        self.check_input_values(input_values)
-        mask = patch_token_mask(input_values, self.config.patch_size, lead_mask, sample_mask)
-        tokens, pooled = self.ecg_encoder(input_values, mask, need_weights=self.wants_attentions(kwargs))
+        need_weights = self.wants_attentions(kwargs)
+        tokens, pooled = self.encode(input_values, lead_mask, sample_mask, need_weights=need_weights)
         ecg_embeds = text_embeds = logits = None
         if self.ecg_shared is not None and (input_ids is not None or self.config.pooled_feature == "shared"):
             ecg_embeds = F.normalize(self.project_ecg(pooled), dim=-1)
@@ -326,10 +339,11 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if (config.masks_ecg and patch_noise is None) or (config.masks_text and token_noise is None):
-            drawn = self.draw_noise({"input_values": input_values}, _default_generator(input_values.device))
-            patch_noise = drawn.get("patch_noise") if patch_noise is None else patch_noise
-            token_noise = drawn.get("token_noise") if token_noise is None else token_noise
-            choice_noise = drawn.get("choice_noise") if choice_noise is None else choice_noise
+            noise = self.complete_noise(
+                input_values, patch_noise=patch_noise, token_noise=token_noise, choice_noise=choice_noise
+            )
+            patch_noise, token_noise = noise["patch_noise"], noise["token_noise"]
+            choice_noise = noise["choice_noise"]
 
         token_mask = patch_token_mask(input_values, config.patch_size, lead_mask, sample_mask)
         mask = None
@@ -386,9 +400,8 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
                 self.cg_dmer.text_encoder.get_input_embeddings(),
                 text_condition,
             )
-        loss = torch.stack([getattr(config, f"{name}_weight") * term for name, term in terms.items()]).sum()
         return EcgPreTrainingOutput(
-            loss=loss,
+            loss=self.weighted_sum(terms),
             loss_terms={name: term.detach() for name, term in terms.items()},
             metrics=metrics,
             ecg_embeds=F.normalize(ecg_shared, dim=-1),
@@ -437,11 +450,7 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
     ) -> tuple[Tensor, Tensor]:
         patches = patchify(input_values.float(), self.config.patch_size)
         target = normalize_patches(patches, self.config.reconstruction_target).flatten(1, 2)
-        if token_mask is None:
-            weights = torch.ones_like(mask.masked, dtype=torch.float32)
-        else:
-            weights = token_mask.gather(1, mask.masked).float()
-        return gather_tokens(target, mask.masked), weights
+        return gather_tokens(target, mask.masked), masked_token_weights(mask.masked, token_mask)
 
 
 class CgDmerForEcgClassification(CgDmerPreTrainedModel, EcgForClassification):
@@ -453,11 +462,9 @@ class CgDmerForEcgClassification(CgDmerPreTrainedModel, EcgForClassification):
         r"^siglip_",
     ]
 
-    def __init__(self, config: CgDmerConfig) -> None:
-        super().__init__(config)
-        self.cg_dmer = CgDmerModel(config, add_text_tower=False)
-        self.build_classifier(config.hidden_size, config.num_attention_heads)
-        self.post_init()
+    def build_encoder(self) -> CgDmerModel:
+        """The ECG encoder without the text tower."""
+        return CgDmerModel(self.config, add_text_tower=False)
 
 
 def _error_against_zero(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -465,10 +472,3 @@ def _error_against_zero(prediction: Tensor, target: Tensor, weights: Tensor) -> 
     squared = (prediction.detach().float() - target).square().sum(-1)
     energy = target.square().sum(-1)
     return (squared * weights).sum() / (energy * weights).sum().clamp(min=torch.finfo(torch.float32).tiny)
-
-
-def _default_generator(device: torch.device) -> torch.Generator:
-    if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        return torch.cuda.default_generators[index]
-    return torch.default_generator

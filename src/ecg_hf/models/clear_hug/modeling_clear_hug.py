@@ -32,7 +32,7 @@ from ecg_hf.models.outputs import EcgClassifierOutput, EcgModelOutput, EcgPreTra
 from ecg_hf.nn.attention import SelfAttention
 from ecg_hf.nn.beats import BeatTokens, slice_beats
 from ecg_hf.nn.heads import masked_mean
-from ecg_hf.nn.losses import classification_loss, reconstruction_loss
+from ecg_hf.nn.losses import reconstruction_loss
 from ecg_hf.nn.masks.beats import beat_mask_indices
 from ecg_hf.nn.precision import match_weights
 from ecg_hf.nn.tokenizers import gather_tokens
@@ -241,7 +241,7 @@ class ClearHugForPreTraining(ClearHugPreTrainedModel, EcgForPreTraining):
         self.post_init()
 
     def draw_noise(
-        self, batch: Mapping[str, Tensor], generator: torch.Generator | None, rows: int | None = None
+        self, batch: Mapping[str, Tensor], generator: torch.Generator, rows: int | None = None
     ) -> dict[str, Tensor]:
         """Noise of the beat mask; the same in all rows unless ``mask_per_sample``."""
         values = batch["input_values"]
@@ -277,9 +277,9 @@ class ClearHugForPreTraining(ClearHugPreTrainedModel, EcgForPreTraining):
             kwargs: ``output_hidden_states``, ``output_attentions``, ``return_dict``.
         """
         tokens = self.clear_hug.beat_tokens(input_values, lead_mask, sample_mask, r_peaks)
-        if mask_noise is None:
-            mask_noise = self.draw_noise({"input_values": input_values}, None)["mask_noise"]
-        return self.rebuild(tokens, lead_mask, mask_noise, need_weights=self.wants_attentions(kwargs))
+        noise = self.complete_noise(input_values, mask_noise=mask_noise)["mask_noise"]
+        assert noise is not None
+        return self.rebuild(tokens, lead_mask, noise, need_weights=self.wants_attentions(kwargs))
 
     def rebuild(
         self,
@@ -340,9 +340,12 @@ class ClearHugForEcgClassification(ClearHugPreTrainedModel, EcgForClassification
 
     _keys_to_ignore_on_load_unexpected = [r"^decoder\."]
 
-    def __init__(self, config: ClearHugConfig) -> None:
-        super().__init__(config)
-        self.clear_hug = ClearHugModel(config)
+    model_class = ClearHugModel
+    clear_hug: ClearHugModel
+
+    def build_head(self) -> None:
+        """HUG, if configured, then the linear layer."""
+        config = self.config
         width = config.hidden_size
         self.classifier_hug: HugHead | None = None
         if config.classifier_pooling == "mean" and config.head_type == "hug":
@@ -350,13 +353,6 @@ class ClearHugForEcgClassification(ClearHugPreTrainedModel, EcgForClassification
             if config.hug_fusion == "concat":
                 width *= self.classifier_hug.num_features
         self.build_classifier(width, config.num_attention_heads)
-        self.post_init()
-        self.freeze_fixed_parameters()
-
-    def freeze_fixed_parameters(self) -> None:
-        """Freeze the encoder if configured."""
-        if self.config.freeze_encoder:
-            self.clear_hug.requires_grad_(False)
 
     def pool_tokens(
         self, hidden: Tensor, lead_mask: Tensor | None = None, token_mask: Tensor | None = None
@@ -396,8 +392,4 @@ class ClearHugForEcgClassification(ClearHugPreTrainedModel, EcgForClassification
         if self.config.classifier_pooling == "attention":
             token_mask = self.clear_hug.token_mask(input_values, lead_mask, sample_mask, r_peaks)
         pooled = self.pool_tokens(outputs.last_hidden_state, lead_mask, token_mask)
-        logits = self.classify(pooled)
-        loss = None if labels is None else classification_loss(logits, labels, self.problem_type(labels))
-        return EcgClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
+        return self.classified(pooled, labels, outputs)

@@ -14,19 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
-from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.core_ecg.configuration_core_ecg import CoreEcgConfig
 from ecg_hf.models.core_ecg.encoder_core_ecg import CoreEcgDecoder, CoreEcgEncoder, LeadTimeEmbedding
 from ecg_hf.models.modeling import (
+    EcgEncoder,
     EcgForClassification,
     EcgForPreTraining,
     EcgPreTrainedModel,
+    masked_token_weights,
     patch_token_mask,
 )
-from ecg_hf.models.outputs import EcgModelOutput, EcgPreTrainingOutput
+from ecg_hf.models.outputs import EcgPreTrainingOutput
 from ecg_hf.nn.heads import masked_mean
 from ecg_hf.nn.losses import normalize_patches, nt_xent_loss, reconstruction_loss
 from ecg_hf.nn.masks.dual import draw_dual_counts, dual_mask, present_leads_first, random_order
@@ -69,7 +70,7 @@ class CoreEcgPreTrainedModel(EcgPreTrainedModel):
         return None if mask is None else F.pad(mask, (1, 0), value=True)
 
 
-class CoreEcgModel(CoreEcgPreTrainedModel):
+class CoreEcgModel(CoreEcgPreTrainedModel, EcgEncoder):
     """CoRe-ECG's encoder. Nothing is masked or augmented here."""
 
     _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^projector\."]
@@ -88,41 +89,30 @@ class CoreEcgModel(CoreEcgPreTrainedModel):
         """The blocks of the encoder."""
         return self.encoder.layers.blocks
 
-    @merge_with_config_defaults
-    @capture_outputs(tie_last_hidden_states=False)
-    def forward(
+    def encode(
         self,
         input_values: Tensor,
         lead_mask: Tensor | None = None,
         sample_mask: Tensor | None = None,
-        **kwargs: Any,
-    ) -> EcgModelOutput:
-        """Encode records.
-
-        Args:
-            input_values: float32 ``(batch, leads, samples)`` as the feature extractor makes them.
-            lead_mask: ``(batch, leads)``, 0 for missing leads.
-            sample_mask: ``(batch, samples)``, 0 for padding.
-            kwargs: ``output_hidden_states``, ``output_attentions``, ``return_dict``.
-
-        Returns:
-            ``last_hidden_state`` ``(batch, 1 + leads * patches, hidden_size)``, [CLS] first.
+        *,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens ``(batch, 1 + leads * patches, hidden_size)``, [CLS] first; see :meth:`EcgEncoder.encode`.
 
         Raises:
             ConfigurationError: if the signal is longer than ``num_samples`` or not whole patches.
         """
         self.check_input_values(input_values)
         size, samples = self.config.patch_size, input_values.shape[-1]
-        if samples % size or samples > self.config.num_samples:
+        if samples % size:
             raise ConfigurationError(
                 f"{samples} samples are not a multiple of {size} up to {self.config.num_samples}",
                 value=samples,
             )
         mask = patch_token_mask(input_values, size, lead_mask, sample_mask)
-        patches = patchify(input_values, size)
-        tokens = self.encoder(patches, mask, need_weights=self.wants_attentions(kwargs))
+        tokens = self.encoder(patchify(input_values, size), mask, need_weights=need_weights)
         pooled = tokens[:, 0] if self.config.pooled_feature == "cls" else masked_mean(tokens[:, 1:], mask)
-        return EcgModelOutput(last_hidden_state=tokens, pooler_output=pooled)
+        return tokens, pooled
 
 
 class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
@@ -226,13 +216,8 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
             ConfigurationError: if the signal does not have ``num_samples`` samples.
         """
         config = self.config
-        self.check_input_values(input_values)
-        if input_values.shape[-1] != config.num_samples:
-            raise ConfigurationError(
-                f"pretraining takes {config.num_samples} samples, got {input_values.shape[-1]}",
-                value=input_values.shape[-1],
-            )
-        noise = {
+        self.check_full_length(input_values)
+        noise: dict[str, Tensor | None] = {
             "kept_leads": kept_leads,
             "dropped_leads": dropped_leads,
             "kept_times": kept_times,
@@ -240,11 +225,9 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
             "gain_noise": gain_noise,
             "phase_noise": phase_noise,
         }
+        if all(value is None for value in noise.values()):
+            noise = self.complete_noise(input_values, **noise)
         given = {name: value for name, value in noise.items() if value is not None}
-        if not given:
-            # Seeded on the host, so that no device has to be waited for.
-            generator = torch.Generator(input_values.device).manual_seed(int(torch.randint(2**62, ())))
-            given = self.draw_noise({"input_values": input_values}, generator)
 
         token_mask = patch_token_mask(input_values, config.patch_size, lead_mask, sample_mask)
         if token_mask is not None:
@@ -267,9 +250,8 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
         if config.contrastive_weight > 0.0:
             terms["contrastive"], contrast_metrics = self._contrast(cls, patient_ids)
             metrics.update(contrast_metrics)
-        loss = torch.stack([getattr(config, f"{name}_weight") * term for name, term in terms.items()]).sum()
         return EcgPreTrainingOutput(
-            loss=loss,
+            loss=self.weighted_sum(terms),
             loss_terms={name: term.detach() for name, term in terms.items()},
             metrics=metrics,
             ecg_embeds=cls[:, 0],
@@ -326,11 +308,7 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
         ).flatten(1, 2)
         if config.reconstruction_source == "clean":
             patches = patches.repeat_interleave(VIEWS, dim=0)
-        if token_mask is None:
-            weights = torch.ones_like(mask.masked, dtype=torch.float32)
-        else:
-            weights = token_mask.gather(1, mask.masked).float()
-        return gather_tokens(patches, mask.masked), weights
+        return gather_tokens(patches, mask.masked), masked_token_weights(mask.masked, token_mask)
 
     def _contrast(self, cls: Tensor, patient_ids: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """NT-Xent over the pool of [CLS] tokens ``(batch, 2, hidden_size)``, and signs of collapse."""
@@ -353,11 +331,7 @@ class CoreEcgForEcgClassification(CoreEcgPreTrainedModel, EcgForClassification):
 
     _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^projector\."]
 
-    def __init__(self, config: CoreEcgConfig) -> None:
-        super().__init__(config)
-        self.core_ecg = CoreEcgModel(config)
-        self.build_classifier(config.hidden_size, config.num_attention_heads)
-        self.post_init()
+    model_class = CoreEcgModel
 
 
 def _spread(embeddings: Tensor) -> Tensor:

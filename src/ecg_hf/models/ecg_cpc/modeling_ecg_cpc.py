@@ -28,7 +28,12 @@ from ecg_hf.models.ecg_cpc.encoder_ecg_cpc import (
     pool_tokens_mask,
     split_windows,
 )
-from ecg_hf.models.modeling import EcgForClassification, EcgForPreTraining, EcgPreTrainedModel
+from ecg_hf.models.modeling import (
+    EcgForClassification,
+    EcgForPreTraining,
+    EcgPreTrainedModel,
+    WithoutAttention,
+)
 from ecg_hf.models.outputs import EcgClassifierOutput, EcgModelOutput, EcgPreTrainingOutput
 from ecg_hf.nn.backbones.s4 import S4Block, S4Layer, S4Stack
 from ecg_hf.nn.heads import UnprojectedQueryPool, masked_mean
@@ -43,17 +48,13 @@ __all__ = [
 ]
 
 
-class EcgCpcPreTrainedModel(EcgPreTrainedModel):
+class EcgCpcPreTrainedModel(WithoutAttention, EcgPreTrainedModel):
     """Initialisation shared by the ECG-CPC models."""
 
     config: EcgCpcConfig
     config_class = EcgCpcConfig
     base_model_prefix = "ecg_cpc"
     _no_split_modules = ["EcgS4Block"]
-    _supports_sdpa = False
-    _supports_flash_attn = False
-    _supports_flex_attn = False
-    _supports_attention_backend = False
     _can_record_outputs = {"hidden_states": S4Block}
     _keep_in_fp32_modules_strict = ["log_dt"]
 
@@ -321,11 +322,10 @@ class EcgCpcForPreTraining(EcgCpcPreTrainedModel, EcgForPreTraining):
         """
         config = self.config
         values = self.ecg_cpc.mask_inputs(input_values, lead_mask, sample_mask)
-        if crop_noise is None or negative_index is None:
-            generator = torch.Generator(values.device).manual_seed(int(torch.randint(2**62, ())))
-            drawn = self.draw_noise({"input_values": values}, generator)
-            crop_noise = drawn["crop_noise"] if crop_noise is None else crop_noise
-            negative_index = drawn["negative_index"] if negative_index is None else negative_index
+        noise = self.complete_noise(values, crop_noise=crop_noise, negative_index=negative_index)
+        crop_noise, negative_index = noise["crop_noise"], noise["negative_index"]
+        assert crop_noise is not None
+        assert negative_index is not None
         if config.clip_mv is not None:
             values = values.clamp(-config.clip_mv, config.clip_mv)
         window = self._window(values.shape[-1])
@@ -359,12 +359,12 @@ class EcgCpcForEcgClassification(EcgCpcPreTrainedModel, EcgForClassification):
 
     _keys_to_ignore_on_load_unexpected = [r"^prediction_head\."]
 
-    def __init__(self, config: EcgCpcConfig) -> None:
-        super().__init__(config)
-        self.ecg_cpc = EcgCpcModel(config)
-        self.build_classifier(config.hidden_size, config.classifier_num_heads)
-        self.post_init()
-        self.freeze_fixed_parameters()
+    model_class = EcgCpcModel
+    ecg_cpc: EcgCpcModel
+
+    def build_head(self) -> None:
+        """The classifier; the number of the query's heads is the authors'."""
+        self.build_classifier(self.config.hidden_size, self.config.classifier_num_heads)
 
     def build_classifier(self, hidden_size: int, num_heads: int) -> None:
         """The authors' attention pooling (no biases, no output projection), or mean pooling, and a linear layer."""
@@ -375,11 +375,6 @@ class EcgCpcForEcgClassification(EcgCpcPreTrainedModel, EcgForClassification):
             self.classifier_pool = UnprojectedQueryPool(hidden_size, num_heads)  # type: ignore[assignment]
         self.classifier_dropout = nn.Dropout(float(config.classifier_dropout))
         self.classifier = nn.Linear(hidden_size, config.num_labels, bias=not attentive)
-
-    def freeze_fixed_parameters(self) -> None:
-        """Freeze stem and context network if ``config.freeze_encoder``."""
-        if self.config.freeze_encoder:
-            self.ecg_cpc.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
         """Like ``nn.Module.train``, but a frozen encoder stays in evaluation mode: no dropout or batch statistics."""

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
-from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
 from ecg_hf.models.ecg_jepa.encoder_ecg_jepa import EcgJepaEncoder, EcgJepaPredictor, pick_times
-from ecg_hf.models.modeling import EcgForClassification, EcgForPreTraining, EcgPreTrainedModel
-from ecg_hf.models.outputs import EcgModelOutput, EcgPreTrainingOutput
+from ecg_hf.models.modeling import EcgEncoder, EcgForClassification, EcgForPreTraining, EcgPreTrainedModel
+from ecg_hf.models.outputs import EcgPreTrainingOutput
 from ecg_hf.nn.backbones.transformer import TransformerBlock, TransformerStack
 from ecg_hf.nn.cropa import cropa_mask
 from ecg_hf.nn.ema import copy_weights, ema_update, linear_momentum
@@ -80,7 +79,7 @@ def _shrink_with_depth(stack: TransformerStack, std: float) -> None:
             init.trunc_normal_(layer.weight, std=std * shrink, a=-2.0 * shrink, b=2.0 * shrink)
 
 
-class EcgJepaModel(EcgJepaPreTrainedModel):
+class EcgJepaModel(EcgJepaPreTrainedModel, EcgEncoder):
     """The student encoder, which is what the method publishes and evaluates."""
 
     _keys_to_ignore_on_load_unexpected = [r"^target_encoder\.", r"^predictor\."]
@@ -99,34 +98,22 @@ class EcgJepaModel(EcgJepaPreTrainedModel):
         """The blocks of the encoder."""
         return self.encoder.layers.blocks
 
-    @merge_with_config_defaults
-    @capture_outputs(tie_last_hidden_states=False)
-    def forward(
+    def encode(
         self,
         input_values: Tensor,
         lead_mask: Tensor | None = None,
         sample_mask: Tensor | None = None,
-        **kwargs: Any,
-    ) -> EcgModelOutput:
-        """Encode records.
+        *,
+        need_weights: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens ``(batch, leads * patches, hidden_size)``, lead by lead, and the mean of those that hold signal.
 
-        Args:
-            input_values: float32 ``(batch, leads, samples)`` in millivolts, as the feature extractor makes them.
-            lead_mask: ``(batch, leads)``, 0 for missing leads. Leaving a lead out this way gives what a model whose
-                ``lead_names`` lack it gives.
-            sample_mask: ``(batch, samples)``, 0 for padding.
-            kwargs: ``output_hidden_states``, ``output_attentions``, ``return_dict``.
-
-        Returns:
-            ``last_hidden_state`` ``(batch, leads * patches, hidden_size)``, lead by lead; ``pooler_output``, the mean
-            over all tokens that hold signal.
+        Leaving a lead out by ``lead_mask`` gives what a model whose ``lead_names`` lack it gives.
         """
         self.check_input_values(input_values)
         token_mask = self.token_mask(input_values, lead_mask, sample_mask)
-        tokens = self.encoder(input_values, token_mask, need_weights=self.wants_attentions(kwargs))
-        return EcgModelOutput(
-            last_hidden_state=tokens, pooler_output=masked_mean(full_precision(tokens), token_mask)
-        )
+        tokens = self.encoder(input_values, token_mask, need_weights=need_weights)
+        return tokens, masked_mean(full_precision(tokens), token_mask)
 
 
 class EcgJepaForPreTraining(EcgJepaPreTrainedModel, EcgForPreTraining):
@@ -224,8 +211,11 @@ class EcgJepaForPreTraining(EcgJepaPreTrainedModel, EcgForPreTraining):
         """
         self.ecg_jepa.check_input_values(input_values)
         if visible_times is None or masked_times is None:
-            drawn = self.draw_noise({"input_values": input_values}, torch.default_generator)
+            # Both or none: they are parts of one draw.
+            drawn = self.complete_noise(input_values, visible_times=None, masked_times=None)
             visible_times, masked_times = drawn["visible_times"], drawn["masked_times"]
+        assert visible_times is not None
+        assert masked_times is not None
         times = TimeMask(visible_times, masked_times)
         leads = self.config.num_leads
         token_mask = self.ecg_jepa.token_mask(input_values, lead_mask, sample_mask)
@@ -268,8 +258,4 @@ class EcgJepaForEcgClassification(EcgJepaPreTrainedModel, EcgForClassification):
 
     _keys_to_ignore_on_load_unexpected = [r"^target_encoder\.", r"^predictor\."]
 
-    def __init__(self, config: EcgJepaConfig) -> None:
-        super().__init__(config)
-        self.ecg_jepa = EcgJepaModel(config)
-        self.build_classifier(config.hidden_size, config.num_attention_heads)
-        self.post_init()
+    model_class = EcgJepaModel

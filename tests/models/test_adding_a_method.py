@@ -1,4 +1,4 @@
-"""``docs/adding_a_method.md`` is followed to the letter: its blocks make a method that passes every method's tests."""
+"""``docs/adding_a_method.md`` is followed to the letter: its blocks make a method that passes the common tests."""
 
 from __future__ import annotations
 

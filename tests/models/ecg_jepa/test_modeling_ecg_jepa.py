@@ -80,7 +80,7 @@ def test_shorter_records_and_padding_agree():
     padded = model(values, sample_mask=sample_mask).pooler_output
     torch.testing.assert_close(model(values[..., :600]).pooler_output, padded, rtol=1e-4, atol=1e-6)
     for samples in (1050, 0, 630):
-        with pytest.raises(ConfigurationError, match="not a multiple of 50 up to 1000|the model takes 1000"):
+        with pytest.raises(ConfigurationError, match=r"not a multiple of 50 up to 1000|the model takes 1000"):
             model(torch.zeros(1, 8, samples))
 
 

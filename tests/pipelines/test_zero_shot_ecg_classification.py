@@ -53,6 +53,23 @@ def test_task_loads_by_name_from_a_folder(classify: ZeroShotEcgClassificationPip
     assert type(classify.feature_extractor).__name__ == "CgDmerFeatureExtractor"
 
 
+def test_the_librarys_own_zero_shot_task_takes_ecg_models(
+    zero_shot_folder: Path, classifier_folder: Path, records: list[EcgRecord], classify: Any
+) -> None:
+    from transformers import pipeline
+
+    task = "zero-shot-audio-classification"
+    named = pipeline(task, model=str(zero_shot_folder), device="cpu")
+    assert isinstance(named, ZeroShotEcgClassificationPipeline)
+    found, expected = (
+        {entry["label"]: entry["score"] for entry in pipe(records[0], candidate_labels=LABELS)}
+        for pipe in (named, classify)
+    )
+    assert found == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(ConfigurationError, match="no text side"):
+        pipeline(task, model=str(classifier_folder), device="cpu")
+
+
 def test_scores_are_cosine_similarities_sorted(
     classify: ZeroShotEcgClassificationPipeline, records: list[EcgRecord]
 ) -> None:

@@ -122,7 +122,7 @@ def check_controls(controls: Sequence[str] | None, plan: EvaluationPlan) -> tupl
         raise ConfigurationError(f"{misfit[0]} has no {plan.heads[0]} row", value=misfit[0])
     if "minirocket" in wanted and (find_spec("sktime") is None or find_spec("numba") is None):
         raise ConfigurationError(
-            "control minirocket: it needs sktime and numba: pip install 'ecg-hf[baselines]'",
+            "control minirocket: it needs sktime and numba: pip install sktime numba",
             value="minirocket",
         )
     return wanted, []

@@ -1,4 +1,4 @@
-"""Registers the ECG tasks with ``transformers.pipeline``, and ECG models for two tasks of the library itself."""
+"""Registers the ECG tasks with ``transformers.pipeline``, and ECG models for three tasks of the library itself."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ TASKS: dict[str, tuple[type[EcgPipeline], tuple[type[Any], ...]]] = {
 _SHARED_TASKS: dict[str, type[EcgPipeline]] = {
     "audio-classification": EcgClassificationPipeline,
     "feature-extraction": EcgFeatureExtractionPipeline,
+    "zero-shot-audio-classification": ZeroShotEcgClassificationPipeline,
 }
 """Tasks of the library that users and the Hub try on ECG models, and the pipeline those need."""
 
@@ -57,7 +58,10 @@ class _SharedTask:
         """Build the pipeline for ``model``."""
         source, revision = model.name_or_path, getattr(model.config, "_commit_hash", None)
         if isinstance(model, EcgPreTrainedModel):
-            options.pop("tokenizer", None)
+            if not self._ecg._load_tokenizer:
+                options.pop("tokenizer", None)
+            elif "tokenizer" not in options and hasattr(model, "get_text_features"):
+                options["tokenizer"] = AutoTokenizer.from_pretrained(source, revision=revision)
             if "feature_extractor" not in options:
                 options["feature_extractor"] = AutoFeatureExtractor.from_pretrained(source, revision=revision)
             return self._ecg(model=model, **options)

@@ -61,6 +61,11 @@ class ZeroShotEcgClassificationPipeline(EcgPipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._text_cache: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
         super().__init__(*args, **kwargs)
+        if not hasattr(self.model, "get_text_features"):
+            raise ConfigurationError(
+                f"{type(self.model).__name__} has no text side: zero-shot answers need a model that has one",
+                value=type(self.model).__name__,
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         # Cached embeddings are keyed by the identity of the model, which a copy does not share.

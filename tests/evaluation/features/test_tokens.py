@@ -331,3 +331,13 @@ def test_every_method_gives_its_tokens(parts: tuple[Any, Any, Any], tmp_path: Pa
     np.testing.assert_allclose(tokens.values[there], truth[there], rtol=1e-3, atol=1e-4)
     assert there.any(axis=1).all()
     assert not tokens.values[~there].any()
+
+
+def test_an_extractor_that_does_not_fit_is_refused() -> None:
+    from ecg_hf.models.registry import METHODS
+    from ecg_hf.processing import EcgFeatureExtractor
+
+    spec = METHODS["ecg-jepa"]
+    model = spec.load("model")(spec.load("config").preset("micro"))
+    with pytest.raises(ConfigurationError, match="240"):
+        embed_tokens(model, EcgFeatureExtractor(sampling_rate=240), records(2), progress=False)

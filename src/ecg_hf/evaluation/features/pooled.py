@@ -54,6 +54,17 @@ _WORTH_SAYING = (
 PART_RECORDS = 4096
 
 
+def check_fit(model: Any, feature_extractor: Any) -> None:
+    """Refuse a feature extractor that does not make what the model takes.
+
+    Raises:
+        ConfigurationError: if rate, leads or length differ.
+    """
+    check = getattr(getattr(model, "config", None), "check_feature_extractor", None)
+    if check is not None and isinstance(feature_extractor, EcgFeatureExtractor):
+        check(feature_extractor)
+
+
 def embed_dataset(
     model: nn.Module,
     feature_extractor: Any,
@@ -109,9 +120,7 @@ def embed_dataset(
         raise ConfigurationError(f"batch_size must be at least 1, got {batch_size}", value=batch_size)
     if output is not None and cache_dir is not None:
         raise ConfigurationError("give either an output file or a cache folder, not both")
-    check = getattr(getattr(model, "config", None), "check_feature_extractor", None)
-    if check is not None and isinstance(feature_extractor, EcgFeatureExtractor):
-        check(feature_extractor)
+    check_fit(model, feature_extractor)
     counts = Counter() if counts is None else counts
     path: Path | None = None
     metadata: dict[str, str] = {}

@@ -21,6 +21,7 @@ from ecg_hf.evaluation.features.pooled import (
     OTHER_CONTENT,
     accepted,
     accepted_arguments,
+    check_fit,
     content_metadata,
     content_path,
     encode_batches,
@@ -105,6 +106,7 @@ def embed_tokens(
         raise ConfigurationError(f"dtype must be one of {', '.join(TYPES)}, got {dtype!r}", value=dtype)
     if output is not None and cache_dir is not None:
         raise ConfigurationError("give either an output file or a cache folder, not both")
+    check_fit(model, feature_extractor)
     path: Path | None = None
     metadata: dict[str, str] = {}
     if output is not None or cache_dir is not None:

@@ -128,6 +128,8 @@ def _read_any(path: str, options: ReadOptions, layout: str | None) -> DigitalRec
     except RecordNotFound:
         if os.path.isfile(path) and suffix not in _WFDB_SUFFIXES:
             raise UnsupportedFormat(
-                "file type is not read here; WFDB (.hea), .mat, .npy and .csv are", path=path
+                "file type is not read here; WFDB (.hea), .mat, .npy and .csv are. Read it with a library for it and "
+                "make an ecg_hf.EcgRecord(signal, sampling_rate, lead_names) of the array",
+                path=path,
             ) from None
         raise

@@ -4,7 +4,7 @@
 transformers itself: registration happens when the Auto classes are first imported. All public names are loaded on
 first use; ``dir(ecg_hf)`` lists them:
 
-* ``read_record`` and ``EcgRecord`` for a recording, ``Ecg`` for a column of a dataset;
+* ``read_record`` and ``EcgRecord`` for a recording, ``plot_ecg`` for its picture, ``Ecg`` for a column of a dataset;
 * ``EcgFeatureExtractor`` and ``EcgProcessor``, which ``AutoFeatureExtractor`` and ``AutoProcessor`` find by model;
 * per method ``<Method>Config``, ``<Method>FeatureExtractor``, ``<Method>Model``, ``<Method>ForPreTraining``,
   ``<Method>ForEcgClassification`` and ``<Method>Trainer``, such as ``CgDmerModel``; ``ecg-hf list models`` shows the
@@ -37,6 +37,7 @@ _EXPORTS = {
     "EcgPreTrainingArguments": "ecg_hf.training",
     "EcgProcessor": "ecg_hf.processing",
     "EcgRecord": "ecg_hf.signal",
+    "plot_ecg": "ecg_hf.plotting",
     "read_record": "ecg_hf.signal",
 }
 

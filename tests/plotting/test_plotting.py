@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
 
+import ecg_hf
 from ecg_hf.errors import ConfigurationError, LeadError
 from ecg_hf.plotting import (
     categories_of,
@@ -24,6 +25,7 @@ from ecg_hf.plotting import (
 )
 from ecg_hf.plotting.ecg_paper import RECONSTRUCTED, TRACE
 from ecg_hf.signal.leads import STANDARD_LEADS
+from ecg_hf.signal.record import EcgRecord
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -102,7 +104,7 @@ def test_grid_of_leads_shows_each_in_its_quarter() -> None:
 
 
 def test_missing_lead_is_said() -> None:
-    figure = plot_ecg(ecg(2), 100, ["I", "II"])
+    figure = plot_ecg(ecg(2), 100, ["I", "II"], layout="3x4")
     labels = [t.get_text() for t in figure.axes[0].texts]
     assert "V1 not recorded" in labels
     assert overlaps(figure) == []
@@ -148,12 +150,63 @@ def test_gaps_offsets_and_wild_leads_stay_on_the_page() -> None:
         ({"reconstruction": ecg(2), "patch_mask": np.ones((3, 5))}, ConfigurationError),
         ({"sampling_rate": 0.0}, ConfigurationError),
         ({"signal": np.zeros(5)}, ConfigurationError),
+        ({"signal": "record.hea"}, ConfigurationError),
+        ({"signal": {"signal": ecg(2)}}, ConfigurationError),
+        ({"signal": EcgRecord(ecg(2), 100.0, ("II", "V1"))}, ConfigurationError),
+        ({"signal": EcgRecord(ecg(2), 250.0, ("I", "II"))}, ConfigurationError),
+        ({"sampling_rate": None}, ConfigurationError),
+        ({"lead_names": None}, ConfigurationError),
+        ({"start_s": 10.0}, ConfigurationError),
+        ({"start_s": -1.0}, ConfigurationError),
+        ({"start_s": float("nan")}, ConfigurationError),
+        ({"duration_s": 0.0}, ConfigurationError),
+        ({"mm_per_second": float("inf")}, ConfigurationError),
+        ({"signal": np.zeros((2, 100_000)), "duration_s": 1000.0}, ConfigurationError),
     ],
 )
 def test_bad_ecg_requests(changes: dict[str, Any], error: type[Exception]) -> None:
     options: dict[str, Any] = {"signal": ecg(2), "sampling_rate": 100.0, "lead_names": ["I", "II"], **changes}
     with pytest.raises(error):
         plot_ecg(**options)
+
+
+def test_a_record_is_drawn_as_its_array_and_has_its_title() -> None:
+    values = ecg().astype(np.float32)
+    record = EcgRecord(values, 100.0, STANDARD_LEADS, record_id="00001")
+    by_hand = png_bytes(plot_ecg(values, 100, STANDARD_LEADS, title="00001"), dpi=40)
+    assert png_bytes(ecg_hf.plot_ecg(record), dpi=40) == by_hand
+    decoded = {"signal": values, "sampling_rate": 100.0, "lead_names": STANDARD_LEADS}
+    assert png_bytes(plot_ecg(decoded, title="00001"), dpi=40) == by_hand
+    assert png_bytes(plot_ecg(record, 100, STANDARD_LEADS), dpi=40) == by_hand
+
+
+@pytest.mark.parametrize(
+    ("names", "rows"),
+    [
+        (STANDARD_LEADS, 4),
+        (("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"), 4),
+        (("I", "II"), 2),
+        ((*STANDARD_LEADS, "V7"), 13),
+        (("MLII", "V5"), 2),
+    ],
+)
+def test_the_usual_print_or_a_row_for_every_lead(names: tuple[str, ...], rows: int) -> None:
+    figure = plot_ecg(EcgRecord(ecg(len(names)), 100.0, names))
+    assert sum(len(xy) == 6 for xy in lines_of(figure, TRACE)) == rows  # a calibration pulse for each
+
+
+def test_a_picture_may_begin_later() -> None:
+    values = ecg(2, seconds=30.0)
+    part = plot_ecg(values, 100, ["I", "II"], start_s=12.0, duration_s=5.0)
+    whole = plot_ecg(values[:, 1200:], 100, ["I", "II"], duration_s=5.0)
+    for drawn, expected in zip(lines_of(part, TRACE), lines_of(whole, TRACE), strict=True):
+        np.testing.assert_array_equal(drawn, expected)
+    assert any("from 12 s" in text.get_text() for text in part.axes[0].texts)
+    mask = np.zeros((2, 30), bool)
+    mask[0, [2, 14]] = True
+    shifted = plot_ecg(values, 100, ["I", "II"], start_s=12.0, reconstruction=values + 0.2, patch_mask=mask)
+    shades = [p for p in shifted.axes[0].patches if isinstance(p, Rectangle) and p.get_alpha()]
+    assert [round(p.get_x(), 3) for p in shades] == [18.0 + 2 * 25.0]
 
 
 def log(steps: int = 60) -> list[dict[str, Any]]:
@@ -233,8 +286,9 @@ def test_same_figure_same_bytes(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0.png", "1.png"]
 
 
-def test_pyplot_is_never_imported() -> None:
-    code = "import sys, ecg_hf.plotting; sys.exit('matplotlib.pyplot' in sys.modules)"
+def test_drawing_imports_neither_pyplot_nor_evaluation() -> None:
+    heavy = ("matplotlib.pyplot", "ecg_hf.evaluation", "torch")
+    code = f"import sys, ecg_hf.plotting; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -19,6 +19,7 @@ from ecg_hf.cli import (
     evaluate,
     listing,
     plan,
+    plot,
     predict,
     pretrain,
     push,
@@ -47,6 +48,7 @@ app.command("evaluate")(evaluate.evaluate_command)
 app.command("compare")(compare.compare_command)
 app.command("convert", context_settings=convert.PASS_THROUGH)(convert.convert_command)
 app.command("predict")(predict.predict_command)
+app.command("plot")(plot.plot_command)
 app.command("card")(card.card_command)
 app.command("push")(push.push_command)
 

@@ -6,7 +6,7 @@ measures what it says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from matplotlib.patheffects import withStroke
 from ecg_hf.errors import ConfigurationError, LeadError
 from ecg_hf.plotting.style import INK, MUTED, figure_in_mm
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
+from ecg_hf.signal.record import EcgRecord
 
 __all__ = ["PaperLayout", "plot_ecg"]
 
@@ -41,6 +42,7 @@ FOOTER_MM = 9.0
 LABEL_MM = 4.0
 GRID_COLUMNS = 4
 GRID = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
+MAX_WIDTH_MM = 10_000.0  # a picture of 59,055 pixels at 150 dpi; Agg draws 65,535
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +57,16 @@ class _Strip:
 
 
 def plot_ecg(
-    signal: npt.ArrayLike,
-    sampling_rate: float,
-    lead_names: Sequence[str],
+    signal: EcgRecord | Mapping[str, Any] | npt.ArrayLike,
+    sampling_rate: float | None = None,
+    lead_names: Sequence[str] | None = None,
     *,
-    layout: PaperLayout = "3x4",
+    layout: PaperLayout | None = None,
     rhythm_lead: str | None = "II",
     reconstruction: npt.ArrayLike | None = None,
     patch_mask: npt.ArrayLike | None = None,
-    title: str = "",
+    title: str | None = None,
+    start_s: float = 0.0,
     duration_s: float = 10.0,
     mm_per_second: float = 25.0,
     mm_per_unit: float = 10.0,
@@ -75,16 +78,19 @@ def plot_ecg(
     apart as their amplitudes need.
 
     Args:
-        signal: ``(leads, samples)``; NaN leaves a gap.
-        sampling_rate: Hz.
-        lead_names: Names of the rows.
+        signal: A record, the mapping an ``Ecg`` column decodes to, or an array ``(leads, samples)``; NaN leaves a
+            gap.
+        sampling_rate: Hz; of an array only, records know theirs.
+        lead_names: Names of an array's rows.
         layout: ``"3x4"``: the usual print, a quarter of the duration per lead, and a rhythm strip below;
-            ``"rows"``: every lead over the whole duration.
+            ``"rows"``: every lead over the whole duration. By default the first, if it has a place for every lead
+            and leads for half of its places.
         rhythm_lead: Lead of the rhythm strip of ``"3x4"``; ``None`` for no strip.
         reconstruction: ``(leads, samples)`` in the units of ``signal``; drawn at masked patches alone.
         patch_mask: Booleans ``(leads, patches)``, true where the patch was hidden from the model. Patches are
             equally long and the last one ends at or before the last sample.
-        title: Stands above the traces.
+        title: Stands above the traces; by default a record's identifier.
+        start_s: Seconds into the recording at which the picture begins.
         duration_s: Seconds shown at most.
         mm_per_second: Paper speed.
         mm_per_unit: Amplitude scale: millimetres per ``unit``.
@@ -92,25 +98,40 @@ def plot_ecg(
             signals.
 
     Raises:
-        ConfigurationError: if shapes do not fit or an option is unknown.
+        ConfigurationError: if shapes do not fit, an option is unknown, an array comes without rate and names or a
+            record with others than its own, the recording ends before ``start_s``, or the page would be wider than
+            10 m.
         LeadError: if names do not fit the rows.
     """
-    values = np.asarray(signal, dtype=np.float64)
-    names = normalize_lead_names(lead_names)
-    if values.ndim != 2 or 0 in values.shape:
-        raise ConfigurationError(f"signal must be (leads, samples), got {values.shape}", value=values.shape)
-    if len(names) != len(values):
-        raise LeadError(f"{len(names)} lead names for {len(values)} rows", value=names)
-    if not sampling_rate > 0 or not mm_per_second > 0 or not mm_per_unit > 0:
-        raise ConfigurationError("sampling rate, paper speed and amplitude scale must be positive")
+    values, rate, names, identifier = _what_to_draw(signal, sampling_rate, lead_names)
+    title = identifier if title is None else title
+    numbers = (rate, mm_per_second, mm_per_unit, duration_s)
+    if not all(np.isfinite(number) and number > 0 for number in numbers):
+        raise ConfigurationError(
+            f"sampling rate, paper speed, amplitude scale and duration must be positive, got {numbers}",
+            value=numbers,
+        )
     hidden, overlay = _overlay(values, reconstruction, patch_mask)
-    values = values - _finite_median(values)[:, None]
+    first = _first_sample(start_s, rate, values.shape[1])
+    values = values[:, first:]
+    offsets = _finite_median(values)[:, None]
+    values = values - offsets
+    if hidden is not None and overlay is not None:
+        hidden, overlay = hidden[:, first:], overlay[:, first:] - offsets
+    sampling_rate = rate
     shown = min(duration_s, values.shape[1] / sampling_rate)
-    strips = _strips(names, layout, rhythm_lead, shown, mm_per_second)
+    strips = _strips(
+        names, _usual_layout(names) if layout is None else layout, rhythm_lead, shown, mm_per_second
+    )
+    width = 2 * MARGIN_MM + CALIBRATION_MM + shown * mm_per_second
+    if width > MAX_WIDTH_MM:
+        raise ConfigurationError(
+            f"{shown:g} s are {width / 1000:.1f} m of paper, more than {MAX_WIDTH_MM / 1000:g} m: show fewer seconds",
+            value=shown,
+        )
 
     extents = [_extent(values, overlay, names, strip, sampling_rate) * mm_per_unit for strip in strips]
     baselines, height = _stack_rows(strips, extents)
-    width = 2 * MARGIN_MM + CALIBRATION_MM + shown * mm_per_second
     figure = figure_in_mm(width, height)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set(xlim=(0.0, width), ylim=(0.0, height))
@@ -150,6 +171,8 @@ def plot_ecg(
         )
 
     scale = f"{mm_per_second:g} mm/s   {mm_per_unit:g} mm/{unit}   {sampling_rate:g} Hz"
+    if first:
+        scale += f"   from {first / sampling_rate:g} s"
     axes.text(MARGIN_MM, 3.2, scale, fontsize=7.5, color=MUTED, va="baseline")
     if title:
         axes.text(MARGIN_MM, height - 6.2, title, fontsize=9.5, color=INK, va="baseline")
@@ -163,10 +186,65 @@ def plot_ecg(
     return figure
 
 
+def _what_to_draw(
+    signal: EcgRecord | Mapping[str, Any] | npt.ArrayLike,
+    sampling_rate: float | None,
+    lead_names: Sequence[str] | None,
+) -> tuple[Array, float, tuple[str, ...], str]:
+    """Signal ``(leads, samples)``, rate, names and identifier of what was given."""
+    if isinstance(signal, Mapping):
+        missing = sorted({"signal", "sampling_rate", "lead_names"} - signal.keys())
+        if missing:
+            raise ConfigurationError(
+                f"a decoded ECG has {missing[0]!r}, this mapping does not", value=missing[0]
+            )
+        signal = EcgRecord(signal["signal"], signal["sampling_rate"], signal["lead_names"])
+    if isinstance(signal, EcgRecord):
+        own, given = (signal.sampling_rate, signal.lead_names), (sampling_rate, lead_names)
+        names = None if lead_names is None else normalize_lead_names(lead_names)
+        if sampling_rate not in (None, own[0]) or names not in (None, own[1]):
+            raise ConfigurationError(
+                f"the record says {own[0]:g} Hz and {', '.join(own[1])} itself, which {given} contradicts",
+                value=given,
+            )
+        return signal.signal.astype(np.float64), own[0], own[1], signal.record_id or ""
+    if sampling_rate is None or lead_names is None:
+        raise ConfigurationError("an array needs its sampling_rate and lead_names; a record knows both")
+    try:
+        values = np.asarray(signal, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"draw an EcgRecord or an array (leads, samples), got {type(signal).__name__}",
+            value=type(signal).__name__,
+        ) from None
+    names = normalize_lead_names(lead_names)
+    if values.ndim != 2 or 0 in values.shape:
+        raise ConfigurationError(f"signal must be (leads, samples), got {values.shape}", value=values.shape)
+    if len(names) != len(values):
+        raise LeadError(f"{len(names)} lead names for {len(values)} rows", value=names)
+    return values, float(sampling_rate), names, ""
+
+
+def _first_sample(start_s: float, sampling_rate: float, samples: int) -> int:
+    """Sample at which a picture begins."""
+    if not (np.isfinite(start_s) and start_s >= 0 and round(start_s * sampling_rate) < samples):
+        raise ConfigurationError(
+            f"the picture can't begin at {start_s:g} s: the recording has {samples / sampling_rate:g} s",
+            value=start_s,
+        )
+    return round(start_s * sampling_rate)
+
+
+def _usual_layout(names: tuple[str, ...]) -> PaperLayout:
+    """The print a reader expects of these leads."""
+    places = {name for line in GRID for name in line}
+    return "3x4" if set(names) <= places and 2 * len(names) >= len(places) else "rows"
+
+
 def _overlay(
     values: Array, reconstruction: npt.ArrayLike | None, patch_mask: npt.ArrayLike | None
 ) -> tuple[npt.NDArray[np.bool_] | None, Array | None]:
-    """Hidden samples ``(leads, samples)``, and the reconstruction shifted like the signal, NaN elsewhere."""
+    """Hidden samples ``(leads, samples)``, and the reconstruction there, NaN elsewhere."""
     if (reconstruction is None) != (patch_mask is None):
         raise ConfigurationError("a reconstruction needs the patch mask it belongs to, and the reverse")
     if reconstruction is None or patch_mask is None:
@@ -185,8 +263,7 @@ def _overlay(
     patch = samples // mask.shape[1]
     covered = np.repeat(mask, patch, axis=1)
     hidden[:, : covered.shape[1]] = covered
-    shifted = rebuilt - _finite_median(values)[:, None]
-    return hidden, np.where(hidden, shifted, np.nan)
+    return hidden, np.where(hidden, rebuilt, np.nan)
 
 
 def _finite_median(values: Array) -> Array:

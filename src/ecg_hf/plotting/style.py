@@ -95,5 +95,5 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: float = 150) 
     """Write the figure as a PNG file or, to a path that ends so, as SVG, atomically. Returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, svg_bytes(figure) if path.suffix == ".svg" else png_bytes(figure, dpi))
+    write_whole(path, svg_bytes(figure) if path.suffix.lower() == ".svg" else png_bytes(figure, dpi))
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -120,3 +121,65 @@ def test_links_laid_in_the_way_are_replaced_not_followed(tmp_path: Path, monkeyp
     with pytest.raises(FileExistsError):
         write_whole(tmp_path / "file", "other")
     assert victim.read_text() == "precious"
+
+
+ELSEWHERE = """
+import os, sys
+
+import psutil  # its Linux side needs them
+
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("fcntl", "resource"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+for name in ("fcntl", "resource"):
+    sys.modules.pop(name, None)
+sys.meta_path.insert(0, Hidden())
+for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "posix_fallocate"):
+    delattr(os, name)
+"""
+LOCKS = """
+import sys
+from pathlib import Path
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.files import sole_writer
+output = Path(sys.argv[1])
+for _ in range(2):
+    with sole_writer(output):
+        try:
+            with sole_writer(output):
+                raise SystemExit("held twice")
+        except ConfigurationError:
+            pass
+"""
+TRIP = """
+import sys
+from pathlib import Path
+from ecg_hf.data import build_dataset
+from ecg_hf.training.run import pretrain
+folder = Path(sys.argv[1])
+build_dataset("synthetic", None, folder / "data", records=12, num_proc=2)
+options = {"size": "micro", "max_steps": 2, "per_device_train_batch_size": 4, "use_cpu": True, "save_steps": 1}
+result = pretrain("cg-dmer", folder / "data", folder / "run", **options)
+assert result.steps == 2 and result.peak_memory_bytes > 10**7
+assert (folder / "run" / "model.safetensors").is_file()
+"""
+
+
+@pytest.mark.parametrize("code", [LOCKS, TRIP], ids=["one writer", "build and train"])
+def test_nothing_needs_what_only_unix_has(code: str, tmp_path: Path):
+    """As on a system without ``fcntl`` and ``resource``, in this process's children too."""
+    (tmp_path / "sitecustomize.py").write_text(ELSEWHERE)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out")],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [file.name for file in tmp_path.iterdir() if file.name.endswith(".lock")] == []

@@ -103,7 +103,8 @@ def flush(path: Path) -> None:
     """Make a file, or a folder's list of names, reach the disk (folders where the operating system can)."""
     if os.name != "posix" and path.is_dir():
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows only flushes what is open for writing.
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -7,12 +7,15 @@ import contextlib
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from ecg_hf.cli.output import echo, print_json, quiet_libraries
 from ecg_hf.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
 __all__ = ["PASS_THROUGH", "parse_overrides", "pretrain_command"]
 
@@ -109,6 +112,21 @@ def pretrain_command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away a run found in the output.")
     ] = False,
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BENCHMARK[:DATASET]",
+            help="Probe the encoder while it trains, on labels of training folds; DATASET is a built one, by default "
+            "one that is trained on.",
+        ),
+    ] = None,
+    probe_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Steps between probes; by default a tenth of the run, more where that would slow it down.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
 ) -> None:
     """Pretrain. Any training argument and any field of the model's configuration is an option too.
@@ -126,6 +144,7 @@ def pretrain_command(
         training["max_steps"] = max_steps
     if variant is not None:
         options["variant"] = variant
+    callbacks: list[TrainerCallback] = [ModelCardCallback(dataset), *_probes(probe, probe_steps, dataset)]
     # The trainer prints its log lines on standard output, which belongs to the answer.
     training.setdefault("disable_tqdm", False)
     with contextlib.redirect_stdout(sys.stderr):
@@ -144,7 +163,7 @@ def pretrain_command(
             shuffle_buffer=shuffle_buffer,
             resume=resume,
             overwrite=overwrite,
-            callbacks=[ModelCardCallback(dataset)],
+            callbacks=callbacks,
             before_start=warn_if_too_large,
             **training,
         )
@@ -154,3 +173,14 @@ def pretrain_command(
         print_json(dataclasses.asdict(result))
     else:
         echo(result.summary())
+
+
+def _probes(text: str | None, every: int | None, datasets: list[Path]) -> list[TrainerCallback]:
+    """The probe asked for, if any: built before anything is written, so that a wrong name costs nothing."""
+    if text is None:
+        if every is not None:
+            raise ConfigurationError("--probe-steps belongs to --probe", value=every)
+        return []
+    from ecg_hf.evaluation.online_probe import OnlineProbe
+
+    return [OnlineProbe.from_text(text, datasets, every)]

@@ -42,6 +42,7 @@ FOOTER_MM = 9.0
 LABEL_MM = 4.0
 GRID_COLUMNS = 4
 GRID = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
+MIN_WIDTH_MM = 90.0  # room for the scale below the traces
 MAX_WIDTH_MM = 10_000.0  # a picture of 59,055 pixels at 150 dpi; Agg draws 65,535
 
 
@@ -123,7 +124,7 @@ def plot_ecg(
     strips = _strips(
         names, _usual_layout(names) if layout is None else layout, rhythm_lead, shown, mm_per_second
     )
-    width = 2 * MARGIN_MM + CALIBRATION_MM + shown * mm_per_second
+    width = max(2 * MARGIN_MM + CALIBRATION_MM + shown * mm_per_second, MIN_WIDTH_MM)
     if width > MAX_WIDTH_MM:
         raise ConfigurationError(
             f"{shown:g} s are {width / 1000:.1f} m of paper, more than {MAX_WIDTH_MM / 1000:g} m: show fewer seconds",

@@ -23,6 +23,7 @@ Series = dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
 NOT_CURVES = re.compile(
     r"^(step|kind|epoch|total_flos|num_input_tokens_seen|.*_(runtime|per_second|loss_runtime)|model_preparation_time)$"
 )
+PROBES = {"probe_knn_auroc": "kNN probe, AUROC", "probe_linear_auroc": "linear probe, AUROC"}
 TRAIN, EVALUATION = PALETTE[0], PALETTE[1]
 COLUMNS = 3
 PANEL_MM = (62.0, 42.0)
@@ -64,12 +65,14 @@ def loss_series(records: Iterable[Mapping[str, Any]]) -> dict[str, Series]:
 
 
 def _rank(name: str) -> tuple[int, str]:
-    """The loss, its terms, other metrics, the optimiser's state."""
+    """The loss, probes, the loss's terms, other metrics, the optimiser's state."""
     if name == "loss":
         return (0, name)
-    if name.startswith("loss_"):
+    if name in PROBES:
         return (1, name)
-    return (3, name) if name in ("grad_norm", "learning_rate") else (2, name)
+    if name.startswith("loss_"):
+        return (2, name)
+    return (4, name) if name in ("grad_norm", "learning_rate") else (3, name)
 
 
 def plot_losses(
@@ -127,16 +130,15 @@ def plot_losses(
 
 def _panel(axes: Any, name: str, parts: Series | dict[str, Any]) -> None:
     calm_axes(axes)
-    axes.set_title(name.replace("_", " "), fontsize=9, color=INK, loc="left")
+    axes.set_title(PROBES.get(name) or name.replace("_", " "), fontsize=9, color=INK, loc="left")
     drawn = []
     if "train" in parts:
         steps, values = parts["train"]
+        few = len(values) == 1 or name in PROBES
         smooth = _smooth(values)
         if len(values) > 1 and not np.array_equal(smooth, values):
             axes.plot(steps, values, color=TRAIN, linewidth=0.6, alpha=0.3)
-        axes.plot(
-            steps, smooth, color=TRAIN, linewidth=1.4, marker="o" if len(values) == 1 else None, markersize=3
-        )
+        axes.plot(steps, smooth, color=TRAIN, linewidth=1.4, marker="o" if few else None, markersize=3)
         drawn.append(values)
     if "evaluation" in parts:
         steps, values = parts["evaluation"]
@@ -145,6 +147,9 @@ def _panel(axes: Any, name: str, parts: Series | dict[str, Any]) -> None:
     if name == "masked_error_vs_zero":
         # At 1 the model does no better than predicting zero everywhere.
         axes.axhline(1.0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+    if name in PROBES and "train" in parts and parts["train"][0][0] == 0:
+        # What the untrained encoder gives: a run that stays there learns nothing of use.
+        axes.axhline(parts["train"][1][0], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     _limits(axes, np.concatenate(drawn))
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))

@@ -21,7 +21,7 @@ from ecg_hf.models.shared_files import CARD_FILE, model_files
 from ecg_hf.training.checkpoints import STATE_FILE, discard_incomplete_checkpoints, newest_complete_checkpoint
 from ecg_hf.training.distributed import as_scalars, scalars_to_vectors
 from ecg_hf.training.progress import Progress
-from ecg_hf.training.training_log import TrainingLog
+from ecg_hf.training.training_log import MeasuringCallback, TrainingLog
 
 __all__ = ["EcgTrainer"]
 
@@ -194,6 +194,9 @@ class EcgTrainer(Trainer):
         Raises:
             ConfigurationError: There is no complete checkpoint to resume from.
         """
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, MeasuringCallback):
+                callback.log = self.log
         if isinstance(resume_from_checkpoint, bool) and resume_from_checkpoint:
             if self.is_world_process_zero():
                 discard_incomplete_checkpoints(self.args.output_dir)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -44,6 +43,13 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Most memory taken so far: on a GPU by tensors, elsewhere by the process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except (
+        ImportError
+    ):  # Windows, which keeps the same figure elsewhere; where nobody does, the memory of now
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, kilobytes elsewhere
 

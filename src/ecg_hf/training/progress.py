@@ -1,4 +1,4 @@
-"""What a training run shows while it runs: the step, the time left, and the two losses that matter."""
+"""What a training run shows while it runs: the step, the time left, and the few values that matter."""
 
 from __future__ import annotations
 
@@ -24,8 +24,16 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
+SHOWN = {
+    "loss": "loss",
+    "eval_loss": "validation loss",
+    "probe_knn_auroc": "kNN probe",
+    "probe_linear_auroc": "linear probe",
+}
+
+
 class Progress(TrainerCallback):
-    """Shows training and validation loss beside the step, on standard error.
+    """Shows training and validation loss, and what probes found, beside the step, on standard error.
 
     On a terminal as a bar that moves with every step; elsewhere, or with ``disable_tqdm``, as one line for every log
     and evaluation. All terms of the loss are in ``training_log.jsonl``.
@@ -62,12 +70,8 @@ class Progress(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Show the losses, if the log has any."""
-        new = {
-            shown: float(logs[name])
-            for name, shown in (("loss", "loss"), ("eval_loss", "validation loss"))
-            if logs and name in logs
-        }
+        """Show what is worth it, if the log has any of it."""
+        new = {shown: float(logs[name]) for name, shown in SHOWN.items() if logs and name in logs}
         if not new or not state.is_world_process_zero:
             return
         self._losses |= new

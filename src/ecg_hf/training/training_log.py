@@ -16,7 +16,7 @@ from ecg_hf.documents import Count, parse_json, read_text
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.files import write_whole
 
-__all__ = ["RunningMeans", "TrainingLog", "read_training_log", "reported_values"]
+__all__ = ["MeasuringCallback", "RunningMeans", "TrainingLog", "read_training_log", "reported_values"]
 
 LOG_FILE = "training_log.jsonl"
 
@@ -31,14 +31,16 @@ class _Row(TypedDict):
 def _kind(logs: dict[str, Any]) -> str:
     if any(name.startswith("eval_") for name in logs):
         return "evaluation"
+    if any(name.startswith("probe_") for name in logs):
+        return "probe"
     return "summary" if "train_runtime" in logs else "training"
 
 
 def read_training_log(path: Path | str) -> list[dict[str, Any]]:
     """Rows of a ``training_log.jsonl`` (or of the one in a run's folder), in the order they were written.
 
-    Each has ``step``, ``kind`` (``training``, ``evaluation`` or ``summary``), ``epoch`` and the logged values;
-    None stands for a value that was not finite. A last line cut short by a kill is left out.
+    Each has ``step``, ``kind`` (``training``, ``evaluation``, ``probe`` or ``summary``), ``epoch`` and the logged
+    values; None stands for a value that was not finite. A last line cut short by a kill is left out.
 
     Raises:
         ConfigurationError: if there is no log, or a line of it is none.
@@ -55,6 +57,17 @@ def read_training_log(path: Path | str) -> list[dict[str, Any]]:
                 continue
             raise ConfigurationError(f"line {number}: {error.message}", path=path) from None
     return rows
+
+
+class MeasuringCallback(TrainerCallback):
+    """A callback with values of its own to log: :class:`ecg_hf.training.base.EcgTrainer` sets how.
+
+    Attributes:
+        log: Logs values as the trainer logs its own: into its history, ``training_log.jsonl``, the progress shown,
+            and wherever ``report_to`` says.
+    """
+
+    log: Callable[[dict[str, float]], None]
 
 
 class TrainingLog(TrainerCallback):

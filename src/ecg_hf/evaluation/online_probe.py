@@ -288,8 +288,9 @@ class OnlineProbe(MeasuringCallback):
             return asked
         pace = (time.perf_counter() - self._started - self.seconds) / done
         budget = MAX_SHARE * pace * (state.max_steps - self._begun) - self.seconds
-        # One of them is the last step's.
-        probes = max(1, int(budget / self._cost))
+        # One of them is the last step's. A tenth of a probe too few is no reason to leave it out: the budget is a
+        # share of the steps' time alone.
+        probes = max(1, int(budget / self._cost + 0.1))
         return max(asked, math.ceil((state.max_steps - self._last_step) / probes))
 
     # What ---------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -93,8 +94,8 @@ def test_a_resumed_run_has_the_same_probes(built_path: Path, built: Dataset, tmp
     pretrain(
         "cg-dmer", built_path, tmp_path / "whole", callbacks=[OnlineProbe(FINDINGS, built, every=2)], **run
     )
+    interrupted = [OnlineProbe(FINDINGS, built, every=2), Stop()]
     with pytest.raises(KeyboardInterrupt):
-        interrupted = [OnlineProbe(FINDINGS, built, every=2), Stop()]
         pretrain("cg-dmer", built_path, tmp_path / "cut", callbacks=interrupted, **run)
     assert [row["step"] for row in probes("cut")] == [0, 2]
     resumed = OnlineProbe(FINDINGS, built, every=2)
@@ -173,48 +174,55 @@ def test_what_is_not_finite_is_logged_and_ends_nothing(built: Dataset) -> None:
     assert collapsed == {"probe_knn_auroc": 0.5, "probe_linear_auroc": 0.5}
 
 
-def test_probes_take_at_most_their_share(built: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of a thousand steps of 0.1 s: a probe of 1 s has place every 333 steps, one of 0.1 s every hundred."""
-    for cost, steps in ((1.0, [0, 334, 667, 1000]), (0.1, [0, *range(100, 1001, 100)]), (30.0, [0, 1000])):
-        now = 0.0
-        monkeypatch.setattr("ecg_hf.evaluation.online_probe.time", SimpleNamespace(perf_counter=lambda: now))
-        probe = OnlineProbe(FINDINGS, built)
-        probe.log = lambda values: None
-        state = SimpleNamespace(global_step=0, max_steps=1000, is_world_process_zero=True)
-
-        def spend(*_: Any, cost: float = cost) -> Any:
-            nonlocal now
-            now += cost
-            return np.zeros(1)
-
-        monkeypatch.setattr(probe, "_prepare", lambda _: probe._inputs.append({}))
-        monkeypatch.setattr(probe, "_embed", spend)
-        monkeypatch.setattr(probe, "_scores", lambda _: {"probe_knn_auroc": 0.5, "probe_linear_auroc": 0.5})
-        given: Any = (SimpleNamespace(device=torch.device("cpu")), state, None)
-        model = {"model": torch.nn.Linear(1, 1), "processing_class": None}
-        probe.on_train_begin(*given, **model)
-        probe.on_step_begin(*given, **model)
-        for step in range(1, 1001):
-            now += 0.1
-            state.global_step = step
-            probe.on_step_end(*given, **model)
-        probe.on_train_end(*given)
-        assert probe.probed == steps
-        assert probe.share < MAX_SHARE or len(probe.probed) == 2
-        asked = OnlineProbe(FINDINGS, built, every=50)
-        asked._cost, asked.seconds = 100.0, 1000.0
-        assert asked._affordable_interval(state) == 50  # type: ignore[arg-type]
-
-
-def test_a_divided_model_is_refused(built: Dataset) -> None:
-    from torch.distributed.tensor import DTensor
-
+@pytest.mark.parametrize(
+    ("cost", "steps"),
+    [(0.1, range(0, 1001, 100)), (1.0, range(0, 1001, 250)), (2.0, (0, 1000)), (30.0, (0, 1000))],
+)
+def test_probes_take_at_most_their_share(
+    cost: float, steps: Sequence[int], built: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of a thousand steps of 0.1 s has five seconds for probes; the first and the last are always made."""
+    now = [0.0]
+    clock = SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr("ecg_hf.evaluation.online_probe.time", clock)
     probe = OnlineProbe(FINDINGS, built)
-    divided = SimpleNamespace(
-        parameters=lambda: [DTensor.__new__(DTensor, torch.zeros(1), None, requires_grad=False)]
-    )
+
+    def embed(*_: Any) -> Any:
+        now[0] += cost
+        return np.zeros(1)
+
+    monkeypatch.setattr(probe, "_prepare", lambda _: probe._inputs.append({}))
+    monkeypatch.setattr(probe, "_embed", embed)
+    monkeypatch.setattr(probe, "_scores", lambda _: {"probe_knn_auroc": 0.5, "probe_linear_auroc": 0.5})
+    probe.log = lambda values: None
+    state = SimpleNamespace(global_step=0, max_steps=1000, is_world_process_zero=True)
+    given: Any = (SimpleNamespace(device=torch.device("cpu")), state, None)
+    model = {"model": torch.nn.Linear(1, 1), "processing_class": None}
+    probe.on_train_begin(*given, **model)
+    for step in range(1, 1001):
+        probe.on_step_begin(*given, **model)
+        now[0] += 0.1
+        state.global_step = step
+        probe.on_step_end(*given, **model)
+    probe.on_train_end(*given)
+    assert probe.probed == list(steps)
+    assert (probe.share < MAX_SHARE) is (cost < 30)
+    assert probe.share == pytest.approx(cost * len(steps) / (100 + cost * len(steps)))
+
+
+def test_an_interval_that_was_asked_for_is_kept(built: Dataset) -> None:
+    probe = OnlineProbe(FINDINGS, built, every=50)
+    probe._cost = probe.seconds = 1000.0
+    state: Any = SimpleNamespace(global_step=100, max_steps=1000)
+    assert probe._affordable_interval(state) == 50
+
+
+def test_a_divided_model_is_refused(built: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = OnlineProbe(FINDINGS, built)
+    monkeypatch.setattr("ecg_hf.evaluation.online_probe.DTensor", torch.nn.Parameter)
+    nothing: Any = None
     with pytest.raises(ConfigurationError, match="FSDP"):
-        probe.on_train_begin(None, SimpleNamespace(global_step=0), None, model=divided)  # type: ignore[arg-type]
+        probe.on_train_begin(nothing, nothing, nothing, model=torch.nn.Linear(1, 1))
 
 
 @pytest.mark.parametrize(

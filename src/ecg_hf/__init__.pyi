@@ -45,6 +45,7 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
     EcgJepaForPreTraining,
     EcgJepaModel,
 )
+from ecg_hf.plotting import plot_ecg
 from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
 from ecg_hf.signal import EcgRecord, read_record
 from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
@@ -103,5 +104,6 @@ __all__ = [
     "EcgPreTrainingArguments",
     "EcgProcessor",
     "EcgRecord",
+    "plot_ecg",
     "read_record",
 ]

@@ -97,7 +97,7 @@ def probe_records(benchmark: Benchmark, dataset: Dataset) -> tuple[BenchmarkData
             f"{benchmark.name} is about {benchmark.dataset}, the dataset is {given}",
             value=benchmark.name,
         )
-    folds = parse_folds(benchmark.protocol.train_folds)
+    folds = parse_folds(benchmark.train_folds)
     training = (
         np.isin(columns["fold"], folds) if folds else np.asarray(columns["split"], dtype=str) == "train"
     )

@@ -18,7 +18,7 @@ from ecg_hf.data import build_dataset, load_built
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation import embed_dataset, get_benchmark
 from ecg_hf.evaluation.benchmark_data import BenchmarkData
-from ecg_hf.evaluation.metrics import auroc
+from ecg_hf.evaluation.metrics.ranking import auroc
 from ecg_hf.evaluation.online_probe import (
     MAX_SHARE,
     OnlineProbe,

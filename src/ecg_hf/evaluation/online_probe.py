@@ -20,18 +20,17 @@ from tqdm.auto import tqdm
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.benchmark_data import BenchmarkData
-from ecg_hf.evaluation.definitions import Benchmark, get_benchmark
-from ecg_hf.evaluation.embedding import (
+from ecg_hf.evaluation.benchmark_data import Benchmark, BenchmarkData, get_benchmark
+from ecg_hf.evaluation.features.pooled import (
     accepted,
     accepted_arguments,
     encode_batches,
     evaluating,
     output_field,
 )
-from ecg_hf.evaluation.head_inputs import FeatureScale
-from ecg_hf.evaluation.metrics import BoolArray, FloatArray, auroc
-from ecg_hf.evaluation.probe import LinearProbe
+from ecg_hf.evaluation.heads.base import FeatureScale
+from ecg_hf.evaluation.heads.linear import LinearProbe
+from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray, auroc
 from ecg_hf.training.training_log import MeasuringCallback
 
 if TYPE_CHECKING:

@@ -79,6 +79,53 @@ def test_files_stay_readable(path: Path):
     assert path.stem not in {"utils", "helpers", "misc"}
 
 
+def runtime_imports(path: Path, names: set[str], inside_functions: bool) -> set[str]:
+    """Modules of the package that a module imports when it runs; imports for type checkers alone are left out."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            if isinstance(child, ast.FunctionDef) and not inside_functions:
+                continue
+            if isinstance(child, ast.Import):
+                found.update(alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom) and child.module:
+                for alias in child.names:
+                    full = f"{child.module}.{alias.name}"
+                    found.add(full if full in names else child.module)
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return found & names
+
+
+def circle(graph: dict[str, set[str]]) -> set[str]:
+    """What remains after modules that import nothing more are taken away, again and again; empty without a circle."""
+    left = dict(graph)
+    while free := [name for name, imported in left.items() if not imported & left.keys() - {name}]:
+        for name in free:
+            del left[name]
+    return set(left)
+
+
+def test_no_circles():
+    """Modules import each other in one direction; in evaluation no function hides the way back."""
+    modules = {".".join(("ecg_hf", *p.relative_to(SOURCE).with_suffix("").parts)): p for p in MODULES}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    names = set(modules)
+    assert not circle({name: runtime_imports(path, names, False) for name, path in modules.items()})
+    deep = {name: runtime_imports(path, names, True) for name, path in modules.items()}
+    assert not circle({name: deep[name] for name in deep if name.startswith("ecg_hf.evaluation")})
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == {"a", "b", "c"}
+
+
+def test_evaluation_stays_small():
+    files = [path for path in (SOURCE / "evaluation").rglob("*.py") if path.name != "__init__.py"]
+    assert len(files) <= 50
+
+
 def test_import_is_light():
     code = "import ecg_hf, sys; print([m for m in ('torch', 'transformers', 'scipy') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

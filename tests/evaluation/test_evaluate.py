@@ -24,11 +24,11 @@ from ecg_hf.evaluation.evaluate import Evaluation, LoadedModel, _published, chec
 from ecg_hf.evaluation.features.store import TokenFeatures
 from ecg_hf.evaluation.heads.finetune import finetune_settings
 from ecg_hf.evaluation.heads.linear import LinearProbe
-from ecg_hf.evaluation.heads.registry import WindowedHead, configured_head
+from ecg_hf.evaluation.heads.registry import HEADS, WindowedHead, configured_head
 from ecg_hf.evaluation.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
 from ecg_hf.evaluation.metrics.delong import paired_delong
 from ecg_hf.evaluation.metrics.ranking import auroc
-from ecg_hf.evaluation.plan import EvaluationPlan
+from ecg_hf.evaluation.plan import ASKED, EvaluationPlan
 from ecg_hf.evaluation.prepare import Recordings, prepare
 from ecg_hf.evaluation.protocols import PROTOCOLS, get_protocol
 from ecg_hf.evaluation.report import results_csv, write_evaluation
@@ -36,6 +36,7 @@ from ecg_hf.evaluation.results import comparable_rows, published_rows, read_resu
 from ecg_hf.evaluation.scoring import deviations
 from ecg_hf.evaluation.summary import aligned, compare_results, paired_difference
 from ecg_hf.evaluation.tables import evaluation_markdown
+from ecg_hf.evaluation.tasks import KIND_TASKS
 from ecg_hf.evaluation.zero_shot import cosine_scores
 from ecg_hf.models.registry import get_method
 from ecg_hf.training.finetuning import EcgFineTuningArguments, EcgFineTuningTrainer, layer_depths
@@ -87,8 +88,8 @@ def test_rows_are_what_their_scores_say_and_cells_stay(recordings: Recordings, t
     # At 100 % nothing of an exact linear probe depends on the seed: one cell for both.
     assert [(c.encoder, c.fraction, c.seed) for c in first.cells] == [
         (encoder, fraction, seed)
-        for fraction, seed in ((0.5, 0), (1.0, 0), (0.5, 1))
         for encoder in ("pretrained", "untrained")
+        for fraction, seed in ((0.5, 0), (1.0, 0), (0.5, 1))
     ]
     for cell in first.cells:
         kept = read_scores(tmp_path / "scores" / f"{cell.result.key}.safetensors")
@@ -546,3 +547,34 @@ def test_cells_refuse_what_json_cannot_say(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         CellStore(tmp_path).get({"kind": "x"}, lambda: ({"value": float("nan")}, None))
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_several_heads_in_one_evaluation(recordings: Recordings, tmp_path: Path) -> None:
+    """Each head's rows are those of an evaluation by it alone; differences are between rows of the same head."""
+    plan = replace(PLAN, fractions=(1.0,), seeds=(0,), n_resamples=10)
+    both = run(
+        tmp_path / "both",
+        recordings,
+        replace(plan, heads=("linear", "mlp")),
+        controls=("untrained", "handmade"),
+    )
+    rows = {(row["encoder"], row["head"]): row for row in both.results["summary"]}
+    assert set(rows) == {(e, h) for e in ("pretrained", "untrained", "handmade") for h in ("linear", "mlp")}
+    alone = run(tmp_path / "both", recordings, replace(plan, heads=("mlp",)))
+    assert alone.computed == 0
+    for row in alone.results["summary"]:
+        assert row == rows[row["encoder"], "mlp"]
+    for pair in both.results["paired"]:
+        assert pair["head"] == pair["second_head"]
+        difference = (
+            rows["pretrained", pair["head"]]["macro_auroc"]
+            - rows[pair["second"], pair["head"]]["macro_auroc"]
+        )
+        assert pair["difference"] == pytest.approx(difference)
+    assert all("macro_auroc_unlearnt_at_chance" in row for row in both.results["summary"])
+
+
+def test_tasks_go_by_what_a_plan_can_ask() -> None:
+    assert {*HEADS, "zero-shot", "retrieval", *KIND_TASKS.values()} == set(ASKED)
+    for name in HEADS:
+        assert EvaluationPlan(PLAN.protocol, (name,)).head(name).name == name

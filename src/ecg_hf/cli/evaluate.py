@@ -324,12 +324,12 @@ def _recordings(
 
 def _check_heads(benchmarks: Sequence[Benchmark], plan: EvaluationPlan, curves: Sequence[str]) -> None:
     """Every benchmark can be run with every head."""
-    from ecg_hf.evaluation.delineation.benchmark import LUDB_KINDS
+    from ecg_hf.evaluation.tasks import KIND_TASKS
 
     for one in benchmarks:
-        fitting = LUDB_KINDS.get(one.name)
+        fitting = KIND_TASKS.get(one.kind)
         for head in plan.heads:
-            if fitting != head and (fitting is not None or head in LUDB_KINDS.values()):
+            if fitting != head and (fitting is not None or head in KIND_TASKS.values()):
                 raise ConfigurationError(f"{one.name} is no benchmark for --head {head}", value=one.name)
     if curves and not set(plan.heads) <= {"linear", "mlp"}:
         raise ConfigurationError("curves over leads or rates are for --head linear or mlp", value=plan.heads)

@@ -33,6 +33,7 @@ __all__ = [
     "QUICK_CONTROLS",
     "UNTRAINED",
     "BaselineEntrant",
+    "Encoder",
     "ModelEntrant",
     "adapted_extractor",
     "take",
@@ -201,6 +202,10 @@ class BaselineEntrant:
             self._kept[key] = baseline_features(self.make(), dataset, fit_rows, cache_dir=self.cache_dir)
         kept: npt.NDArray[np.float32] = self._kept[key]
         return kept
+
+
+Encoder = ModelEntrant | BaselineEntrant
+"""Whose features are scored."""
 
 
 def take(features: Any, rows: npt.NDArray[np.intp]) -> Any:

@@ -1,4 +1,4 @@
-"""A whole evaluation: benchmarks prepared, entrants lined up, cells run, results put together."""
+"""The door of an evaluation: benchmarks prepared, encoders lined up, tasks run, results put together."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.benchmark_data import Benchmark
 from ecg_hf.evaluation.cache import CellStore
-from ecg_hf.evaluation.delineation.benchmark import ludb_report
 from ecg_hf.evaluation.encoders import (
     CONTROLS,
     QUICK_CONTROLS,
     UNTRAINED,
     BaselineEntrant,
+    Encoder,
     ModelEntrant,
     adapted_extractor,
     untrained_copy,
@@ -33,10 +33,9 @@ from ecg_hf.evaluation.results import (
     SummaryRow,
     comparable_rows,
 )
-from ecg_hf.evaluation.retrieval import retrieval_report
-from ecg_hf.evaluation.robustness import degradation_curve
-from ecg_hf.evaluation.scoring import Encoder, EvaluatedCell, Say, evaluate_benchmark
+from ecg_hf.evaluation.scoring import EvaluatedCell, Say
 from ecg_hf.evaluation.summary import PRETRAINED, paired_rows, summary_rows
+from ecg_hf.evaluation.tasks import annotated_task, tasks_of
 
 if TYPE_CHECKING:
     from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord
@@ -178,45 +177,38 @@ def evaluate_model(
         say(f"{name}: {counts}; left out: {dict(one.data.dropped) or 'none'}")
     every = _Entrants(loaded, folder, tuple(controls), dict(control_options or {}))
     store = CellStore(folder)
-    cells: list[EvaluatedCell] = []
+    rows: dict[str, list[Any]] = {"probe": [], "reports": [], "curves": []}
     entrants: dict[str, ModelEntrant] = {}
     found_notes = list(notes)
-    extra: dict[str, list[dict[str, Any]]] = {"reports": [], "curves": []}
     for benchmark in benchmarks:
         name = benchmark.name
         started = time.perf_counter()
-        if benchmark.kind != "multilabel":
-            entrant = every.plain_model()
-            found = ludb_report(plan, name, entrant, annotated, store, controls=UNTRAINED in controls)
-            extra["reports"].append(found)
-            timings[name] = round(time.perf_counter() - started, 2)
-            continue
-        one = prepared[name]
-        lined_up, kept = every.line_up(one, plan)
-        models = [entrant for entrant in lined_up if isinstance(entrant, ModelEntrant)]
-        entrants[name] = models[0]
-        if kept:
-            found_notes.append(
-                f"{name}: {', '.join(kept)} of the signal as the model was made for, not the protocol's."
-            )
-        if "supervised" in controls and not len(one.data.rows("validation")):
-            found_notes.append(
-                f"{name}: no row from scratch, because there are no validation records to choose on."
-            )
-        cells += evaluate_benchmark(plan, one, lined_up, store, say)
-        if "retrieval" in plan.heads:
-            extra["reports"] += [retrieval_report(plan, one, entrant, store) for entrant in models]
-        extra["curves"] += [
-            degradation_curve(plan, one, entrant, store, axis, head)
-            for head in plan.trained
-            for axis in curves
-            for entrant in models
-        ]
+        lined_up: list[Encoder]
+        if benchmark.kind == "multilabel":
+            one = prepared[name]
+            lined_up, kept = every.line_up(one, plan)
+            entrants[name] = next(entrant for entrant in lined_up if isinstance(entrant, ModelEntrant))
+            if kept:
+                found_notes.append(
+                    f"{name}: {', '.join(kept)} of the signal as the model was made for, not the protocol's."
+                )
+            if "supervised" in controls and not len(one.data.rows("validation")):
+                found_notes.append(
+                    f"{name}: no row from scratch, because there are no validation records to choose on."
+                )
+            tasks = list(tasks_of(plan, one, store, curves, say))
+        else:
+            lined_up = [every.plain_model()]
+            tasks = [annotated_task(plan, benchmark, annotated, store, UNTRAINED in controls)]
+        for task in tasks:
+            for encoder in lined_up:
+                rows[task.part] += task.run(encoder)
         timings[name] = round(time.perf_counter() - started, 2)
+    cells: list[EvaluatedCell] = rows["probe"]
     results = _results(plan, loaded, benchmarks, prepared, cells, timings, list(dict.fromkeys(found_notes)))
-    for part, content in extra.items():
-        if content:
-            results[part] = content  # type: ignore[literal-required]
+    for part in ("reports", "curves"):
+        if rows[part]:
+            results[part] = rows[part]  # type: ignore[literal-required]
     return Evaluation(results, cells, prepared, entrants, store.computed, store.reused)
 
 

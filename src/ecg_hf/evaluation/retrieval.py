@@ -13,20 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.cache import CellStore, array_digest, plain
-from ecg_hf.evaluation.encoders import ModelEntrant
+from ecg_hf.evaluation.encoders import Encoder, ModelEntrant
 from ecg_hf.evaluation.metrics.bootstrap import resample_counts
 from ecg_hf.evaluation.metrics.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, percentiles
 from ecg_hf.evaluation.metrics.ranking import FloatArray
 from ecg_hf.evaluation.plan import RESAMPLING_SEED, EvaluationPlan
 from ecg_hf.evaluation.prepare import PreparedBenchmark
-from ecg_hf.evaluation.zero_shot import unit_rows
+from ecg_hf.evaluation.zero_shot import text_features, tokenizer_digest, unit_rows
 
 if TYPE_CHECKING:
     pass
@@ -36,9 +36,9 @@ __all__ = [
     "DEFAULT_CUTOFFS",
     "Retrieval",
     "RetrievalResult",
+    "RetrievalTask",
     "evaluate_retrieval",
     "retrieval_ranks",
-    "retrieval_report",
 ]
 
 DEFAULT_CUTOFFS = (1, 5, 10)
@@ -276,58 +276,77 @@ def _chance(n: int, right: npt.NDArray[np.int64], k: int) -> float:
     return float(1.0 - missed.mean())
 
 
-def retrieval_report(
-    plan: EvaluationPlan, prepared: PreparedBenchmark, entrant: ModelEntrant, store: CellStore
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, eq=False)
+class RetrievalTask:
     """ECG to report and report to ECG on the test records that have a report.
 
-    Raises:
-        ConfigurationError: if none has, or the model has no text side.
+    Attributes:
+        plan: What is asked for.
+        prepared: Records, splits.
+        store: Where the result is kept.
     """
-    pass
-    from ecg_hf.evaluation.zero_shot import text_features, tokenizer_digest
 
-    reports = prepared.dataset.select_columns(["report"]).with_format("arrow")[:].column("report").to_pylist()
-    rows = np.array(
-        [row for row in prepared.data.rows("test") if (reports[row] or "").strip()], dtype=np.intp
-    )
-    if len(rows) < 2:
-        raise ConfigurationError(
-            f"retrieval needs reports; {len(rows)} test records of {prepared.benchmark.name} have one"
-        )
-    texts = [reports[row] for row in rows]
-    depends = {
-        "kind": "retrieval",
-        "entrant": entrant.digest(),
-        "data": prepared.digest(None),
-        "reports": array_digest(np.asarray(texts, dtype=object), rows),
-        "tokenizer": tokenizer_digest(entrant.source),
-        "resamples": plan.n_resamples,
-    }
+    plan: EvaluationPlan
+    prepared: PreparedBenchmark
+    store: CellStore
 
-    def compute() -> tuple[dict[str, Any], None]:
-        patients = (
-            None if prepared.data.patient_ids is None else [prepared.data.patient_ids[row] for row in rows]
-        )
-        found = evaluate_retrieval(
-            entrant.projected(prepared.dataset, prepared.recordings)[rows],
-            text_features(entrant, texts),
-            texts,
-            patient_ids=patients,
-            n_resamples=plan.n_resamples,
-            seed=RESAMPLING_SEED,
-        )
-        content: dict[str, Any] = plain(found.as_dict())
-        return content, None
+    part: ClassVar[str] = "reports"
 
-    figures = store.get(depends, compute).content
-    return {
-        "benchmark": prepared.benchmark.name,
-        "kind": "retrieval",
-        "encoder": entrant.name,
-        "figures": figures,
-        "markdown": _retrieval_markdown(entrant.name, figures),
-    }
+    def run(self, encoder: Encoder) -> list[dict[str, Any]]:
+        """One report of an encoder; none of a baseline.
+
+        Raises:
+            ConfigurationError: if no record has a report, or the model has no text side.
+        """
+        if not isinstance(encoder, ModelEntrant):
+            return []
+        plan, prepared, entrant, store = self.plan, self.prepared, encoder, self.store
+        reports = (
+            prepared.dataset.select_columns(["report"]).with_format("arrow")[:].column("report").to_pylist()
+        )
+        rows = np.array(
+            [row for row in prepared.data.rows("test") if (reports[row] or "").strip()], dtype=np.intp
+        )
+        if len(rows) < 2:
+            raise ConfigurationError(
+                f"retrieval needs reports; {len(rows)} test records of {prepared.benchmark.name} have one"
+            )
+        texts = [reports[row] for row in rows]
+        depends = {
+            "kind": "retrieval",
+            "entrant": entrant.digest(),
+            "data": prepared.digest(None),
+            "reports": array_digest(np.asarray(texts, dtype=object), rows),
+            "tokenizer": tokenizer_digest(entrant.source),
+            "resamples": plan.n_resamples,
+        }
+
+        def compute() -> tuple[dict[str, Any], None]:
+            patients = (
+                None
+                if prepared.data.patient_ids is None
+                else [prepared.data.patient_ids[row] for row in rows]
+            )
+            found = evaluate_retrieval(
+                entrant.projected(prepared.dataset, prepared.recordings)[rows],
+                text_features(entrant, texts),
+                texts,
+                patient_ids=patients,
+                n_resamples=plan.n_resamples,
+                seed=RESAMPLING_SEED,
+            )
+            content: dict[str, Any] = plain(found.as_dict())
+            return content, None
+
+        figures = store.get(depends, compute).content
+        report = {
+            "benchmark": prepared.benchmark.name,
+            "kind": "retrieval",
+            "encoder": entrant.name,
+            "figures": figures,
+            "markdown": _retrieval_markdown(entrant.name, figures),
+        }
+        return [report]
 
 
 def _retrieval_markdown(encoder: str, figures: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from ecg_hf.data.feature import Ecg, is_ecg_column
 from ecg_hf.data.storage import StoredColumn
 from ecg_hf.errors import ConfigurationError, LeadError
 from ecg_hf.evaluation.cache import CellStore, plain
-from ecg_hf.evaluation.encoders import ModelEntrant, take
+from ecg_hf.evaluation.encoders import Encoder, ModelEntrant, take
 from ecg_hf.evaluation.heads.base import Head
 from ecg_hf.evaluation.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
 from ecg_hf.evaluation.metrics.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, IntervalMethod
@@ -38,8 +38,8 @@ __all__ = [
     "LEAD_SETS",
     "Condition",
     "CurvePoint",
+    "RobustnessCurve",
     "curve_points",
-    "degradation_curve",
     "degraded",
     "plan_leads",
     "plan_rates",
@@ -260,75 +260,87 @@ CURVE_AXES = ("leads", "rate")
 """What test recordings can be reduced in."""
 
 
-def degradation_curve(
-    plan: EvaluationPlan,
-    prepared: PreparedBenchmark,
-    entrant: ModelEntrant,
-    store: CellStore,
-    axis: str,
-    head_name: str = "linear",
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, eq=False)
+class RobustnessCurve:
     """Macro AUROC of a head at the largest fraction and the first seed, on ever poorer test recordings.
 
-    Args:
+    Attributes:
         plan: Its heads are fitted on whole recordings.
         prepared: Records, labels, splits.
-        entrant: The encoder that is run again.
-        store: Where the cell is kept.
+        store: Where the result is kept.
         axis: ``"leads"``: with ever fewer of them; ``"rate"``: sampled ever more slowly.
-        head_name: On pooled features.
-
-    Raises:
-        ConfigurationError: for a head that is not on frozen features.
+        head: On pooled features.
     """
-    head_kind = plan.head(head_name)
-    if head_kind.inputs != "pooled" or head_kind.build is None:
-        raise ConfigurationError(
-            f"a {axis} curve is of a linear or mlp head, not {head_name}", value=head_name
-        )
-    build = head_kind.build
-    data, test = prepared.data, prepared.data.rows("test")
-    subset = max(plan.labelled_subsets(data, plan.seeds[0]), key=lambda one: one.n)
-    train, validation = data.rows("train")[subset.indices], data.rows("validation")
-    recordings = prepared.dataset.select(test.tolist())
-    conditions = plan_leads(entrant.extractor.lead_names) if axis == "leads" else plan_rates(recordings)
-    depends = {
-        "kind": f"{axis}-curve",
-        "entrant": entrant.digest(),
-        "data": prepared.digest(train),
-        "head": {"name": head_name, **head_kind.settings},
-        "seed": plan.seeds[0],
-        "conditions": [[one.name, list(one.leads or ()), one.sampling_rate] for one in conditions],
-        "resamples": plan.n_resamples,
-    }
 
-    def compute() -> tuple[dict[str, Any], None]:
-        features = entrant.features("pooled", prepared.dataset, prepared.recordings)
-        head = build(plan.seeds[0])
-        judged = (take(features, validation), data.labels[validation]) if len(validation) else (None, None)
-        head.fit(take(features, train), data.labels[train], *judged, class_names=data.class_names)
-        points = robustness_curve(
-            entrant.embed,
-            recordings,
-            conditions,
-            head,
-            data.labels[test],
-            data.class_names,
-            patient_ids=prepared.test_patients(),
-            n_resamples=plan.n_resamples,
-            seed=RESAMPLING_SEED,
-        )
-        return plain({"points": [point.as_dict() for point in points]}), None
+    plan: EvaluationPlan
+    prepared: PreparedBenchmark
+    store: CellStore
+    axis: str
+    head: str = "linear"
 
-    content = store.get(depends, compute).content
-    return {
-        "benchmark": prepared.benchmark.name,
-        "encoder": entrant.name,
-        "head": head_name,
-        "axis": axis,
-        "fraction": subset.fraction,
-        **content,
-    }
+    part: ClassVar[str] = "curves"
+
+    def run(self, encoder: Encoder) -> list[dict[str, Any]]:
+        """One curve of an encoder; none of a baseline.
+
+        Raises:
+            ConfigurationError: for a head that is not on pooled features.
+        """
+        if not isinstance(encoder, ModelEntrant):
+            return []
+        plan, prepared, entrant, store = self.plan, self.prepared, encoder, self.store
+        axis, head_name = self.axis, self.head
+        head_kind = plan.head(head_name)
+        if head_kind.inputs != "pooled" or head_kind.build is None:
+            raise ConfigurationError(
+                f"a {axis} curve is of a linear or mlp head, not {head_name}", value=head_name
+            )
+        build = head_kind.build
+        data, test = prepared.data, prepared.data.rows("test")
+        subset = max(plan.labelled_subsets(data, plan.seeds[0]), key=lambda one: one.n)
+        train, validation = data.rows("train")[subset.indices], data.rows("validation")
+        recordings = prepared.dataset.select(test.tolist())
+        conditions = plan_leads(entrant.extractor.lead_names) if axis == "leads" else plan_rates(recordings)
+        depends = {
+            "kind": f"{axis}-curve",
+            "entrant": entrant.digest(),
+            "data": prepared.digest(train),
+            "head": {"name": head_name, **head_kind.settings},
+            "seed": plan.seeds[0],
+            "conditions": [[one.name, list(one.leads or ()), one.sampling_rate] for one in conditions],
+            "resamples": plan.n_resamples,
+        }
+
+        def compute() -> tuple[dict[str, Any], None]:
+            features = entrant.features("pooled", prepared.dataset, prepared.recordings)
+            head = build(plan.seeds[0])
+            judged = (
+                (take(features, validation), data.labels[validation]) if len(validation) else (None, None)
+            )
+            head.fit(take(features, train), data.labels[train], *judged, class_names=data.class_names)
+            points = robustness_curve(
+                entrant.embed,
+                recordings,
+                conditions,
+                head,
+                data.labels[test],
+                data.class_names,
+                patient_ids=prepared.test_patients(),
+                n_resamples=plan.n_resamples,
+                seed=RESAMPLING_SEED,
+            )
+            return plain({"points": [point.as_dict() for point in points]}), None
+
+        content = store.get(depends, compute).content
+        curve = {
+            "benchmark": prepared.benchmark.name,
+            "encoder": entrant.name,
+            "head": head_name,
+            "axis": axis,
+            "fraction": subset.fraction,
+            **content,
+        }
+        return [curve]
 
 
 def curve_points(curve: Mapping[str, Any]) -> list[CurvePoint]:

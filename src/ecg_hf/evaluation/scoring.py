@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.benchmark_data import LabelledSubset
 from ecg_hf.evaluation.cache import CellResult, CellScores, CellStore, array_digest, cell_key
-from ecg_hf.evaluation.encoders import BaselineEntrant, ModelEntrant, take
+from ecg_hf.evaluation.encoders import BaselineEntrant, Encoder, ModelEntrant, take
 from ecg_hf.evaluation.heads.finetune import finetune_scores
 from ecg_hf.evaluation.heads.registry import ConfiguredHead
 from ecg_hf.evaluation.metrics.ranking import FloatArray
@@ -35,12 +35,11 @@ if TYPE_CHECKING:
     from ecg_hf.evaluation.plan import EvaluationPlan
 
 
-__all__ = ["Encoder", "EvaluatedCell", "Job", "Say", "deviations", "evaluate_benchmark", "finetuned_scores"]
+__all__ = ["Classification", "EvaluatedCell", "Job", "Say", "deviations", "finetuned_scores", "run_jobs"]
 
 logger = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
-Encoder = ModelEntrant | BaselineEntrant
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,47 +63,65 @@ class EvaluatedCell:
     result: CellResult
 
 
-def evaluate_benchmark(
-    plan: EvaluationPlan,
-    prepared: PreparedBenchmark,
-    entrants: Sequence[Encoder],
-    store: CellStore,
-    say: Say = logger.info,
-) -> list[EvaluatedCell]:
-    """All cells of one benchmark; those already in the store are read.
+def run_jobs(jobs: Iterable[Job], store: CellStore, say: Say = logger.info) -> list[EvaluatedCell]:
+    """The cells of some jobs, each once; those already in the store are read.
 
     Args:
-        plan: What is asked for.
-        prepared: Records, labels, splits.
-        entrants: The model first, then its controls.
+        jobs: Of one encoder on one benchmark.
         store: Where cells are kept.
         say: Receives one line per cell computed.
 
     Raises:
         ConfigurationError: if head and protocol do not fit, or a model lacks what the head needs.
     """
-    found: list[EvaluatedCell] = []
-    seen: set[tuple[str, str]] = set()
-    for job in _jobs(plan, prepared, entrants):
-        depends = job.depends()
+    found: dict[str, EvaluatedCell] = {}
+    for job in jobs:
         before = store.computed
-        result = store.get(depends, job.compute)
-        if (job.entrant.name, result.key) in seen:
+        result = store.get(job.depends(), job.compute)
+        if result.key in found:
             continue  # nothing of this cell depends on the seed
-        seen.add((job.entrant.name, result.key))
         # Whose cell it is belongs to this evaluation: another may know the same weights by another name.
         whose = {"encoder": job.entrant.name, "seed": job.seed}
         result = replace(result, content={**result.content, **whose})
-        cell = EvaluatedCell(
-            job.entrant.name, prepared.benchmark.name, job.head_name, job.fraction, job.seed, result
-        )
-        found.append(cell)
+        name = job.prepared.benchmark.name
+        cell = EvaluatedCell(job.entrant.name, name, job.head_name, job.fraction, job.seed, result)
+        found[result.key] = cell
         if store.computed > before:
             value = result.content["macro_auroc"]
             shown = "no score" if value is None else f"macro AUROC {value:.4f}"
             who = f"{cell.benchmark} {cell.encoder} {cell.head} {cell.fraction:g} seed {cell.seed}"
             say(f"{who}: {shown} ({result.seconds:.1f} s)")
-    return found
+    return list(found.values())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classification:
+    """A benchmark's labels by a trained head, at every label fraction and seed.
+
+    Attributes:
+        plan: What is asked for.
+        prepared: Records, labels, splits.
+        store: Where cells are kept.
+        head: Of :data:`~ecg_hf.evaluation.heads.registry.HEADS`.
+        say: Receives one line per cell computed.
+    """
+
+    plan: EvaluationPlan
+    prepared: PreparedBenchmark
+    store: CellStore
+    head: str
+    say: Say = logger.info
+
+    part: ClassVar[str] = "probe"
+
+    def run(self, encoder: Encoder) -> list[EvaluatedCell]:
+        """Every fraction and seed of an encoder."""
+        jobs = (
+            _trained_job(self.plan, self.prepared, encoder, self.head, subset, seed)
+            for seed in self.plan.seeds
+            for subset in self.plan.labelled_subsets(self.prepared.data, seed)
+        )
+        return run_jobs(jobs, self.store, self.say)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,24 +221,6 @@ class Job:
         return {**scored, **calibration, **own, **notes}, kept
 
 
-def _jobs(plan: EvaluationPlan, prepared: PreparedBenchmark, entrants: Sequence[Encoder]) -> Iterator[Job]:
-    for name in plan.heads:
-        if name == "zero-shot":
-            from ecg_hf.evaluation.zero_shot import zero_shot_scores, zero_shot_settings
-
-            for entrant in entrants:
-                if isinstance(entrant, ModelEntrant):
-                    yield Job(
-                        plan, prepared, entrant, "zero-shot", None, plan.seeds[0],
-                        zero_shot_settings(plan, prepared, entrant), False, zero_shot_scores,
-                    )  # fmt: skip
-        elif name in plan.trained:
-            for seed in plan.seeds:
-                for subset in plan.labelled_subsets(prepared.data, seed):
-                    for entrant in entrants:
-                        yield _trained_job(plan, prepared, entrant, name, subset, seed)
-
-
 def _trained_job(
     plan: EvaluationPlan,
     prepared: PreparedBenchmark,
@@ -234,8 +233,6 @@ def _trained_job(
         return Job(plan, prepared, entrant, "supervised", subset, seed, {}, True, _scratch_scores)
     head = head_of(plan, entrant, name)
     if head.inputs == "recordings":
-        pass
-
         return Job(
             plan, prepared, entrant, head.name, subset, seed, head.settings, head.stochastic, finetuned_scores
         )

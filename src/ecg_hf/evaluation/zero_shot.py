@@ -5,29 +5,28 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.documents import read_json
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.encoders import ModelEntrant
+from ecg_hf.evaluation.cache import CellStore
+from ecg_hf.evaluation.encoders import Encoder, ModelEntrant
 from ecg_hf.evaluation.metrics.ranking import FloatArray, same_in_ties
+from ecg_hf.evaluation.plan import EvaluationPlan
 from ecg_hf.evaluation.prepare import PreparedBenchmark
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ecg_hf.evaluation.scoring import EvaluationPlan, Job
-
+from ecg_hf.evaluation.scoring import EvaluatedCell, Job, Say, run_jobs
 
 __all__ = [
     "SCP_PROMPTS",
     "SUBCLASS_PROMPTS",
     "SUPERCLASS_PROMPTS",
+    "ZeroShot",
     "cosine_scores",
     "encode_prompts",
     "load_prompts",
@@ -333,3 +332,32 @@ def prompts_for(labels: Iterable[str], prompts: Mapping[str, str] | None = None)
     if missing:
         raise ConfigurationError(f"no prompt for {', '.join(missing)}", value=tuple(missing))
     return {label: source[label] if label in source else bare[label.strip("_")] for label in wanted}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ZeroShot:
+    """A benchmark's labels by the similarity of recordings and texts.
+
+    Attributes:
+        plan: What is asked for.
+        prepared: Records, labels, splits.
+        store: Where cells are kept.
+        say: Receives one line per cell computed.
+    """
+
+    plan: EvaluationPlan
+    prepared: PreparedBenchmark
+    store: CellStore
+    say: Say
+
+    part: ClassVar[str] = "probe"
+
+    def run(self, encoder: Encoder) -> list[EvaluatedCell]:
+        """The one cell of an encoder; none of a baseline, which has no text side."""
+        if not isinstance(encoder, ModelEntrant):
+            return []
+        job = Job(
+            self.plan, self.prepared, encoder, "zero-shot", None, self.plan.seeds[0],
+            zero_shot_settings(self.plan, self.prepared, encoder), False, zero_shot_scores,
+        )  # fmt: skip
+        return run_jobs([job], self.store, self.say)

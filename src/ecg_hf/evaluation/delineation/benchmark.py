@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from ecg_hf.evaluation.delineation.scoring import (
     score_delineations,
 )
 from ecg_hf.evaluation.delineation.tokens import WaveRules, classes_at, token_layout, waves_from_probabilities
-from ecg_hf.evaluation.encoders import ModelEntrant, untrained_copy
+from ecg_hf.evaluation.encoders import Encoder, ModelEntrant, untrained_copy
 from ecg_hf.evaluation.features.tokens import embed_tokens
 from ecg_hf.evaluation.plan import EvaluationPlan
 from ecg_hf.signal.beats.xqrs import xqrs
@@ -34,7 +34,14 @@ if TYPE_CHECKING:
 
     from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord
 
-__all__ = ["DelineationReport", "WaveTimetable", "detected_beats", "ludb_report", "run_delineation"]
+__all__ = [
+    "DelineationReport",
+    "DelineationTask",
+    "WaveTimetable",
+    "annotated_depends",
+    "detected_beats",
+    "run_delineation",
+]
 
 ENCODER, UNTRAINED, TIMETABLE, DETECTOR = "encoder", "untrained", "timetable", "xqrs"
 
@@ -229,32 +236,10 @@ def _from_timetable(
     return found
 
 
-LUDB_KINDS = {"ludb-delineation": "delineation", "ludb-measurements": "regression"}
-"""Benchmark -> the head it is for."""
-
-
-def ludb_report(
-    plan: EvaluationPlan,
-    benchmark: str,
-    entrant: ModelEntrant,
-    records: Sequence[AnnotatedRecord],
-    store: CellStore,
-    *,
-    controls: bool,
+def annotated_depends(
+    plan: EvaluationPlan, kind: str, encoder: ModelEntrant, records: Sequence[AnnotatedRecord], controls: bool
 ) -> dict[str, Any]:
-    """Delineation or measurements of annotated recordings, cross-validated, controls within.
-
-    Args:
-        plan: Its head must be the benchmark's.
-        benchmark: ``"ludb-delineation"`` or ``"ludb-measurements"``.
-        entrant: The model.
-        records: From :func:`ecg_hf.evaluation.delineation.annotations.read_ludb`.
-        store: Where the cell is kept.
-        controls: Also run an untrained encoder and what else there is without one.
-    """
-    kind = LUDB_KINDS[benchmark]
-    options = dict(plan.head_options)
-    signals = [one.record for one in records]
+    """Everything a result on annotated recordings depends on, as JSON values."""
     marks = [
         part
         for one in records
@@ -262,54 +247,62 @@ def ludb_report(
         for wave in sorted(one.delineation[lead])
         for part in (getattr(one.delineation[lead][wave], name) for name in ("onset", "peak", "offset"))
     ]
-    depends = {
+    return {
         "kind": kind,
-        "entrant": entrant.digest(),
-        "recordings": fingerprint_dataset(signals),
+        "entrant": encoder.digest(),
+        "recordings": fingerprint_dataset([one.record for one in records]),
         "marks": array_digest(*marks),
-        "options": options,
+        "options": dict(plan.head_options),
         "controls": controls,
         "seed": plan.seeds[0],
         "resamples": plan.n_resamples,
     }
 
-    def compute() -> tuple[dict[str, Any], None]:
-        run: dict[str, Any] = {"controls": controls, "n_resamples": plan.n_resamples, "seed": plan.seeds[0]}
-        if kind == "delineation":
-            pass
-            from ecg_hf.evaluation.delineation.head import DelineationHead
 
+@dataclass(frozen=True, slots=True, eq=False)
+class DelineationTask:
+    """Delineation of annotated recordings, cross-validated, controls within.
+
+    Attributes:
+        plan: What is asked for.
+        benchmark: Its name.
+        records: From :func:`ecg_hf.evaluation.delineation.annotations.read_ludb`.
+        store: Where the result is kept.
+        controls: Also run an untrained encoder and what else there is without one.
+    """
+
+    plan: EvaluationPlan
+    benchmark: str
+    records: Sequence[AnnotatedRecord]
+    store: CellStore
+    controls: bool
+
+    part: ClassVar[str] = "reports"
+
+    def run(self, encoder: Encoder) -> list[dict[str, Any]]:
+        """One report of an encoder; none of a baseline.
+
+        Raises:
+            ConfigurationError: for an option that the head does not have.
+        """
+        if not isinstance(encoder, ModelEntrant):
+            return []
+
+        def compute() -> tuple[dict[str, Any], None]:
             try:
-                head = DelineationHead(**options)
+                head = DelineationHead(**self.plan.head_options)
             except TypeError as error:
                 raise ConfigurationError(f"options of the delineation head: {error}") from None
-            report = run_delineation(entrant.model, entrant.extractor, records, head=head, **run)
+            report = run_delineation(
+                encoder.model, encoder.extractor, self.records, head=head, controls=self.controls,
+                n_resamples=self.plan.n_resamples, seed=self.plan.seeds[0],
+            )  # fmt: skip
             return plain({"rows": report.rows(), "leads": report.leads, "markdown": report.markdown()}), None
-        from ecg_hf.evaluation.delineation.measurements import measurement_targets, run_measurements
 
-        if options:
-            raise ConfigurationError(f"the regression head has no option {next(iter(options))!r}")
-        names, targets = measurement_targets(records)
-        patients = [one.record.patient_id for one in records]
-        found = run_measurements(
-            entrant.model, entrant.extractor, signals, targets, names, groups=patients, **run
-        )  # fmt: skip
-        rows = [
-            {
-                "who": who,
-                "target": one.name,
-                "n": one.n,
-                "mae": one.mae,
-                "z_mae": one.z_mae,
-                "spearman": one.spearman,
-            }
-            for who, scores in found.scores.items()
-            for one in scores
-        ]
-        return plain({"rows": rows, "markdown": found.markdown()}), None
-
-    content = store.get(depends, compute).content
-    return {"benchmark": benchmark, "kind": kind, "encoder": entrant.name, "records": len(records), **content}
+        depends = annotated_depends(self.plan, "delineation", encoder, self.records, self.controls)
+        content = self.store.get(depends, compute).content
+        shared = {"benchmark": self.benchmark, "kind": "delineation", "encoder": encoder.name}
+        return [{**shared, "records": len(self.records), **content}]
 
 
 FloatArray = npt.NDArray[np.float64]

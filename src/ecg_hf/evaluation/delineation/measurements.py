@@ -10,17 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.benchmark_data import patient_folds
+from ecg_hf.evaluation.cache import CellStore, plain
 from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord, Delineation, WaveTimes
-from ecg_hf.evaluation.encoders import untrained_copy
+from ecg_hf.evaluation.delineation.benchmark import annotated_depends
+from ecg_hf.evaluation.encoders import Encoder, ModelEntrant, untrained_copy
 from ecg_hf.evaluation.features.pooled import embed_dataset
 from ecg_hf.evaluation.heads.ridge import RegressionHead, TargetScore, score_regression
+from ecg_hf.evaluation.plan import EvaluationPlan
 from ecg_hf.signal.beats.heartbeats import heart_rate_bpm
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MEASUREMENTS",
     "MeasurementReport",
+    "MeasurementTask",
     "cross_validated_regression",
     "heart_rate_targets",
     "measure",
@@ -303,3 +307,57 @@ def _training_means(targets: FloatArray, folds: npt.NDArray[np.intp]) -> FloatAr
             if known.size:
                 means[folds == fold, k] = known.mean()
     return means
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasurementTask:
+    """Heart rate, PR, QRS and QT of annotated recordings by ridge regression, cross-validated, controls within.
+
+    Attributes:
+        plan: What is asked for.
+        benchmark: Its name.
+        records: From :func:`ecg_hf.evaluation.delineation.annotations.read_ludb`.
+        store: Where the result is kept.
+        controls: Also run an untrained encoder and training means.
+    """
+
+    plan: EvaluationPlan
+    benchmark: str
+    records: Sequence[AnnotatedRecord]
+    store: CellStore
+    controls: bool
+
+    part: ClassVar[str] = "reports"
+
+    def run(self, encoder: Encoder) -> list[dict[str, Any]]:
+        """One report of an encoder; none of a baseline.
+
+        Raises:
+            ConfigurationError: for an option: the head has none.
+        """
+        if not isinstance(encoder, ModelEntrant):
+            return []
+        if self.plan.head_options:
+            raise ConfigurationError(
+                f"the regression head has no option {next(iter(self.plan.head_options))!r}"
+            )
+
+        def compute() -> tuple[dict[str, Any], None]:
+            names, targets = measurement_targets(self.records)
+            found = run_measurements(
+                encoder.model, encoder.extractor, [one.record for one in self.records], targets, names,
+                groups=[one.record.patient_id for one in self.records], controls=self.controls,
+                n_resamples=self.plan.n_resamples, seed=self.plan.seeds[0],
+            )  # fmt: skip
+            kept = ("n", "mae", "z_mae", "spearman")
+            rows = [
+                {"who": who, "target": one.name, **{name: getattr(one, name) for name in kept}}
+                for who, scores in found.scores.items()
+                for one in scores
+            ]
+            return plain({"rows": rows, "markdown": found.markdown()}), None
+
+        depends = annotated_depends(self.plan, "regression", encoder, self.records, self.controls)
+        content = self.store.get(depends, compute).content
+        shared = {"benchmark": self.benchmark, "kind": "regression", "encoder": encoder.name}
+        return [{**shared, "records": len(self.records), **content}]

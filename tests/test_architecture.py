@@ -127,7 +127,8 @@ def test_evaluation_stays_small():
 
 
 def test_import_is_light():
-    code = "import ecg_hf, sys; print([m for m in ('torch', 'transformers', 'scipy') if m in sys.modules])"
+    heavy = ("torch", "transformers", "scipy", "datasets", "pandas", "matplotlib")
+    code = f"import ecg_hf, sys; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

@@ -264,7 +264,7 @@ def test_killed_and_resumed(source: str, recordings: Path, tmp_path: Path, write
         if source == "cpsc2018":
             write_cpsc(folder, f"A000{number}", np.random.default_rng(number).normal(size=(12, 60)))
         elif source == "challenge2021":
-            write_record(folder, f"georgia/g1/E0000{number}", seed=number, comments=["Dx: 426783006"])
+            write_record(folder, f"georgia/g1/E0000{number}", seed=number, comments=["# Dx: 426783006"])
     if source == "cpsc2018":
         table = "".join(f"A000{number},{number},,\n" for number in range(1, 6))
         (folder / "REFERENCE.csv").write_text("Recording,First_label,Second_label,Third_label\n" + table)

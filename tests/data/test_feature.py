@@ -117,9 +117,8 @@ def test_map_keeps_the_signal_exact():
     "value",
     [
         7,
-        {"bytes": b"x"},
+        {"bytes": "x"},
         {"path": "a.hea", "fs": 1},
-        {"path": "a.hea", "bytes": b"x"},
         {"signal": np.zeros((1, 3))},
         {"signal": np.zeros((1, 3)), "sampling_rate": 100},
         {"signal": np.zeros((1, 3)), "sampling_rate": 100, "lead_names": ["I"], "units": "uV"},
@@ -182,6 +181,7 @@ def test_paths_and_bytes_are_read(tmp_path: Path):
     for value in (
         {"path": str(tmp_path / "a.npy"), **told},
         {"path": "a.npy", "bytes": (tmp_path / "a.npy").read_bytes(), **told},
+        {"bytes": (tmp_path / "a.npy").read_bytes(), **told},
     ):
         assert np.array_equal(dataset_of(value)[0]["ecg"]["signal"], expected)
     with pytest.raises(EcgError, match="gone"):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -107,7 +106,7 @@ class Ecg:
         return self.pa_type
 
     def encode_example(
-        self, value: str | os.PathLike[str] | EcgRecord | DigitalRecord | Mapping[str, Any]
+        self, value: str | os.PathLike[str] | bytes | EcgRecord | DigitalRecord | Mapping[str, Any]
     ) -> dict[str, Any]:
         """Storage of one ECG.
 
@@ -115,14 +114,14 @@ class Ecg:
             value: A path that :func:`ecg_hf.read_record` can read (stored exactly), a :class:`DigitalRecord` (stored
                 as it is), an :class:`EcgRecord` or a dictionary with ``signal`` (mV, or in its ``unit``),
                 ``sampling_rate`` and ``lead_names`` (stored as float32), a dictionary that is storage already, or a
-                dictionary with ``path`` and what the file does not say (``sampling_rate``, ``lead_names``, ``unit``,
-                ``layout``). With ``bytes`` beside it, these are the content of a ``.npy``, ``.csv`` or ``.mat`` file
-                and ``path`` only its name.
+                dictionary with ``path`` and what the file does not say (``sampling_rate``, ``lead_names``, ``units``,
+                ``layout``). With ``bytes`` beside it, these are the content of the file and ``path`` only its name.
+                Bare ``bytes`` are the content of a file too.
 
         Raises:
             EcgError: if ``value`` is none of these, or the file can't be read.
         """
-        if isinstance(value, str | os.PathLike):
+        if isinstance(value, str | os.PathLike | bytes):
             return encode_digital(read_digital(value))
         if isinstance(value, EcgRecord):
             return _encode_signal(value)
@@ -282,8 +281,7 @@ def _encode_signal(record: EcgRecord) -> dict[str, Any]:
     }
 
 
-_FILE_OPTIONS = ("sampling_rate", "lead_names", "unit", "layout")
-_CONTENT_SUFFIXES = (".npy", ".csv", ".mat")
+_FILE_OPTIONS = ("sampling_rate", "lead_names", "units", "unit", "layout")
 
 
 def _encode_file(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,22 +293,15 @@ def _encode_file(value: Mapping[str, Any]) -> dict[str, Any]:
     path, content = value.get("path"), value.get("bytes")
     if content is None:
         return encode_digital(read_digital(str(path), **options))
-    suffix = Path(str(path or "")).suffix
-    if suffix not in _CONTENT_SUFFIXES or not isinstance(content, bytes | bytearray | memoryview):
-        raise ConfigurationError(
-            f"an ECG can be read from the bytes of a {', '.join(_CONTENT_SUFFIXES)} file whose name is its 'path'; a "
-            "WFDB record is several files, so give the path of it",
-            value=suffix,
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"content{suffix}"
-        file.write_bytes(content)
-        try:
-            return encode_digital(read_digital(file, **options))
-        except EcgError as error:
-            # The name the user knows instead of that of our temporary file.
-            error.path = str(path)
-            raise
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise ConfigurationError(f"the bytes of an ECG file are bytes, not {type(content).__name__}")
+    file = io.BytesIO(content)
+    file.name = str(path or "")
+    try:
+        return encode_digital(read_digital(file, **options))
+    except EcgError as error:
+        error.path = error.path or (None if path is None else str(path))
+        raise
 
 
 def _as_array(signal: Any) -> npt.NDArray[Any]:

@@ -20,6 +20,7 @@ from ecg_hf.errors import AmbiguousLayoutError, LeadError, SamplingRateError, Si
 from ecg_hf.processing.backend import Array, ArrayBackend, NumpyBackend, is_torch_tensor
 from ecg_hf.processing.report import ReportBuilder
 from ecg_hf.processing.windows import InputWindow
+from ecg_hf.signal.gaps import without_padding
 from ecg_hf.signal.leads import normalize_lead_names
 from ecg_hf.signal.record import EcgRecord, check_keys, checked_sampling_rate
 from ecg_hf.signal.units import millivolts_per_unit
@@ -256,7 +257,7 @@ def _parse_record(record: EcgRecord, defaults: _Defaults) -> EcgInput:
             f"an EcgRecord is in mV, unit={defaults.unit!r} contradicts it", value=defaults.unit
         )
     _must_agree(record.sampling_rate, record.lead_names, defaults)
-    return EcgInput(record.signal, record.lead_names, record.sampling_rate, 1.0)
+    return EcgInput(without_padding(record), record.lead_names, record.sampling_rate, 1.0)
 
 
 def _parse_mapping(item: Mapping[str, Any], defaults: _Defaults) -> EcgInput:

@@ -1,60 +1,63 @@
-"""Files that hold nothing but numbers: NPY, CSV, and MATLAB files without a WFDB header."""
+"""Files that hold nothing but numbers: NPY, and MATLAB files without a WFDB header."""
 
 from __future__ import annotations
 
 import io
 import math
-import os
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import SamplingRateError, SignalError, TruncatedSignal, UnsupportedFormat
 from ecg_hf.signal.io.arrays import digital_from_array
-from ecg_hf.signal.io.csv_files import read_csv
 from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.io.matlab import RATE_NAMES, SAMPLE_NAMES, find_matrix, find_rate, read_matlab
 from ecg_hf.signal.io.options import ReadOptions
-from ecg_hf.signal.io.paths import inside_root, read_file
+from ecg_hf.signal.io.sources import Source
 from ecg_hf.signal.record import Note, checked_sampling_rate
 
-__all__ = ["read_array_file"]
+__all__ = ["MATLAB_MAGIC", "NPY_MAGIC", "read_array_file"]
 
 
-def read_array_file(path: str, options: ReadOptions, layout: str | None) -> DigitalRecord:
-    """Read a ``.npy``, ``.csv`` or header-less ``.mat`` file whose metadata the caller states.
+NPY_MAGIC = b"\x93NUMPY"
+MATLAB_MAGIC = b"MATLAB "
+
+
+def read_array_file(source: Source, kind: str, layout: str | None) -> DigitalRecord:
+    """Read a NPY file, or a MATLAB file without a WFDB header, whose metadata the caller states.
+
+    Args:
+        source: The file.
+        kind: ``"npy"`` or ``"mat"``.
+        layout: See :func:`~ecg_hf.signal.io.arrays.resolve_layout`.
 
     Raises:
-        MetadataMissing: if rate, leads or unit are stated neither in the file nor in ``options``.
-        UnsupportedFormat: if the content is not what the suffix says.
+        MetadataMissing: if rate, leads or unit are stated neither in the file nor by the caller.
+        UnsupportedFormat: if the content is not of that kind.
         TruncatedSignal: if an array is longer than its file.
     """
-    if options.root is not None:
-        inside_root(path, options.root)
-    stem, suffix = os.path.splitext(os.path.basename(path))
-    if suffix == ".csv":
-        return read_csv(path, options, layout, stem)
+    options = source.options
     rate = options.sampling_rate
     notes: tuple[Note, ...] = ()
-    if suffix == ".npy":
-        array = _read_npy(path, options)
+    if kind == "npy":
+        array = _read_npy(source.content(), options)
     else:
-        array, rate, notes = _read_matlab(path, options)
+        array, rate, notes = _read_matlab(source.content(), options)
     record = digital_from_array(
         array,
         sampling_rate=rate,
         lead_names=options.lead_names,
         unit=options.unit,
         layout=layout,
-        record_id=stem,
+        record_id=source.record_id,
         notes=notes,
     )
     return record if options.leads is None else record.select_leads(options.leads)
 
 
-def _read_npy(path: str, options: ReadOptions) -> npt.NDArray[np.generic]:
+def _read_npy(content: bytes, options: ReadOptions) -> npt.NDArray[np.generic]:
     limit = options.max_samples
-    content, size = read_file(path, max_bytes=limit * 16 + 65536, root=options.root)
+    size = len(content)
     stream = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(stream)
@@ -78,17 +81,13 @@ def _read_npy(path: str, options: ReadOptions) -> npt.NDArray[np.generic]:
 
 
 def _read_matlab(
-    path: str, options: ReadOptions
+    content: bytes, options: ReadOptions
 ) -> tuple[npt.NDArray[np.generic], float | None, tuple[Note, ...]]:
     """Samples and rate of a MATLAB file: a variable ``val``, or ``data`` in a structure ``ECG``, and the like.
 
     Raises:
         SamplingRateError: if a variable such as ``fs`` contradicts the caller's rate.
     """
-    limit = options.max_samples * 8 + 65536
-    content, size = read_file(path, max_bytes=limit, root=options.root)
-    if size > limit:
-        raise SignalError(f"file has {size} bytes, too many for max_samples", value=size)
     variables = read_matlab(content, options.max_samples, (*SAMPLE_NAMES, *RATE_NAMES))
     array = find_matrix(variables)
     if array is None:

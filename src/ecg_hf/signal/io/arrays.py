@@ -88,7 +88,7 @@ def digital_from_array(
     """
     missing = [
         name
-        for name, given in (("sampling_rate", sampling_rate), ("lead_names", lead_names), ("unit", unit))
+        for name, given in (("sampling_rate", sampling_rate), ("lead_names", lead_names), ("units", unit))
         if given is None
     ]
     if sampling_rate is None or lead_names is None or unit is None:

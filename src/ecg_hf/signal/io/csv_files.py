@@ -16,7 +16,6 @@ from ecg_hf.signal.io.arrays import digital_from_array
 from ecg_hf.signal.io.channels import Channels, choose_channels, stated_unit
 from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.io.options import ReadOptions
-from ecg_hf.signal.io.paths import read_file
 from ecg_hf.signal.io.time_columns import (
     TimeColumn,
     is_counter,
@@ -31,10 +30,8 @@ from ecg_hf.signal.leads import STANDARD_LEADS, is_known_lead, normalize_lead_na
 from ecg_hf.signal.record import Note
 from ecg_hf.signal.units import is_dimensionless, is_voltage, millivolts_per_unit
 
-__all__ = ["read_csv"]
+__all__ = ["read_csv", "text_lines"]
 
-# A text file spends at most about this many bytes on a number; more means it is no table of samples.
-_BYTES_PER_VALUE = 32
 _BLOCK_ROWS = 1 << 14
 # Tried before the comma, which may be a decimal comma.
 _MARKS = ("\t", ";", ",")
@@ -61,8 +58,10 @@ class _Table(NamedTuple):
     has_decimal_comma: bool
 
 
-def read_csv(path: str, options: ReadOptions, layout: str | None, record_id: str) -> DigitalRecord:
-    """Read a delimited text file (comma, semicolon, tab or blanks; decimal point or comma).
+def read_csv(
+    lines: Sequence[str], options: ReadOptions, layout: str | None, record_id: str | None
+) -> DigitalRecord:
+    """Read the lines of a delimited text file (comma, semicolon, tab or blanks; decimal point or comma).
 
     A first row of names assigns columns to leads, units are in the names or in a second row, and a time column gives
     the sampling rate. The caller may add to these but not contradict them. Index columns and columns that are not
@@ -74,7 +73,6 @@ def read_csv(path: str, options: ReadOptions, layout: str | None, record_id: str
         SamplingRateError: if a time column is uneven, or contradicts the caller's rate.
         LeadError: if the caller's names contradict the file's.
     """
-    lines = _lines(path, options)
     table = _take_apart(lines)
     if table.names is None:
         return _without_names(lines, table, options, layout, record_id)
@@ -124,11 +122,13 @@ def read_csv(path: str, options: ReadOptions, layout: str | None, record_id: str
     )
 
 
-def _lines(path: str, options: ReadOptions) -> list[str]:
-    limit = options.max_samples * _BYTES_PER_VALUE
-    content, size = read_file(path, max_bytes=limit, root=options.root)
-    if size > limit:
-        raise SignalError(f"file has {size} bytes, too many for max_samples", value=size)
+def text_lines(content: bytes) -> list[str]:
+    """Lines of a text file in UTF-8, UTF-16 or Latin-1.
+
+    Raises:
+        UnsupportedFormat: if it is not text.
+        SignalError: if it is empty.
+    """
     is_wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
         text = content.decode("utf-16" if is_wide else "utf-8-sig")
@@ -183,6 +183,9 @@ def _take_apart(lines: Sequence[str]) -> _Table:
             start = 2
     if len(places) <= start:
         raise SignalError("file has column names but no samples")
+    if len(rows) > start and not any(_is_value(cell, has_comma) for cell in rows[start] if cell):
+        # Lines of text, perhaps on a person: nothing of them is repeated in an error.
+        raise UnsupportedFormat("file is not a table of numbers")
     return _Table(names, units, places[start], split, has_comma)
 
 
@@ -338,7 +341,7 @@ def _in_one_unit(
 
 
 def _without_names(
-    lines: Sequence[str], table: _Table, options: ReadOptions, layout: str | None, record_id: str
+    lines: Sequence[str], table: _Table, options: ReadOptions, layout: str | None, record_id: str | None
 ) -> DigitalRecord:
     """A table of nothing but numbers: a first column that rises in equal steps is time or an index."""
     count = len(table.units)

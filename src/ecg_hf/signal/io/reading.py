@@ -161,15 +161,6 @@ def _read_opened(source: Source, layout: str | None) -> DigitalRecord:
     try:
         return read_wfdb(header, source.options)
     except RecordNotFound:
-<<<<<<< HEAD
-        if os.path.isfile(path) and suffix not in _WFDB_SUFFIXES:
-            raise UnsupportedFormat(
-                "file type is not read here; WFDB (.hea), .mat, .npy and .csv are. Read it with a library for it and "
-                "make an ecg_hf.EcgRecord(signal, sampling_rate, lead_names) of the array",
-                path=path,
-            ) from None
-        raise
-=======
         if os.path.lexists(header) or not os.path.isfile(path):
             raise
     except HeaderError:
@@ -180,9 +171,11 @@ def _read_opened(source: Source, layout: str | None) -> DigitalRecord:
 
 
 def _describes_itself(head: bytes) -> bool:
-    return container_reader(head) is not None or (
-        b"\0" not in head and is_apple_health(head.decode("utf-8", "replace").split("\n"))
-    )
+    return container_reader(head) is not None or _is_apple_health(head)
+
+
+def _is_apple_health(head: bytes) -> bool:
+    return b"\0" not in head and is_apple_health(head.decode("utf-8", "replace").splitlines())
 
 
 def _read_content(source: Source, layout: str | None) -> DigitalRecord:
@@ -190,6 +183,8 @@ def _read_content(source: Source, layout: str | None) -> DigitalRecord:
     reader = container_reader(head)
     if reader is not None:
         return reader(source.content(), source.options, source.record_id)
+    if _is_apple_health(head):
+        return read_apple_health(text_lines(source.content()), source.options, source.record_id)
     if head.startswith(NPY_MAGIC) or source.suffix == ".npy":
         return read_array_file(source, "npy", layout)
     if head.startswith(MATLAB_MAGIC) or source.suffix == ".mat":
@@ -198,10 +193,7 @@ def _read_content(source: Source, layout: str | None) -> DigitalRecord:
         raise UnsupportedFormat("this is the header of a WFDB record, which is several files: give its path")
     if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UnsupportedFormat(
-            "file type is not read here; WFDB, DICOM, EDF, SCP-ECG, ISHNE, ATC, ECG XML, .mat, .npy and .csv are"
+            "file type is not read here; WFDB, DICOM, EDF, SCP-ECG, ISHNE, ATC, ECG XML, .mat, .npy and .csv are. Read "
+            "it with a library for it and make an ecg_hf.EcgRecord(signal, sampling_rate, lead_names) of the array"
         )
-    lines = text_lines(source.content())
-    if is_apple_health(lines):
-        return read_apple_health(lines, source.options, source.record_id)
-    return read_csv(lines, source.options, layout, source.record_id)
->>>>>>> cbbba55 (read_record opens what hospitals and watches write: content decides, paths, bytes, files and wfdb.Record; own readers for XML, ISHNE, Kardia and Apple Health, optional libraries for DICOM, EDF and SCP-ECG)
+    return read_csv(text_lines(source.content()), source.options, layout, source.record_id)

@@ -193,7 +193,7 @@ def _read_content(source: Source, layout: str | None) -> DigitalRecord:
         raise UnsupportedFormat("this is the header of a WFDB record, which is several files: give its path")
     if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UnsupportedFormat(
-            "file type is not read here; WFDB, DICOM, EDF, SCP-ECG, ISHNE, ATC, ECG XML, .mat, .npy and .csv are. Read "
-            "it with a library for it and make an ecg_hf.EcgRecord(signal, sampling_rate, lead_names) of the array"
+            "file type is not read here; WFDB, DICOM, EDF, SCP-ECG, ISHNE, ATC, ECG XML, .mat, .npy and .csv are. "
+            "Read it with a library for it and make an ecg_hf.EcgRecord(signal, sampling_rate, lead_names) of the array"
         )
     return read_csv(text_lines(source.content()), source.options, layout, source.record_id)

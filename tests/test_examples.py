@@ -20,7 +20,7 @@ from ecg_hf.planning.devices import schedule
 from ecg_hf.planning.headroom import peak_bytes
 from ecg_hf.planning.samples import sample_inputs
 from ecg_hf.planning.tracing import trace_memory
-from ecg_hf.training import pretrain
+from ecg_hf.training import EcgFineTuningArguments, pretrain
 from tests.hub.conftest import Client, client, hub
 from tests.hub.loopback_hub import OWNER
 
@@ -57,6 +57,8 @@ def test_command_exists_with_its_options(words: list[str]) -> None:
     context = command.make_context("ecg-hf", list(words))
     if context.args and command.name == "convert":
         conversion_options(context.args, context.params["model"])
+    elif context.args and command.name == "finetune":
+        parse_overrides(context.args, "cg-dmer", EcgFineTuningArguments)
     elif context.args:
         parse_overrides(context.args, context.params["model"])
 
@@ -99,6 +101,8 @@ def shortened(words: list[str]) -> list[str]:
     """The same command with the model it names, on two steps or few records."""
     if words[0] == "pretrain":
         return [word for word in words if word != "--resume"] + list(TWO_STEPS)
+    if words[0] == "finetune":
+        return [*words, *TWO_STEPS]
     if words[0] == "plan":
         return [*words, "--measured-steps", "1"]
     if words[0] == "push":

@@ -210,7 +210,7 @@ def test_files_that_do_not_describe_themselves(cli: Cli, tmp_path: Path) -> None
     assert_one_line(cli(*command, *told[:4], "--lead-names", "I,II"), "lead")
     # Read, and then: a method without a text side has no zero-shot answers, and this model no classifier.
     assert_one_line(cli(*command, *told, "--labels", "a,b"), "ecg-jepa", "cg-dmer")
-    assert_one_line(cli(*command, *told), "classifier", "finetune.py")
+    assert_one_line(cli(*command, *told), "classifier", "ecg-hf finetune")
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ def test_pretrain_then_finetune(
         "finetune.py",
         monkeypatch,
         *common,
+        "--labels",
+        "super",
         "--model",
         encoder,
         "--output_dir",

@@ -10,7 +10,7 @@ from typing import Any
 from ecg_hf.cli.output import quiet_libraries
 from ecg_hf.errors import EcgError, ModelFolderError
 
-__all__ = ["load_model", "load_pipeline", "resolve_device"]
+__all__ = ["load_config", "load_model", "load_pipeline", "resolve_device"]
 
 
 def resolve_device(device: str | None) -> str:
@@ -66,7 +66,7 @@ def load_model(name_or_path: str, *, device: str | None = None) -> tuple[Any, An
 
     target = resolve_device(device)
     with _one_line_errors(name_or_path):
-        _load_config(name_or_path)
+        _checked_config(name_or_path)
         model = AutoModel.from_pretrained(name_or_path, trust_remote_code=False)
         extractor = AutoFeatureExtractor.from_pretrained(name_or_path, trust_remote_code=False)
         if not isinstance(extractor, EcgFeatureExtractor):
@@ -74,7 +74,18 @@ def load_model(name_or_path: str, *, device: str | None = None) -> tuple[Any, An
     return model.to(target).eval(), extractor
 
 
-def _load_config(name_or_path: str) -> Any:
+def load_config(name_or_path: str) -> Any:
+    """The configuration of a folder or Hub repository.
+
+    Raises:
+        ModelFolderError: if there is no such model, or it is not one of this package.
+    """
+    quiet_libraries()
+    with _one_line_errors(name_or_path):
+        return _checked_config(name_or_path)
+
+
+def _checked_config(name_or_path: str) -> Any:
     """The configuration. Checked before anything else is opened, because another library's model may be a pickle.
 
     Raises:
@@ -105,7 +116,7 @@ def load_pipeline(task: str, name_or_path: str, *, device: str | None = None) ->
 
     target = resolve_device(device)
     with _one_line_errors(name_or_path):
-        config = _load_config(name_or_path)
+        config = _checked_config(name_or_path)
         architectures = config.architectures or []
         multimodal = get_method(config.model_type).multimodal
         if task == "zero-shot-ecg-classification" and not multimodal:
@@ -117,7 +128,7 @@ def load_pipeline(task: str, name_or_path: str, *, device: str | None = None) ->
         if task == "ecg-classification" and not any("Classification" in name for name in architectures):
             raise ModelFolderError(
                 "this model has no classifier: "
-                + ("give --labels for zero-shot" if multimodal else "fine-tune one with scripts/finetune.py"),
+                + ("give --labels for zero-shot" if multimodal else "fine-tune one with ecg-hf finetune"),
                 path=name_or_path,
             )
         return pipeline(task, model=name_or_path, device=target, trust_remote_code=False)

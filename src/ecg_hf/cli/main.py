@@ -17,6 +17,7 @@ from ecg_hf.cli import (
     data,
     embed,
     evaluate,
+    finetune,
     listing,
     plan,
     plot,
@@ -42,6 +43,7 @@ app.add_typer(data.app, name="data")
 app.command("list")(listing.list_command)
 app.command("quickstart")(quickstart.quickstart_command)
 app.command("pretrain", context_settings=pretrain.PASS_THROUGH)(pretrain.pretrain_command)
+app.command("finetune", context_settings=pretrain.PASS_THROUGH)(finetune.finetune_command)
 app.command("plan", context_settings=plan.PASS_THROUGH)(plan.plan_command)
 app.command("embed")(embed.embed_command)
 app.command("evaluate")(evaluate.evaluate_command)

@@ -22,12 +22,15 @@ __all__ = ["PASS_THROUGH", "parse_overrides", "pretrain_command"]
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-def parse_overrides(arguments: list[str], model: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def parse_overrides(
+    arguments: list[str], model: str, arguments_class: type | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Sort ``--kebab-name value`` pairs into training arguments and fields of the model's configuration.
 
     Args:
         arguments: What the command line had beyond its own options.
         model: Name of the method, for the fields of its configuration.
+        arguments_class: Training arguments; those of pretraining if not given.
 
     Returns:
         Training arguments and configuration fields, only those that were given.
@@ -46,7 +49,7 @@ def parse_overrides(arguments: list[str], model: str) -> tuple[dict[str, Any], d
         def error(self, message: str) -> NoReturn:
             raise ConfigurationError(message)
 
-    parser = Parser(EcgPreTrainingArguments, add_help=False, allow_abbrev=False)
+    parser = Parser(arguments_class or EcgPreTrainingArguments, add_help=False, allow_abbrev=False)
     for action in parser._actions:
         action.default = argparse.SUPPRESS
         action.required = False

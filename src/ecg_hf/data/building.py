@@ -46,7 +46,7 @@ from ecg_hf.data.sources.with_r_peaks import WithRPeaks
 from ecg_hf.documents import read_json
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 
-__all__ = ["RECORDS_PER_SHARD", "build_dataset", "load_built"]
+__all__ = ["RECORDS_PER_SHARD", "build_dataset", "load_built", "load_saved"]
 
 RECORDS_PER_SHARD = 1000
 
@@ -242,6 +242,15 @@ def load_built(path: str | Path) -> Dataset:
         elif (folder / WORK_FOLDER).is_dir():
             what = "an unfinished build: run the same build again"
         raise DatasetBuildError(f"the folder holds {what}", path=folder)
+    return load_saved(folder)
+
+
+def load_saved(folder: Path) -> Dataset:
+    """Open what ``Dataset.save_to_disk`` wrote: a build, or rows somebody gave further columns.
+
+    Raises:
+        DatasetBuildError: if it is damaged, or names files outside the folder.
+    """
     state: _State = read_json(folder / STATE_FILE, _State, error=DatasetBuildError)
     for file in state["_data_files"]:
         if not is_plain_relative(file["filename"]):

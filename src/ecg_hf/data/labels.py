@@ -19,7 +19,14 @@ __all__ = ["LABEL_TASKS", "ScpStatement", "label_matrix", "label_names", "scp_st
 LABEL_TASKS = ("super", "sub", "form", "rhythm", "diag", "all")
 """Groups of PTB-XL's labels: 5 superclasses, 23 subclasses, 19 form, 12 rhythm, 44 diagnostic, all 71 statements."""
 
-SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
+SUPERCLASSES = {
+    "NORM": "normal ECG",
+    "MI": "myocardial infarction",
+    "STTC": "ST/T change",
+    "CD": "conduction disturbance",
+    "HYP": "hypertrophy",
+}
+"""PTB-XL's diagnostic superclasses, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,7 @@ def label_names(task: str) -> tuple[str, ...]:
         ConfigurationError: for any other task.
     """
     names = tuple(dict.fromkeys(_targets(task).values()))
-    return SUPERCLASSES if task == "super" else names
+    return tuple(SUPERCLASSES) if task == "super" else names
 
 
 def label_matrix(

@@ -3,6 +3,7 @@
 from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_callback import ModelCardCallback
 from ecg_hf.hub.card_context import CardContext, card_context_of
+from ecg_hf.hub.classifier import document_classifier
 from ecg_hf.hub.converting import ConversionReport, convert_checkpoint
 from ecg_hf.hub.model_folder import ModelFolder, open_model_folder
 from ecg_hf.hub.push import PushReport, push_model
@@ -16,6 +17,7 @@ __all__ = [
     "PushReport",
     "card_context_of",
     "convert_checkpoint",
+    "document_classifier",
     "open_model_folder",
     "push_dataset",
     "push_model",

@@ -15,6 +15,7 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.escaping import markdown_text
 from ecg_hf.files import write_whole
 from ecg_hf.hub.card_context import CardContext
+from ecg_hf.hub.classifier_metrics import index_entry, result_text
 from ecg_hf.hub.licences import OTHER, licence_identifier
 from ecg_hf.hub.model_folder import CARD_FILE
 from ecg_hf.hub.model_index import summary_entries, without
@@ -70,7 +71,8 @@ def write_model_card(
         method_text=text,
         data_text=_lines(context.data) or markdown_text(context.dataset),
         training_text=_lines(context.training) or "Not recorded.",
-        results_text=_results_text(context.results),
+        classifier=context.classifier is not None,
+        results_text=_results_text(context),
         converted=context.weights_licence is not None,
         licence=markdown_text(context.weights_licence or spec.licence),
         data_licence=markdown_text(context.data_licence),
@@ -100,7 +102,8 @@ def _card_source(spec: MethodSpec) -> tuple[dict[str, Any], str]:
 def _front_matter(
     spec: MethodSpec, source: dict[str, Any], context: CardContext, keep: Sequence[EvalResult]
 ) -> ModelCardData:
-    new = summary_entries(context.results)
+    new = [] if context.classifier is None else index_entry(context.classifier, context.dataset)
+    new += summary_entries(context.results)
     results = [*without(keep, new), *new]
     extra = dict(context.extra)
     if context.emissions_g is not None:
@@ -123,12 +126,14 @@ def _front_matter(
     return data
 
 
-def _results_text(results: dict[str, Any]) -> str:
+def _results_text(context: CardContext) -> str:
     from ecg_hf.evaluation.tables import evaluation_markdown
 
-    # Its title would be a level above the card's headings.
-    text = evaluation_markdown(results).partition("\n")[2].strip() if results else ""  # type: ignore[arg-type]
-    return text or "None yet."
+    parts = [] if context.classifier is None else [result_text(context.classifier)]
+    if context.results:
+        # Its title would be a level above the card's headings.
+        parts.append(evaluation_markdown(context.results).partition("\n")[2].strip())  # type: ignore[arg-type]
+    return "\n\n".join(filter(None, parts)) or "None yet."
 
 
 def _lines(facts: dict[str, str]) -> str:

@@ -12,6 +12,7 @@ from ecg_hf.documents import read_json
 from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.evaluation.results import validate_results
 from ecg_hf.files import write_whole
+from ecg_hf.hub.classifier_metrics import ClassifierMetrics
 from ecg_hf.hub.training_facts import run_facts
 from ecg_hf.training.run import REPORT_FILE
 
@@ -43,6 +44,7 @@ class CardContext:
         synthetic: Whether the data are simulated.
         weights_licence: Licence of the weights; the method's own for weights trained with this package if not given.
         extra: Further front matter.
+        classifier: Labels and figures of a fine-tuned classifier, as in its ``metrics.json``.
     """
 
     model_name: str
@@ -56,6 +58,7 @@ class CardContext:
     synthetic: bool = False
     weights_licence: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    classifier: ClassifierMetrics | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that would break out of their place in the card.

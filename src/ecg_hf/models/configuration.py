@@ -5,7 +5,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
@@ -15,12 +15,15 @@ from transformers.utils import logging
 from ecg_hf.auto_map import LeadsToPackage, without_shim
 from ecg_hf.errors import ConfigurationError, EcgError, ModelFolderError
 from ecg_hf.models.registry import AUTO_CLASSES, METHODS, ClassRole, get_method
-from ecg_hf.models.safe_loading import FOREIGN_CODE, check_config_values
+from ecg_hf.models.safe_loading import FOREIGN_CODE, MAX_LABELS, check_config_values
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
 
 __all__ = ["EcgConfig"]
 
 logger = logging.get_logger(__name__)
+
+MAX_LABEL_LENGTH = 200
+"""Longest label, and longest name of one, in characters."""
 
 _OF_THE_LIBRARY = frozenset(
     {
@@ -51,6 +54,10 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
             ``attention`` (one learnable query).
         classifier_dropout: Dropout before the classifier's linear layer.
         initializer_range: Standard deviation of randomly initialised weights.
+        label_details: What is known about the labels of a fine-tuned classifier, by label: ``name`` (in words),
+            ``threshold`` (probability from which the label counts as present, chosen on validation records; None
+            where they had no positive) and ``reference_auroc`` (on test records, on validation records where there
+            was no test; None where undefined). ``ecg-hf finetune`` fills it in.
 
     Raises:
         ConfigurationError: for unknown options. Unknown fields of a ``config.json`` (which may come from a later
@@ -69,12 +76,14 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
     classifier_pooling: Literal["mean", "attention"] = "mean"
     classifier_dropout: float | int = 0.0
     initializer_range: float | int = 0.02
+    label_details: dict[str, dict[str, str | float | int | None]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in the standard leads and normalise their names."""
         self._refuse_unknown(kwargs)
         super().__post_init__(**without_shim(kwargs))
         self.lead_names = list(normalize_lead_names(self.lead_names or STANDARD_LEADS))
+        _check_label_details(self.label_details)
 
     @classmethod
     def _unknown(cls, names: Iterable[str]) -> list[str]:
@@ -101,6 +110,7 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
             ConfigurationError: if a field does not exist, or a value does not fit.
         """
         self._refuse_unknown(name for name in config_dict if not hasattr(self, name))
+        _check_label_details(config_dict.get("label_details"))
         try:
             super().update(config_dict)
         except StrictDataclassError as error:
@@ -239,3 +249,28 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
         """Raise a :class:`~ecg_hf.errors.ConfigurationError` unless ``condition`` holds."""
         if not condition:
             raise ConfigurationError(f"{type(self).__name__}: {message}", value=value)
+
+
+def _check_label_details(details: Any) -> None:
+    """Raise unless ``details`` is what :attr:`EcgConfig.label_details` says, of a size a classifier can have."""
+    if details is None:
+        return
+
+    def refuse(what: str, value: object) -> NoReturn:
+        raise ConfigurationError(f"label_details: {what}", value=value)
+
+    if not isinstance(details, Mapping) or len(details) > MAX_LABELS:
+        refuse(f"must be an object of at most {MAX_LABELS} labels", type(details).__name__)
+    for label, entry in details.items():
+        if not isinstance(label, str) or len(label) > MAX_LABEL_LENGTH:
+            refuse(f"a label must be text of at most {MAX_LABEL_LENGTH} characters", label)
+        if not isinstance(entry, Mapping) or not set(entry) <= {"name", "threshold", "reference_auroc"}:
+            refuse(f"{label!r} may have name, threshold and reference_auroc alone", entry)
+        name = entry.get("name")
+        if name is not None and (not isinstance(name, str) or len(name) > MAX_LABEL_LENGTH):
+            refuse(f"the name of {label!r} must be text of at most {MAX_LABEL_LENGTH} characters", name)
+        for field in ("threshold", "reference_auroc"):
+            value = entry.get(field)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (number and 0.0 <= value <= 1.0):
+                refuse(f"{field} of {label!r} must be a number from 0 to 1, or null", value)

@@ -3,9 +3,9 @@
 # The library's Auto classes come first, see ``ecg_hf.auto_registration``.
 import transformers.models.auto.modeling_auto  # noqa: F401
 
-from ecg_hf.training.arguments import EcgArgumentParser, EcgPreTrainingArguments
+from ecg_hf.training.arguments import EcgArgumentParser, EcgFineTuningArguments, EcgPreTrainingArguments
 from ecg_hf.training.collators import BatchedEcgDataset, EcgCollator, EcgTextCollator
-from ecg_hf.training.finetuning import EcgFineTuningArguments, FineTuneResult, finetune
+from ecg_hf.training.finetuning_run import FineTuneResult, finetune
 from ecg_hf.training.recipe import Recipe, list_recipes, load_recipe
 from ecg_hf.training.run import PretrainResult, pretrain
 from ecg_hf.training.trainer import EcgPreTrainer

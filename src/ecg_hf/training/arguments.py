@@ -1,17 +1,22 @@
-"""Training arguments with the defaults self-supervised ECG pretraining wants."""
+"""Training arguments with the defaults that pretraining and fine-tuning on ECGs want."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from transformers import HfArgumentParser, TrainingArguments
 
 from ecg_hf.errors import ConfigurationError
 
-__all__ = ["EcgArgumentParser", "EcgPreTrainingArguments", "check_training_arguments"]
+__all__ = [
+    "EcgArgumentParser",
+    "EcgFineTuningArguments",
+    "EcgPreTrainingArguments",
+    "check_training_arguments",
+]
 
 _POSITIVE = (
     *("gradient_accumulation_steps", "per_device_train_batch_size", "per_device_eval_batch_size"),
@@ -135,6 +140,88 @@ class EcgPreTrainingArguments(TrainingArguments):
         check_training_arguments(self)
         if getattr(self, "data_seed", None) is None:
             self.data_seed = self.seed
+        super().__post_init__()
+        if self.device.type == "cpu":
+            self.dataloader_pin_memory = False
+
+
+@dataclass
+class EcgFineTuningArguments(TrainingArguments):
+    """``TrainingArguments`` for fine-tuning: keep the epoch with the best validation macro AUROC.
+
+    Args:
+        layer_decay: Factor on the learning rate for each layer away from the head; 1 trains all alike.
+        early_stopping_patience: Evaluations without a better macro AUROC before training stops; 0 never stops.
+        encoder_learning_rate: Rate of the encoder; then ``learning_rate`` is the head's alone, and ``layer_decay``
+            must be 1.
+        stem_learning_rate: Rate of what comes before the encoder's first layer; the encoder's by default.
+        stem_layers: First layers of the encoder that learn at the stem's rate.
+        decay_all: Weight decay on biases and norms too, as plain AdamW over ``model.parameters()``.
+        class_weights: ``balanced`` gives the rarer label value as much weight in the loss as the commoner one, see
+            :func:`balanced_class_weights`; ``none`` counts every record alike.
+    """
+
+    learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate, of the head."})
+    weight_decay: float = field(default=0.05, metadata={"help": "Weight decay of AdamW, matrices only."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up: steps, or below 1 a share of all."})
+    num_train_epochs: float = field(default=30.0, metadata={"help": "Epochs at most."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save."})
+    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep beside the best."})
+    load_best_model_at_end: bool = field(
+        default=True, metadata={"help": "End with the best epoch's weights."}
+    )
+    metric_for_best_model: str | None = field(default="macro_auroc", metadata={"help": "What is best."})
+    greater_is_better: bool | None = field(
+        default=None, metadata={"help": "Whether more of it is better; by default unless it is a loss."}
+    )
+    label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "Targets."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Keep False: batches are ready-made."}
+    )
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide losses that are not finite."})
+    layer_decay: float = field(default=0.75, metadata={"help": "Learning-rate factor per layer, 1 for none."})
+    early_stopping_patience: int = field(default=10, metadata={"help": "Evaluations to wait, 0 for ever."})
+    encoder_learning_rate: float | None = field(
+        default=None, metadata={"help": "Rate of the encoder, apart from the head's."}
+    )
+    stem_learning_rate: float | None = field(
+        default=None, metadata={"help": "Rate before the encoder's first layer; the encoder's by default."}
+    )
+    stem_layers: int = field(default=0, metadata={"help": "First layers at the stem's rate."})
+    decay_all: bool = field(default=False, metadata={"help": "Weight decay on biases and norms too."})
+    class_weights: Literal["none", "balanced"] = field(
+        default="none", metadata={"help": "balanced: rare labels weigh as much as common ones in the loss."}
+    )
+
+    def __post_init__(self) -> None:
+        """Check values."""
+        if not 0.0 < self.layer_decay <= 1.0:
+            raise ConfigurationError("layer_decay must be in (0, 1]", value=self.layer_decay)
+        parts = self.encoder_learning_rate is not None
+        if not parts and (self.stem_learning_rate is not None or self.stem_layers):
+            raise ConfigurationError("a rate of the stem needs encoder_learning_rate")
+        if parts and self.layer_decay != 1.0:
+            raise ConfigurationError(
+                "rates come from encoder_learning_rate or from layer_decay, not from both: set layer_decay=1",
+                value=self.layer_decay,
+            )
+        if (
+            self.stem_layers < 0
+            or min(self.encoder_learning_rate or 0.0, self.stem_learning_rate or 0.0) < 0.0
+        ):
+            raise ConfigurationError("learning rates and stem_layers can't be negative")
+        if self.class_weights not in ("none", "balanced"):
+            raise ConfigurationError(
+                f"class_weights must be none or balanced, got {self.class_weights!r}",
+                value=self.class_weights,
+            )
+        if self.early_stopping_patience < 0:
+            raise ConfigurationError(
+                "early_stopping_patience can't be negative; 0 never stops", value=self.early_stopping_patience
+            )
+        check_training_arguments(self)
         super().__post_init__()
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False

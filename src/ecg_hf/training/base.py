@@ -208,10 +208,14 @@ class EcgTrainer(Trainer):
                 state = TrainerState.load_from_json(str(newest / STATE_FILE))
             except (TypeError, ValueError, AttributeError, KeyError) as error:
                 raise ConfigurationError(f"can't be used: {error}", path=newest / STATE_FILE) from error
-            if state.global_step >= state.max_steps:
+            if self.is_finished(state):
                 return self._restore_finished(newest, state)
             resume_from_checkpoint = str(newest)
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def is_finished(self, state: TrainerState) -> bool:
+        """Whether the run that left ``state`` was at its end."""
+        return bool(state.global_step >= state.max_steps)
 
     def _restore_finished(self, checkpoint: Path, state: TrainerState) -> TrainOutput:
         """Leave a finished run as it ended: the library's loop looks at ``max_steps`` after a step, one too late."""

@@ -251,7 +251,7 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
         dataset: Canonical rows, see :mod:`ecg_hf.data.schema`.
         tokenizer: Tokenise ``report`` once, up front; needed by :class:`~ecg_hf.training.collators.EcgTextCollator`.
         max_text_length: Longest report in tokens.
-        labels: float32 ``(rows, labels)``, delivered as ``labels``.
+        labels: Delivered as ``labels``: floats ``(rows, labels)`` as float32, class numbers ``(rows,)`` as int64.
         cache_with: Run all signals through this extractor now and keep its output in memory: no decoding or
             extraction per step afterwards. Worth it for small sets seen many times.
         cache_dtype: Type of the cache. float16 halves it and rounds to about 3 decimal digits.
@@ -263,7 +263,7 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
         *,
         tokenizer: Any = None,
         max_text_length: int = 256,
-        labels: npt.NDArray[np.floating[Any]] | None = None,
+        labels: npt.NDArray[np.floating[Any]] | npt.NDArray[np.integer[Any]] | None = None,
         cache_with: EcgFeatureExtractor | None = None,
         cache_dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -271,7 +271,11 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
         self.texts = None
         if tokenizer is not None:
             self.texts = TokenisedTexts(tokenizer, self.decoder.reports(), max_text_length)
-        self.labels = None if labels is None else torch.as_tensor(np.asarray(labels, np.float32))
+        self.labels = None
+        if labels is not None:
+            given = np.asarray(labels)
+            wanted = np.float32 if given.ndim > 1 or given.dtype.kind == "f" else np.int64
+            self.labels = torch.as_tensor(given.astype(wanted))
         if self.labels is not None and len(self.labels) != len(dataset):
             raise ConfigurationError(f"{len(self.labels)} rows of labels for {len(dataset)} records")
         self._cache: dict[str, Tensor] | None = None

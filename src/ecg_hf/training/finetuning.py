@@ -1,125 +1,89 @@
-"""Fine-tuning a pretrained encoder on the labels of a built dataset."""
+"""Fine-tuning all weights of a classifier: arguments, learning rates by layer, class weights, the epoch kept."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from datasets import Dataset
+from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
-    EarlyStoppingCallback,
     EvalPrediction,
     PreTrainedModel,
     TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
     set_seed,
 )
 
-from ecg_hf.data import load_built
-from ecg_hf.data.labels import label_matrix, label_names
-from ecg_hf.errors import ConfigurationError, ModelFolderError
+from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.registry import get_method
-from ecg_hf.training.arguments import check_training_arguments
+from ecg_hf.nn.losses import classification_loss
+from ecg_hf.training.arguments import EcgFineTuningArguments
 from ecg_hf.training.base import EcgTrainer
 from ecg_hf.training.checkpoints import newest_complete_checkpoint
 from ecg_hf.training.collators import BatchedEcgDataset, EcgCollator
-from ecg_hf.training.run_folder import write_json
+from ecg_hf.training.refusals import library_refusals
 
 __all__ = [
-    "EcgFineTuningArguments",
     "EcgFineTuningTrainer",
-    "FineTuneResult",
     "TrainedClassifier",
-    "finetune",
+    "balanced_class_weights",
+    "evaluations_since_best",
+    "finetuning_arguments",
     "layer_depths",
     "layerwise_groups",
+    "logits_of",
     "macro_auroc",
     "part_groups",
     "train_classifier",
 ]
 
-REPORT_FILE = "finetune_report.json"
-
-
-@dataclass
-class EcgFineTuningArguments(TrainingArguments):
-    """``TrainingArguments`` for multi-label fine-tuning: keep the epoch with the best validation macro AUROC.
-
-    Args:
-        layer_decay: Factor on the learning rate for each layer away from the head; 1 trains all alike.
-        early_stopping_patience: Evaluations without a better macro AUROC before training stops; 0 never stops.
-        encoder_learning_rate: Rate of the encoder; then ``learning_rate`` is the head's alone, and ``layer_decay``
-            must be 1.
-        stem_learning_rate: Rate of what comes before the encoder's first layer; the encoder's by default.
-        stem_layers: First layers of the encoder that learn at the stem's rate.
-        decay_all: Weight decay on biases and norms too, as plain AdamW over ``model.parameters()``.
-    """
-
-    learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate, of the head."})
-    weight_decay: float = field(default=0.05, metadata={"help": "Weight decay of AdamW, matrices only."})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule."})
-    warmup_steps: float = field(default=0.1, metadata={"help": "Warm-up: steps, or below 1 a share of all."})
-    num_train_epochs: float = field(default=30.0, metadata={"help": "Epochs at most."})
-    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate."})
-    save_strategy: str = field(default="epoch", metadata={"help": "When to save."})
-    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep beside the best."})
-    load_best_model_at_end: bool = field(
-        default=True, metadata={"help": "End with the best epoch's weights."}
-    )
-    metric_for_best_model: str | None = field(default="macro_auroc", metadata={"help": "What is best."})
-    greater_is_better: bool | None = field(default=True, metadata={"help": "Whether more of it is better."})
-    label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "Targets."})
-    remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Keep False: batches are ready-made."}
-    )
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide losses that are not finite."})
-    layer_decay: float = field(default=0.75, metadata={"help": "Learning-rate factor per layer, 1 for none."})
-    early_stopping_patience: int = field(default=10, metadata={"help": "Evaluations to wait, 0 for ever."})
-    encoder_learning_rate: float | None = field(
-        default=None, metadata={"help": "Rate of the encoder, apart from the head's."}
-    )
-    stem_learning_rate: float | None = field(
-        default=None, metadata={"help": "Rate before the encoder's first layer; the encoder's by default."}
-    )
-    stem_layers: int = field(default=0, metadata={"help": "First layers at the stem's rate."})
-    decay_all: bool = field(default=False, metadata={"help": "Weight decay on biases and norms too."})
-
-    def __post_init__(self) -> None:
-        """Check values."""
-        if not 0.0 < self.layer_decay <= 1.0:
-            raise ConfigurationError("layer_decay must be in (0, 1]", value=self.layer_decay)
-        parts = self.encoder_learning_rate is not None
-        if not parts and (self.stem_learning_rate is not None or self.stem_layers):
-            raise ConfigurationError("a rate of the stem needs encoder_learning_rate")
-        if parts and self.layer_decay != 1.0:
-            raise ConfigurationError(
-                "rates come from encoder_learning_rate or from layer_decay, not from both: set layer_decay=1",
-                value=self.layer_decay,
-            )
-        if (
-            self.stem_layers < 0
-            or min(self.encoder_learning_rate or 0.0, self.stem_learning_rate or 0.0) < 0.0
-        ):
-            raise ConfigurationError("learning rates and stem_layers can't be negative")
-        check_training_arguments(self)
-        super().__post_init__()
-        if self.device.type == "cpu":
-            self.dataloader_pin_memory = False
-
 
 class EcgFineTuningTrainer(EcgTrainer):
-    """Fine-tunes a classification model with layer-wise learning rates."""
+    """Fine-tunes a classification model with layer-wise learning rates.
+
+    Args:
+        class_weights: float ``(classes,)``, see :func:`ecg_hf.nn.losses.classification_loss`; None counts all alike.
+        args: For ``Trainer``, like all other arguments.
+    """
 
     args: EcgFineTuningArguments
+
+    def __init__(self, *args: Any, class_weights: Tensor | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.class_weights = class_weights
+        if self.args.early_stopping_patience:
+            self.add_callback(_EarlyStopping(self.args.early_stopping_patience))
+
+    def is_finished(self, state: TrainerState) -> bool:
+        """Whether the run that left ``state`` was at its end, by steps or by patience."""
+        patience = self.args.early_stopping_patience
+        waited = evaluations_since_best(state, self.args)
+        return super().is_finished(state) or (patience > 0 and waited >= patience)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
+    ) -> Any:
+        """The model's loss, with class weights where there are any."""
+        if self.class_weights is None:
+            return super().compute_loss(model, inputs, return_outputs, **kwargs)
+        outputs = model(**inputs)
+        weights = self.class_weights.to(outputs.logits.device)
+        problem_type = self.accelerator.unwrap_model(model).config.problem_type
+        outputs["loss"] = classification_loss(outputs.logits, inputs["labels"], problem_type, weights)
+        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """One group per layer, or part of the model, and kind of parameter."""
@@ -134,33 +98,54 @@ class EcgFineTuningTrainer(EcgTrainer):
         return part_groups(cast(PreTrainedModel, model), rates, args.stem_layers, args.weight_decay, decaying)
 
 
-@dataclass(frozen=True, slots=True)
-class FineTuneResult:
-    """What fine-tuning did; ``finetune_report.json`` holds the same.
+def evaluations_since_best(state: TrainerState, args: TrainingArguments) -> int:
+    """Evaluations since the best value of the metric, from the log alone: a resumed run stops as if never cut."""
+    name = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
+    values = [row[name] for row in state.log_history if name in row]
+    sign = 1.0 if args.greater_is_better else -1.0
+    best, waited = -np.inf, 0
+    for value in values:
+        waited += 1
+        if sign * value > best:
+            best, waited = sign * value, 0
+    return waited
 
-    Attributes:
-        output_dir: Folder with the model and its feature extractor.
-        task: Label group.
-        labels: Names of the labels, in the order of the logits.
-        fraction: Share of the labelled training records used.
-        records: Labelled records, by split.
-        positives: Positive records per label in the test split.
-        best_step: Optimiser step of the weights kept.
-        validation: Values of those weights on the validation split.
-        test: Values on the test split; empty if there is none.
-        seconds: Duration of the training.
+
+class _EarlyStopping(TrainerCallback):
+    """Stops after so many evaluations without a better value. The library's own forgets its count on resuming."""
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Count, and stop."""
+        if evaluations_since_best(state, args) >= self._patience:
+            control.should_training_stop = True
+
+
+def balanced_class_weights(targets: npt.NDArray[Any], classes: int) -> Tensor:
+    """Weights with which rare labels count as much as common ones.
+
+    Args:
+        targets: Zeros and ones ``(records, classes)``, or class numbers ``(records,)``.
+        classes: Number of classes.
+
+    Returns:
+        float32 ``(classes,)``. Of several labels: negatives over positives, the factor on the positives' loss. Of one
+        label: records over classes times records of the class. 1 for classes without a record.
     """
-
-    output_dir: str
-    task: str
-    labels: tuple[str, ...]
-    fraction: float
-    records: dict[str, int]
-    positives: dict[str, int]
-    best_step: int
-    validation: dict[str, float]
-    test: dict[str, float]
-    seconds: float
+    n = len(targets)
+    if targets.ndim == 2:
+        counts = targets.sum(axis=0).astype(np.float64)
+        weights = (n - counts) / np.maximum(counts, 1)
+        usable = (counts > 0) & (counts < n)
+    else:
+        counts = np.bincount(targets, minlength=classes).astype(np.float64)
+        weights = n / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        usable = counts > 0
+    return torch.as_tensor(np.where(usable, weights, 1.0), dtype=torch.float32)
 
 
 def macro_auroc(labels: npt.NDArray[Any], scores: npt.NDArray[Any]) -> tuple[float, int]:
@@ -178,12 +163,19 @@ def macro_auroc(labels: npt.NDArray[Any], scores: npt.NDArray[Any]) -> tuple[flo
     )
 
 
+def logits_of(predictions: Any) -> npt.NDArray[np.float64]:
+    """Logits among what the trainer's ``predict`` returns."""
+    return np.asarray(predictions[0] if isinstance(predictions, tuple) else predictions, np.float64)
+
+
 def _metrics(prediction: EvalPrediction) -> dict[str, float]:
-    logits = (
-        prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-    )
-    score, labels = macro_auroc(np.asarray(prediction.label_ids), np.asarray(logits))
-    return {"macro_auroc": score, "labels_scored": labels}
+    logits, labels = logits_of(prediction.predictions), np.asarray(prediction.label_ids)
+    if labels.ndim == 2:
+        score, scored = macro_auroc(labels, logits)
+        return {"macro_auroc": score, "labels_scored": scored}
+    score, scored = macro_auroc(labels[:, None] == np.arange(logits.shape[1]), softmax(logits, axis=1))
+    accuracy = float((logits.argmax(axis=1) == labels).mean())
+    return {"macro_auroc": score, "labels_scored": scored, "accuracy": accuracy}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,7 +196,7 @@ class TrainedClassifier:
 def train_classifier(
     model_path: str | Path,
     dataset: Dataset,
-    splits: Mapping[str, tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.float32]]],
+    splits: Mapping[str, tuple[npt.NDArray[np.integer[Any]], npt.NDArray[Any]]],
     names: Sequence[str],
     output_dir: str | Path,
     *,
@@ -221,11 +213,12 @@ def train_classifier(
     Args:
         model_path: Folder or Hub name of a pretrained model of this package.
         dataset: Built rows.
-        splits: ``train``, ``validation`` and others -> rows of ``dataset`` and targets 0/1 ``(rows, labels)``.
+        splits: ``train``, ``validation`` and others -> rows of ``dataset`` and their targets: floats 0/1
+            ``(rows, labels)`` where a record may have several labels, whole numbers ``(rows,)`` where it has one.
         names: Names of the labels.
         output_dir: Where checkpoints go.
-        from_scratch: See :func:`finetune`; likewise for the remaining arguments.
-        model_options: Fields of the configuration.
+        from_scratch: Take only the configuration and start from random weights: the baseline.
+        model_options: Fields of the configuration, such as ``classifier_pooling``.
         cache_inputs: Keep preprocessed signals in memory.
         resume: Continue from the newest complete checkpoint.
         callbacks: More trainer callbacks.
@@ -235,20 +228,22 @@ def train_classifier(
     Raises:
         EcgError: Model or options can't be used; the message says why.
     """
-    arguments = _arguments(arguments, output_dir, training_options)
+    arguments = finetuning_arguments(arguments, output_dir, training_options)
     set_seed(arguments.seed)
-    config = AutoConfig.from_pretrained(model_path)
+    config = AutoConfig.from_pretrained(model_path, trust_remote_code=False)
+    one_label = splits["train"][1].ndim == 1
     config.update(
         {
             **(model_options or {}),
+            "label_details": None,  # of the labels it had before
             "id2label": dict(enumerate(names)),
             "label2id": {name: index for index, name in enumerate(names)},
-            "problem_type": "multi_label_classification",
+            "problem_type": "single_label_classification" if one_label else "multi_label_classification",
         }
     )
     model_class = get_method(config.model_type).load("classification")
     model = model_class(config) if from_scratch else model_class.from_pretrained(model_path, config=config)
-    extractor = AutoFeatureExtractor.from_pretrained(model_path)
+    extractor = AutoFeatureExtractor.from_pretrained(model_path, trust_remote_code=False)
     sets = {
         split: BatchedEcgDataset(
             dataset.select(rows), labels=targets, cache_with=extractor if cache_inputs else None
@@ -256,7 +251,9 @@ def train_classifier(
         for split, (rows, targets) in splits.items()
         if len(rows)
     }
-    stopping = arguments.early_stopping_patience
+    weights = None
+    if arguments.class_weights == "balanced":
+        weights = balanced_class_weights(splits["train"][1], len(names))
     trainer = EcgFineTuningTrainer(
         model=model,
         args=arguments,
@@ -265,7 +262,8 @@ def train_classifier(
         eval_dataset=sets["validation"],
         processing_class=extractor,
         compute_metrics=_metrics,
-        callbacks=[*([EarlyStoppingCallback(stopping)] if stopping else []), *callbacks],
+        callbacks=list(callbacks),
+        class_weights=weights,
     )
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=resume and newest_complete_checkpoint(output_dir) is not None)
@@ -273,100 +271,14 @@ def train_classifier(
     return TrainedClassifier(trainer, sets, seconds)
 
 
-def finetune(
-    model_path: str | Path,
-    dataset_path: str | Path,
-    output_dir: str | Path,
-    *,
-    task: str = "super",
-    fraction: float = 1.0,
-    from_scratch: bool = False,
-    model_options: Mapping[str, Any] | None = None,
-    cache_inputs: bool = False,
-    resume: bool = False,
-    callbacks: Sequence[TrainerCallback] = (),
-    arguments: EcgFineTuningArguments | None = None,
-    **training_options: Any,
-) -> FineTuneResult:
-    """Fine-tune all weights for a multi-label task; the epoch is chosen on validation, the test split scored once.
-
-    Args:
-        model_path: Folder or Hub name of a pretrained model of this package.
-        dataset_path: Folder made by :func:`ecg_hf.data.build_dataset`, labelled with SCP codes.
-        output_dir: Where the classifier goes.
-        task: Label group, see :func:`ecg_hf.data.labels.label_names`. Records without a label of it are left out.
-        fraction: Share of the labelled training records to use, drawn with the seed; smaller ones are contained
-            in larger ones.
-        from_scratch: Take only the configuration and start from random weights: the baseline.
-        model_options: Fields of the configuration, such as ``classifier_pooling``.
-        cache_inputs: Keep preprocessed signals in memory.
-        resume: Continue from the newest complete checkpoint in ``output_dir``; start if there is none.
-        callbacks: More trainer callbacks.
-        arguments: All training arguments, in place of ``training_options``; ``output_dir`` still counts.
-        training_options: Fields of :class:`EcgFineTuningArguments`.
-
-    Raises:
-        EcgError: Model, dataset or options can't be used; the message says why.
-    """
-    if not 0.0 < fraction <= 1.0:
-        raise ConfigurationError("fraction must be in (0, 1]", value=fraction)
-    names = label_names(task)
-    if Path(model_path).is_dir() and not (Path(model_path) / "config.json").is_file():
-        raise ModelFolderError("no config.json in this folder", path=model_path)
-    arguments = _arguments(arguments, output_dir, training_options)
-
-    dataset = load_built(dataset_path)
-    splits = {split: _labelled(dataset, split, task) for split in ("train", "validation", "test")}
-    rows, targets = splits["train"]
-    order = np.random.RandomState(arguments.seed).permutation(len(rows))
-    chosen = np.sort(order[: max(1, round(fraction * len(rows)))])
-    splits["train"] = rows[chosen], targets[chosen]
-    for split in ("train", "validation"):
-        if not len(splits[split][0]):
-            raise ConfigurationError(f"no {split} records with a label of {task!r}", path=dataset_path)
-    if macro_auroc(splits["validation"][1], splits["validation"][1])[1] == 0:
-        raise ConfigurationError(f"no label of {task!r} occurs in the validation split", path=dataset_path)
-
-    trained = train_classifier(
-        model_path,
-        dataset,
-        splits,
-        names,
-        output_dir,
-        from_scratch=from_scratch,
-        model_options=model_options,
-        cache_inputs=cache_inputs,
-        resume=resume,
-        callbacks=callbacks,
-        arguments=arguments,
-    )
-    trainer, sets = trained.trainer, trained.sets
-    result = FineTuneResult(
-        output_dir=str(output_dir),
-        task=task,
-        labels=names,
-        fraction=fraction,
-        records={split: len(rows) for split, (rows, _) in splits.items()},
-        positives=dict(zip(names, splits["test"][1].sum(0).astype(int).tolist(), strict=True)),
-        best_step=trainer.state.best_global_step or trainer.state.global_step,
-        validation=trainer.evaluate(),
-        test=_score(trainer, sets["test"]) if "test" in sets else {},
-        seconds=round(trained.seconds, 3),
-    )
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        write_json(Path(output_dir) / REPORT_FILE, asdict(result))
-    return result
-
-
-def _score(trainer: EcgFineTuningTrainer, dataset: BatchedEcgDataset) -> dict[str, float]:
-    # predict, not evaluate: callbacks that choose the best epoch must not see the test split.
-    return dict(trainer.predict(dataset, metric_key_prefix="test").metrics)
-
-
-def _arguments(
+def finetuning_arguments(
     arguments: EcgFineTuningArguments | None, output_dir: str | Path, options: dict[str, Any]
 ) -> EcgFineTuningArguments:
+    """The arguments of a run, given whole or by the names of their fields.
+
+    Raises:
+        ConfigurationError: if both are given, a field does not exist, or a value can't be.
+    """
     if arguments is not None:
         if options:
             raise ConfigurationError(
@@ -374,20 +286,13 @@ def _arguments(
             )
         arguments.output_dir = str(output_dir)
         return arguments
-    try:
+    unknown = sorted(set(options) - {entry.name for entry in fields(EcgFineTuningArguments)})
+    if unknown:
+        raise ConfigurationError(f"unknown training option: {', '.join(unknown)}", value=unknown)
+    if not torch.accelerator.is_available():
+        options = {"use_cpu": True, **options}  # said outright, or the library refuses bfloat16
+    with library_refusals(options):
         return EcgFineTuningArguments(output_dir=str(output_dir), **options)
-    except TypeError as error:
-        raise ConfigurationError(f"unknown training option: {error}") from None
-
-
-def _labelled(
-    dataset: Dataset, split: str, task: str
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Rows of a split that have a label of the task, and their targets."""
-    rows = np.flatnonzero(np.asarray(dataset["split"][:]) == split)
-    codes = dataset["labels"][:]
-    matrix, has_label = label_matrix([codes[row] for row in rows], task)
-    return rows[has_label], matrix[has_label].astype(np.float32)
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:

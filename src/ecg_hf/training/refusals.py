@@ -21,7 +21,10 @@ __all__ = ["library_refusals"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # Files that only pass options on. An error on the way through any other file of this package is a fault of ours.
-_PASSING_ON = {f"training/{name}.py" for name in ("run", "base", "trainer", "arguments", "refusals")}
+_PASSING_ON = {
+    f"training/{name}.py"
+    for name in (*("run", "finetuning_run", "finetuning", "base", "trainer", "arguments", "refusals"),)
+}
 # Called from inside a model, yet about options alone.
 _ABOUT_OPTIONS = ("transformers/integrations/", "torch/_dynamo/", "torch/_inductor/")
 

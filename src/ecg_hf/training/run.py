@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, TrainerCallback, set_seed
+from transformers import AutoTokenizer, TrainerCallback, TrainingArguments, set_seed
 
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.files import sole_writer
@@ -28,7 +28,7 @@ from ecg_hf.training.settings import RunSettings, precision_of, resolve_settings
 from ecg_hf.training.trainer import EcgPreTrainer
 from ecg_hf.training.vocabulary import make_tokenizer
 
-__all__ = ["REPORT_FILE", "PretrainResult", "pretrain"]
+__all__ = ["REPORT_FILE", "PretrainResult", "decisive_arguments", "decisive_fields", "pretrain"]
 
 REPORT_FILE = "pretrain_report.json"
 """The account of a run, in its folder."""
@@ -37,7 +37,7 @@ REPORT_FILE = "pretrain_report.json"
 _DECISIVE = (
     *("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "optim"),
     *("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "num_train_epochs", "max_steps"),
-    *("seed", "data_seed", "bf16", "fp16", "exact_accumulation"),
+    *("seed", "data_seed", "bf16", "fp16"),
 )
 
 
@@ -187,11 +187,11 @@ def pretrain(
     folder = Path(output_dir)
     settings = {
         "model": method.name,
-        "config": _settings_of_config(config),
+        "config": decisive_fields(config),
         "feature_extractor": extractor.to_dict(),
         "text_model": text_model,
         "dataset": data.settings(arguments),
-        "training": _settings_of_training(arguments),
+        "training": decisive_arguments(arguments, "exact_accumulation"),
     }
     first = arguments.process_index == 0
     with sole_writer(folder) if first else nullcontext():
@@ -359,18 +359,25 @@ def _tokenizer(asked: RunSettings, data: PretrainingData) -> tuple[Any, dict[str
     return tokenizer, {**agreeing, **options}
 
 
-def _records_per_step(arguments: EcgPreTrainingArguments) -> int:
+def _records_per_step(arguments: TrainingArguments) -> int:
     return int(
         arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     )
 
 
-def _settings_of_config(config: Any) -> dict[str, Any]:
+def decisive_fields(config: Any) -> dict[str, Any]:
+    """Fields of a configuration a run's result depends on."""
     ignored = ("transformers_version", "_name_or_path", "architectures", "dtype")
     return {key: value for key, value in config.to_dict().items() if key not in ignored}
 
 
-def _settings_of_training(arguments: EcgPreTrainingArguments) -> dict[str, Any]:
-    values = {name: getattr(arguments, name) for name in _DECISIVE}
+def decisive_arguments(arguments: TrainingArguments, *more: str) -> dict[str, Any]:
+    """Training arguments a run's result depends on.
+
+    Args:
+        arguments: All arguments.
+        more: Fields beyond those of every run.
+    """
+    values = {name: getattr(arguments, name) for name in (*_DECISIVE, *more)}
     values = {name: getattr(value, "value", value) for name, value in values.items()}
     return {**values, "records_per_step": _records_per_step(arguments)}

@@ -12,7 +12,9 @@ from ecg_hf.errors import ConfigurationError
 __all__ = ["classification_loss"]
 
 
-def classification_loss(logits: Tensor, labels: Tensor, problem_type: str) -> Tensor:
+def classification_loss(
+    logits: Tensor, labels: Tensor, problem_type: str, class_weights: Tensor | None = None
+) -> Tensor:
     """Loss of an ECG classifier.
 
     Args:
@@ -21,6 +23,8 @@ def classification_loss(logits: Tensor, labels: Tensor, problem_type: str) -> Te
             ``single_label_classification``: class numbers ``(batch,)``; ``regression``: float ``(batch, classes)``,
             or ``(batch,)`` for one class.
         problem_type: One of the three above, as ``config.problem_type``.
+        class_weights: float ``(classes,)``: of several labels, the factor on the loss of each one's positives; of one
+            label, the weight of each class in the mean. Regression takes none.
 
     Returns:
         Scalar mean loss in float32.
@@ -35,7 +39,9 @@ def classification_loss(logits: Tensor, labels: Tensor, problem_type: str) -> Te
         target = labels.float()
         _check_values(labels, ~((target < 0) | (target > 1)), "between 0 and 1, or NaN where unknown")
         known = ~target.isnan()
-        losses = F.binary_cross_entropy_with_logits(logits.float(), target.nan_to_num(), reduction="none")
+        losses = F.binary_cross_entropy_with_logits(
+            logits.float(), target.nan_to_num(), reduction="none", pos_weight=class_weights
+        )
         return (losses * known).sum() / known.sum().clamp(min=1)
     if problem_type == "single_label_classification":
         _check_shape(labels, logits.shape[:1])
@@ -44,7 +50,7 @@ def classification_loss(logits: Tensor, labels: Tensor, problem_type: str) -> Te
         if labels.is_floating_point():
             fits = fits & (labels == labels.floor())
         _check_values(labels, fits, f"class numbers from 0 to {classes - 1}")
-        return F.cross_entropy(logits.float(), labels.long())
+        return F.cross_entropy(logits.float(), labels.long(), weight=class_weights)
     if problem_type == "regression":
         _check_shape(labels, logits.shape[:1] if logits.shape[-1] == 1 and labels.ndim == 1 else logits.shape)
         target = labels.float()

@@ -25,7 +25,7 @@ _MODULE = "ecg_hf_shim"
 SHIM_FILE = f"{_MODULE}.py"
 """Name of the module in a saved folder."""
 
-SHIM_LINE = "from ecg_hf import __getattr__  # every class of this repository is in the package ecg-hf, to be installed\n"
+SHIM_LINE = "from ecg_hf import __getattr__  # every class of this repository is in the package ecg-hf, to be installed\n"  # noqa: E501
 """All of it."""
 
 _SAVED_NAMES = ("config.json", "preprocessor_config.json", "processor_config.json")

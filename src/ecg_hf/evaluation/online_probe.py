@@ -290,7 +290,7 @@ class OnlineProbe(MeasuringCallback):
         # One of them is the last step's. A tenth of a probe too few is no reason to leave it out: the budget is a
         # share of the steps' time alone.
         probes = max(1, int(budget / self._cost + 0.1))
-        return max(asked, math.ceil((state.max_steps - self._last_step) / probes))
+        return int(max(asked, math.ceil((state.max_steps - self._last_step) / probes)))
 
     # What ---------------------------------------------------------------------------------------------------
 

@@ -169,12 +169,12 @@ def evaluation_table(results: Results, benchmark: str) -> Table:
     """
     rows = [row for row in results.get("summary", []) if row["benchmark"] == benchmark]
     pairs: dict[tuple[str, str | None, float], PairedRow] = {}
-    for pair in results.get("paired", []):
-        if pair.get("benchmark") == benchmark:
-            place = pair["second"], pair.get("second_head"), pair["fraction"]
+    for found in results.get("paired", []):
+        if found.get("benchmark") == benchmark:
+            place = found["second"], found.get("second_head"), found["fraction"]
             # A control's row may stand beside several heads of the model: its own head comes first.
-            if place not in pairs or pair.get("head") == pair.get("second_head"):
-                pairs[place] = pair
+            if place not in pairs or found.get("head") == found.get("second_head"):
+                pairs[place] = found
     lines = []
     for row in sorted(rows, key=lambda row: row["fraction"]):
         pair = pairs.get((row["encoder"], row["head"], row["fraction"]))

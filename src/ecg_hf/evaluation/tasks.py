@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ecg_hf.evaluation.benchmark_data import Benchmark
 from ecg_hf.evaluation.cache import CellStore
@@ -31,7 +31,7 @@ class Task(Protocol):
         part: The list of ``results.json`` its rows go to: ``"probe"``, ``"reports"`` or ``"curves"``.
     """
 
-    part: str
+    part: ClassVar[str]
 
     def run(self, encoder: Encoder) -> list[Any]:
         """Rows of an encoder; none where the question does not apply to it.

@@ -236,6 +236,6 @@ def _check(
 
 
 def _present_only(labels: ColumnLabels, train: npt.NDArray[np.intp]) -> ColumnLabels:
-    present = labels.matrix(train).any(axis=0)
+    present = np.asarray(labels.matrix(train).any(axis=0))
     names = tuple(name for name, there in zip(labels.names, present.tolist(), strict=True) if there)
     return replace(labels, names=names, targets=labels.targets[:, present])

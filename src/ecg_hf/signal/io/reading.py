@@ -194,6 +194,6 @@ def _read_content(source: Source, layout: str | None) -> DigitalRecord:
     if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UnsupportedFormat(
             "file type is not read here; WFDB, DICOM, EDF, SCP-ECG, ISHNE, ATC, ECG XML, .mat, .npy and .csv are. "
-            "Read it with a library for it and make an ecg_hf.EcgRecord(signal, sampling_rate, lead_names) of the array"
+            "Read it with its own library and make an ecg_hf.EcgRecord(signal, sampling_rate, lead_names) of it"
         )
     return read_csv(text_lines(source.content()), source.options, layout, source.record_id)

@@ -245,7 +245,7 @@ class Parquet:
         size = max(self.file.stat().st_size, 1 << 20)
         before = pa.default_memory_pool().max_memory()
         try:
-            return guarded(self._read, self.root.parent, size)
+            return guarded(self._read, self.root.parent, size, traced=False)
         finally:
             # Arrow's own memory, which Python does not see; its record is never taken back.
             peak = pa.default_memory_pool().max_memory()

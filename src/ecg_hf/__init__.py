@@ -37,6 +37,7 @@ _EXPORTS = {
     "EcgPreTrainingArguments": "ecg_hf.training",
     "EcgProcessor": "ecg_hf.processing",
     "EcgRecord": "ecg_hf.signal",
+    "iter_windows": "ecg_hf.signal",
     "plot_ecg": "ecg_hf.plotting",
     "read_record": "ecg_hf.signal",
 }

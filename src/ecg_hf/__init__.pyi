@@ -47,7 +47,7 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
 )
 from ecg_hf.plotting import plot_ecg
 from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
-from ecg_hf.signal import EcgRecord, read_record
+from ecg_hf.signal import EcgRecord, iter_windows, read_record
 from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
 from ecg_hf.training.method_trainers import EcgCpcTrainer, EcgJepaTrainer
 
@@ -104,6 +104,7 @@ __all__ = [
     "EcgPreTrainingArguments",
     "EcgProcessor",
     "EcgRecord",
+    "iter_windows",
     "plot_ecg",
     "read_record",
 ]

@@ -14,6 +14,7 @@ from ecg_hf.cli import (
     card,
     compare,
     convert,
+    convert_file,
     data,
     embed,
     evaluate,
@@ -49,6 +50,7 @@ app.command("embed")(embed.embed_command)
 app.command("evaluate")(evaluate.evaluate_command)
 app.command("compare")(compare.compare_command)
 app.command("convert", context_settings=convert.PASS_THROUGH)(convert.convert_command)
+app.command("convert-file")(convert_file.convert_file_command)
 app.command("predict")(predict.predict_command)
 app.command("plot")(plot.plot_command)
 app.command("card")(card.card_command)

@@ -7,6 +7,7 @@ from ecg_hf.data.building import build_dataset, load_built
 from ecg_hf.data.decoding import BatchDecoder, DecodedBatch, decode_batch
 from ecg_hf.data.downloading import DownloadReport, download_source
 from ecg_hf.data.feature import Ecg, storage_features
+from ecg_hf.data.folders import load_ecg_folder
 from ecg_hf.data.from_hub import load_hub_dataset
 from ecg_hf.data.labels import LABEL_TASKS, label_matrix, label_names, scp_statements, unknown_codes
 from ecg_hf.data.merging import merge_parts
@@ -41,6 +42,7 @@ __all__ = [
     "label_names",
     "list_sources",
     "load_built",
+    "load_ecg_folder",
     "load_hub_dataset",
     "load_mixed",
     "merge_parts",

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from ecg_hf.signal.io.arrays import digital_from_array, record_from_array, resolve_layout
     from ecg_hf.signal.io.digital import DigitalRecord, to_millivolts
     from ecg_hf.signal.io.reading import read_digital, read_record
+    from ecg_hf.signal.io.windows import iter_windows
     from ecg_hf.signal.leads import (
         LIMB_LEADS,
         STANDARD_LEADS,
@@ -27,6 +28,7 @@ __all__ = [
     "arrange_leads",
     "check_quality",
     "digital_from_array",
+    "iter_windows",
     "millivolts_per_unit",
     "normalize_lead_name",
     "normalize_lead_names",
@@ -42,6 +44,7 @@ _MODULES = {
     "io.arrays": ("digital_from_array", "record_from_array", "resolve_layout"),
     "io.digital": ("DigitalRecord", "to_millivolts"),
     "io.reading": ("read_digital", "read_record"),
+    "io.windows": ("iter_windows",),
     "leads": ("LIMB_LEADS", "STANDARD_LEADS", "arrange_leads", "normalize_lead_name", "normalize_lead_names"),
     "quality": ("check_quality",),
     "record": ("EcgRecord", "Note"),

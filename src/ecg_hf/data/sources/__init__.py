@@ -10,6 +10,7 @@ from ecg_hf.data.sources.challenge2021 import Challenge2021
 from ecg_hf.data.sources.code15 import Code15
 from ecg_hf.data.sources.cpsc2018 import Cpsc2018
 from ecg_hf.data.sources.csn import Csn
+from ecg_hf.data.sources.folder import EcgFolder
 from ecg_hf.data.sources.ludb import Ludb, read_ludb_delineations
 from ecg_hf.data.sources.mimic_iv_ecg import MimicIvEcg, assemble_report
 from ecg_hf.data.sources.ptbxl import PtbXl
@@ -24,6 +25,7 @@ __all__ = [
     "Cpsc2018",
     "Csn",
     "Dropped",
+    "EcgFolder",
     "Ludb",
     "MimicIvEcg",
     "PhysioNetProject",
@@ -42,7 +44,18 @@ __all__ = [
 
 SOURCES: dict[str, type[Source]] = {
     cls.info.name: cls
-    for cls in (Synthetic, PtbXl, MimicIvEcg, Csn, Code15, Cpsc2018, Challenge2021, Ludb, WfdbFolder)
+    for cls in (
+        Synthetic,
+        PtbXl,
+        MimicIvEcg,
+        Csn,
+        Code15,
+        Cpsc2018,
+        Challenge2021,
+        Ludb,
+        WfdbFolder,
+        EcgFolder,
+    )
 }
 """Every source by name."""
 

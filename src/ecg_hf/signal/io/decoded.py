@@ -50,6 +50,7 @@ def digital_from_leads(
     record_id: str | None,
     notes: Sequence[Note] = (),
     invalid: int | None = None,
+    may_be_missing: bool = False,
 ) -> DigitalRecord:
     """A recording of the leads the caller wants, all ECG leads by default.
 
@@ -63,6 +64,7 @@ def digital_from_leads(
         record_id: Name to give the record.
         notes: What the reader found.
         invalid: Count that means "no sample".
+        may_be_missing: Accept leads without a single valid sample, as a stretch of a longer recording may have.
 
     Raises:
         EcgError: if names, unit, rate or numbers of samples are missing or contradict each other.
@@ -135,7 +137,8 @@ def digital_from_leads(
             rows.append(row)
         samples, invalid = np.stack(rows), None
         gain, baseline = np.ones(len(rows)), np.zeros(len(rows), dtype=np.int32)
-    found += _missing(samples, invalid, channels.names)
+    if not may_be_missing:
+        found += _missing(samples, invalid, channels.names)
     return DigitalRecord(samples, gain, baseline, rate, channels.names, record_id, tuple(found), invalid)
 
 

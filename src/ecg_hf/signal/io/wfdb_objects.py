@@ -19,7 +19,7 @@ def is_wfdb_record(value: object) -> bool:
     return any(kind.__module__.partition(".")[0] == "wfdb" for kind in type(value).__mro__)
 
 
-def read_wfdb_record(record: Any, options: ReadOptions) -> DigitalRecord:
+def read_wfdb_record(record: Any, options: ReadOptions, *, may_be_missing: bool = False) -> DigitalRecord:
     """The recording of a ``wfdb.Record``: its digital samples where it has them, else the physical ones.
 
     Raises:
@@ -42,7 +42,7 @@ def read_wfdb_record(record: Any, options: ReadOptions) -> DigitalRecord:
     record_id = None if record.record_name is None else str(record.record_name)
     if digital is None:
         leads = [StoredLead(names[row], values[:, row], 1.0, units[row]) for row in range(count)]
-        return digital_from_leads(leads, rate, options, record_id=record_id)
+        return digital_from_leads(leads, rate, options, record_id=record_id, may_be_missing=may_be_missing)
     gains, baselines = record.adc_gain, record.baseline
     if gains is None or baselines is None or not all(gains):
         raise MetadataMissing("the wfdb.Record has d_signal and no adc_gain or baseline")
@@ -60,4 +60,4 @@ def read_wfdb_record(record: Any, options: ReadOptions) -> DigitalRecord:
         leads.append(
             StoredLead(names[row], counts, 1.0 / gains[row], units[row], -baselines[row] / gains[row])
         )
-    return digital_from_leads(leads, rate, options, record_id=record_id)
+    return digital_from_leads(leads, rate, options, record_id=record_id, may_be_missing=may_be_missing)

@@ -67,7 +67,12 @@ def test_training_does_not_notice(method: str, built_path: Path, built: Dataset,
 
     rows = [row for row in read_training_log(tmp_path / "with") if row["kind"] == "probe"]
     assert [row["step"] for row in rows] == probe.probed == [0, 1, 2]
-    assert [row for row in read_training_log(tmp_path / "without") if row["kind"] == "probe"] == []
+    logs = [
+        [row for row in read_training_log(tmp_path / run) if row["kind"] == "training"]
+        for run in ("without", "with")
+    ]
+    assert logs[0] == logs[1]
+    assert [row["step"] for row in logs[1]] == [1, 2]
     model = AutoModel.from_pretrained(tmp_path / "with")
     extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "with")
     chosen = built.select(np.concatenate([probe.fit_rows, probe.score_rows]))

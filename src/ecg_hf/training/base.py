@@ -183,6 +183,13 @@ class EcgTrainer(Trainer):
         logs.pop("total_flos", None)
         super().log(logs, start_time)
 
+    def _log_measured(self, values: dict[str, float]) -> None:
+        """Log a callback's values between steps, without taking the place of the step's own log."""
+        due = self.control.should_log
+        self.log(values)
+        # The library takes any log for the one that was due; processes would then disagree about what to gather.
+        self.control.should_log = due
+
     def train(
         self,
         resume_from_checkpoint: str | bool | None = None,
@@ -196,7 +203,7 @@ class EcgTrainer(Trainer):
         """
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, MeasuringCallback):
-                callback.log = self.log
+                callback.log = self._log_measured
         if isinstance(resume_from_checkpoint, bool) and resume_from_checkpoint:
             if self.is_world_process_zero():
                 discard_incomplete_checkpoints(self.args.output_dir)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,8 +17,12 @@ __all__ = ["embed_command"]
 
 def embed_command(
     model: Annotated[str, typer.Option(help="Model folder or Hub repository.")],
-    dataset: Annotated[Path, typer.Option(help="Built dataset.")],
-    output: Annotated[Path, typer.Option(help="File to write, .safetensors.")],
+    output: Annotated[Path, typer.Option(help="File to write: .safetensors, or .parquet for recordings.")],
+    records: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RECORD...", help="Recordings of any format, instead of --dataset."),
+    ] = None,
+    dataset: Annotated[Path | None, typer.Option(help="Built dataset.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings per batch.")] = 64,
     device: Annotated[str | None, typer.Option(help="Device; by default a GPU if available.")] = None,
     features: Annotated[
@@ -29,6 +35,12 @@ def embed_command(
     pool_tokens: Annotated[
         int, typer.Option(min=1, help="With 'tokens': average this many consecutive tokens of a lead.")
     ] = 1,
+    window: Annotated[
+        float | None, typer.Option(help="Seconds of a window: one embedding per window of a recording.")
+    ] = None,
+    stride: Annotated[
+        float | None, typer.Option(help="Seconds from window to window; as --window by default.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace the output of another model or dataset.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -40,6 +52,20 @@ def embed_command(
 
     if pool_tokens > 1 and features != "tokens":
         raise ConfigurationError("--pool-tokens needs --features tokens", value=pool_tokens)
+    if (dataset is None) == (not records):
+        raise ConfigurationError("name recordings or a --dataset, one of the two")
+    if records:
+        if features != "pooler_output" or output.suffix != ".parquet":
+            raise ConfigurationError("recordings give a .parquet file of pooler_output", value=str(output))
+        count = _embed_recordings(model, records, output, window, stride, batch_size, device, overwrite)
+        if as_json:
+            print_json({"records": len(records), "embeddings": count, "output": str(output)})
+        else:
+            echo(f"{count} embeddings of {len(records)} recordings in {output}")
+        return
+    if window is not None or stride is not None:
+        raise ConfigurationError("--window and --stride are for recordings")
+    assert dataset is not None  # one of the two, as was looked at above
     built = load_built(dataset)
     encoder, extractor = load_model(model, device=device)
     if features == "tokens":
@@ -74,3 +100,59 @@ def embed_command(
         print_json({**account, "preparation": dict(counts)})
     else:
         echo(f"{embeddings.shape[0]} embeddings of {embeddings.shape[1]} numbers in {output}")
+
+
+def _embed_recordings(
+    model: str,
+    records: list[Path],
+    output: Path,
+    window: float | None,
+    stride: float | None,
+    batch_size: int,
+    device: str | None,
+    overwrite: bool,
+) -> int:
+    """Columns ``record_id``, ``start_s`` and ``embedding``; long recordings are never in memory as a whole."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from ecg_hf.cli.loading import load_model
+    from ecg_hf.errors import ConfigurationError
+    from ecg_hf.files import replace_file
+    from ecg_hf.pipelines.ecg_feature_extraction import EcgFeatureExtractionPipeline
+
+    if stride is not None and window is None:
+        raise ConfigurationError("--stride needs --window", value=stride)
+    if output.exists() and not overwrite:
+        raise ConfigurationError("the output exists; --overwrite replaces it", path=output)
+    encoder, extractor = load_model(model, device=device)
+    embed = EcgFeatureExtractionPipeline(model=encoder, feature_extractor=extractor, device=encoder.device)
+    columns = {"record_id": pa.string(), "start_s": pa.float64(), "embedding": pa.list_(pa.float32())}
+    schema = pa.schema(columns)
+    count = 0
+    windows = _windows(records, window, stride)
+    with replace_file(output) as file, pq.ParquetWriter(file, schema) as writer:
+        while batch := list(islice(windows, batch_size)):
+            vectors = embed([record for _, _, record in batch], batch_size=len(batch))
+            rows = {
+                "record_id": [name for name, _, _ in batch],
+                "start_s": [start for _, start, _ in batch],
+                "embedding": vectors,
+            }
+            writer.write_table(pa.Table.from_pydict(rows, schema=schema))
+            count += len(batch)
+    return count
+
+
+def _windows(
+    records: list[Path], window: float | None, stride: float | None
+) -> Iterator[tuple[str, float, Any]]:
+    from ecg_hf.signal import iter_windows, read_record
+
+    for path in records:
+        if window is None:
+            record = read_record(path)
+            yield record.record_id or path.stem, 0.0, record
+            continue
+        for start, record in iter_windows(path, window, window if stride is None else stride):
+            yield record.record_id or path.stem, start, record

@@ -210,7 +210,8 @@ def _limb_notes(sparse: Rows, names: tuple[str, ...]) -> list[Note]:
     limb = sparse[rows]
     steps = limb[:, 1:] - limb[:, :-1]
     # All mean squares, of leads and of their sums, follow from the products of the leads with each other.
-    products = steps @ steps.T
+    with np.errstate(over="ignore"):
+        products = steps @ steps.T
     powers = products.diagonal().tolist()
     if sum(powers) != sum(powers):
         steps = steps[:, ~np.isnan(steps).any(axis=0)]

@@ -26,7 +26,7 @@ from ecg_hf.signal.io.time_columns import (
     stated_rate,
     time_unit,
 )
-from ecg_hf.signal.leads import STANDARD_LEADS, is_known_lead, normalize_lead_name
+from ecg_hf.signal.leads import STANDARD_LEADS, is_generic_name, is_known_lead, normalize_lead_name
 from ecg_hf.signal.record import Note
 from ecg_hf.signal.units import is_dimensionless, is_voltage, millivolts_per_unit
 
@@ -305,7 +305,9 @@ def _channels(
     if options.lead_names is None and options.leads is None:
         known = [at for at in places if is_known_lead(names[signals[at]])]
         if not known:
-            listed = ", ".join(repr(names[i]) for i in signals[:8]) or "none"
+            # Any other text may be a person's name, if this is no table at all.
+            shown = [repr(names[i]) if is_generic_name(names[i]) else f"column {i + 1}" for i in signals[:8]]
+            listed = ", ".join(shown) or "none"
             raise MetadataMissing(
                 f"the columns' names ({listed}) are not leads; pass lead_names", value="lead_names"
             )

@@ -53,7 +53,7 @@ def folder(good: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_row_71_refused_without_running_anything(folder: Path, name: str):
-    """By the commands' own door: where the library refuses a folder before our classes see it, the error is ours too."""
+    """By the commands' own door: its errors are typed where the library refuses a folder before our classes, too."""
     REFUSED[name](folder)
     with pytest.raises(EcgError):
         load_model(str(folder))

@@ -78,11 +78,11 @@ def embed_command(
             output=output,
             overwrite=overwrite,
         )
-        records, count, dim = tokens.shape
+        rows, count, dim = tokens.shape
         if as_json:
-            print_json({"records": records, "tokens": count, "dim": dim, "output": str(output)})
+            print_json({"records": rows, "tokens": count, "dim": dim, "output": str(output)})
         else:
-            echo(f"{records} records of {count} tokens of {dim} numbers in {output}")
+            echo(f"{rows} records of {count} tokens of {dim} numbers in {output}")
         return
     counts: Counter[str] = Counter()
     embeddings = embed_dataset(

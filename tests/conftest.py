@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before anything imports torch or huggingface_hub: two cores are shared by two test workers, and no test
 # may reach for a network.
@@ -22,6 +23,9 @@ import pytest
 from filelock import FileLock
 
 from tests.tiers import drawn, recorded_slow_tests, seed_of_the_day, tier_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
@@ -85,6 +89,26 @@ class OfficialNumbers:
             if folder.exists():
                 return folder
         pytest.skip(f"official numbers of {name} are not in tests/fixtures (ECG_HF_SHARED has more)")
+
+
+@pytest.fixture(scope="session")
+def built_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small built dataset of synthetic recordings."""
+    import transformers.models.auto.modeling_auto  # noqa: F401  (before ecg_hf: see ecg_hf.auto_registration)
+
+    from ecg_hf.data import build_dataset
+
+    folder = tmp_path_factory.mktemp("built") / "synthetic"
+    build_dataset("synthetic", None, folder, records=160, progress=False)
+    return folder
+
+
+@pytest.fixture
+def built(built_path: Path) -> Dataset:
+    """The same, loaded."""
+    from ecg_hf.data import load_built
+
+    return load_built(built_path)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ FILES = (
     "signal/test_bad_arrays.py",
     "processing/test_bad_inputs.py",
     "evaluation/test_bad_inputs.py",
-    "models/test_trust.py",
+    "models/test_safe_loading.py",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -156,10 +157,15 @@ def load_tokenizer(source: str) -> Any:
 
 
 def tokenizer_digest(source: str) -> str:
-    """Digest of everything a tokenizer does."""
+    """Digest of everything a tokenizer does, but for padding and truncation, which the last call left in it."""
     tokenizer = load_tokenizer(source)
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    text = repr(sorted(tokenizer.get_vocab().items())) if backend is None else backend.to_str()
+    if backend is None:
+        text = repr(sorted(tokenizer.get_vocab().items()))
+    else:
+        text = json.dumps(
+            {**json.loads(backend.to_str()), "padding": None, "truncation": None}, sort_keys=True
+        )
     return hashlib.sha256(text.encode()).hexdigest()
 
 

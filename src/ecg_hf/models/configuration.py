@@ -37,9 +37,13 @@ _OF_THE_LIBRARY = frozenset(
         "tie_last_hidden_states",
         "torch_dtype",
         "transformers_weights",
+        "use_cache",
     }
 )
-"""Options that any configuration of the library accepts besides its fields and settable properties."""
+"""Options that any configuration of the library accepts besides its fields and settable properties.
+
+``use_cache`` is what the library's Trainer writes into the configuration of every model it trains.
+"""
 
 
 @strict

@@ -76,6 +76,7 @@ def test_every_source_describes_itself():
         "challenge2021",
         "ludb",
         "wfdb_folder",
+        "folder",
     ]
     assert [s.name for s in sources] == names
     for info in sources:

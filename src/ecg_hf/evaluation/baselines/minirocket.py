@@ -32,9 +32,9 @@ _KERNELS_PER_SET = 84
 class MiniRocket(FrozenBaseline):
     """Multivariate MiniRocket (Dempster et al. 2021) of recordings at one rate and length.
 
-    The library is sktime's ``MiniRocketMultivariate``, which needs numba: ``pip install sktime numba``. Twelve leads
-    in the standard order, in millivolts; absent leads are zeros. The first use compiles, which takes about half a
-    minute on a free core.
+    The library is sktime's ``MiniRocketMultivariate``, which needs numba: ``pip install 'ecg-hf[baselines]'``. Twelve
+    leads in the standard order, in millivolts; absent leads are zeros. The first use compiles, which takes about half
+    a minute on a free core.
 
     Args:
         num_kernels: Features; rounded down to a multiple of 84.
@@ -162,6 +162,6 @@ def _library() -> Any:
         from sktime.transformations.panel.rocket import MiniRocketMultivariate
     except ImportError as error:
         raise ConfigurationError(
-            f"MiniRocket needs sktime and numba ({error}): pip install sktime numba"
+            f"MiniRocket needs sktime and numba ({error}): pip install 'ecg-hf[baselines]'"
         ) from None
     return MiniRocketMultivariate

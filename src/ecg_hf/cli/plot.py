@@ -30,7 +30,7 @@ def plot_command(
     record: Annotated[
         Path,
         typer.Argument(
-            help="Recording: WFDB, Challenge .mat, .npy, .csv; or the folder of a run, whose losses are drawn."
+            help="Recording in any format that read_record reads; or the folder of a run, whose losses are drawn."
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write, .png or .svg.")],

@@ -17,7 +17,7 @@ __all__ = ["predict_command"]
 
 
 def predict_command(
-    records: Annotated[list[Path], typer.Argument(help="Recordings: WFDB, Challenge .mat, .npy, .csv.")],
+    records: Annotated[list[Path], typer.Argument(help="Recordings in any format that read_record reads.")],
     model: Annotated[str, typer.Option(help="Model folder or Hub repository.")],
     labels: Annotated[
         str | None,

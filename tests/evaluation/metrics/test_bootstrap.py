@@ -75,8 +75,10 @@ def test_patient_interval_is_wider_when_records_repeat() -> None:
     once = bootstrap_auroc(labels, scores, n_resamples=300)
     width = [r.macro.high - r.macro.low for r in (by_record, by_patient, once)]
     assert width[0] < 0.75 * width[1]
-    # Three copies of each record, drawn by patient, are the original test set drawn by record.
-    assert by_patient.macro == once.macro
+    # Three copies of each record, drawn by patient, are the original test set drawn by record: but for the order in
+    # which a BLAS kernel adds.
+    for name in ("estimate", "low", "high"):
+        assert getattr(by_patient.macro, name) == pytest.approx(getattr(once.macro, name), rel=1e-12)
 
 
 def test_deterministic_by_seed() -> None:

@@ -48,8 +48,9 @@ def memory_needed(asked: RunSettings, arguments: EcgPreTrainingArguments) -> int
         )
         inputs = sample_inputs(run, StoredRecords(), records=2)
         return peak_bytes(run, trace_memory(run, inputs, checkpointing=run.checkpointing))
-    except (ConfigurationError, NotImplementedError, RuntimeError):
+    except (ConfigurationError, NotImplementedError, RuntimeError) as error:
         # An estimate that can't be made is no reason not to train.
+        logger.info("the run's memory was not estimated: %s", error)
         return None
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ecg_hf.evaluation.baselines.handmade_measures import ANALYSIS_RATE_HZ, handmade_features
 from ecg_hf.signal.beats.beats import detect_beats
+from ecg_hf.signal.beats.measures import ANALYSIS_RATE_HZ, handmade_features
 from ecg_hf.signal.beats.median_beat import align_beats, median_beat
 from ecg_hf.signal.filtering import bandpass
 from ecg_hf.signal.leads import STANDARD_LEADS

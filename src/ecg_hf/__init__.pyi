@@ -31,12 +31,26 @@ from ecg_hf.models.core_ecg.modeling_core_ecg import (
     CoreEcgForPreTraining,
     CoreEcgModel,
 )
+from ecg_hf.models.ecg_beat.configuration_ecg_beat import EcgBeatConfig
+from ecg_hf.models.ecg_beat.feature_extraction_ecg_beat import EcgBeatFeatureExtractor
+from ecg_hf.models.ecg_beat.modeling_ecg_beat import (
+    EcgBeatForEcgClassification,
+    EcgBeatForPreTraining,
+    EcgBeatModel,
+)
 from ecg_hf.models.ecg_cpc.configuration_ecg_cpc import EcgCpcConfig
 from ecg_hf.models.ecg_cpc.feature_extraction_ecg_cpc import EcgCpcFeatureExtractor
 from ecg_hf.models.ecg_cpc.modeling_ecg_cpc import (
     EcgCpcForEcgClassification,
     EcgCpcForPreTraining,
     EcgCpcModel,
+)
+from ecg_hf.models.ecg_distil.configuration_ecg_distil import EcgDistilConfig
+from ecg_hf.models.ecg_distil.feature_extraction_ecg_distil import EcgDistilFeatureExtractor
+from ecg_hf.models.ecg_distil.modeling_ecg_distil import (
+    EcgDistilForEcgClassification,
+    EcgDistilForPreTraining,
+    EcgDistilModel,
 )
 from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
 from ecg_hf.models.ecg_jepa.feature_extraction_ecg_jepa import EcgJepaFeatureExtractor
@@ -45,6 +59,8 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
     EcgJepaForPreTraining,
     EcgJepaModel,
 )
+from ecg_hf.models.pretrained import pretrained
+from ecg_hf.pipelines.embedding import embed
 from ecg_hf.plotting import plot_ecg
 from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
 from ecg_hf.signal import EcgRecord, iter_windows, read_record
@@ -55,6 +71,8 @@ AclEcgTrainer = EcgPreTrainer
 CgDmerTrainer = EcgPreTrainer
 ClearHugTrainer = EcgPreTrainer
 CoreEcgTrainer = EcgPreTrainer
+EcgBeatTrainer = EcgPreTrainer
+EcgDistilTrainer = EcgPreTrainer
 
 __version__: str
 
@@ -86,12 +104,24 @@ __all__ = [
     "CoreEcgModel",
     "CoreEcgTrainer",
     "Ecg",
+    "EcgBeatConfig",
+    "EcgBeatFeatureExtractor",
+    "EcgBeatForEcgClassification",
+    "EcgBeatForPreTraining",
+    "EcgBeatModel",
+    "EcgBeatTrainer",
     "EcgCpcConfig",
     "EcgCpcFeatureExtractor",
     "EcgCpcForEcgClassification",
     "EcgCpcForPreTraining",
     "EcgCpcModel",
     "EcgCpcTrainer",
+    "EcgDistilConfig",
+    "EcgDistilFeatureExtractor",
+    "EcgDistilForEcgClassification",
+    "EcgDistilForPreTraining",
+    "EcgDistilModel",
+    "EcgDistilTrainer",
     "EcgError",
     "EcgFeatureExtractor",
     "EcgJepaConfig",
@@ -104,7 +134,9 @@ __all__ = [
     "EcgPreTrainingArguments",
     "EcgProcessor",
     "EcgRecord",
+    "embed",
     "iter_windows",
     "plot_ecg",
+    "pretrained",
     "read_record",
 ]

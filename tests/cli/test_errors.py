@@ -203,14 +203,14 @@ def test_files_that_do_not_describe_themselves(cli: Cli, tmp_path: Path) -> None
     config = METHODS["ecg-jepa"].load("config").preset("micro")
     METHODS["ecg-jepa"].load("pretraining")(config).save_pretrained(tmp_path / "model")
     METHODS["ecg-jepa"].feature_extractor_for(config).save_pretrained(tmp_path / "model")
-    command = ("predict", file, "--model", tmp_path / "model")
+    command = ("predict", file, "--model", tmp_path / "model", "--labels", "a,b")
     assert_one_line(cli(*command), str(file), "--sampling-rate", "--lead-names", "--units")
     told = ("--sampling-rate", "250", "--units", "mV", "--lead-names", ",".join(STANDARD_LEADS))
     assert_one_line(cli(*command, *told[:2], *told[4:], "--units", "furlong"), "furlong")
     assert_one_line(cli(*command, *told[:4], "--lead-names", "I,II"), "lead")
     # Read, and then: a method without a text side has no zero-shot answers, and this model no classifier.
-    assert_one_line(cli(*command, *told, "--labels", "a,b"), "ecg-jepa", "cg-dmer")
-    assert_one_line(cli(*command, *told), "classifier", "ecg-hf finetune")
+    assert_one_line(cli(*command, *told), "ecg-jepa", "cg-dmer")
+    assert_one_line(cli(*command[:4], *told), "classifier", "ecg-hf finetune")
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_files_that_do_not_describe_themselves(cli: Cli, tmp_path: Path) -> None
         (("list", "nope"), ("nope", "models")),
         (("nope",), ("nope",)),
         (("list", "models", "--nope"), ("--nope",)),
-        (("predict", "--labels", "a", "record"), ("--model",)),
+        (("predict", "--labels", "a", "record"), ("record",)),
         (("predict", "--model", "m", "record", "--labels", " , "), ("label",)),
         (("quickstart", "--output", "out", "--dataset", "nope"), ("nope", "ptbxl")),
         (("quickstart", "--output", "out", "--model", "nope"), ("nope", "cg-dmer")),
@@ -256,8 +256,10 @@ def test_files_that_do_not_describe_themselves(cli: Cli, tmp_path: Path) -> None
         (("convert", "ecg-cpc", "{missing}", "{out}"), ("missing",)),
         (("convert", "ecg-cpc", "{text}", "{out}"), ("text",)),
         (("convert", "ecg-cpc", "{text}", "{out}", "--heads", "x"), ("--heads",)),
-        (("predict", "--model", "{empty}", "{missing}"), ("missing",)),
-        (("predict", "--model", "{empty}", "{text}"), ("text",)),
+        (("predict", "--model", "{empty}", "{missing}"), ("empty",)),
+        (("predict", "--model", "{empty}", "{text}", "--labels", "a"), ("text",)),
+        (("predict", "r", "--labels", "a", "--csv", "{out}"), ("--csv",)),
+        (("predict", "r", "s", "--plot", "one.png"), ("folder",)),
         (("predict", "--model", "m", "r", "--labels", "a", "--top-k", "0"), ("top-k",)),
         (("predict", "--model", "m", "r", "--sampling-rate", "fast"), ("sampling-rate",)),
         (("card", "{missing}"), ("missing",)),

@@ -10,17 +10,31 @@ import torch
 
 from ecg_hf.models.configuration import EcgConfig
 from ecg_hf.models.registry import METHODS, MethodSpec
+from ecg_hf.signal.beats.measures import NUM_MEASURES
 
 # Tensors a method's feature extractor makes beside ``input_values``, for a batch of random records.
 EXTRA_SIGNAL: dict[str, Callable[[EcgConfig, int], dict[str, torch.Tensor]]] = {
     "clear-hug": lambda config, batch: {"r_peaks": _r_peaks(config.num_samples, batch)},
+    "ecg-beat": lambda config, batch: {"measures": _measures(batch)},
+    "ecg-distil": lambda config, batch: {"measures": _measures(batch)},
 }
+
+
+LEARNING_STEPS = {"ecg-beat": 150}
+"""Methods that take longer on random records."""
 
 
 def _r_peaks(samples: int, batch: int) -> torch.Tensor:
     """Beats 1.5 to 2 s apart at 100 Hz; -1 follows the last."""
     peaks = 20 + torch.arange(12)[None, :] * (150 + 15 * torch.arange(batch))[:, None]
     return torch.where(peaks < samples, peaks, -1)
+
+
+def _measures(batch: int) -> torch.Tensor:
+    """Random measurements, some of them undefined."""
+    values = torch.randn(batch, NUM_MEASURES, generator=torch.Generator().manual_seed(1))
+    values[:, ::7] = torch.nan
+    return values
 
 
 @dataclass
@@ -52,14 +66,15 @@ def make_case(name: str, batch_size: int = 4, **overrides: object) -> MicroCase:
     values = torch.randn(batch_size, config.num_leads, config.num_samples, generator=generator)
     text: dict[str, torch.Tensor] = {}
     if spec.multimodal:
-        ids = torch.randint(104, config.text_config.vocab_size, (batch_size, 24), generator=generator)
+        words = getattr(config, "vocab_size", None) or config.text_config.vocab_size
+        ids = torch.randint(104, words, (batch_size, 24), generator=generator)
         mask = torch.ones_like(ids)
         mask[0, 12:] = 0
         text = {"input_ids": ids * mask, "attention_mask": mask}
     signal = {"input_values": values}
     if name in EXTRA_SIGNAL:
         signal |= EXTRA_SIGNAL[name](config, batch_size)
-    return MicroCase(spec, config, signal, text)
+    return MicroCase(spec, config, signal, text, LEARNING_STEPS.get(name, 30))
 
 
 MULTIMODAL = [name for name in sorted(METHODS) if METHODS[name].multimodal]

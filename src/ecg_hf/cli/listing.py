@@ -20,6 +20,7 @@ class Kind(StrEnum):
     datasets = "datasets"
     benchmarks = "benchmarks"
     launchers = "launchers"
+    pretrained = "pretrained"
 
 
 def _models() -> list[dict[str, Any]]:
@@ -63,11 +64,18 @@ def _launchers() -> list[dict[str, Any]]:
     return [{"name": name, "path": str(path)} for name, path in list_launch_configs().items()]
 
 
+def _pretrained() -> list[dict[str, Any]]:
+    from ecg_hf.models.pretrained import list_pretrained
+
+    return [model.as_dict() for model in list_pretrained()]
+
+
 _LISTS: dict[Kind, tuple[Callable[[], list[dict[str, Any]]], tuple[str, ...]]] = {
     Kind.models: (_models, ("name", "paper", "title")),
     Kind.datasets: (_datasets, ("name", "title")),
     Kind.benchmarks: (_benchmarks, ("name", "description")),
     Kind.launchers: (_launchers, ("name", "path")),
+    Kind.pretrained: (_pretrained, ("name", "task", "supervision", "trained_on")),
 }
 
 
@@ -75,7 +83,7 @@ def list_command(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print all details as a JSON array.")] = False,
 ) -> None:
-    """List models, data sources, benchmarks, or configurations for 'accelerate launch --config_file'."""
+    """List models, data sources, benchmarks, launch configurations, or the pretrained models that ship."""
     collect, columns = _LISTS[kind]
     rows = collect()
     if as_json:

@@ -10,7 +10,7 @@ from typing import Any
 from ecg_hf.cli.output import quiet_libraries
 from ecg_hf.errors import EcgError, ModelFolderError
 
-__all__ = ["load_config", "load_model", "load_pipeline", "resolve_device"]
+__all__ = ["load_classifier", "load_config", "load_model", "load_pipeline", "resolve_device"]
 
 
 def resolve_device(device: str | None) -> str:
@@ -62,9 +62,10 @@ def load_model(name_or_path: str, *, device: str | None = None) -> tuple[Any, An
     quiet_libraries()
     from transformers import AutoFeatureExtractor, AutoModel
 
+    from ecg_hf.models.pretrained import resolve_model
     from ecg_hf.processing import EcgFeatureExtractor
 
-    target = resolve_device(device)
+    target, name_or_path = resolve_device(device), resolve_model(name_or_path)
     with _one_line_errors(name_or_path):
         _checked_config(name_or_path)
         model = AutoModel.from_pretrained(name_or_path, trust_remote_code=False)
@@ -112,9 +113,10 @@ def load_pipeline(task: str, name_or_path: str, *, device: str | None = None) ->
     quiet_libraries()
     from transformers import pipeline
 
+    from ecg_hf.models.pretrained import resolve_model
     from ecg_hf.models.registry import METHODS, get_method
 
-    target = resolve_device(device)
+    target, name_or_path = resolve_device(device), resolve_model(name_or_path)
     with _one_line_errors(name_or_path):
         config = _checked_config(name_or_path)
         architectures = config.architectures or []
@@ -132,3 +134,15 @@ def load_pipeline(task: str, name_or_path: str, *, device: str | None = None) ->
                 path=name_or_path,
             )
         return pipeline(task, model=name_or_path, device=target, trust_remote_code=False)
+
+
+def load_classifier(name_or_path: str, *, device: str | None = None) -> tuple[Any, Any, str, str]:
+    """A classifier, its feature extractor, its folder or repository, and the device it is to run on.
+
+    Raises:
+        ModelFolderError: if there is no such model, its files can't be loaded, or it has no classifier.
+    """
+    from ecg_hf.models.pretrained import resolve_model
+
+    pipe = load_pipeline("ecg-classification", name_or_path, device=device)
+    return pipe.model, pipe.feature_extractor, resolve_model(name_or_path), resolve_device(device)

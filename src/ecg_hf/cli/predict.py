@@ -1,62 +1,223 @@
-"""``ecg-hf predict``: scores of recordings by a model."""
+"""``ecg-hf predict``: what can be said of recordings."""
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecg_hf.cli.output import echo, print_json, print_table
-from ecg_hf.errors import ConfigurationError, MetadataMissing, ModelFolderError
+from ecg_hf.cli.output import echo, print_json, print_table, quiet_libraries
+from ecg_hf.errors import ConfigurationError, EcgError, MetadataMissing, ModelFolderError
 
 if TYPE_CHECKING:
+    from ecg_hf.pipelines.interpretation import Interpretation
     from ecg_hf.signal import EcgRecord
 
 __all__ = ["predict_command"]
 
+UNREADABLE = 3
+"""Exit code where some recording could not be read; the others are answered."""
+
+_SHOWN_FINDINGS = 5
+
 
 def predict_command(
     records: Annotated[list[Path], typer.Argument(help="Recordings in any format that read_record reads.")],
-    model: Annotated[str, typer.Option(help="Model folder or Hub repository.")],
-    labels: Annotated[
+    model: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated names or prompts for zero-shot scores; leave out for a classifier."
+            help="Model folder, Hub repository or shipped name ('ecg-hf list pretrained'); the package's own if none."
         ),
     ] = None,
-    template: Annotated[
-        str, typer.Option(help="Template of the prompts; '{}' is replaced by each label.")
-    ] = "{}",
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated names or prompts for a zero-shot answer; none for a classifier."),
+    ] = None,
+    template: Annotated[str, typer.Option(help="Prompt made of each label, '{}' stands for it.")] = "{}",
     softmax: Annotated[
         bool, typer.Option(help="Scores that add up to 1 over the labels, not cosines.")
     ] = False,
-    top_k: Annotated[int | None, typer.Option(min=1, help="Show only this many of the best labels.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Only the best labels.")] = None,
     sampling_rate: Annotated[
         float | None,
-        typer.Option(help="Hertz, for files that don't state it: .npy, .csv, .mat without a header."),
+        typer.Option(help="Hertz, for files that do not say: .npy, .csv, .mat without a header."),
     ] = None,
     lead_names: Annotated[
         str | None, typer.Option(help="Comma-separated names of their leads, in order: I,II,III ...")
     ] = None,
     units: Annotated[str | None, typer.Option(help="Their voltage unit: mV, uV or V.")] = None,
-    device: Annotated[str | None, typer.Option(help="Device; by default a GPU if available.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device; by default a GPU if there is one.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON array, one object per recording.")
     ] = False,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Also write a table: one row per recording, one column per label."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Also draw each recording: a PNG file for one, a folder for several."),
+    ] = None,
 ) -> None:
-    """Score recordings: zero-shot for --labels, or with a fine-tuned classifier's own classes."""
-    candidates = None
-    if labels is not None:
-        candidates = [label.strip() for label in labels.split(",") if label.strip()]
-        if not candidates:
-            raise ConfigurationError("--labels names no label", value=labels)
+    """Heart rate, intervals and findings of recordings; with --labels, zero-shot scores.
+
+    Findings are a classifier's classes with probabilities. A recording that can't be read is accounted for and the
+    exit code is 3. For research only, not for diagnosis.
+    """
     told = {
         "sampling_rate": sampling_rate,
         "lead_names": None if lead_names is None else [name.strip() for name in lead_names.split(",")],
         "unit": units,
     }
-    results = _predict(model, _read(records, told), candidates, template, softmax, top_k, device)
+    if labels is not None:
+        if csv_file is not None or plot is not None:
+            raise ConfigurationError("--csv and --plot are for findings, not for --labels")
+        _zero_shot(records, told, model, labels, template, softmax, top_k, device, as_json)
+        return
+    if softmax:
+        raise ModelFolderError(
+            "--softmax belongs to --labels; a classifier applies its own function", path=model
+        )
+    if plot is not None and len(records) > 1 and plot.suffix:
+        raise ConfigurationError("several recordings need a folder to be drawn in", path=plot)
+    answers = _interpret(records, told, model, device, plot)
+    if csv_file is not None:
+        _write_csv(csv_file, answers)
+    if as_json:
+        print_json([answer.as_dict() for answer in answers])
+    else:
+        for answer in answers:
+            _show(answer, top_k or _SHOWN_FINDINGS)
+        echo("For research only, not for diagnosis.", err=True)
+    if any(answer.error for answer in answers):
+        raise typer.Exit(UNREADABLE)
+
+
+def _interpret(
+    records: Sequence[Path], told: dict[str, Any], model: str | None, device: str | None, plot: Path | None
+) -> list[Interpretation]:
+    from ecg_hf.cli.loading import load_classifier
+    from ecg_hf.evaluation.progress import progress_bar
+    from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER
+    from ecg_hf.pipelines.interpretation import Interpreter
+
+    classifier, extractor, name, place = load_classifier(model or DEFAULT_CLASSIFIER, device=device)
+    interpreter = Interpreter(classifier, extractor, name=name, device=place)
+    answers = []
+    with progress_bar(len(records), "recordings") as bar:
+        for path, (record, answer) in zip(records, interpreter.read(records, **told), strict=True):
+            if plot is not None and record is not None:
+                _draw(
+                    record, answer, plot / f"{path.name}.png" if len(records) > 1 or not plot.suffix else plot
+                )
+            answers.append(answer)
+            bar.update(1)
+    return answers
+
+
+def _draw(record: EcgRecord, answer: Interpretation, path: Path) -> None:
+    from ecg_hf.plotting import plot_ecg, save_figure
+
+    rate = answer.measurements.get("heart_rate_bpm")
+    parts = [Path(answer.record).name, "" if rate is None else f"{rate:.0f}/min"]
+    parts += [f"{one.name} {one.probability:.0%}" for one in answer.findings[:2]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure = plot_ecg(
+        record.signal, record.sampling_rate, record.lead_names, title=", ".join(filter(None, parts))
+    )
+    save_figure(figure, path)
+
+
+def _show(answer: Interpretation, count: int) -> None:
+    echo(answer.record)
+    if answer.error:
+        echo(f"  can't be read: {answer.error}")
+        return
+    shown = [
+        f"{name.rpartition('_')[0].replace('_', ' ')} {value:.0f}"
+        for name, value in answer.measurements.items()
+        if value is not None
+    ]
+    leads = f"{len(answer.lead_names)} leads, {answer.duration_s:.1f} s, {answer.sampling_rate:g} Hz"
+    echo(f"  {leads}; {', '.join(shown) or 'nothing could be measured'}")
+    if answer.abstained:
+        echo(f"  no findings: {answer.abstained}")
+        return
+    rows = [
+        {
+            "label": one.label,
+            "name": one.name,
+            "probability": f"{one.probability:.2f}" + (" *" if one.positive else ""),
+            "reference AUROC": "" if one.reference_auroc is None else f"{one.reference_auroc:.3f}",
+        }
+        for one in answer.findings[:count]
+    ]
+    print_table(rows, ("label", "name", "probability", "reference AUROC"))
+    for near in answer.nearest:
+        echo(f"  like {near['record_id']} ({near['similarity']:.2f}): {', '.join(near['labels'])}")
+
+
+def _write_csv(path: Path, answers: Sequence[Interpretation]) -> None:
+    from ecg_hf.files import replace_file
+
+    labels = sorted({one.label for answer in answers for one in answer.findings})
+    scalars = ("record", "error", "duration_s", "sampling_rate", "abstained", "model")
+    measured = sorted({name for answer in answers for name in answer.measurements})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(path) as binary:
+        lines: list[str] = []
+        table = csv.writer(_Lines(lines), lineterminator="\n")
+        table.writerow([*scalars, "lead_names", *measured, *labels])
+        for answer in answers:
+            scores = {one.label: one.probability for one in answer.findings}
+            row = [getattr(answer, name) for name in scalars] + [" ".join(answer.lead_names)]
+            row += [answer.measurements.get(name) for name in measured] + [
+                scores.get(name) for name in labels
+            ]
+            table.writerow(["" if value is None else value for value in row])
+        binary.write("".join(lines).encode("utf-8"))
+
+
+class _Lines:
+    """Collects what a CSV writer writes."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+
+    def write(self, text: str) -> None:
+        self._lines.append(text)
+
+
+def _zero_shot(
+    records: Sequence[Path],
+    told: dict[str, Any],
+    model: str | None,
+    labels: str,
+    template: str,
+    softmax: bool,
+    top_k: int | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    candidates = [label.strip() for label in labels.split(",") if label.strip()]
+    if not candidates:
+        raise ConfigurationError("--labels names no label", value=labels)
+    signals = _read(records, told)
+    quiet_libraries()
+    from ecg_hf.cli.loading import load_pipeline
+    from ecg_hf.models.pretrained import DEFAULT_MODEL
+
+    pipe = load_pipeline("zero-shot-ecg-classification", model or DEFAULT_MODEL, device=device)
+    results = pipe(
+        signals,
+        candidate_labels=candidates,
+        hypothesis_template=template,
+        function_to_apply="softmax" if softmax else "none",
+        top_k=top_k,
+    )
     if as_json:
         print_json([{"record": str(r), "scores": s} for r, s in zip(records, results, strict=True)])
         return
@@ -66,37 +227,19 @@ def predict_command(
         print_table(rows, ("label", "score"))
 
 
-def _read(records: list[Path], told: dict[str, Any]) -> list[EcgRecord]:
-    """The recordings. Read before the model is loaded, so that a missing file fails at once."""
+def _read(records: Sequence[Path], told: dict[str, Any]) -> list[EcgRecord]:
+    """The recordings, before a model is loaded: a missing file should not wait for one."""
     from ecg_hf.signal import read_record
 
     try:
         return [read_record(record, **told) for record in records]
-    except MetadataMissing as error:
-        flags = "--sampling-rate, --lead-names and --units say it"
-        raise MetadataMissing(f"{error.message} ({flags})", path=error.path, value=error.value) from None
+    except EcgError as error:
+        raise with_flags(error) from None
 
 
-def _predict(
-    model: str,
-    signals: list[EcgRecord],
-    candidates: list[str] | None,
-    template: str,
-    softmax: bool,
-    top_k: int | None,
-    device: str | None,
-) -> list[list[dict[str, Any]]]:
-    from ecg_hf.cli.loading import load_pipeline
-
-    task = "ecg-classification" if candidates is None else "zero-shot-ecg-classification"
-    pipe = load_pipeline(task, model, device=device)
-    options: dict[str, Any] = {"top_k": top_k}
-    if candidates is not None:
-        options |= {"candidate_labels": candidates, "hypothesis_template": template}
-        options["function_to_apply"] = "softmax" if softmax else "none"
-    elif softmax:
-        raise ModelFolderError(
-            "--softmax belongs to --labels; a classifier applies its own function", path=model
-        )
-    results: list[list[dict[str, Any]]] = pipe(signals, **options)
-    return results
+def with_flags(error: EcgError) -> EcgError:
+    """The error; one about missing metadata also names the options that tell them."""
+    if not isinstance(error, MetadataMissing):
+        return error
+    flags = "--sampling-rate, --lead-names and --units say it"
+    return MetadataMissing(f"{error.message} ({flags})", path=error.path, value=error.value)

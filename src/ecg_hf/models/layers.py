@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ecg_hf.nn.backbones.resnet1d import ResidualBlock1d
 from ecg_hf.nn.backbones.s4 import S4Block
 from ecg_hf.nn.backbones.transformer import TransformerBlock
 from ecg_hf.nn.backbones.vgg1d import VggStage
 from ecg_hf.nn.normalization import statistics_kept
 
-__all__ = ["CheckpointedLayer", "EcgS4Block", "EcgTransformerBlock", "EcgVggStage"]
+__all__ = ["CheckpointedLayer", "EcgResidualBlock1d", "EcgS4Block", "EcgTransformerBlock", "EcgVggStage"]
 
 
 class CheckpointedLayer(GradientCheckpointingLayer):
@@ -65,6 +66,10 @@ class EcgTransformerBlock(TransformerBlock, CheckpointedLayer):
 
 class EcgS4Block(S4Block, CheckpointedLayer):
     """:class:`~ecg_hf.nn.backbones.s4.S4Block` that can be checkpointed."""
+
+
+class EcgResidualBlock1d(ResidualBlock1d, CheckpointedLayer):
+    """:class:`~ecg_hf.nn.backbones.resnet1d.ResidualBlock1d` that can be checkpointed."""
 
 
 class EcgVggStage(VggStage, CheckpointedLayer):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
@@ -413,6 +413,23 @@ class EcgForPreTraining(EcgPreTrainedModel):
             [getattr(self.config, f"{name}_weight") * term for name, term in terms.items()]
         ).sum()
 
+    def before_training(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
+        """Learn what targets are relative to, such as means over the training records. Nothing by default.
+
+        Called by the trainer on every process before the first step of a new run, with all training records in their
+        own order; what is learnt belongs into buffers, which a resumed run loads.
+
+        Args:
+            batches: Inputs of ``forward``.
+        """
+
+    def after_training(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
+        """Learn what scores are relative to from the finished weights. Nothing by default.
+
+        Args:
+            batches: As for :meth:`before_training`.
+        """
+
     def after_optimizer_step(self, step: int, total_steps: int) -> None:
         """Follow an optimiser step, such as by moving a teacher. Nothing by default.
 
@@ -454,16 +471,18 @@ class EcgForClassification(EcgPreTrainedModel):
         if getattr(self.config, "freeze_encoder", False):
             self.base_model.requires_grad_(False)
 
-    def build_classifier(self, hidden_size: int, num_heads: int) -> None:
+    def build_classifier(self, hidden_size: int, num_heads: int, token_size: int | None = None) -> None:
         """Create pooling, dropout and linear layer.
 
         Args:
             hidden_size: Width of what is pooled.
             num_heads: Of the attention query, if tokens are pooled by one.
+            token_size: Width of a token, if it is another.
         """
         config = self.config
         self.num_labels = config.num_labels
         if config.classifier_pooling == "attention":
+            hidden_size = token_size or hidden_size
             self.classifier_pool = AttentionQueryPool(hidden_size, num_heads)
         self.classifier_dropout = nn.Dropout(float(config.classifier_dropout))
         self.classifier = nn.Linear(hidden_size, config.num_labels)

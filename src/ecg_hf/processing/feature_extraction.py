@@ -99,6 +99,8 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         return_attention_mask: Return ``attention_mask`` too, always: ``sample_mask`` under the name it has in the
             library's audio extractors, for code that expects it. Our models take ``sample_mask``, because in dual
             encoders ``attention_mask`` belongs to the texts.
+        return_measures: Return ``measures`` too: 359 measurements of each record, see
+            :func:`ecg_hf.signal.beats.measures.handmade_features`. Some milliseconds a record, on the CPU.
 
     Raises:
         ConfigurationError: for values that can't work, and for options that do not exist.
@@ -164,6 +166,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         clip: float | None = None,
         return_sample_mask: bool | None = None,
         return_attention_mask: bool = False,
+        return_measures: bool = False,
         **kwargs: Any,
     ) -> None:
         refuse_unknown(
@@ -189,6 +192,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         self.mask_flat_leads = mask_flat_leads
         self.clip = clip
         self.return_sample_mask = return_sample_mask
+        self.return_measures = return_measures
         super().__init__(
             feature_size=len(self.lead_names),
             sampling_rate=sampling_rate,
@@ -264,7 +268,8 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             leads that were neither recorded nor derivable; ``sample_mask`` int64 ``(batch, samples)``, 0 for
             padding, see the extractor's ``return_sample_mask``; the same as ``attention_mask`` if asked for; if the
             extractor ``wants_r_peaks``, ``r_peaks`` int64 ``(batch, 4 per second)``, ascending samples of
-            ``input_values``, then -1; if asked for, ``report``.
+            ``input_values``, then -1; if the extractor returns measurements, ``measures`` float32 ``(batch, 359)``,
+            NaN where undefined; if asked for, ``report``.
 
         Raises:
             EcgError: a subclass naming what is wrong with the input; :class:`~ecg_hf.errors.LeadError` for a record
@@ -314,6 +319,9 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             features["attention_mask"] = backend.constant(sample_mask)
         if known is not None:
             features["r_peaks"] = backend.constant(in_order([p[3] for p in prepared], stacks, NumpyBackend()))
+        if self.return_measures:
+            measures = in_order([p[4] for p in prepared], stacks, NumpyBackend())
+            features["measures"] = backend.constant(measures)
         features.update(self.extra_features(features))
         if str(getattr(return_tensors, "value", return_tensors)) == "np":
             features = {key: backend.to_numpy(value) for key, value in features.items()}
@@ -354,7 +362,9 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         backend: ArrayBackend,
         report: ReportBuilder | None,
         known: list[npt.NDArray[np.int64]] | None,
-    ) -> tuple[Array, npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    ) -> tuple[
+        Array, npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]
+    ]:
         """All steps after unit conversion, for one stack; see the class docstring for their order."""
         n_records = len(stack.positions)
         begin, end = stack.window.used
@@ -399,6 +409,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         if signal.shape[-1] > n_samples:
             signal = signal[..., stack.window.offset : stack.window.offset + n_samples]
         peaks = self._r_peaks(signal.shape[-1], n_samples, stack, known)
+        measures = self._measures(signal, lead_mask, backend)
         sample_mask = window_mask(signal.shape[-1], n_samples, self.padding_side)
         if self.pad_before_normalization:
             signal = pad_window(signal, n_samples, self.padding_side, self.padding_value, backend)
@@ -409,7 +420,19 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         signal = pad_window(signal, n_samples, self.padding_side, self.padding_value, backend)
         if self.clip is not None:
             signal = signal.clip(-self.clip, self.clip)
-        return signal, lead_mask.astype(np.int64), np.tile(sample_mask, (n_records, 1)), peaks
+        return signal, lead_mask.astype(np.int64), np.tile(sample_mask, (n_records, 1)), peaks, measures
+
+    def _measures(
+        self, signal: Array, lead_mask: npt.NDArray[Any], backend: ArrayBackend
+    ) -> npt.NDArray[np.float32]:
+        """Measurements of one stack in millivolts, as it is before normalisation and padding."""
+        if not self.return_measures:
+            return np.zeros((len(lead_mask), 0), np.float32)
+        # Not at the top: measuring pulls in the filters and fiducials, which extracting does without.
+        from ecg_hf.signal.beats.measures import measure_records
+
+        values = backend.to_numpy(signal)
+        return measure_records(values, float(self.sampling_rate), self.lead_names, lead_mask)
 
     def _r_peaks(
         self, n_real: int, n_samples: int, stack: EcgStack, known: list[npt.NDArray[np.int64]] | None

@@ -92,7 +92,7 @@ class EcgArgumentParser(HfArgumentParser):  # type: ignore[misc]
 
 @dataclass
 class EcgPreTrainingArguments(TrainingArguments):
-    """``TrainingArguments`` with other defaults and one addition.
+    """``TrainingArguments`` with other defaults and two additions.
 
     Args:
         exact_accumulation: With ``gradient_accumulation_steps=G``, let contrastive losses see all G
@@ -100,6 +100,9 @@ class EcgPreTrainingArguments(TrainingArguments):
             forward pass without gradient. Nothing changes for G = 1 or for
             models without contrastive embeddings. Models with batch norms (ACL-ECG, ECG-CPC), for which no
             accumulation is exact, refuse G > 1 unless this is False.
+
+        weight_average_decay: Keep an exponential moving average of the weights with this decay per optimiser step,
+            evaluate it, and leave it as the trained model. None keeps no average.
 
     Defaults that differ from ``TrainingArguments``, and why:
         ``remove_unused_columns=False``: batches are made by our collators. ``label_names=[]``: the loss needs no
@@ -135,9 +138,17 @@ class EcgPreTrainingArguments(TrainingArguments):
         },
     )
 
+    weight_average_decay: float | None = field(
+        default=None,
+        metadata={"help": "Decay of an average of the weights, which becomes the trained model."},
+    )
+
     def __post_init__(self) -> None:
         """Resolve defaults that depend on others."""
         check_training_arguments(self)
+        decay = self.weight_average_decay
+        if decay is not None and not 0.0 <= decay < 1.0:
+            raise ConfigurationError(f"weight_average_decay must be in [0, 1), got {decay}", value=decay)
         if getattr(self, "data_seed", None) is None:
             self.data_seed = self.seed
         super().__post_init__()

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ecg_hf.data.decoding import BatchDecoder, DecodedBatch
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.files import temporary_name
 from ecg_hf.processing import EcgFeatureExtractor
 from ecg_hf.processing.text import tokenize_texts
 
@@ -255,6 +261,8 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
         cache_with: Run all signals through this extractor now and keep its output in memory: no decoding or
             extraction per step afterwards. Worth it for small sets seen many times.
         cache_dtype: Type of the cache. float16 halves it and rounds to about 3 decimal digits.
+        cache_dir: Also keep the cache in this folder, as a file named by records and extractor, which the next run on
+            the same records maps into memory instead of preparing them again.
     """
 
     def __init__(
@@ -266,6 +274,7 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
         labels: npt.NDArray[np.floating[Any]] | npt.NDArray[np.integer[Any]] | None = None,
         cache_with: EcgFeatureExtractor | None = None,
         cache_dtype: torch.dtype = torch.float32,
+        cache_dir: str | Path | None = None,
     ) -> None:
         self.decoder = BatchDecoder(dataset)
         self.texts = None
@@ -280,7 +289,7 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
             raise ConfigurationError(f"{len(self.labels)} rows of labels for {len(dataset)} records")
         self._cache: dict[str, Tensor] | None = None
         if cache_with is not None:
-            self._cache = self._fill_cache(cache_with, cache_dtype)
+            self._cache = self._kept_cache(dataset, cache_with, cache_dtype, cache_dir)
 
     def _decode(self, indices: Sequence[int]) -> DecodedBatch | MixedBatch:
         # Decided by the dataset, not by the batch: a record must not take another path because of its neighbours.
@@ -288,6 +297,26 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
             return self.decoder.by_layout(indices)
         # Padded to the longest, one recording of half an hour would make a gigabyte of a batch of 10 s.
         return self.decoder(indices) if self.decoder.has_one_length else self.decoder.by_length(indices)
+
+    def _kept_cache(
+        self,
+        dataset: Dataset,
+        extractor: EcgFeatureExtractor,
+        dtype: torch.dtype,
+        folder: str | Path | None,
+    ) -> dict[str, Tensor]:
+        """The cache, from the folder if it is there already."""
+        if folder is None:
+            return self._fill_cache(extractor, dtype)
+        identity = json.dumps([dataset._fingerprint, extractor.to_dict(), str(dtype)], sort_keys=True)
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:24]
+        path = Path(folder) / f"inputs-{digest}.safetensors"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = temporary_name(path)
+            save_file(self._fill_cache(extractor, dtype), partial)
+            os.replace(partial, path)
+        return load_file(path)
 
     def _fill_cache(self, extractor: EcgFeatureExtractor, dtype: torch.dtype) -> dict[str, Tensor]:
         cache: dict[str, Tensor] = {}

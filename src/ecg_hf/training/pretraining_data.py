@@ -70,6 +70,7 @@ class BuiltData:
         needs_report: Leave out records without a report.
         max_records: Use only so many training records: of each dataset the first ones, in proportion.
         cache_inputs: Keep all preprocessed signals in memory. None: if they take less than 2 GB.
+        cache_dir: Keep them in this folder too, for the next run on the same records.
 
     Raises:
         ConfigurationError: if there are no training records.
@@ -82,7 +83,9 @@ class BuiltData:
         needs_report: bool,
         max_records: int | None = None,
         cache_inputs: bool | None = None,
+        cache_dir: str | Path | None = None,
     ) -> None:
+        self._cache_dir = cache_dir
         self._mixed = load_mixed(paths)
         self._cache_inputs = cache_inputs
         self._train, without = split_rows(self._mixed.dataset, "train", needs_report=needs_report)
@@ -122,6 +125,7 @@ class BuiltData:
                 tokenizer=tokenizer,
                 max_text_length=max_text_length,
                 cache_with=extractor if cached else None,
+                cache_dir=self._cache_dir,
             )
 
         return batched(self._train), batched(self._validation) if self._validation else None

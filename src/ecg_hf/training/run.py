@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, TrainerCallback, TrainingArguments, set_seed
+from transformers import AutoConfig, AutoTokenizer, TrainerCallback, TrainingArguments, set_seed
 
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.files import sole_writer
 from ecg_hf.models.registry import MethodSpec
+from ecg_hf.nn.terms import TermHead
 from ecg_hf.processing import EcgProcessor
+from ecg_hf.processing.terms import TermVocabulary, make_term_vocabulary
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 from ecg_hf.training.checkpoints import newest_complete_checkpoint
 from ecg_hf.training.collators import EcgCollator, EcgTextCollator
@@ -104,8 +106,10 @@ def pretrain(
     model_options: Mapping[str, Any] | None = None,
     extractor_options: Mapping[str, Any] | None = None,
     text_model: str | None = None,
+    teacher: str | Path | None = None,
     max_records: int | None = None,
     cache_inputs: bool | None = None,
+    cache_dir: str | Path | None = None,
     streaming: bool = False,
     sampling_weights: Sequence[float] | None = None,
     shuffle_buffer: int | None = None,
@@ -140,9 +144,11 @@ def pretrain(
         extractor_options: Fields of its feature extractor; rate, leads and duration follow from the configuration.
         text_model: Folder or Hub name of a pretrained text tower with its tokenizer. If neither this nor the
             recipe names one, a small tower is trained from scratch on a vocabulary made of the training reports.
+        teacher: Folder of the model to learn from, for methods with a teacher of another kind (ECG-Distil).
         max_records: Use only so many training records: the first ones; of several datasets, of each the first
             ones, in proportion to its training records.
         cache_inputs: Keep all preprocessed signals in memory. None: if they take less than 2 GB.
+        cache_dir: Keep them in this folder too, for the next run on the same records.
         streaming: Stream the training records from Parquet: ``dataset_path`` names folders made by
             :func:`ecg_hf.data.export_parquet`. Every process reads its own files, see
             :class:`ecg_hf.data.streaming.RowStream`.
@@ -169,18 +175,29 @@ def pretrain(
         training_options=training_options,
     )
     method, text_model = asked.method, asked.text_model
+    if teacher is not None:
+        asked.model_options["teacher_config"] = AutoConfig.from_pretrained(teacher).to_dict()
+    preset = method.load("config").preset(asked.size, **asked.model_options)
+    needs_report = bool(getattr(preset, "needs_reports", method.multimodal))
     paths = [dataset_path] if isinstance(dataset_path, (str, Path)) else list(dataset_path)
     data = _data(
         paths,
-        method,
+        needs_report,
         max_records,
         cache_inputs,
+        cache_dir,
         streaming=streaming,
         weights=sampling_weights,
         buffer=shuffle_buffer,
     )
     arguments = _arguments(output_dir, asked.training, data.records["validation"] > 0)
-    tokenizer, options = _tokenizer(asked, data) if method.multimodal else (None, asked.model_options)
+    tokenizer, terms, options = None, None, asked.model_options
+    if needs_report and hasattr(preset, "num_terms"):
+        terms = _terms(preset, data)
+        tokenizer = terms.tokenizer
+        options = {**options, "num_terms": len(terms.words), "vocab_size": len(tokenizer)}
+    elif needs_report:
+        tokenizer, options = _tokenizer(asked, data)
     config = method.load("config").preset(asked.size, **options)
     extractor = method.feature_extractor_for(config, **asked.extractor_options)
 
@@ -190,6 +207,7 @@ def pretrain(
         "config": decisive_fields(config),
         "feature_extractor": extractor.to_dict(),
         "text_model": text_model,
+        **({} if teacher is None else {"teacher": str(teacher)}),
         "dataset": data.settings(arguments),
         "training": decisive_arguments(arguments, "exact_accumulation"),
     }
@@ -205,6 +223,10 @@ def pretrain(
                 set_seed(arguments.seed)
                 kind = method.load("pretraining")
                 model = kind(config) if text_model is None else kind.from_text_model(text_model, config)
+                if terms is not None:
+                    _give_terms(model, terms)
+                if teacher is not None:
+                    model.load_teacher(teacher)
                 trainer = _trainer(method, model, arguments, data, extractor, tokenizer, callbacks)
                 return _train(trainer, method, data, checkpoint)
         except EcgError:
@@ -280,9 +302,10 @@ def _train(
 
 def _data(
     paths: Sequence[str | Path],
-    method: MethodSpec,
+    needs_report: bool,
     max_records: int | None,
     cache_inputs: bool | None,
+    cache_dir: str | Path | None,
     *,
     streaming: bool,
     weights: Sequence[float] | None,
@@ -294,11 +317,15 @@ def _data(
             if given is not None:
                 raise ConfigurationError(f"{name} is for streamed datasets only: add streaming", value=given)
         return BuiltData(
-            paths, needs_report=method.multimodal, max_records=max_records, cache_inputs=cache_inputs
+            paths,
+            needs_report=needs_report,
+            max_records=max_records,
+            cache_inputs=cache_inputs,
+            cache_dir=cache_dir,
         )
     if max_records is not None or cache_inputs:
         raise ConfigurationError("max_records and cache_inputs are not for streamed datasets")
-    return StreamedData(paths, needs_report=method.multimodal, weights=weights, buffer_size=buffer)
+    return StreamedData(paths, needs_report=needs_report, weights=weights, buffer_size=buffer)
 
 
 def _evaluation(trainer: EcgPreTrainer) -> dict[str, float]:
@@ -331,6 +358,22 @@ def _arguments(
         raise ConfigurationError(f"unknown training option: {', '.join(unknown)}", value=unknown)
     with library_refusals(given):
         return EcgPreTrainingArguments(output_dir=str(output_dir), **options)
+
+
+def _terms(config: Any, data: PretrainingData) -> TermVocabulary:
+    """Terms of the training reports."""
+    reports, patients = data.reports()
+    return make_term_vocabulary(
+        reports, min_reports=config.min_reports, max_length=config.max_text_length, patients=patients
+    )
+
+
+def _give_terms(model: torch.nn.Module, terms: TermVocabulary) -> None:
+    """Hand the vocabulary to every term head of a model."""
+    words, idf = torch.from_numpy(terms.words), torch.from_numpy(terms.idf)
+    for module in model.modules():
+        if isinstance(module, TermHead):
+            module.set_vocabulary(words, idf, torch.from_numpy(terms.frequency))
 
 
 def _tokenizer(asked: RunSettings, data: PretrainingData) -> tuple[Any, dict[str, Any]]:

@@ -69,7 +69,7 @@ def resolve_settings(
     base = recipe_for(method, recipe)
     text_model = base.text_model if text_model is None else text_model
     options = base.model_options(model_options or {})
-    if method.multimodal and text_model is None:
+    if text_model is None and hasattr(method.load("config"), "freeze_text_layers"):
         # Freezing layers that were never trained would freeze noise: the preset's value is for a pretrained tower.
         options = {**options, "freeze_text_layers": 0}
     return RunSettings(

@@ -7,8 +7,10 @@ contrastive losses, and a log of every loss term.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,12 +20,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.models.modeling import EcgForPreTraining
 from ecg_hf.training.accumulation import ExactAccumulation
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 from ecg_hf.training.base import Batch, EcgTrainer
 from ecg_hf.training.step_noise import StepRows, draw_noise_rows
 from ecg_hf.training.streams import StreamedEcgDataset, StreamEpochs, stream_loader
 from ecg_hf.training.training_log import RunningMeans, reported_values
+from ecg_hf.training.weight_average import WeightAverage
 
 __all__ = ["EcgPreTrainer"]
 
@@ -38,7 +42,10 @@ class _OptimizerStep:
 
 
 class _AfterOptimizerStep(TrainerCallback):
-    """Tells the model that the optimiser has moved its weights: teachers follow here."""
+    """Tells the model that the optimiser has moved its weights: teachers and averages follow here."""
+
+    def __init__(self, average: WeightAverage | None) -> None:
+        self.average = average
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -46,6 +53,14 @@ class _AfterOptimizerStep(TrainerCallback):
         model = kwargs["model"]
         if hasattr(model, "after_optimizer_step"):
             model.after_optimizer_step(state.global_step, state.max_steps)
+        if self.average is not None:
+            self.average.update(model, state.global_step + 1)
+
+
+def _overrides(model: nn.Module, method: str) -> bool:
+    """Whether a model has more to do there than the base class, which has nothing."""
+    own = getattr(type(model), method, None)
+    return own is not None and own is not getattr(EcgForPreTraining, method)
 
 
 class EcgPreTrainer(EcgTrainer):
@@ -77,7 +92,12 @@ class EcgPreTrainer(EcgTrainer):
         if not self.args.exact_accumulation:
             # Accepted for batch norms as for contrastive losses: each micro-batch by itself.
             self.accelerator.unwrap_model(self.model).micro_batch_statistics = True
-        self.add_callback(_AfterOptimizerStep())
+        self._average: WeightAverage | None = None
+        if self.args.weight_average_decay is not None:
+            if self.is_fsdp_enabled:
+                raise ConfigurationError("weight_average_decay does not work with FSDP's divided weights")
+            self._average = WeightAverage(self.model, self.args.weight_average_decay)
+        self.add_callback(_AfterOptimizerStep(self._average))
         self.add_callback(StreamEpochs())
         self._step: _OptimizerStep | None = None
         self._accumulation: ExactAccumulation | None = None
@@ -85,6 +105,49 @@ class EcgPreTrainer(EcgTrainer):
         self._train_means = RunningMeans()
         self._eval_means = RunningMeans()
         self._eval_batch = -1
+
+    # Before the first and after the last step -----------------------------------------------------------------
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """See :meth:`EcgTrainer.train`; the model ends with the averaged weights if an average was asked for."""
+        self._train_means.reset()
+        bare = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if not resume_from_checkpoint and _overrides(bare, "before_training"):
+            bare.before_training(self._batches_in_order())
+        result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        if self._average is not None:
+            self._average.copy_to(bare)
+            self._average = None
+        if _overrides(bare, "after_training"):
+            bare.after_training(self._batches_in_order())
+        return result
+
+    def _batches_in_order(self) -> Iterator[Batch]:
+        """Inputs of all training records, in their own order, on this process."""
+        if isinstance(self.train_dataset, StreamedEcgDataset):
+            batches: Any = stream_loader(self.train_dataset, self.data_collator, self.args)
+        else:
+            size = self.args.per_device_eval_batch_size
+            batches = DataLoader(self.train_dataset, size, shuffle=False, collate_fn=self.data_collator)
+        for batch in batches:
+            yield self._prepare_inputs(batch)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self._average is not None and self.args.should_save:
+            folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
+            self._average.save(folder)
+        super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._average is not None:
+            self._average.load(resume_from_checkpoint)
 
     # One optimiser step --------------------------------------------------------------------------------------
 
@@ -201,9 +264,11 @@ class EcgPreTrainer(EcgTrainer):
         """As the library's, with the means of all loss terms among the metrics."""
         self._eval_means.reset()
         self._eval_batch = -1
-        result = super().evaluation_loop(
-            dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
-        )
+        averaged = nullcontext() if self._average is None else self._average.installed(self.model)
+        with averaged:
+            result = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
         for name, value in self._eval_means.drain(self._sum_across_processes).items():
             result.metrics[f"{metric_key_prefix}_{name}"] = value
         return result
@@ -234,13 +299,3 @@ class EcgPreTrainer(EcgTrainer):
     @property
     def _sum_across_processes(self) -> Callable[[Tensor], Tensor]:
         return partial(self.accelerator.reduce, reduction="sum")
-
-    def train(
-        self,
-        resume_from_checkpoint: str | bool | None = None,
-        trial: Any = None,
-        ignore_keys_for_eval: list[str] | None = None,
-    ) -> TrainOutput:
-        """See :meth:`EcgTrainer.train`."""
-        self._train_means.reset()
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)

@@ -8,7 +8,7 @@ import pytest
 from ecg_hf.errors import ConfigurationError, SignalError
 from ecg_hf.evaluation.baselines import describe_features, feature_names, get_baseline
 from ecg_hf.evaluation.baselines.handmade import HandmadeFeatures
-from ecg_hf.evaluation.baselines.handmade_measures import handmade_features
+from ecg_hf.signal.beats.measures import handmade_features
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.resampling import resample
 from ecg_hf.signal.synthetic import simulate

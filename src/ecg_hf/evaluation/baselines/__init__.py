@@ -9,7 +9,7 @@ from ecg_hf.evaluation.baselines.base import (
     get_baseline,
     list_baselines,
 )
-from ecg_hf.evaluation.baselines.handmade_table import describe_features, feature_names
+from ecg_hf.signal.beats.measure_table import describe_features, feature_names
 
 __all__ = [
     "BASELINES",

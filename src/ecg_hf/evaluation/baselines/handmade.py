@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.base import FrozenBaseline, Rows, row_numbers
-from ecg_hf.evaluation.baselines.handmade_measures import handmade_features
-from ecg_hf.evaluation.baselines.handmade_table import feature_names
 from ecg_hf.evaluation.progress import progress_bar
+from ecg_hf.signal.beats.measure_table import feature_names
+from ecg_hf.signal.beats.measures import handmade_features
 
 if TYPE_CHECKING:
     from datasets import Dataset

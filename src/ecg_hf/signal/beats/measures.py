@@ -10,26 +10,24 @@ import numpy.typing as npt
 from scipy.signal import butter, sosfiltfilt
 
 from ecg_hf.errors import SignalError
-from ecg_hf.evaluation.baselines.handmade_table import (
-    BEAT_FEATURES,
-    GLOBAL_FEATURES,
-    RECORD_FEATURES,
-    feature_names,
-)
 from ecg_hf.signal.beats.beats import detect_beats
 from ecg_hf.signal.beats.fiducials import Fiducials, find_fiducials
+from ecg_hf.signal.beats.measure_table import BEAT_FEATURES, GLOBAL_FEATURES, RECORD_FEATURES, feature_names
 from ecg_hf.signal.beats.median_beat import MedianBeat, align_beats, beat_windows, median_beat
 from ecg_hf.signal.beats.rr_statistics import rr_statistics
 from ecg_hf.signal.gaps import bridge_gaps
 from ecg_hf.signal.leads import STANDARD_LEADS, arrange_leads
 from ecg_hf.signal.resampling import resample
 
-__all__ = ["ANALYSIS_RATE_HZ", "handmade_features"]
+__all__ = ["ANALYSIS_RATE_HZ", "NUM_MEASURES", "handmade_features", "measure_records"]
 
 Array = npt.NDArray[np.float64]
 
 ANALYSIS_RATE_HZ = 250.0
 """Every recording is measured at this rate, so that features mean the same at 100, 257 and 1000 Hz."""
+
+NUM_MEASURES = len(feature_names())
+"""Measurements of one recording: 359."""
 
 _BAND_HZ = (0.5, 40.0)
 _MIN_DURATION_S = 1.0
@@ -94,6 +92,32 @@ def handmade_features(
     per_record[~present] = np.nan
     statistics = rr_statistics(peaks, ANALYSIS_RATE_HZ)
     return np.concatenate([statistics, per_beat.ravel(), per_record.ravel(), overall]).astype(np.float32)
+
+
+def measure_records(
+    signal: npt.NDArray[np.floating],
+    sampling_rate: float,
+    lead_names: Sequence[str],
+    lead_mask: npt.NDArray[np.integer] | npt.NDArray[np.bool_] | None = None,
+) -> npt.NDArray[np.float32]:
+    """:func:`handmade_features` of a batch.
+
+    Args:
+        signal: ``(batch, leads, samples)`` in millivolts.
+        sampling_rate: Hertz.
+        lead_names: Names of the leads.
+        lead_mask: ``(batch, leads)``, 0 for leads that are absent.
+
+    Returns:
+        float32 ``(batch, 359)``, NaN where undefined.
+    """
+    result = np.full((len(signal), NUM_MEASURES), np.nan, np.float32)
+    for row, values in enumerate(signal):
+        there = np.ones(len(values), bool) if lead_mask is None else np.asarray(lead_mask[row], bool)
+        if there.any():
+            names = [name for name, one in zip(lead_names, there, strict=True) if one]
+            result[row] = handmade_features(values[there], sampling_rate, names)
+    return result
 
 
 @cache

@@ -1,0 +1,1 @@
+"""ECG-Distil: a raw-signal encoder distilled from reports, measurements and ECG-Beat; this package's own method."""

@@ -1,0 +1,108 @@
+"""Models that ship with the package, by name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ecg_hf.errors import ConfigurationError
+
+__all__ = [
+    "DEFAULT_CLASSIFIER",
+    "DEFAULT_MODEL",
+    "ShippedModel",
+    "list_pretrained",
+    "pretrained",
+    "resolve_model",
+]
+
+DEFAULT_MODEL = "ecg-distil-ptbxl"
+"""The encoder that is used where none is named."""
+
+DEFAULT_CLASSIFIER = "ecg-distil-ptbxl-statements"
+"""The classifier that is used where none is named."""
+
+_INDEX = "index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedModel:
+    """A model in the package.
+
+    Attributes:
+        name: What :func:`pretrained` takes.
+        task: ``embedding`` or ``classification``.
+        path: Its folder.
+        size_bytes: All files of the folder.
+        sha256: Digest of its weights.
+        licence: SPDX identifier of the weights' licence.
+        supervision: What it learnt from: ``labels``, ``reports``, ``measurements`` or several.
+        trained_on: The recordings.
+    """
+
+    name: str
+    task: str
+    path: str
+    size_bytes: int
+    sha256: str
+    licence: str
+    supervision: str
+    trained_on: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+def weights_folder() -> Path:
+    """Where the package's weights are."""
+    return Path(str(resources.files("ecg_hf.weights")))
+
+
+@cache
+def list_pretrained() -> tuple[ShippedModel, ...]:
+    """All models that ship with the package."""
+    folder = weights_folder()
+    index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    return tuple(
+        ShippedModel(
+            path=str(folder / entry["name"]),
+            size_bytes=sum(file.stat().st_size for file in (folder / entry["name"]).iterdir()),
+            **entry,
+        )
+        for entry in index
+    )
+
+
+def pretrained(name: str | None = None) -> Path:
+    """Folder of a model that ships with the package, for ``from_pretrained``.
+
+    Args:
+        name: One of :func:`list_pretrained`; the default encoder if not given.
+
+    Raises:
+        ConfigurationError: for an unknown name; the message lists those there are.
+
+    Example:
+        >>> model = AutoModel.from_pretrained(ecg_hf.pretrained("ecg-distil-ptbxl"))
+    """
+    wanted = DEFAULT_MODEL if name is None else name
+    for model in list_pretrained():
+        if model.name == wanted:
+            return Path(model.path)
+    known = ", ".join(model.name for model in list_pretrained())
+    raise ConfigurationError(f"no pretrained model {wanted!r}; there are {known}", value=wanted)
+
+
+def resolve_model(source: str | Path) -> str:
+    """What a command's ``--model`` stands for: the folder of a shipped name, else ``source`` itself.
+
+    A folder of that name in the working directory takes precedence, as in ``from_pretrained``.
+    """
+    text = str(source)
+    shipped = {model.name for model in list_pretrained()}
+    return str(pretrained(text)) if text in shipped and not Path(text).exists() else text

@@ -1,0 +1,120 @@
+"""One-dimensional residual networks of basic blocks, with batch norm over the batches of all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ecg_hf.nn.normalization import GlobalBatchNorm1d
+
+__all__ = ["ConvNorm1d", "ResNet1d", "ResidualBlock1d"]
+
+
+class ConvNorm1d(nn.Sequential):
+    """Convolution without bias, batch norm and, unless told otherwise, ReLU."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, relu: bool = True
+    ) -> None:
+        convolution = nn.Conv1d(
+            in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=False
+        )
+        layers: list[nn.Module] = [convolution, GlobalBatchNorm1d(out_channels)]
+        super().__init__(*layers, nn.ReLU()) if relu else super().__init__(*layers)
+
+
+class ResidualBlock1d(nn.Module):
+    """Two convolutions beside a shortcut that averages before it projects.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Odd width of both convolutions.
+        stride: Of the first convolution and of the average in the shortcut.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            ConvNorm1d(in_channels, out_channels, kernel_size, stride=stride),
+            ConvNorm1d(out_channels, out_channels, kernel_size, relu=False),
+        )
+        shortcut: list[nn.Module] = []
+        if stride != 1:
+            shortcut.append(nn.AvgPool1d(stride, ceil_mode=True))
+        if in_channels != out_channels:
+            shortcut.append(ConvNorm1d(in_channels, out_channels, 1, relu=False))
+        self.shortcut = nn.Sequential(*shortcut)
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """The batch norm whose weight starts at zero, so that a new block passes its shortcut on unchanged."""
+        norm: nn.Module = self.convolutions[1][1]  # type: ignore[index]
+        return norm
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Float ``(batch, in_channels, length)`` to ``(batch, out_channels, ceil(length / stride))``."""
+        return torch.relu(self.convolutions(features) + self.shortcut(features))
+
+
+class ResNet1d(nn.Module):
+    """A stem and stages of residual blocks; every stage but one with stride 1 halves the length.
+
+    Args:
+        in_channels: Channels of the signal.
+        stem_channels: Channels of the stem.
+        stem_kernel_size: Odd width of its convolution.
+        stem_stride: Its stride.
+        channels: Channels of each stage.
+        depths: Blocks of each stage.
+        strides: Stride of each stage's first block; 2 each if not given.
+        kernel_size: Odd width of the blocks' convolutions.
+        make_block: Class of the blocks.
+
+    Attributes:
+        blocks: All blocks, first to last.
+        stride: Samples per output step.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        stem_channels: int,
+        stem_kernel_size: int,
+        stem_stride: int,
+        channels: Sequence[int],
+        depths: Sequence[int],
+        strides: Sequence[int] | None = None,
+        kernel_size: int = 3,
+        make_block: Callable[..., ResidualBlock1d] = ResidualBlock1d,
+    ) -> None:
+        super().__init__()
+        self.stem = ConvNorm1d(in_channels, stem_channels, stem_kernel_size, stride=stem_stride)
+        strides = strides or [2] * len(channels)
+        self.stride = stem_stride
+        self.blocks, width = nn.ModuleList(), stem_channels
+        for out_channels, depth, stride in zip(channels, depths, strides, strict=True):
+            for index in range(depth):
+                block = make_block(width, out_channels, kernel_size, stride if index == 0 else 1)
+                self.blocks.append(block)
+                width = out_channels
+            self.stride *= stride
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Float ``(batch, in_channels, samples)`` to ``(batch, channels[-1], ceil(samples / stride))``."""
+        features: Tensor = self.stem(signal)
+        for block in self.blocks:
+            features = block(features)
+        return features
+
+    def output_mask(self, sample_mask: Tensor) -> Tensor:
+        """Which output steps hold signal: bool ``(batch, steps)`` of bool ``(batch, samples)``.
+
+        A step counts if any sample of its stretch of ``stride`` samples does.
+        """
+        padding = -sample_mask.shape[-1] % self.stride
+        padded = torch.nn.functional.pad(sample_mask, (0, padding))
+        return padded.unflatten(-1, (-1, self.stride)).any(-1)

@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from ecg_hf.nn.backbones.resnet1d import ResidualBlock1d, ResNet1d
+
+
+def make(**changes):
+    options = {
+        "stem_channels": 4,
+        "stem_kernel_size": 7,
+        "stem_stride": 2,
+        "channels": [4, 8],
+        "depths": [1, 2],
+    }
+    return ResNet1d(12, **{**options, **changes})
+
+
+@pytest.mark.parametrize("samples", [96, 97, 127])
+def test_length_is_divided_by_the_stride(samples: int):
+    network = make()
+    assert network.stride == 8
+    assert network(torch.randn(2, 12, samples)).shape == (2, 8, -(-samples // 8))
+
+
+def test_stages_may_keep_the_length():
+    assert make(strides=[1, 2]).stride == 4
+
+
+def test_a_new_block_passes_its_shortcut_on():
+    block = ResidualBlock1d(4, 4).eval()
+    torch.nn.init.zeros_(block.last_norm.weight)
+    features = torch.rand(2, 4, 10)
+    torch.testing.assert_close(block(features), features)
+
+
+def test_output_mask_counts_a_step_with_any_sample():
+    mask = torch.zeros(1, 20, dtype=torch.bool)
+    mask[0, :9] = True
+    assert make().output_mask(mask).tolist() == [[True, True, False]]

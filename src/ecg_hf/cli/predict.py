@@ -107,7 +107,7 @@ def _interpret(
     classifier, extractor, name, place = load_classifier(model or DEFAULT_CLASSIFIER, device=device)
     interpreter = Interpreter(classifier, extractor, name=name, device=place)
     answers = []
-    with progress_bar(len(records), "recordings") as bar:
+    with progress_bar(len(records), "recordings", "rec") as bar:
         for path, (record, answer) in zip(records, interpreter.read(records, **told), strict=True):
             if plot is not None and record is not None:
                 _draw(

@@ -40,5 +40,5 @@ def zero_phase_bandpass(
     gain = 1.0 / (1.0 + (low_hz / frequency.clamp(min=1e-9)) ** (2 * order))
     if high_hz < sampling_rate / 2:
         gain = gain / (1.0 + (frequency / high_hz) ** (2 * order))
-    filtered = torch.fft.irfft(torch.fft.rfft(padded) * gain, n=length)
-    return filtered[..., mirrored : mirrored + samples]
+    filtered: Tensor = torch.fft.irfft(torch.fft.rfft(padded) * gain, n=length)
+    return filtered.narrow(-1, mirrored, samples)

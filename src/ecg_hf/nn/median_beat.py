@@ -87,10 +87,11 @@ def median_beats(
     ordered = beats.masked_fill(~used[:, None, :, None], float("inf")).sort(dim=2).values
     count = used.sum(1)
     below, above = ((count - 1) // 2, count // 2)
-    median = 0.5 * sum(
+    low, high = (
         ordered.gather(2, index[:, None, None, None].expand(-1, signal.shape[1], 1, width)).squeeze(2)
         for index in (below, above)
     )
+    median: Tensor = 0.5 * (low + high)
     if level is not None:
         median = median - median[..., level[0] : level[1]].median(-1, keepdim=True).values
     return median

@@ -113,6 +113,13 @@ class TargetHead(nn.Sequential):
     def __init__(self, in_size: int, out_size: int) -> None:
         super().__init__(GlobalBatchNorm1d(in_size), nn.Linear(in_size, out_size))
 
+    @property
+    def linear(self) -> nn.Linear:
+        """The linear layer."""
+        layer = self[1]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
     def forward(self, features: Tensor) -> Tensor:
         """Predict; features are converted to the type of the weights."""
         predicted: Tensor = super().forward(match_weights(features, self))

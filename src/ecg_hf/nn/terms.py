@@ -112,7 +112,7 @@ class TermHead(nn.Module):
         self.bag.words.copy_(words)
         self.bag.idf.copy_(idf)
         self.prior.copy_(frequency)
-        self.predict[1].bias.copy_(torch.logit(self.prior.clamp(1e-5, 1.0 - 1e-5)))
+        self.predict.linear.bias.copy_(torch.logit(self.prior.clamp(1e-5, 1.0 - 1e-5)))
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Logits of every term, ``(batch, num_terms)``."""

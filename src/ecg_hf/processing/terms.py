@@ -94,9 +94,9 @@ def make_term_vocabulary(
     vocabulary = {_PAD: 0, _UNKNOWN: 1}
     for word in sorted({word for term in kept for word in term}):
         vocabulary[word] = len(vocabulary)
-    words = np.array([[vocabulary[t[0]], vocabulary[t[1]] if len(t) > 1 else -1] for t in kept], np.int64)
+    ids = np.array([[vocabulary[t[0]], vocabulary[t[1]] if len(t) > 1 else -1] for t in kept], np.int64)
     frequency = np.array(list(kept.values()), np.float64) / len(reports)
-    return TermVocabulary(_tokenizer(vocabulary, max_length), words, frequency, len(reports))
+    return TermVocabulary(_tokenizer(vocabulary, max_length), ids, frequency, len(reports))
 
 
 def _people(rows: Iterable[int], patients: Sequence[str | None] | None) -> int:

@@ -316,7 +316,8 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
             partial = temporary_name(path)
             save_file(self._fill_cache(extractor, dtype), partial)
             os.replace(partial, path)
-        return load_file(path)
+        inputs: dict[str, Tensor] = load_file(path)
+        return inputs
 
     def _fill_cache(self, extractor: EcgFeatureExtractor, dtype: torch.dtype) -> dict[str, Tensor]:
         cache: dict[str, Tensor] = {}

@@ -43,11 +43,11 @@ def init_convolutional(module: nn.Module) -> None:
     elif isinstance(module, ResidualBlock1d):
         init.zeros_(module.last_norm.weight)
     elif isinstance(module, TargetHead):
-        init.normal_(module[1].weight, std=0.1 * module[1].in_features ** -0.5)
+        init.normal_(module.linear.weight, std=0.1 * module.linear.in_features**-0.5)
     elif isinstance(module, TermHead | TermBag | Standardizer):
         module.reset_buffers()
         if isinstance(module, TermHead):
-            init.copy_(module.predict[1].bias, torch.zeros_like(module.predict[1].bias))
+            init.zeros_(module.predict.linear.bias)
 
 
 class EcgBeatPreTrainedModel(EcgPreTrainedModel):
@@ -293,7 +293,7 @@ class EcgBeatForPreTraining(EcgBeatPreTrainedModel, EcgForPreTraining):
             return
         self.eval()
         names = ("input_values", "lead_mask", "sample_mask", "r_peaks", "measures")
-        logits = [head(self.ecg_beat.encode(*(b.get(n) for n in names))) for b in batches]
+        logits = [head(self.ecg_beat.encode(*(b.get(n) for n in names))) for b in batches]  # type: ignore[arg-type]
         head.standard.fit(full_precision(torch.cat(logits)))
 
     def draw_noise(
@@ -319,7 +319,9 @@ class EcgBeatForPreTraining(EcgBeatPreTrainedModel, EcgForPreTraining):
             "mix_noise": uniform(2),
         }
 
-    def _damaged(self, beats: Tensor, measures: Tensor, noise: Mapping[str, Tensor], view: int) -> Any:
+    def _damaged(
+        self, beats: Tensor, measures: Tensor, noise: Mapping[str, Tensor], view: int
+    ) -> tuple[Tensor, Tensor]:
         """A noisy copy of beats and measurements, as every objective sees them."""
         config = self.config
         gain = noise["gain_noise"][:, view]
@@ -332,7 +334,9 @@ class EcgBeatForPreTraining(EcgBeatPreTrainedModel, EcgForPreTraining):
         beats = beats.gather(2, places[:, None].expand_as(beats))
         return beats, measures + config.measure_noise * noise["measure_noise"][:, view]
 
-    def _dropped(self, beats: Tensor, measures: Tensor, noise: Mapping[str, Tensor], view: int) -> Any:
+    def _dropped(
+        self, beats: Tensor, measures: Tensor, noise: Mapping[str, Tensor], view: int
+    ) -> tuple[Tensor, Tensor]:
         """Some leads and some measurements taken away."""
         kept = (noise["drop_noise"][:, view] >= self.config.drop_share).to(beats.dtype)
         leads = self.config.num_leads
@@ -408,7 +412,8 @@ class EcgBeatForPreTraining(EcgBeatPreTrainedModel, EcgForPreTraining):
             whole = torch.cat([clean.flatten(1), known], dim=1)
             losses["denoise"] = regression_target_loss(self.denoise_head(embedding), whole)
         if self.simclr_projection is not None:
-            other = self._dropped(*self._damaged(clean, known, noise, 1), noise, 1)
+            damaged, noisy = self._damaged(clean, known, noise, 1)
+            other = self._dropped(damaged, noisy, noise, 1)
             both = self.pool_embeddings(
                 {
                     "first": self.simclr_projection(embedding),
@@ -418,9 +423,8 @@ class EcgBeatForPreTraining(EcgBeatPreTrainedModel, EcgForPreTraining):
             losses["simclr"] = nt_xent_loss(
                 both["first"], both["second"], temperature=float(config.contrast_temperature)
             )
-        loss = sum(config.weights[name] * value for name, value in losses.items())
         return EcgPreTrainingOutput(
-            loss=loss,
+            loss=self.weighted_sum(losses),
             loss_terms={name: value.detach() for name, value in losses.items()},
             metrics={"embedding_spread": embedding.detach().float().std(0, correction=0).mean()},
             ecg_embeds=embedding,
@@ -432,7 +436,8 @@ class EcgBeatForPreTraining(EcgBeatPreTrainedModel, EcgForPreTraining):
         if input_ids is None:
             raise ConfigurationError("this objective reads reports: input_ids are missing")
         assert self.ecg_beat.term_head is not None
-        return self.ecg_beat.term_head.bag(input_ids, attention_mask)
+        terms: Tensor = self.ecg_beat.term_head.bag(input_ids, attention_mask)
+        return terms
 
     def _contrast(self, embedding: Tensor, terms: Tensor, head: TermHead | None) -> Tensor:
         """Symmetric cross-entropy between records and reports; equal reports share the target."""
@@ -496,6 +501,7 @@ class EcgBeatForEcgClassification(EcgBeatPreTrainedModel, EcgForClassification):
         **kwargs: Any,
     ) -> EcgClassifierOutput:
         """As the base class; ``r_peaks`` and ``measures`` are named, or the library's Trainer leaves them out."""
-        return super().forward(
+        output: EcgClassifierOutput = super().forward(
             input_values, lead_mask, sample_mask, labels, r_peaks=r_peaks, measures=measures, **kwargs
         )
+        return output

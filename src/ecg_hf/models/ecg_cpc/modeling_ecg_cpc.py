@@ -366,7 +366,7 @@ class EcgCpcForEcgClassification(EcgCpcPreTrainedModel, EcgForClassification):
         """The classifier; the number of the query's heads is the authors'."""
         self.build_classifier(self.config.hidden_size, self.config.classifier_num_heads)
 
-    def build_classifier(self, hidden_size: int, num_heads: int) -> None:
+    def build_classifier(self, hidden_size: int, num_heads: int, token_size: int | None = None) -> None:
         """The authors' attention pooling (no biases, no output projection), or mean pooling, and a linear layer."""
         config = self.config
         self.num_labels = config.num_labels

@@ -390,9 +390,8 @@ class EcgDistilForPreTraining(EcgDistilPreTrainedModel, EcgForPreTraining):
             losses["measure"] = regression_target_loss(self.measure_head(pooled), targets["measure"])
         if "teacher" in targets:
             losses["teacher"] = regression_target_loss(self.teacher_head(pooled), targets["teacher"])
-        loss = sum(float(getattr(config, f"{name}_weight")) * value for name, value in losses.items())
         return EcgPreTrainingOutput(
-            loss=loss,
+            loss=self.weighted_sum(losses),
             loss_terms={name: value.detach() for name, value in losses.items()},
             metrics={"embedding_spread": pooled.detach().std(0, correction=0).mean()},
             ecg_embeds=pooled,

@@ -117,4 +117,5 @@ class ResNet1d(nn.Module):
         """
         padding = -sample_mask.shape[-1] % self.stride
         padded = torch.nn.functional.pad(sample_mask, (0, padding))
-        return padded.unflatten(-1, (-1, self.stride)).any(-1)
+        filled: Tensor = padded.unflatten(-1, (-1, self.stride)).any(-1)
+        return filled

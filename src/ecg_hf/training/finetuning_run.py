@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import expit, softmax
 from transformers import AutoConfig, AutoFeatureExtractor, TrainerCallback
 
-from ecg_hf.errors import ConfigurationError, EcgError, ModelFolderError
+from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.files import sole_writer
 from ecg_hf.models.configuration import EcgConfig
 from ecg_hf.training.arguments import EcgFineTuningArguments
@@ -225,7 +225,8 @@ def finetune(
                     callbacks=callbacks,
                     arguments=arguments,
                 )
-        except EcgError:
+        # Also what the libraries raise, such as a Hub out of reach: nothing was trained.
+        except Exception:
             if first:
                 leave_run_folder(folder)
             raise

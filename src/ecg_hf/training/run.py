@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, TrainerCallback, TrainingArguments, set_seed
 
-from ecg_hf.errors import ConfigurationError, EcgError
+from ecg_hf.errors import ConfigurationError
 from ecg_hf.files import sole_writer
 from ecg_hf.models.registry import MethodSpec
 from ecg_hf.nn.terms import TermHead
@@ -229,7 +229,8 @@ def pretrain(
                     model.load_teacher(teacher)
                 trainer = _trainer(method, model, arguments, data, extractor, tokenizer, callbacks)
                 return _train(trainer, method, data, checkpoint)
-        except EcgError:
+        # Also what the libraries raise, such as a Hub out of reach: nothing was trained.
+        except Exception:
             if first:
                 leave_run_folder(folder)
             raise

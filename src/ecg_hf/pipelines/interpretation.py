@@ -31,15 +31,20 @@ MEASUREMENTS = {
 }
 """Measurement of an answer -> hand-made feature."""
 
-ABSTAIN = {
-    "all_flat": "every lead is constant",
+WHOLE = {
     "amplitude_implausible": "the amplitudes are not those of an ECG in millivolts",
     "heart_rate_implausible": "no heart beats as the signal would have it",
 }
 """Quality notes of a whole recording that forbid an answer -> why."""
 
+LEADS = {
+    "flat_lead": "hold no signal",
+    "lead_missing": "hold no signal",
+    "amplitude_implausible": "have amplitudes that are not those of an ECG in millivolts",
+}
+"""Quality notes of a lead that forbid an answer where more than half of the leads have them -> what they have."""
+
 _MIN_DURATION_S = 3.0
-_FLAT_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +167,7 @@ class Interpreter:
             item = records[place]
             shown = (record.record_id or "record") if isinstance(item, EcgRecord) else str(item)
             probabilities, nearest, refused = scored[place]
-            abstained = refused or reason_to_abstain(record)
+            abstained = reason_to_abstain(record) or refused
             answers[place] = Interpretation(
                 record=shown,
                 duration_s=record.duration_s,
@@ -231,13 +236,15 @@ def reason_to_abstain(record: EcgRecord) -> str | None:
     """Why the quality of a recording forbids an answer, or None."""
     if record.duration_s < _MIN_DURATION_S:
         return f"{record.duration_s:.1f} s are too short: at least {_MIN_DURATION_S:g} s are needed"
-    notes = {note.code: note for note in record.notes if note.lead is None}
-    for code, reason in ABSTAIN.items():
-        if code in notes:
-            return reason
-    dead = {note.lead for note in record.notes if note.code in ("flat_lead", "lead_missing")}
-    if len(dead) > _FLAT_SHARE * len(record.lead_names):
-        return f"{len(dead)} of {len(record.lead_names)} leads hold no signal"
+    for note in record.notes:
+        if note.code == "all_flat":
+            return "every lead is constant"
+        if note.lead is None and note.code in WHOLE:
+            return WHOLE[note.code]
+    for reason in dict.fromkeys(LEADS.values()):
+        bad = {note.lead for note in record.notes if LEADS.get(note.code) == reason} - {None}
+        if 2 * len(bad) > len(record.lead_names):
+            return f"{len(bad)} of {len(record.lead_names)} leads {reason}"
     return None
 
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""What the classifier that ships says by sex and age, with fewer leads, at other rates and on other hospitals' records.
+"""What the classifier that ships says by sex and age, with fewer leads, at other rates and of other hospitals.
 
     python scripts/describe_weights.py --dataset built --challenge challenge2021 > tables.md
 
-Groups, leads and rates are scored on PTB-XL's fold 9, which the weights have not seen. The Challenge's records at hand
-are too few for scores: how often a statement is found where the label has it, and where it has not, is counted.
+Groups, leads and rates are scored on PTB-XL's fold 9, which the weights have not seen. The Challenge's records at
+hand are too few for scores: how often a statement is found where the label has it, and where not, is counted.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def probabilities(interpreter: Interpreter, records: Sequence[EcgRecord]) -> tuple[np.ndarray, np.ndarray]:
-    """float ``(records, checked classes)``, NaN where the model abstains, and whether it does."""
+    """Float ``(records, checked classes)``, NaN where the model abstains, and whether it does."""
     found = np.full((len(records), len(CHECKED)), np.nan)
     for row, answer in enumerate(interpreter(records)):
         scores = {one.label: one.probability for one in answer.findings}

@@ -97,11 +97,11 @@ def finish(folder: Path, entry: Entry, model: Any, extractor: Any) -> None:
     entry.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def ship_encoder(run: str, folder: Path, entry: Entry, **extractor_options: Any) -> None:
-    """A run's encoder with its text side, its extractor as it is used, and its tokenizer."""
+def ship_encoder(run: str, folder: Path, entry: Entry) -> None:
+    """A run's encoder with its text side, its extractor and its tokenizer."""
     shutil.rmtree(folder, ignore_errors=True)
     model = AutoModel.from_pretrained(run)
-    extractor = AutoFeatureExtractor.from_pretrained(run, **extractor_options)
+    extractor = AutoFeatureExtractor.from_pretrained(run)
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
     AutoTokenizer.from_pretrained(run).save_pretrained(folder)
@@ -238,7 +238,7 @@ def main() -> None:
     ]
     distil, classifier, beat = entries
     ship_encoder(args.beat, output / beat.name, beat)
-    ship_encoder(args.distil, output / distil.name, distil, return_measures=False, detect_r_peaks=False)
+    ship_encoder(args.distil, output / distil.name, distil)
     ship_classifier(output / distil.name, dataset, output / classifier.name, classifier)
     if args.cg_dmer is not None:
         entries.append(Entry("cg-dmer-ptbxl", "embedding", "reports"))

@@ -135,3 +135,21 @@ def test_bad_prompt_file(tmp_path: Path, content: str | None) -> None:
         path.write_text(content)
     with pytest.raises(ConfigurationError, match=r"prompts\.json"):
         load_prompts(path)
+
+
+def test_a_class_without_a_known_word_scores_zero_and_is_named(caplog: pytest.LogCaptureFixture):
+    features = np.array([[1.0, 0.0], [0.0, 1.0]])
+    scores = cosine_scores(features, [[0.0, 0.0], [3.0, 4.0]])
+    np.testing.assert_allclose(scores, [[0.0, 0.6], [0.0, 0.8]])
+
+    class Terms(torch.nn.Linear):
+        def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.one_hot(input_ids[:, 0], 3)[:, 1:].float()
+
+    def tokenizer(texts: list[str], **options: object) -> dict[str, torch.Tensor]:
+        ids = torch.tensor([[{"known": 1, "other": 2}.get(text, 0)] for text in texts])
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    found = encode_prompts(Terms(1, 1), tokenizer, ["known", "foreign", ["other", "foreign"]])
+    assert found.tolist() == [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
+    assert "'foreign'" in caplog.text

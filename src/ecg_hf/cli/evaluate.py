@@ -216,7 +216,7 @@ def _numbers(text: str) -> tuple[float, ...]:
         ) from None
 
 
-def _prompts(prompts: str, tables: Path | None) -> dict[str, str] | None:
+def _prompts(prompts: str, tables: Path | None) -> dict[str, str | list[str]] | None:
     from ecg_hf.evaluation.merl import merl_prompts_file
     from ecg_hf.evaluation.zero_shot import load_prompts
 

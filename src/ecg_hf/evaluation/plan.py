@@ -55,7 +55,7 @@ class EvaluationPlan:
     folds: Folds = (None, None, None)
     n_resamples: int = DEFAULT_RESAMPLES
     device: str = "cpu"
-    prompts: Mapping[str, str] | None = None
+    prompts: Mapping[str, str | list[str]] | None = None
     prompt_set: str = "plain"
     subsets: str = "published"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ __all__ = [
     "SCP_PROMPTS",
     "SUBCLASS_PROMPTS",
     "SUPERCLASS_PROMPTS",
+    "Prompt",
     "ZeroShot",
     "cosine_scores",
     "encode_prompts",
@@ -39,6 +41,11 @@ __all__ = [
     "zero_shot_scores",
     "zero_shot_settings",
 ]
+
+logger = logging.getLogger(__name__)
+
+Prompt = str | list[str]
+"""Text of a class, or several, whose features are averaged."""
 
 
 def cosine_scores(ecg_features: npt.ArrayLike, text_features: npt.ArrayLike) -> FloatArray:
@@ -57,7 +64,7 @@ def cosine_scores(ecg_features: npt.ArrayLike, text_features: npt.ArrayLike) -> 
     Raises:
         ConfigurationError: if the widths differ or a row is zero or not finite.
     """
-    ecg, text = unit_rows(ecg_features, "record"), unit_rows(text_features, "class")
+    ecg, text = unit_rows(ecg_features, "record"), unit_rows(text_features, "class", keep_zeros=True)
     if ecg.shape[1] != text.shape[1]:
         raise ConfigurationError(
             f"ECG features have {ecg.shape[1]} dimensions, text features {text.shape[1]}",
@@ -66,20 +73,26 @@ def cosine_scores(ecg_features: npt.ArrayLike, text_features: npt.ArrayLike) -> 
     return same_in_ties(ecg @ text.T)
 
 
-def unit_rows(features: npt.ArrayLike, what: str) -> FloatArray:
+def unit_rows(features: npt.ArrayLike, what: str, *, keep_zeros: bool = False) -> FloatArray:
     """Rows of Euclidean length 1, float64 ``(rows, dim)``; ``what`` names a row in messages.
 
+    Args:
+        features: Real ``(rows, dim)``.
+        what: What a row is.
+        keep_zeros: Let rows of zeros stay: texts of which a model that compares terms knows no word. Their
+            similarity with everything is 0.
+
     Raises:
-        ConfigurationError: if there are none, or one is zero or not finite.
+        ConfigurationError: if there are none, one is not finite, or one is zero and may not be.
     """
     rows = np.asarray(features, dtype=np.float64)
     if rows.ndim != 2 or 0 in rows.shape:
         raise ConfigurationError(f"features must be (rows, dim), got {rows.shape}", value=rows.shape)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    bad = np.flatnonzero(~(np.isfinite(length) & (length > 0)))
+    bad = np.flatnonzero(~(np.isfinite(length) & ((length > 0) | keep_zeros)))
     if len(bad):
         raise ConfigurationError(f"features of {what} {bad[0]} are zero or not finite", value=int(bad[0]))
-    return np.asarray(rows / length)
+    return np.asarray(rows / np.where(length > 0, length, 1.0))
 
 
 def encode_prompts(
@@ -102,7 +115,7 @@ def encode_prompts(
         batch_size: Texts per forward pass.
 
     Returns:
-        float32 ``(classes, dim)``, L2-normalised.
+        float32 ``(classes, dim)``, L2-normalised; zeros, and a warning, where the model knows no word.
 
     Raises:
         ConfigurationError: if there is no class or one has no text.
@@ -134,10 +147,13 @@ def encode_prompts(
                 features.append(part.float().cpu().numpy())
     finally:
         model.train(training)
-    unit = unit_rows(np.concatenate(features), "prompt")
+    unit = unit_rows(np.concatenate(features), "prompt", keep_zeros=True)
+    unknown = [text for text, row in zip(flat, unit, strict=True) if not row.any()]
+    if unknown:
+        logger.warning("the model knows no word of %s: every record scores 0", ", ".join(map(repr, unknown)))
     stops = np.cumsum([len(texts) for texts in per_class])
     means = np.stack([part.mean(axis=0) for part in np.split(unit, stops[:-1])])
-    return unit_rows(means, "class").astype(np.float32)
+    return unit_rows(means, "class", keep_zeros=True).astype(np.float32)
 
 
 @lru_cache(maxsize=4)
@@ -169,8 +185,8 @@ def tokenizer_digest(source: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def text_features(entrant: ModelEntrant, texts: Sequence[str]) -> Any:
-    """Features of texts in the space shared with ECGs, float32 ``(texts, dim)``.
+def text_features(entrant: ModelEntrant, texts: Sequence[Prompt]) -> Any:
+    """Features of texts, or means over several, in the space shared with ECGs, float32 ``(texts, dim)``.
 
     Raises:
         ConfigurationError: if the model has no text side.
@@ -199,7 +215,7 @@ def zero_shot_scores(job: Job) -> tuple[FloatArray, dict[str, str], dict[str, An
     """Cosine similarity of test records with the prompt of every class."""
     entrant, prepared = job.entrant, job.prepared
     assert isinstance(entrant, ModelEntrant)
-    prompts: dict[str, str] = job.settings["prompts"]
+    prompts: dict[str, Prompt] = job.settings["prompts"]
     texts = text_features(entrant, list(prompts.values()))
     features = entrant.projected(prepared.dataset, prepared.recordings)[prepared.data.rows("test")]
     return cosine_scores(features, texts), {}, {"prompts": prompts}
@@ -304,21 +320,22 @@ SUBCLASS_PROMPTS: dict[str, str] = {
 """Diagnostic subclasses of PTB-XL that are not statements themselves."""
 
 
-def load_prompts(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Prompts from a JSON object of label to text, such as MERL's ``CKEPE_prompt.json``, verbatim.
+def load_prompts(path: str | os.PathLike[str]) -> dict[str, Prompt]:
+    """Prompts from a JSON object of label to text or several texts, such as MERL's ``CKEPE_prompt.json``, verbatim.
 
     Raises:
-        ConfigurationError: if the file is absent, no JSON object of strings, or has an empty text.
+        ConfigurationError: if the file is absent, no JSON object of strings or lists of them, or has an empty text.
     """
     path = Path(path)
-    content: dict[str, str] = read_json(path, dict[str, str])
-    for label, text in content.items():
-        if not text.strip():
+    content: dict[str, Prompt] = read_json(path, dict[str, Prompt])
+    for label, given in content.items():
+        texts = [given] if isinstance(given, str) else given
+        if not texts or not all(text.strip() for text in texts):
             raise ConfigurationError(f"the prompt of {label} is empty", path=path, value=label)
     return content
 
 
-def prompts_for(labels: Iterable[str], prompts: Mapping[str, str] | None = None) -> dict[str, str]:
+def prompts_for(labels: Iterable[str], prompts: Mapping[str, Prompt] | None = None) -> dict[str, Prompt]:
     """The prompt of every label, in order.
 
     Labels are found with or without the underscores by which PTB-XL marks some of them: ``NST_`` and ``NST``,
@@ -331,7 +348,8 @@ def prompts_for(labels: Iterable[str], prompts: Mapping[str, str] | None = None)
     Raises:
         ConfigurationError: naming the labels without a prompt.
     """
-    source = {**SUBCLASS_PROMPTS, **SUPERCLASS_PROMPTS, **SCP_PROMPTS} if prompts is None else prompts
+    own: dict[str, Prompt] = {**SUBCLASS_PROMPTS, **SUPERCLASS_PROMPTS, **SCP_PROMPTS}
+    source = own if prompts is None else prompts
     bare = {label.strip("_"): text for label, text in source.items()}
     wanted = list(labels)
     missing = [label for label in wanted if label not in source and label.strip("_") not in bare]

@@ -74,6 +74,9 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"full": {}}
     """Named ablations and alternatives; ``full`` is the method itself."""
 
+    target_inputs: ClassVar[tuple[str, ...]] = ()
+    """Switches of the feature extractor that are on while pretraining alone: what they return makes targets."""
+
     sampling_rate: float | int = 500
     lead_names: list[str] | tuple[str, ...] | None = None
     num_samples: int = 5000

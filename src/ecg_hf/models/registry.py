@@ -143,11 +143,12 @@ class MethodSpec:
         default = f"ecg_hf.models.{self.module}.conversion_{self.module}"
         return import_module(self.modules if isinstance(self.modules, str) and self.modules else default)
 
-    def feature_extractor_for(self, config: Any, **options: Any) -> Any:
+    def feature_extractor_for(self, config: Any, *, pretraining: bool = False, **options: Any) -> Any:
         """A feature extractor whose rate, leads and duration are those of ``config``.
 
         Args:
             config: Configuration of this method.
+            pretraining: Also return what only the targets of pretraining are made of.
             options: Other fields of the feature extractor.
 
         Raises:
@@ -158,6 +159,8 @@ class MethodSpec:
             "lead_names": config.lead_names,
             "duration_s": config.num_samples / config.sampling_rate,
         }
+        if pretraining:
+            fitting |= dict.fromkeys(config.target_inputs, True)
         extractor = self.load("feature_extractor")(**{**fitting, **options})
         config.check_feature_extractor(extractor)
         return extractor

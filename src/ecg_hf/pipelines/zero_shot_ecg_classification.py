@@ -152,6 +152,9 @@ class ZeroShotEcgClassificationPipeline(EcgPipeline):
         features = self.model.get_text_features(
             **{name: ids.to(self.model.device) for name, ids in encoded.items()}
         ).float()
+        unknown = [text for text, row in zip(texts, features, strict=True) if not row.any()]
+        if unknown:
+            raise ConfigurationError(f"the model knows no word of {unknown[0]!r}", value=unknown[0])
         counts = [len(several) for several in prompts]
         means = torch.stack([part.mean(dim=0) for part in features.split(counts)])
         return F.normalize(means, dim=-1)

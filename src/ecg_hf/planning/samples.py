@@ -74,7 +74,8 @@ def sample_inputs(
     if not 1 <= tokens <= longest:
         raise ConfigurationError(f"reports of {tokens} tokens: the model takes 1 to {longest}", value=tokens)
     words = torch.Generator().manual_seed(0)
-    vocabulary = int(run.config.text_config.vocab_size)
+    tower = getattr(run.config, "text_config", run.config)
+    vocabulary = int(tower.vocab_size)
     ids = torch.randint(vocabulary // 2, vocabulary, (records, tokens), generator=words)
     tensors |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     return SampleInputs(tensors, extraction, tokens)

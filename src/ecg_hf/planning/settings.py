@@ -69,7 +69,7 @@ class PlannedRun:
 
     def feature_extractor(self) -> Any:
         """The feature extractor of the run."""
-        return self.method.feature_extractor_for(self.config, **self.extractor_options)
+        return self.method.feature_extractor_for(self.config, pretraining=True, **self.extractor_options)
 
 
 def planned_run(

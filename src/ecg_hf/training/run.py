@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -31,6 +32,8 @@ from ecg_hf.training.trainer import EcgPreTrainer
 from ecg_hf.training.vocabulary import make_tokenizer
 
 __all__ = ["REPORT_FILE", "PretrainResult", "decisive_arguments", "decisive_fields", "pretrain"]
+
+logger = logging.getLogger(__name__)
 
 REPORT_FILE = "pretrain_report.json"
 """The account of a run, in its folder."""
@@ -199,7 +202,7 @@ def pretrain(
     elif needs_report:
         tokenizer, options = _tokenizer(asked, data)
     config = method.load("config").preset(asked.size, **options)
-    extractor = method.feature_extractor_for(config, **asked.extractor_options)
+    extractor = method.feature_extractor_for(config, pretraining=True, **asked.extractor_options)
 
     folder = Path(output_dir)
     settings = {
@@ -227,6 +230,8 @@ def pretrain(
                     _give_terms(model, terms)
                 if teacher is not None:
                     model.load_teacher(teacher)
+                elif getattr(model, "teacher", None) is not None and hasattr(model, "load_teacher"):
+                    logger.warning("no teacher is named: it has random weights, from which nothing is learnt")
                 trainer = _trainer(method, model, arguments, data, extractor, tokenizer, callbacks)
                 return _train(trainer, method, data, checkpoint)
         # Also what the libraries raise, such as a Hub out of reach: nothing was trained.
@@ -251,6 +256,9 @@ def _trainer(
     if tokenizer is not None:
         collator = EcgTextCollator(extractor, tokenizer, max_text_length)
     train_set, validation_set = data.datasets(arguments, extractor, tokenizer, max_text_length)
+    if model.config.target_inputs:
+        without_targets = dict.fromkeys(model.config.target_inputs, False)
+        extractor = type(extractor).from_dict({**extractor.to_dict(), **without_targets})
     trainer: EcgPreTrainer = method.load("trainer")(
         model=model,
         args=arguments,

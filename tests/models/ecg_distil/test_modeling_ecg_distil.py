@@ -34,11 +34,15 @@ def test_padding_does_not_count_in_the_pooled_statistics():
 def test_crops_follow_the_schedule_and_fit_the_stride():
     model = EcgDistilForPreTraining(_config())
     stride = model.ecg_distil.encoder.stride
-    model.progress.fill_(0.0)
+    whole = model._crop_samples()
+    model.after_optimizer_step(step=0, total_steps=100)
     early = model._crop_samples()
+    resumed = EcgDistilForPreTraining(_config())
+    resumed.load_state_dict(model.state_dict())
+    assert resumed._crop_samples() == early
     model.after_optimizer_step(step=99, total_steps=100)
     late = model._crop_samples()
-    assert (early, late) == (480 // stride * stride, 960 // stride * stride)
+    assert (whole, early, late) == (late, 480 // stride * stride, 960 // stride * stride)
     with pytest.raises(ConfigurationError, match="rise to a share of 1"):
         _config(crop_schedule=[(0.6, 4.8)])
 

@@ -69,6 +69,7 @@ class EcgDistilConfig(EcgConfig):
     presets = PRESETS
     variants = VARIANTS
     sub_configs = {"teacher_config": EcgBeatConfig}
+    target_inputs = ("detect_r_peaks", "return_measures")
 
     sampling_rate: float | int = 100
     num_samples: int = 1000

@@ -68,7 +68,7 @@ class EcgDistilPreTrainedModel(EcgPreTrainedModel):
         if isinstance(module, PrincipalComponents):
             module.reset_buffers()
         elif isinstance(module, EcgDistilForPreTraining):
-            module.progress.zero_()
+            module.progress.fill_(1.0)
 
 
 def pooled_statistics(tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
@@ -234,8 +234,11 @@ class EcgDistilForPreTraining(EcgDistilPreTrainedModel, EcgForPreTraining):
                 config.num_leads * sum(config.beat_config.beat_samples), config.beat_components
             )
             self.measure_head = TargetHead(width, NUM_MEASURES + config.beat_components)
-        # How far training has come: crops follow it, and a resumed run must know.
-        self.register_buffer("progress", torch.zeros(()))
+        # How far training has come: crops follow it, and a resumed run must know. Whole records before and after. The
+        # number beside it is the buffer's, because lengths can't wait for a device.
+        self.register_buffer("progress", torch.ones(()))
+        self._progress = 1.0
+        self.register_load_state_dict_post_hook(_read_progress)
         self.post_init()
         self.freeze_fixed_parameters()
 
@@ -269,6 +272,7 @@ class EcgDistilForPreTraining(EcgDistilPreTrainedModel, EcgForPreTraining):
     @torch.no_grad()
     def before_training(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
         """Learn what targets are relative to from the training records."""
+        self._set_progress(0.0)
         measures, beats, embeddings = [], [], []
         for batch in batches:
             if self.config.measure_weight:
@@ -300,7 +304,11 @@ class EcgDistilForPreTraining(EcgDistilPreTrainedModel, EcgForPreTraining):
 
     def after_optimizer_step(self, step: int, total_steps: int) -> None:
         """Note how far training has come."""
-        self.progress.fill_((step + 1) / max(total_steps, 1))
+        self._set_progress((step + 1) / max(total_steps, 1))
+
+    def _set_progress(self, share: float) -> None:
+        self.progress.fill_(share)
+        self._progress = share
 
     def draw_noise(
         self, batch: Mapping[str, Tensor], generator: torch.Generator | None, rows: int | None = None
@@ -428,8 +436,8 @@ class EcgDistilForPreTraining(EcgDistilPreTrainedModel, EcgForPreTraining):
 
     def _crop_samples(self) -> int:
         """Samples of a crop at this point of the training, a multiple of the encoder's stride."""
-        now = float(self.progress)
-        seconds = next(float(s) for share, s in self.config.crop_schedule if now < float(share) or share >= 1)
+        now, schedule = self._progress, self.config.crop_schedule
+        seconds = next(float(seconds) for share, seconds in schedule if now < float(share) or share >= 1)
         stride = self.ecg_distil.encoder.stride
         return max(stride, round(seconds * float(self.config.sampling_rate)) // stride * stride)
 
@@ -472,6 +480,11 @@ class EcgDistilForPreTraining(EcgDistilPreTrainedModel, EcgForPreTraining):
             return beats, beats.new_zeros(len(beats), 0)
         beats, measures = self.teacher.reduce(**given)
         return beats / float(self.teacher.config.beat_scale), self.teacher(beats, measures)
+
+
+def _read_progress(model: EcgDistilForPreTraining, keys: Any) -> None:
+    if model.progress.device.type != "meta":
+        model._progress = float(model.progress)
 
 
 class EcgDistilForEcgClassification(EcgDistilPreTrainedModel, EcgForClassification):

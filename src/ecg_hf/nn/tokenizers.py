@@ -1,4 +1,4 @@
-"""Patch tokenisers: from the samples of one patch of one lead to one token."""
+"""Patch tokenisers: from the samples of one patch to one token."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ class ConvPatchTokenizer(nn.Module):
         strides: Stride of each convolution.
         groups: Groups of each group normalisation.
         norm_first: Normalise before the activation instead of after it.
+        num_leads: Leads that a patch holds, one after the other.
 
     Shapes:
-        Input ``(..., patch_size)``, output ``(..., hidden_size)``.
+        Input ``(..., num_leads * patch_size)``, output ``(..., hidden_size)``.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class ConvPatchTokenizer(nn.Module):
         strides: Sequence[int],
         groups: int,
         norm_first: bool = False,
+        num_leads: int = 1,
     ) -> None:
         super().__init__()
+        self.num_leads = num_leads
         layers: list[nn.Module] = []
-        width, length = 1, patch_size
+        width, length = num_leads, patch_size
         for out, kernel, stride in zip(channels, kernel_sizes, strides, strict=True):
             convolution = nn.Conv1d(width, out, kernel, stride=stride, padding=kernel // 2)
             norm, activation = nn.GroupNorm(groups, out), nn.GELU()
@@ -57,7 +60,9 @@ class ConvPatchTokenizer(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Tokenise patches of any leading shape."""
         leading = patches.shape[:-1]
-        features: Tensor = self.convolutions(patches.reshape(-1, 1, patches.shape[-1]))
+        features: Tensor = self.convolutions(
+            patches.reshape(-1, self.num_leads, patches.shape[-1] // self.num_leads)
+        )
         tokens: Tensor = self.projection(features.flatten(1))
         return torch.unflatten(tokens, 0, leading)
 

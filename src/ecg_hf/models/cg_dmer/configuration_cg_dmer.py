@@ -126,6 +126,8 @@ class CgDmerConfig(EcgConfig):
 
     Args:
         patch_size: Samples per patch; 50 at 500 Hz gives the paper's best N = 100.
+        token_leads: What a token holds: a patch of ``one`` lead [paper], or the same patch of ``all`` leads, which are
+            a twelfth of the tokens and what a small machine can train. Masks and positions then know no leads.
         tokenizer_channels: [1] Convolutions inside a patch: channels ...
         tokenizer_kernel_sizes: [1] ... kernel widths ...
         tokenizer_strides: [1] ... and strides.
@@ -194,6 +196,7 @@ class CgDmerConfig(EcgConfig):
     sub_configs: ClassVar[dict[str, Any]] = {"text_config": AutoConfig}
 
     patch_size: int = 50
+    token_leads: Literal["one", "all"] = "one"
     tokenizer_channels: list[int] | tuple[int, ...] = (64, 128, 256)
     tokenizer_kernel_sizes: list[int] | tuple[int, ...] = (7, 5, 3)
     tokenizer_strides: list[int] | tuple[int, ...] = (2, 2, 2)
@@ -303,6 +306,16 @@ class CgDmerConfig(EcgConfig):
     def num_patches(self) -> int:
         """Patches per lead."""
         return self.num_samples // self.patch_size
+
+    @property
+    def token_rows(self) -> int:
+        """Rows of the grid of tokens: leads, or one where a token holds all of them."""
+        return self.num_leads if self.token_leads == "one" else 1
+
+    @property
+    def leads_per_token(self) -> int:
+        """Leads a token holds."""
+        return self.num_leads // self.token_rows
 
     @property
     def masks_ecg(self) -> bool:

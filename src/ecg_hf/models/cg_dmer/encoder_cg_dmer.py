@@ -1,4 +1,4 @@
-"""The ECG side of CG-DMER: lead-wise tokens, visible-only encoder, decoder for masked patches."""
+"""The ECG side of CG-DMER: tokens of patches, visible-only encoder, decoder for masked patches."""
 
 from __future__ import annotations
 
@@ -14,11 +14,25 @@ from ecg_hf.nn.masks.patches import PatchMask
 from ecg_hf.nn.precision import match_weights
 from ecg_hf.nn.tokenizers import ConvPatchTokenizer, gather_tokens, patchify
 
-__all__ = ["CgDmerEcgDecoder", "CgDmerEcgEncoder", "LeadTimePositions"]
+__all__ = ["CgDmerEcgDecoder", "CgDmerEcgEncoder", "LeadTimePositions", "token_patches"]
+
+
+def token_patches(patches: Tensor, token_leads: str) -> Tensor:
+    """The samples each token holds.
+
+    Args:
+        patches: ``(batch, leads, patches, patch_size)``.
+        token_leads: ``CgDmerConfig.token_leads``.
+
+    Returns:
+        ``(batch, leads * patches, patch_size)``, lead-major, for ``one``; ``(batch, patches, leads * patch_size)``
+        for ``all``.
+    """
+    return patches.flatten(1, 2) if token_leads == "one" else patches.transpose(1, 2).flatten(2)
 
 
 class LeadTimePositions(nn.Module):
-    """A temporal table shared by the leads plus a spatial vector per lead (Eq. 1).
+    """A temporal table shared by the leads plus a spatial vector per lead (Eq. 1), or one for tokens of all leads.
 
     The temporal table starts as sine-cosine or normal noise; ``CgDmerPreTrainedModel._init_weights`` fills both.
     """
@@ -51,8 +65,9 @@ class CgDmerEcgEncoder(nn.Module):
             strides=config.tokenizer_strides,
             groups=config.tokenizer_groups,
             norm_first=config.tokenizer_norm_first,
+            num_leads=config.leads_per_token,
         )
-        self.positions = LeadTimePositions(config.num_leads, config.num_patches, config.hidden_size)
+        self.positions = LeadTimePositions(config.token_rows, config.num_patches, config.hidden_size)
         kernel = attention_kernel(config)
         self.dropout = nn.Dropout(float(config.hidden_dropout_prob))
         self.layers = TransformerStack(
@@ -82,12 +97,12 @@ class CgDmerEcgEncoder(nn.Module):
 
         Args:
             input_values: float ``(batch, leads, samples)``.
-            token_mask: bool ``(batch, leads * patches)``: False tokens (missing lead, padding) are ignored.
+            token_mask: bool ``(batch, tokens)``: False tokens (missing lead, padding) are ignored.
             visible: int64 ``(batch, k)``: only these tokens are tokenised and encoded; all if not given.
             need_weights: Use a kernel that returns attention weights.
 
         Returns:
-            Normed tokens ``(batch, k or leads * patches, hidden_size)`` and pooled ``(batch, hidden_size)``.
+            Normed tokens ``(batch, k or tokens, hidden_size)`` and pooled ``(batch, hidden_size)``.
 
         Raises:
             ConfigurationError: if the signal is longer than the temporal table or not whole patches.
@@ -99,7 +114,8 @@ class CgDmerEcgEncoder(nn.Module):
                 f"{samples} samples are not a multiple of {config.patch_size} up to {config.num_samples}",
                 value=samples,
             )
-        patches = patchify(match_weights(input_values, self.tokenizer), config.patch_size).flatten(1, 2)
+        patches = patchify(match_weights(input_values, self.tokenizer), config.patch_size)
+        patches = token_patches(patches, config.token_leads)
         positions = self.positions(samples // config.patch_size)
         if visible is not None:
             patches = gather_tokens(patches, visible)
@@ -126,7 +142,7 @@ class CgDmerEcgDecoder(nn.Module):
         width = config.decoder_hidden_size
         self.embedding = nn.Linear(config.hidden_size, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.positions = LeadTimePositions(config.num_leads, config.num_patches, width)
+        self.positions = LeadTimePositions(config.token_rows, config.num_patches, width)
         if config.decode_disentangled:
             self.condition = nn.Linear(config.projection_dim, width)
         kernel = attention_kernel(config)
@@ -142,7 +158,7 @@ class CgDmerEcgDecoder(nn.Module):
             ),
         )
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.head = nn.Linear(width, config.patch_size)
+        self.head = nn.Linear(width, config.leads_per_token * config.patch_size)
 
     def forward(
         self,
@@ -160,9 +176,9 @@ class CgDmerEcgDecoder(nn.Module):
             condition: float ``(batch, projection_dim)``, only with ``decode_disentangled``.
 
         Returns:
-            Predicted samples of the masked patches, ``(batch, masked, patch_size)``.
+            Predicted samples of the masked tokens, ``(batch, masked, samples of a token)``.
         """
-        leads = self.config.num_leads
+        leads = self.config.token_rows
         embedded = self.embedding(visible_tokens)
         batch, _, width = embedded.shape
         total = mask.visible.shape[1] + mask.masked.shape[1]

@@ -20,7 +20,12 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.cg_dmer.configuration_cg_dmer import CgDmerConfig
-from ecg_hf.models.cg_dmer.encoder_cg_dmer import CgDmerEcgDecoder, CgDmerEcgEncoder, LeadTimePositions
+from ecg_hf.models.cg_dmer.encoder_cg_dmer import (
+    CgDmerEcgDecoder,
+    CgDmerEcgEncoder,
+    LeadTimePositions,
+    token_patches,
+)
 from ecg_hf.models.cg_dmer.text_cg_dmer import (
     MaskedWordDecoder,
     build_text_tower,
@@ -77,6 +82,14 @@ class CgDmerPreTrainedModel(EcgPreTrainedModel):
         elif isinstance(module, CgDmerForPreTraining) and self.config.siglip_weight > 0.0:
             init.constant_(module.siglip_log_scale, math.log(self.config.siglip_scale))
             init.constant_(module.siglip_bias, float(self.config.siglip_bias))
+
+    def token_mask(
+        self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
+    ) -> Tensor | None:
+        """As in the base class; a missing lead takes nothing from a token that holds all leads."""
+        if self.config.token_leads == "one":
+            return super().token_mask(input_values, lead_mask, sample_mask)
+        return patch_token_mask(input_values[:, :1], self.config.patch_size, None, sample_mask)
 
 
 class CgDmerModel(CgDmerPreTrainedModel, EcgEncoder):
@@ -176,7 +189,7 @@ class CgDmerModel(CgDmerPreTrainedModel, EcgEncoder):
     ) -> tuple[Tensor, Tensor]:
         """Tokens and pooled output of the ECG encoder, before any projection; see :meth:`EcgEncoder.encode`."""
         self.check_input_values(input_values)
-        mask = patch_token_mask(input_values, self.config.patch_size, lead_mask, sample_mask)
+        mask = self.token_mask(input_values, lead_mask, sample_mask)
         tokens, pooled = self.ecg_encoder(input_values, mask, need_weights=need_weights)
         return tokens, pooled
 
@@ -293,7 +306,7 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
             return torch.rand(rows, *shape, generator=generator, device=values.device)
 
         if config.masks_ecg:
-            noise["patch_noise"] = uniform(config.num_leads, config.num_patches)
+            noise["patch_noise"] = uniform(config.token_rows, config.num_patches)
         if config.masks_text:
             noise["token_noise"] = uniform(config.max_text_length)
             if config.text_mask_replacement == "bert":
@@ -322,7 +335,8 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
             sample_mask: ``(batch, samples)``, 0 for padding.
             input_ids: int64 ``(batch, length)``, the reports.
             attention_mask: ``(batch, length)``.
-            patch_noise: float ``(batch, leads, patches)`` uniform; drawn here if not given.
+            patch_noise: float ``(batch, leads, patches)`` uniform, one row where a token holds all leads; drawn here
+                if not given.
             token_noise: float ``(batch, >= length)`` uniform; drawn here if not given.
             choice_noise: Likewise, for 80/10/10 replacement.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
@@ -345,7 +359,7 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
             patch_noise, token_noise = noise["patch_noise"], noise["token_noise"]
             choice_noise = noise["choice_noise"]
 
-        token_mask = patch_token_mask(input_values, config.patch_size, lead_mask, sample_mask)
+        token_mask = self.token_mask(input_values, lead_mask, sample_mask)
         mask = None
         if patch_noise is not None:
             num_patches = input_values.shape[-1] // config.patch_size
@@ -449,7 +463,8 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
         self, input_values: Tensor, mask: PatchMask, token_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         patches = patchify(input_values.float(), self.config.patch_size)
-        target = normalize_patches(patches, self.config.reconstruction_target).flatten(1, 2)
+        normalized = normalize_patches(patches, self.config.reconstruction_target)
+        target = token_patches(normalized, self.config.token_leads)
         return gather_tokens(target, mask.masked), masked_token_weights(mask.masked, token_mask)
 
 

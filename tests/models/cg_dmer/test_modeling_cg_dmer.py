@@ -8,6 +8,7 @@ from ecg_hf.models.cg_dmer.configuration_cg_dmer import PRESETS, VARIANTS, CgDme
 from ecg_hf.models.cg_dmer.modeling_cg_dmer import CgDmerForPreTraining
 from ecg_hf.models.cg_dmer.text_cg_dmer import mask_report, report_signature
 from ecg_hf.nn.losses import normalize_patches
+from ecg_hf.nn.masks.patches import PatchMask
 from ecg_hf.nn.tokenizers import gather_tokens, patchify
 
 from ..conftest import make_case
@@ -206,3 +207,39 @@ def test_base_preset_is_the_paper():
     assert PRESETS["base"] == {}
     assert (config.num_hidden_layers, config.num_patches, config.num_leads) == (8, 100, 12)
     assert (config.mask_ratio, config.text_mask_probability, config.temperature) == (0.75, 0.15, 0.07)
+
+
+def test_tokens_of_all_leads() -> None:
+    """A twelfth of the tokens; a patch says the same whatever leads the others miss; masks know no leads."""
+    torch.manual_seed(0)
+    config = CgDmerConfig.preset("micro", token_leads="all")
+    model = CgDmerForPreTraining(config).eval()
+    assert (config.token_rows, config.leads_per_token) == (1, 12)
+    values = torch.randn(3, 12, 1000)
+    encoder = model.cg_dmer
+    with torch.no_grad():
+        whole = encoder(values)
+        assert whole.last_hidden_state.shape == (3, config.num_patches, config.hidden_size)
+        padded = torch.ones(3, 1000)
+        padded[:, 500:] = 0
+        short = encoder(values[..., :500]).pooler_output
+        torch.testing.assert_close(
+            encoder(values, sample_mask=padded).pooler_output, short, atol=1e-5, rtol=1e-4
+        )
+        one_lead = values.clone()
+        one_lead[:, 1:] = 0.0
+        mask = torch.zeros(3, 12, dtype=torch.long)
+        mask[:, 0] = 1
+        torch.testing.assert_close(encoder(one_lead, mask).pooler_output, encoder(one_lead).pooler_output)
+    noise = model.draw_noise({"input_values": values}, torch.Generator().manual_seed(0))
+    assert noise["patch_noise"].shape == (3, 1, config.num_patches)
+    ids = torch.randint(10, 200, (3, 8))
+    output = model(values, input_ids=ids, **noise)
+    assert output.reconstruction.shape[2] == 12 * config.patch_size
+    target, _ = model._reconstruction_target(
+        values, PatchMask(output.masked_index, output.masked_index), None
+    )
+    patch = int(output.masked_index[0, 0]) * config.patch_size
+    lead = values[0, 4, patch : patch + config.patch_size]
+    expected = (lead - lead.mean()) / (lead.var(correction=0) + 1e-6).sqrt()
+    torch.testing.assert_close(target[0, 0].view(12, -1)[4], expected, atol=0.1, rtol=0.1)

@@ -57,7 +57,7 @@ def test_the_seed_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_named_files_and_tests_exist() -> None:
-    for name in {*tiers.SLOW, *tiers.CONTRACT, *tiers.SHARES} - {"slow"}:
+    for name in {*tiers.SLOW, *tiers.CONTRACT, *tiers.SHARES} - set(tiers.TIERS):
         assert (TESTS / name).exists(), name
     for function in tiers.recorded_slow_tests():
         path, _, name = function.partition("::")

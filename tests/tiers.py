@@ -36,13 +36,14 @@ CONTRACT = (
 )
 
 # Share of the parameters of one test function that a sampled run draws, at least one of each; the longest of
-# these prefixes counts. Slow tests of other files have the share of "slow".
+# these prefixes counts. Tests of other files have the share of their tier, all of them if it has none.
 SHARES: Mapping[str, float] = {
     "cli/test_hostile_models.py": 0.2,
     "external": 0.34,
     "models/test_safe_loading.py": 0.2,
     "soak": 0.5,
-    "slow": 0.5,
+    "contract": 0.5,
+    "slow": 0.34,
 }
 
 # Of these the functions themselves are drawn, as each of them takes minutes.
@@ -82,7 +83,7 @@ def seed_of_the_day() -> str:
 
 
 def drawn(tests: Mapping[str, str], seed: str) -> set[str]:
-    """Tests of a sampled run: every function outside ``DRAWN_TOGETHER``, and of the parameters of long ones a share.
+    """Tests of a sampled run: every function outside ``DRAWN_TOGETHER``, but of the parameters of long ones a share.
 
     Args:
         tests: Tier of each test by its id.
@@ -92,7 +93,7 @@ def drawn(tests: Mapping[str, str], seed: str) -> set[str]:
     for nodeid, tier in tests.items():
         function = function_of(nodeid)
         named = below(function, SHARES)
-        share = SHARES[named[0]] if named else SHARES["slow"] if tier == "slow" else 1.0
+        share = SHARES[named[0] if named else tier] if named or tier in SHARES else 1.0
         together = below(function, DRAWN_TOGETHER)
         functions[together[0] if together else function, share].append(nodeid)
     chosen: set[str] = set()

@@ -13,7 +13,14 @@ from safetensors.numpy import load_file
 from ecg_hf.data.labels import LABEL_TASKS, label_names
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.rows import scored_row
-from ecg_hf.evaluation.zero_shot import SCP_PROMPTS, cosine_scores, encode_prompts, load_prompts, prompts_for
+from ecg_hf.evaluation.zero_shot import (
+    BILINGUAL_PROMPTS,
+    SCP_PROMPTS,
+    cosine_scores,
+    encode_prompts,
+    load_prompts,
+    prompts_for,
+)
 
 
 @pytest.mark.fixtures
@@ -153,3 +160,9 @@ def test_a_class_without_a_known_word_scores_zero_and_is_named(caplog: pytest.Lo
     found = encode_prompts(Terms(1, 1), tokenizer, ["known", "foreign", ["other", "foreign"]])
     assert found.tolist() == [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
     assert "'foreign'" in caplog.text
+
+
+def test_bilingual_prompts_cover_every_label_and_say_superclasses_in_several_texts():
+    prompts = prompts_for([name for task in LABEL_TASKS for name in label_names(task)], BILINGUAL_PROMPTS)
+    assert all(len(prompts[name]) > 3 for name in label_names("super"))
+    assert prompts["AFIB"] == SCP_PROMPTS["AFIB"]

@@ -77,7 +77,7 @@ def evaluate_command(
         list[str] | None, typer.Option(help="Setting of the head, e.g. epochs=20; may be repeated.")
     ] = None,
     prompts: Annotated[
-        str, typer.Option(help="For zero-shot: plain, merl (in --tables), or a JSON file.")
+        str, typer.Option(help="For zero-shot: plain, bilingual, merl (in --tables), or a JSON file.")
     ] = "plain",
     tables: Annotated[
         Path | None, typer.Option(help="Folder with MERL's published tables (splits and prompts).")
@@ -218,10 +218,12 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _prompts(prompts: str, tables: Path | None) -> dict[str, str | list[str]] | None:
     from ecg_hf.evaluation.merl import merl_prompts_file
-    from ecg_hf.evaluation.zero_shot import load_prompts
+    from ecg_hf.evaluation.zero_shot import BILINGUAL_PROMPTS, load_prompts
 
     if prompts == "plain":
         return None
+    if prompts == "bilingual":
+        return BILINGUAL_PROMPTS
     if prompts == "merl":
         if tables is None:
             raise ConfigurationError("--prompts merl needs --tables, where the published prompts are")

@@ -38,7 +38,7 @@ class Showcase:
 
 
 def reconstruct_record(model: Any, processor: Any, row: dict[str, Any], *, seed: int = 0) -> Showcase | None:
-    """Hide patches of one record and let a pretraining model fill them in; None if it predicts no patches.
+    """Hide patches of one record and let a pretraining model fill them in; None if it predicts no patches of a lead.
 
     The model predicts each hidden patch in the units of its target. A standardised patch gets its true mean and
     spread back, as is usual for such pictures: what is shown is the predicted shape, not the predicted level.
@@ -50,6 +50,8 @@ def reconstruct_record(model: Any, processor: Any, row: dict[str, Any], *, seed:
         row: Canonical row: ``ecg`` (decoded) and ``report``.
         seed: Which patches are hidden.
     """
+    if not hasattr(model.config, "reconstruction_target"):
+        return None
     extractor = getattr(processor, "feature_extractor", processor)
     inputs = dict(extractor(row["ecg"], return_tensors="pt"))
     if processor is not extractor:
@@ -60,7 +62,7 @@ def reconstruct_record(model: Any, processor: Any, row: dict[str, Any], *, seed:
     with torch.inference_mode():
         output = model(**inputs, **noise)
     model.train(training)
-    if output.reconstruction is None:
+    if output.reconstruction is None or output.reconstruction.shape[-1] != model.config.patch_size:
         return None
 
     # A method with several views of each record gives as many rows; the first view is shown.

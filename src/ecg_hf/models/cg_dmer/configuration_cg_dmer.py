@@ -126,8 +126,8 @@ class CgDmerConfig(EcgConfig):
 
     Args:
         patch_size: Samples per patch; 50 at 500 Hz gives the paper's best N = 100.
-        token_leads: What a token holds: a patch of ``one`` lead [paper], or the same patch of ``all`` leads. That is a
-            twelfth of the tokens, for small machines; masks and positions then know no leads.
+        token_leads: What a token holds: a patch of ``one`` lead [paper], or the same patch of ``all`` leads: a
+            twelfth of the tokens, for small machines. Masks and positions then know no leads.
         tokenizer_channels: [1] Convolutions inside a patch: channels ...
         tokenizer_kernel_sizes: [1] ... kernel widths ...
         tokenizer_strides: [1] ... and strides.

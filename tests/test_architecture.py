@@ -16,6 +16,7 @@ FLOORS = {
     "escaping": 0,
     "signal": 1,
     "nn": 1,
+    "metrics": 1,
     "processing": 2,
     "data": 2,
     "plotting": 2,

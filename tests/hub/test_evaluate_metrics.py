@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ecg_hf.evaluation.metrics.bootstrap import bootstrap_auroc
-from ecg_hf.evaluation.metrics.calibration import expected_calibration_error
-from ecg_hf.evaluation.metrics.delong import paired_delong
 from ecg_hf.hub import evaluate_metrics as hf_metrics
-from tests.evaluation.metrics.test_ranking import scored_set
+from ecg_hf.metrics.bootstrap import bootstrap_auroc
+from ecg_hf.metrics.calibration import expected_calibration_error
+from ecg_hf.metrics.delong import paired_delong
+from tests.metrics.test_ranking import scored_set
 
 
 def test_auroc_with_interval() -> None:

@@ -13,13 +13,13 @@ import numpy as np
 
 from ecg_hf.evaluation.heads.base import class_names_of
 from ecg_hf.evaluation.heads.ridge import score_regression
-from ecg_hf.evaluation.metrics.bootstrap import bootstrap_auroc
-from ecg_hf.evaluation.metrics.calibration import DEFAULT_BINS, assess_calibration
-from ecg_hf.evaluation.metrics.delong import paired_delong
-from ecg_hf.evaluation.metrics.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES
-from ecg_hf.evaluation.metrics.ranking import score_classes
 from ecg_hf.evaluation.results import finite
 from ecg_hf.evaluation.retrieval import DEFAULT_CUTOFFS, evaluate_retrieval
+from ecg_hf.metrics.bootstrap import bootstrap_auroc
+from ecg_hf.metrics.calibration import DEFAULT_BINS, assess_calibration
+from ecg_hf.metrics.delong import paired_delong
+from ecg_hf.metrics.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES
+from ecg_hf.metrics.ranking import score_classes
 
 __all__ = [
     "CalibrationError",

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.base import Rows, SupervisedBaseline, row_numbers
-from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray, auroc
+from ecg_hf.evaluation.heads.base import macro_quality
 from ecg_hf.evaluation.progress import progress_bar
 from ecg_hf.files import temporary_name
+from ecg_hf.metrics.ranking import BoolArray, FloatArray
 from ecg_hf.signal.gaps import bridge_gaps
 from ecg_hf.signal.leads import STANDARD_LEADS
 
@@ -180,7 +181,7 @@ class SupervisedXresnet(SupervisedBaseline):
                         model, optimizer, decoder, truth, train, scale, learnable, bar, seed, number
                     )
                     scores = self._predict(model, decoder, validation, scale)
-                    quality = _macro_auroc(truth[validation], scores, learnable)
+                    quality = macro_quality(truth[validation], scores, learnable, "the epoch")
                     if quality > max(state["history"], default=-math.inf):
                         state["best"] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
                     state["history"].append(quality)
@@ -357,16 +358,3 @@ def _save(
 def _batches(rows: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
-
-
-def _macro_auroc(truth: npt.NDArray[np.float32], scores: FloatArray, learnable: BoolArray) -> float:
-    areas = []
-    for column in np.flatnonzero(learnable):
-        known = ~np.isnan(truth[:, column])
-        if known.any():
-            areas.append(auroc(truth[known, column], scores[known, column])[0])
-    if not np.isfinite(areas).any():
-        raise ConfigurationError(
-            "the epoch cannot be chosen: no class that can be learnt is defined on the validation records"
-        )
-    return float(np.nanmean(areas))

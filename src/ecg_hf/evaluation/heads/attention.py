@@ -22,8 +22,8 @@ from ecg_hf.evaluation.heads.base import (
     macro_quality,
     to_probability,
 )
-from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray
 from ecg_hf.evaluation.progress import progress_bar
+from ecg_hf.metrics.ranking import BoolArray, FloatArray
 from ecg_hf.nn.heads import UnprojectedQueryPool
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray, known_auroc
+from ecg_hf.metrics.ranking import BoolArray, FloatArray, macro_auroc
 
 __all__ = [
     "FeatureScale",
@@ -161,12 +161,12 @@ def macro_quality(y: npt.NDArray[np.float32], scores: FloatArray, fitted: BoolAr
     Raises:
         ConfigurationError: if none of these classes is defined.
     """
-    areas = known_auroc(y[:, fitted], scores[:, fitted])
-    if not np.isfinite(areas).any():
+    area, defined = macro_auroc(y[:, fitted], scores[:, fitted])
+    if not defined:
         raise ConfigurationError(
             f"{what} cannot be chosen: no class that can be learnt is defined on the validation records"
         )
-    return float(np.nanmean(areas))
+    return area
 
 
 def to_probability(logits: FloatArray) -> FloatArray:

@@ -16,7 +16,7 @@ from ecg_hf.evaluation.heads.base import (
     learnable_classes,
     to_probability,
 )
-from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray, auroc, same_in_ties
+from ecg_hf.metrics.ranking import BoolArray, FloatArray, auroc, same_in_ties
 
 __all__ = ["DEFAULT_C_GRID", "LinearProbe", "LogisticPath", "LogisticSolution", "logistic_loss"]
 

@@ -19,8 +19,8 @@ from ecg_hf.evaluation.heads.base import (
     macro_quality,
     to_probability,
 )
-from ecg_hf.evaluation.metrics.ranking import FloatArray
 from ecg_hf.evaluation.progress import progress_bar
+from ecg_hf.metrics.ranking import FloatArray
 
 if TYPE_CHECKING:
     import torch

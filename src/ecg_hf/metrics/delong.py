@@ -35,8 +35,8 @@ from scipy.special import expit, log_ndtr, logit, ndtri
 from scipy.stats import rankdata
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.intervals import DEFAULT_LEVEL, Interval, unit_numbers
-from ecg_hf.evaluation.metrics.ranking import FloatArray, check_known
+from ecg_hf.metrics.intervals import DEFAULT_LEVEL, Interval, unit_numbers
+from ecg_hf.metrics.ranking import FloatArray, check_known
 
 __all__ = [
     "DelongResult",

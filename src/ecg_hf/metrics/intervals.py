@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.ranking import FloatArray
+from ecg_hf.metrics.ranking import FloatArray
 
 IntervalMethod = Literal["percentile", "floored"]
 """How limits were made."""

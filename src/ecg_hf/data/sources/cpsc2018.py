@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ecg_hf.data.label_groups import CPSC_CLASSES, CPSC_SNOMED
 from ecg_hf.data.schema import Entry, SourceRow
 from ecg_hf.data.sources.base import Dropped, Plan, SourceInfo
 from ecg_hf.data.sources.headers import Listing, list_recordings
@@ -20,23 +21,7 @@ from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.io.reading import read_digital
 from ecg_hf.signal.leads import STANDARD_LEADS
 
-__all__ = ["CPSC_CLASSES", "CPSC_SNOMED", "Cpsc2018"]
-
-CPSC_CLASSES = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "VPC", "STD", "STE")
-"""The nine classes in the order of their numbers (1 to 9), spelt as in MERL's label files."""
-
-CPSC_SNOMED: dict[str, str] = {
-    "426783006": "NORM",
-    "164889003": "AFIB",
-    "270492004": "1AVB",
-    "164909002": "CLBBB",
-    "59118001": "CRBBB",
-    "284470004": "PAC",
-    "164884008": "VPC",
-    "429622005": "STD",
-    "164931005": "STE",
-}
-"""SNOMED CT codes the Challenge of 2020 wrote for them."""
+__all__ = ["Cpsc2018"]
 
 VOCABULARIES = ("name", "snomed")
 FOLDS_BY = ("hash", "group")

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ecg_hf.data.label_groups import OTHER_TASKS
+from ecg_hf.data.labels import scp_statements
 from ecg_hf.data.schema import Entry, SourceRow
 from ecg_hf.data.sources.base import Dropped, Plan, Source, SourceInfo, is_plain_relative
 from ecg_hf.data.sources.headers import list_recordings, read_index
@@ -196,9 +198,6 @@ def parse_comments(header: str) -> tuple[float, str | None, tuple[str, ...], tup
 @cache
 def _acronyms() -> frozenset[str]:
     """Acronyms of the vocabularies known here, which can't be people's names."""
-    from ecg_hf.data.label_groups import OTHER_TASKS
-    from ecg_hf.data.labels import scp_statements
-
     groups = (OTHER_TASKS[task] for task in ("cpsc2018", "csn", "challenge2021"))
     names = (name for group in groups for name in (*group, *group.values()))
     return frozenset([*scp_statements(), *(part for name in names for part in name.split("|"))])

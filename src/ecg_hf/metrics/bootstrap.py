@@ -36,6 +36,8 @@ from ecg_hf.metrics.intervals import (
     DEFAULT_RESAMPLES,
     Interval,
     IntervalMethod,
+    check_level,
+    included_classes,
     percentiles,
     unit_numbers,
 )
@@ -258,22 +260,6 @@ def two_sided_p(differences: FloatArray) -> float:
     return min(1.0, 2.0 * (tails + 1) / (len(kept) + 1))
 
 
-def _selected(k: int, include: npt.ArrayLike | None) -> BoolArray:
-    if include is None:
-        return np.ones(k, dtype=bool)
-    chosen = np.asarray(include, dtype=bool)
-    if chosen.shape != (k,):
-        raise ConfigurationError(
-            f"include must name {k} classes, got shape {chosen.shape}", value=chosen.shape
-        )
-    return chosen
-
-
-def _check_level(level: float) -> None:
-    if not 0.0 < level < 1.0:
-        raise ConfigurationError(f"level must lie between 0 and 1, got {level}", value=level)
-
-
 def bootstrap_auroc(
     labels: npt.ArrayLike,
     scores: npt.ArrayLike,
@@ -306,10 +292,10 @@ def bootstrap_auroc(
         ConfigurationError: for arrays or options that do not fit.
     """
     truth, values = check_scores(labels, scores)
-    _check_level(level)
+    check_level(level)
     if method not in ("auto", *get_args(IntervalMethod)):
         raise ConfigurationError(f"method must be auto, percentile or floored, got {method!r}", value=method)
-    chosen = _selected(truth.shape[1], include)
+    chosen = included_classes(truth.shape[1], include)
     floored = rare_classes(truth, values, groups) & chosen
     if method != "auto":
         floored = np.full(len(chosen), method == "floored")

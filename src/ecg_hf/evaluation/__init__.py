@@ -1,7 +1,6 @@
 """Evaluation: embed once, probe, score with intervals, compare, and show.
 
-Figures of results live in :mod:`ecg_hf.evaluation.figures` and the ``evaluate`` wrappers in
-:mod:`ecg_hf.hub.evaluate_metrics`; both are imported on their own because of what they pull in.
+Figures of results live in :mod:`ecg_hf.evaluation.figures`, imported on its own because it loads matplotlib.
 """
 
 from ecg_hf.data.leaks import LeakReport, check_leaks

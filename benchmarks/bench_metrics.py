@@ -18,10 +18,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from ecg_hf.evaluation.benchmark_data import nested_subsets
 from ecg_hf.evaluation.heads import SgdLinearHead
 from ecg_hf.evaluation.heads.linear import DEFAULT_C_GRID, LinearProbe, logistic_loss
-from ecg_hf.evaluation.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
-from ecg_hf.evaluation.metrics.delong import delong_auroc, paired_delong
-from ecg_hf.evaluation.metrics.ranking import auprc, auroc
 from ecg_hf.evaluation.retrieval import retrieval_ranks
+from ecg_hf.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
+from ecg_hf.metrics.delong import delong_auroc, paired_delong
+from ecg_hf.metrics.ranking import auprc, auroc
 
 
 def best_of(function: Callable[[], object], repeats: int = 3) -> float:

@@ -10,7 +10,7 @@ from ecg_hf.data.labels import label_matrix, unknown_codes
 from ecg_hf.data.leaks import check_leaks
 from ecg_hf.data.sources.ptbxl import parse_scp_codes
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.ranking import score_classes
+from ecg_hf.metrics.ranking import score_classes
 from tests.evaluation.built import built_rows
 
 

@@ -11,8 +11,8 @@ import pytest
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.benchmark_data import BENCHMARKS, SPLITS, BenchmarkData, get_benchmark, list_benchmarks
 from ecg_hf.evaluation.heads.linear import LinearProbe
-from ecg_hf.evaluation.metrics.bootstrap import bootstrap_auroc
 from ecg_hf.evaluation.rows import score_embeddings
+from ecg_hf.metrics.bootstrap import bootstrap_auroc
 
 CODES = ("NORM", "AFIB", "LVH", "CLBBB")
 SYNTHETIC = get_benchmark("synthetic-findings")

@@ -25,9 +25,6 @@ from ecg_hf.evaluation.features.store import TokenFeatures
 from ecg_hf.evaluation.heads.finetune import finetune_settings
 from ecg_hf.evaluation.heads.linear import LinearProbe
 from ecg_hf.evaluation.heads.registry import HEADS, WindowedHead, configured_head
-from ecg_hf.evaluation.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
-from ecg_hf.evaluation.metrics.delong import paired_delong
-from ecg_hf.evaluation.metrics.ranking import auroc
 from ecg_hf.evaluation.plan import ASKED, EvaluationPlan
 from ecg_hf.evaluation.prepare import Recordings, prepare
 from ecg_hf.evaluation.protocols import PROTOCOLS, get_protocol
@@ -38,6 +35,9 @@ from ecg_hf.evaluation.summary import aligned, compare_results, paired_differenc
 from ecg_hf.evaluation.tables import evaluation_markdown
 from ecg_hf.evaluation.tasks import KIND_TASKS
 from ecg_hf.evaluation.zero_shot import cosine_scores
+from ecg_hf.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
+from ecg_hf.metrics.delong import paired_delong
+from ecg_hf.metrics.ranking import auroc
 from ecg_hf.models.registry import get_method
 from ecg_hf.training.finetuning import EcgFineTuningArguments, EcgFineTuningTrainer, layer_depths
 

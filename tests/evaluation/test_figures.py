@@ -11,9 +11,9 @@ from sklearn.metrics import roc_curve
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.figures import plot_reliability, plot_results, plot_roc, roc_points
-from ecg_hf.evaluation.metrics.calibration import reliability
+from ecg_hf.metrics.calibration import reliability
 from ecg_hf.plotting import save_figure
-from tests.evaluation.metrics.test_ranking import scored_set
+from tests.metrics.test_ranking import scored_set
 
 from ..plotting.test_plotting import NASTY, overlaps
 from .test_results import example

@@ -18,7 +18,6 @@ from ecg_hf.data import build_dataset, load_built
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation import embed_dataset, get_benchmark
 from ecg_hf.evaluation.benchmark_data import BenchmarkData
-from ecg_hf.evaluation.metrics.ranking import auroc
 from ecg_hf.evaluation.online_probe import (
     MAX_SHARE,
     OnlineProbe,
@@ -27,6 +26,7 @@ from ecg_hf.evaluation.online_probe import (
     parse_probe,
     probe_records,
 )
+from ecg_hf.metrics.ranking import auroc
 from ecg_hf.models.registry import METHODS
 from ecg_hf.training import pretrain, read_training_log
 

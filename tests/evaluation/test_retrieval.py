@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.bootstrap import resample_counts
 from ecg_hf.evaluation.retrieval import evaluate_retrieval, retrieval_ranks
+from ecg_hf.metrics.bootstrap import resample_counts
 
 
 def pairs(n: int = 150, distinct: int = 60, noise: float = 1.0, seed: int = 0) -> tuple[np.ndarray, ...]:

@@ -7,7 +7,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.soak.readers import all_extractors, quiet, try_array
+from tests.soak.guard import quiet
+from tests.soak.readers import all_extractors, try_array
 
 
 def test_finite_or_refused_and_never_changed():

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.soak.guard import Misbehaviour, guarded
-from tests.soak.readers import KINDS, Files, quiet, try_file
+from tests.soak.guard import Misbehaviour, guarded, quiet
+from tests.soak.readers import KINDS, Files, try_file
 
 FILE_KINDS = [kind for kind in KINDS if kind != "array"]
 

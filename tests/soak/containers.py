@@ -9,16 +9,7 @@ not appear, and memory stays within a multiple of the file. Prints how many inpu
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
-import resource
-import shutil
-import sys
-import tempfile
-import time
-import traceback
-from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -30,9 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.soak.guard import Misbehaviour, guarded
+from tests.soak.guard import Misbehaviour, Outcomes, fuzz, guarded, main_of
 from tests.soak.mutations import mutate
-from tests.soak.readers import MEMORY, quiet
 
 EXAMS, SAMPLES, SECRET = 5, 40, 7.25
 HEADER = "exam_id,age,is_male,1dAVb,RBBB,LBBB,SB,ST,AF,patient_id,trace_file"
@@ -314,55 +304,21 @@ class Parquet:
 KINDS: dict[str, Callable[[Path], Any]] = {"hdf5": Hdf5, "parquet": Parquet}
 
 
-def run(folder: Path, *, seconds: float, seed: int) -> tuple[dict[str, Counter[str]], int]:
-    """Try files of each kind for a while.
-
-    Returns:
-        How the inputs of each kind ended, and how many ended as they never may.
-    """
+def run(folder: Path, *, seconds: float, seed: int, only: tuple[str, ...] = ()) -> tuple[Outcomes, int]:
+    """Try files of each kind for a while, one kind after the other: Arrow's threads outlive a call."""
     # The library waits five seconds for its threads whenever a stream ends.
     datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
-    outcomes: dict[str, Counter[str]] = {name: Counter() for name in KINDS}
-    seen: set[str] = set()
+    outcomes: Outcomes = {}
     foreign = 0
-    for name, kind in KINDS.items():
+    kinds = only or tuple(KINDS)
+    for name in kinds:
         (folder / name).mkdir()
-        files = kind(folder / name)
-        number, end = seed * 1_000_000_000, time.monotonic() + seconds / len(KINDS)
-        while time.monotonic() < end:
-            number += 1
-            try:
-                outcomes[name][files.attempt(random.Random(number))] += 1
-            except Misbehaviour as error:
-                foreign += 1
-                outcomes[name]["MISBEHAVIOUR"] += 1
-                if (reason := f"{name}: {str(error)[:60]}") not in seen:
-                    seen.add(reason)
-                    print(f"{name}, input {number}:", file=sys.stderr)
-                    traceback.print_exc()
+        files = KINDS[name](folder / name)
+        found, wrong = fuzz({name: files.attempt}, seconds=seconds / len(kinds), seed=seed)
+        outcomes |= found
+        foreign += wrong
     return outcomes, foreign
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    # What asks for more than this shall fail here, not bring the machine down.
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    folder = Path(tempfile.mkdtemp(prefix="containers-"))
-    with quiet(), np.errstate(all="ignore"):
-        outcomes, foreign = run(folder, seconds=60 * options.minutes, seed=options.seed)
-    for name, counts in outcomes.items():
-        print(f"{name:12s} {sum(counts.values()):8d}  {dict(counts.most_common())}")
-    total = sum(sum(counts.values()) for counts in outcomes.values())
-    accepted = sum(counts["ok"] for counts in outcomes.values())
-    print(json.dumps({"inputs": total, "accepted": accepted, "foreign": foreign}))
-    shutil.rmtree(folder, ignore_errors=True)
-    sys.exit(1 if foreign else 0)
-
-
 if __name__ == "__main__":
-    main()
+    main_of(run, __doc__, tuple(KINDS))

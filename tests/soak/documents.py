@@ -9,16 +9,8 @@ Prints how many inputs were tried and how they ended.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
-import resource
-import shutil
-import sys
-import tempfile
-import time
-import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -26,13 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from tests.conftest import ROOT
-from tests.soak.guard import Misbehaviour, guarded
+from tests.soak.guard import Outcomes, fuzz, guarded, main_of
 from tests.soak.mutations import mutate
-from tests.soak.readers import MEMORY, quiet
 
 # Raw pieces of JSON: some have no form in Python.
 RAW = ("1e999", "-1e999", "NaN", "1" * 5000, "-0", "[" * 3000 + "]" * 3000, '"\\ud800"', '{"a": 1, "a": 2}')
@@ -403,18 +393,9 @@ def try_document(document: Document, root: Path, source: random.Random) -> str:
             document.path.write_bytes(before)
 
 
-def run(
-    folder: Path, *, seconds: float, seed: int, only: tuple[str, ...] = ()
-) -> tuple[dict[str, Counter[str]], int]:
-    """Try documents for a while.
-
-    Returns:
-        How the inputs of each kind ended, and how many ended as they never may.
-    """
+def run(folder: Path, *, seconds: float, seed: int, only: tuple[str, ...] = ()) -> tuple[Outcomes, int]:
+    """Try documents for a while, those named in ``only`` or all."""
     kinds = {name: one for name, one in documents(folder).items() if not only or name in only}
-    outcomes: dict[str, Counter[str]] = {name: Counter() for name in kinds}
-    seen: set[str] = set()
-    foreign = 0
     for document in kinds.values():
         # Once unwatched: what readers import on their first call, and good documents are read.
         text = document.write(document.content)
@@ -423,45 +404,9 @@ def run(
         document.read()
         if before is None:
             document.path.unlink()
-    number, end = seed * 1_000_000_000, time.monotonic() + seconds
-    while time.monotonic() < end:
-        number += 1
-        name = list(kinds)[number % len(kinds)]
-        try:
-            outcomes[name][try_document(kinds[name], folder, random.Random(number))] += 1
-        except Misbehaviour as error:
-            foreign += 1
-            outcomes[name]["MISBEHAVIOUR"] += 1
-            if (reason := f"{name}: {str(error)[:60]}") not in seen:
-                seen.add(reason)
-                print(f"{name}, input {number}:", file=sys.stderr)
-                traceback.print_exc()
-    return outcomes, foreign
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", default=())
-    options = parser.parse_args()
-    # What asks for more than this shall fail here, not bring the machine down.
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    folder = Path(tempfile.mkdtemp(prefix="documents-"))
-    with quiet(), np.errstate(all="ignore"):
-        outcomes, foreign = run(
-            folder, seconds=60 * options.minutes, seed=options.seed, only=tuple(options.only)
-        )
-    for name, counts in outcomes.items():
-        print(f"{name:24s} {sum(counts.values()):8d}  {dict(counts.most_common())}")
-    total = sum(sum(counts.values()) for counts in outcomes.values())
-    accepted = sum(counts["ok"] for counts in outcomes.values())
-    print(json.dumps({"inputs": total, "accepted": accepted, "foreign": foreign}))
-    shutil.rmtree(folder, ignore_errors=True)
-    sys.exit(1 if foreign else 0)
+    attempts = {name: partial(try_document, one, folder) for name, one in kinds.items()}
+    return fuzz(attempts, seconds=seconds, seed=seed)
 
 
 if __name__ == "__main__":
-    main()
+    main_of(run, __doc__)

@@ -8,27 +8,20 @@ inputs are left alone, outputs are finite. Prints how many inputs were tried and
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import math
 import random
-import resource
-import sys
 import tempfile
-import time
-import traceback
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ecg_hf.signal import STANDARD_LEADS, read_record
 from ecg_hf.signal.io.wfdb_annotations import read_annotations
-from tests.soak.guard import Misbehaviour, guarded
+from tests.soak.guard import Misbehaviour, Outcomes, fuzz, guarded, main_of
 from tests.soak.mutations import mutate
 
 SAMPLES = 300
@@ -45,7 +38,6 @@ BITS = {
     "8": 8,
 }
 FORMATS = tuple(BITS)
-MEMORY = 6 << 30
 METADATA = {"sampling_rate": 100.0, "lead_names": STANDARD_LEADS, "unit": "mV"}
 
 
@@ -229,60 +221,14 @@ def all_extractors() -> list[object]:
     ]
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the libraries' warnings about the rubbish they are given."""
-    import logging
-
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="*", choices=KINDS, default=KINDS)
-    options = parser.parse_args()
-    # What asks for more than this shall fail here, not bring the machine down.
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in options.only}
-    foreign: Counter[str] = Counter()
-    number = options.seed * 1_000_000_000
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, quiet():
-        files = Files(Path(folder))
-        extractors = all_extractors() if "array" in options.only else []
-        attempts: dict[str, Callable[[random.Random], str]] = {
-            kind: (lambda source, kind=kind: try_file(files, kind, source)) for kind in options.only
-        }
-        attempts["array"] = lambda source: try_array(extractors, source)
-        end = time.monotonic() + 60 * options.minutes
-        while time.monotonic() < end:
-            number += 1
-            kind = options.only[number % len(options.only)]
-            try:
-                outcomes[kind][attempts[kind](random.Random(number))] += 1
-            except Misbehaviour as error:
-                reason = str(error)[:90]
-                outcomes[kind]["MISBEHAVIOUR"] += 1
-                if not foreign[reason]:
-                    print(f"{kind}, input {number}:", file=sys.stderr)
-                    traceback.print_exc()
-                foreign[reason] += 1
-    for kind, counts in outcomes.items():
-        print(f"{kind:12s} {sum(counts.values()):8d}  {dict(counts.most_common())}")
-    total = sum(sum(counts.values()) for counts in outcomes.values())
-    accepted = sum(counts["ok"] for counts in outcomes.values())
-    print(json.dumps({"inputs": total, "accepted": accepted, "foreign": sum(foreign.values())}))
-    sys.exit(1 if foreign else 0)
+def run(folder: Path, *, seconds: float, seed: int, only: tuple[str, ...] = ()) -> tuple[Outcomes, int]:
+    """Try files and arrays for a while."""
+    files, kinds = Files(folder), only or KINDS
+    attempts = {kind: partial(try_file, files, kind) for kind in kinds}
+    if "array" in kinds:
+        attempts["array"] = partial(try_array, all_extractors())
+    return fuzz(attempts, seconds=seconds, seed=seed)
 
 
 if __name__ == "__main__":
-    main()
+    main_of(run, __doc__, KINDS)

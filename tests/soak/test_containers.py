@@ -9,7 +9,7 @@ import datasets
 import pytest
 
 from tests.soak.containers import run
-from tests.soak.readers import quiet
+from tests.soak.guard import quiet
 
 SECONDS = 6.0
 

@@ -6,7 +6,7 @@ import datetime
 from pathlib import Path
 
 from tests.soak.documents import run
-from tests.soak.readers import quiet
+from tests.soak.guard import quiet
 
 SECONDS = 8.0
 FAST = (

@@ -11,12 +11,13 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 from safetensors.torch import load_file
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import f1_score
 from torch import nn
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, TrainerCallback, TrainerState
 
 from ecg_hf.data import export_parquet
 from ecg_hf.errors import ConfigurationError, DatasetBuildError, ModelFolderError
+from ecg_hf.metrics.ranking import macro_auroc
 from ecg_hf.models.registry import METHODS, get_method
 from ecg_hf.training import finetune, pretrain, read_training_log
 from ecg_hf.training.arguments import EcgFineTuningArguments
@@ -25,7 +26,6 @@ from ecg_hf.training.finetuning import (
     evaluations_since_best,
     layer_depths,
     layerwise_groups,
-    macro_auroc,
 )
 from ecg_hf.training.finetuning_data import FineTuningData, Task
 from ecg_hf.training.finetuning_run import best_threshold
@@ -135,17 +135,6 @@ def test_a_model_without_layers_says_so() -> None:
     with pytest.raises(ConfigurationError, match="encoder_layers"):
         layer_depths(nn.Linear(2, 2))
     assert len(layerwise_groups(nn.Linear(2, 2), 1.0, 1.0, 0.1, {"weight"})) == 2
-
-
-def test_macro_auroc_leaves_out_labels_that_do_not_occur() -> None:
-    generator = np.random.default_rng(0)
-    labels = (generator.random((50, 3)) < 0.4).astype(int)
-    labels[:, 1] = 0
-    scores = generator.random((50, 3))
-    value, counted = macro_auroc(labels, scores)
-    assert counted == 2
-    assert value == pytest.approx(np.mean([roc_auc_score(labels[:, i], scores[:, i]) for i in (0, 2)]))
-    assert macro_auroc(np.zeros((4, 2)), scores[:4, :2])[1] == 0
 
 
 def relabelled(built: Dataset, folder: Path, name: str, values: list[Any], feature: Any = None) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ecg_hf.cli.output import echo, print_json, quiet_libraries
-from ecg_hf.cli.pretrain import parse_overrides
+from ecg_hf.cli.pretrain import Overwrite, Resume, parse_overrides
 from ecg_hf.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -53,12 +53,8 @@ def finetune_command(
     seed: Annotated[
         int | None, typer.Option(help="Of the new head, the order of records, the fraction.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the newest complete checkpoint.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Throw away a run found in the output.")
-    ] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
 ) -> None:
     """Fine-tune all weights for a classification task.

@@ -9,7 +9,15 @@ import typer
 
 from ecg_hf.cli.loading import resolve_device
 from ecg_hf.cli.output import echo, print_json, quiet_libraries
-from ecg_hf.cli.pretrain import PASS_THROUGH, parse_overrides
+from ecg_hf.cli.pretrain import (
+    PASS_THROUGH,
+    Method,
+    Normalization,
+    Size,
+    TextModel,
+    Variant,
+    parse_overrides,
+)
 
 __all__ = ["PASS_THROUGH", "plan_command"]
 
@@ -24,7 +32,7 @@ class PrecisionName(StrEnum):
 
 def plan_command(
     context: typer.Context,
-    model: Annotated[str, typer.Option(help="A method, see 'ecg-hf list models'.")],
+    model: Method,
     dataset_size: Annotated[int, typer.Option(min=1, help="Training records.")],
     gpus: Annotated[
         int | None,
@@ -32,22 +40,16 @@ def plan_command(
             min=1, help="GPUs, one process each. Without this and --card, this machine is planned for."
         ),
     ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="Preset; the recipe's or the smallest if not given.")
-    ] = None,
+    size: Size = None,
     recipe: Annotated[
         str | None,
         typer.Option(
             help="A recipe of the package, or a YAML file; as in 'ecg-hf pretrain', none if not given."
         ),
     ] = None,
-    variant: Annotated[str | None, typer.Option(help="An ablation of the method, if it has any.")] = None,
-    text_model: Annotated[
-        str | None, typer.Option(help="Pretrained BERT-like text tower; by default a small one from scratch.")
-    ] = None,
-    normalization: Annotated[
-        str | None, typer.Option(help="How signals are normalised, instead of the method's own way.")
-    ] = None,
+    variant: Variant = None,
+    text_model: TextModel = None,
+    normalization: Normalization = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Records per device and micro-batch, instead of the recipe's.")
     ] = None,

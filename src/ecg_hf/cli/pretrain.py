@@ -21,6 +21,19 @@ __all__ = ["PASS_THROUGH", "parse_overrides", "pretrain_command"]
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
+# Options of several commands that train, or plan training.
+Method = Annotated[str, typer.Option(help="A method, see 'ecg-hf list models'.")]
+Size = Annotated[str | None, typer.Option(help="Preset; the recipe's or the smallest if not given.")]
+Variant = Annotated[str | None, typer.Option(help="An ablation of the method, if it has any.")]
+TextModel = Annotated[
+    str | None, typer.Option(help="Pretrained BERT-like text tower; by default a small one from scratch.")
+]
+Normalization = Annotated[
+    str | None, typer.Option(help="How signals are normalised, instead of the method's own way.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the newest complete checkpoint.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away a run found in the output.")]
+
 
 def parse_overrides(
     arguments: list[str], model: str, arguments_class: type | None = None
@@ -75,7 +88,7 @@ def parse_overrides(
 
 def pretrain_command(
     context: typer.Context,
-    model: Annotated[str, typer.Option(help="A method, see 'ecg-hf list models'.")],
+    model: Method,
     dataset: Annotated[
         list[Path],
         typer.Option(
@@ -84,20 +97,14 @@ def pretrain_command(
         ),
     ],
     output: Annotated[Path, typer.Option(help="Folder for checkpoints and the final model.")],
-    size: Annotated[
-        str | None, typer.Option(help="Preset; the recipe's or the smallest if not given.")
-    ] = None,
+    size: Size = None,
     max_steps: Annotated[
         int | None, typer.Option(help="Optimiser steps; else --num-train-epochs counts.")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="A recipe of the package, or a YAML file.")] = None,
-    variant: Annotated[str | None, typer.Option(help="An ablation of the method, if it has any.")] = None,
-    text_model: Annotated[
-        str | None, typer.Option(help="Pretrained BERT-like text tower; by default a small one from scratch.")
-    ] = None,
-    normalization: Annotated[
-        str | None, typer.Option(help="How signals are normalised, instead of the method's own way.")
-    ] = None,
+    variant: Variant = None,
+    text_model: TextModel = None,
+    normalization: Normalization = None,
     max_records: Annotated[int | None, typer.Option(min=1, help="Use only so many training records.")] = None,
     streaming: Annotated[
         bool, typer.Option("--streaming", help="Stream from Parquet, as 'ecg-hf data export' writes it.")
@@ -109,12 +116,8 @@ def pretrain_command(
     shuffle_buffer: Annotated[
         int | None, typer.Option(min=1, help="Streamed records to draw from at random (2000).")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue from the newest complete checkpoint.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Throw away a run found in the output.")
-    ] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     probe: Annotated[
         str | None,
         typer.Option(

@@ -21,9 +21,9 @@ from ecg_hf.errors import ConfigurationError, EcgError, LeadError, SamplingRateE
 from ecg_hf.signal.io.digital import DigitalRecord, to_millivolts
 from ecg_hf.signal.io.reading import read_digital
 from ecg_hf.signal.leads import arrange_leads, normalize_lead_names
-from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ, EcgRecord, check_keys
+from ecg_hf.signal.record import EcgRecord, check_keys
 from ecg_hf.signal.resampling import resample
-from ecg_hf.signal.units import millivolts_per_unit
+from ecg_hf.signal.units import MAX_SAMPLING_RATE_HZ, millivolts_per_unit
 
 __all__ = ["STORAGE_DTYPES", "STORAGE_TYPE", "Ecg", "encode_digital", "is_ecg_column", "storage_features"]
 

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from ecg_hf.data.sources.cpsc2018 import CPSC_CLASSES, CPSC_SNOMED
+__all__ = ["CHALLENGE_SCORED", "CPSC_CLASSES", "CPSC_SNOMED", "CSN_CLASSES", "OTHER_TASKS"]
 
-__all__ = ["CHALLENGE_SCORED", "CSN_CLASSES", "OTHER_TASKS"]
+CPSC_CLASSES = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "VPC", "STD", "STE")
+"""The nine classes in the order of their numbers (1 to 9), spelt as in MERL's label files."""
+
+CPSC_SNOMED: dict[str, str] = {
+    "426783006": "NORM",
+    "164889003": "AFIB",
+    "270492004": "1AVB",
+    "164909002": "CLBBB",
+    "59118001": "CRBBB",
+    "284470004": "PAC",
+    "164884008": "VPC",
+    "429622005": "STD",
+    "164931005": "STE",
+}
+"""SNOMED CT codes the Challenge of 2020 wrote for them."""
 
 CSN_CLASSES = (
     "AQW", "UW", "SR", "WPW", "2AVB", "AT", "VB", "ARS", "STTC", "SA", "STE", "VPB", "TWO", "STTU", "ALS", "APB",

@@ -15,7 +15,7 @@ from ecg_hf.data.feature import MAX_STORED_LEADS, STORAGE_DTYPES, STORAGE_TYPE, 
 from ecg_hf.errors import EcgError, LeadError, SamplingRateError, SignalError
 from ecg_hf.signal.io.digital import SAFE_GAIN, to_millivolts
 from ecg_hf.signal.leads import normalize_lead_names
-from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ
+from ecg_hf.signal.units import MAX_SAMPLING_RATE_HZ
 
 __all__ = ["Layout", "StoredColumn"]
 

@@ -1,7 +1,6 @@
 """Evaluation: embed once, probe, score with intervals, compare, and show.
 
-Figures of results live in :mod:`ecg_hf.evaluation.figures` and the ``evaluate`` wrappers in
-:mod:`ecg_hf.hub.evaluate_metrics`; both are imported on their own because of what they pull in.
+Figures of results live in :mod:`ecg_hf.evaluation.figures`, imported on its own because it loads matplotlib.
 """
 
 from ecg_hf.data.leaks import LeakReport, check_leaks
@@ -22,16 +21,6 @@ from ecg_hf.evaluation.features.tokens import embed_tokens
 from ecg_hf.evaluation.heads.attention import AttentionProbe
 from ecg_hf.evaluation.heads.base import Head
 from ecg_hf.evaluation.heads.linear import LinearProbe
-from ecg_hf.evaluation.metrics.bootstrap import (
-    BootstrapResult,
-    PairedResult,
-    bootstrap_auroc,
-    paired_bootstrap,
-)
-from ecg_hf.evaluation.metrics.calibration import assess_calibration
-from ecg_hf.evaluation.metrics.delong import delong_auroc, paired_delong
-from ecg_hf.evaluation.metrics.intervals import Interval
-from ecg_hf.evaluation.metrics.ranking import ClassScore, MacroScore, auprc, auroc, score_classes
 from ecg_hf.evaluation.plan import EvaluationPlan
 from ecg_hf.evaluation.prepare import Recordings
 from ecg_hf.evaluation.protocols import Protocol, get_protocol
@@ -42,6 +31,16 @@ from ecg_hf.evaluation.robustness import plan_leads, plan_rates, robustness_curv
 from ecg_hf.evaluation.rows import score_embeddings
 from ecg_hf.evaluation.tables import evaluation_markdown, evaluation_table
 from ecg_hf.evaluation.zero_shot import cosine_scores, encode_prompts, load_prompts, prompts_for
+from ecg_hf.metrics.bootstrap import (
+    BootstrapResult,
+    PairedResult,
+    bootstrap_auroc,
+    paired_bootstrap,
+)
+from ecg_hf.metrics.calibration import assess_calibration
+from ecg_hf.metrics.delong import delong_auroc, paired_delong
+from ecg_hf.metrics.intervals import Interval
+from ecg_hf.metrics.ranking import ClassScore, MacroScore, auprc, auroc, score_classes
 
 __all__ = [
     "BENCHMARKS",

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.intervals import unit_numbers
-from ecg_hf.evaluation.metrics.ranking import BoolArray
+from ecg_hf.metrics.intervals import unit_numbers
+from ecg_hf.metrics.ranking import BoolArray
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -391,7 +391,7 @@ def patient_folds(
     Args:
         n: Records.
         n_folds: Folds.
-        groups: Patient of every record, see :func:`ecg_hf.evaluation.metrics.intervals.unit_numbers`.
+        groups: Patient of every record, see :func:`ecg_hf.metrics.intervals.unit_numbers`.
         seed: Of the order of patients.
 
     Raises:

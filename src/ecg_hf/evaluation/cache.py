@@ -24,9 +24,9 @@ from safetensors.numpy import save_file
 
 from ecg_hf.documents import Range, parse_json, read_json
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.intervals import Interval
-from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray
 from ecg_hf.files import temporary_name, write_whole
+from ecg_hf.metrics.intervals import Interval
+from ecg_hf.metrics.ranking import BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from datasets import Dataset

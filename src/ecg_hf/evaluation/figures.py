@@ -12,8 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.calibration import Reliability
-from ecg_hf.evaluation.metrics.ranking import check_known, known_auroc
 from ecg_hf.evaluation.results import Results
 from ecg_hf.evaluation.robustness import CurvePoint
 from ecg_hf.evaluation.tables import (
@@ -23,6 +21,8 @@ from ecg_hf.evaluation.tables import (
     format_percent,
     interval_cell,
 )
+from ecg_hf.metrics.calibration import Reliability
+from ecg_hf.metrics.ranking import check_known, known_auroc
 from ecg_hf.plotting.style import INK, MUTED, PALETTE, RULE, calm_axes, figure_in_mm
 
 __all__ = ["plot_reliability", "plot_results", "plot_robustness", "plot_roc", "roc_points"]

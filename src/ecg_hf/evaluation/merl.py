@@ -15,7 +15,7 @@ import pandas as pd
 
 from ecg_hf.data.downloading import DownloadReport, download_files
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.ranking import BoolArray
+from ecg_hf.metrics.ranking import BoolArray
 
 __all__ = [
     "MERL_COMMIT",

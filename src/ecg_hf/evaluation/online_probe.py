@@ -30,7 +30,7 @@ from ecg_hf.evaluation.features.pooled import (
 )
 from ecg_hf.evaluation.heads.base import FeatureScale
 from ecg_hf.evaluation.heads.linear import LinearProbe
-from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray, auroc
+from ecg_hf.metrics.ranking import BoolArray, FloatArray, auroc
 from ecg_hf.training.training_log import MeasuringCallback
 
 if TYPE_CHECKING:

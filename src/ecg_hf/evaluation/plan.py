@@ -9,9 +9,9 @@ from typing import Any
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.benchmark_data import BenchmarkData, LabelledSubset
 from ecg_hf.evaluation.heads.registry import HEADS, ConfiguredHead, configured_head
-from ecg_hf.evaluation.metrics.intervals import DEFAULT_RESAMPLES
 from ecg_hf.evaluation.prepare import Folds, fraction_subsets
 from ecg_hf.evaluation.protocols import Protocol
+from ecg_hf.metrics.intervals import DEFAULT_RESAMPLES
 
 __all__ = ["ASKED", "HEADLESS", "RESAMPLING_SEED", "SUBSETS", "EvaluationPlan"]
 

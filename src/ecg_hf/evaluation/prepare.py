@@ -30,8 +30,8 @@ from ecg_hf.evaluation.merl import (
     read_merl_table,
     stack_merl_tables,
 )
-from ecg_hf.evaluation.metrics.ranking import BoolArray
 from ecg_hf.evaluation.protocols import Protocol, get_protocol, protocol_signals
+from ecg_hf.metrics.ranking import BoolArray
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,12 +10,12 @@ from typing import Any
 
 from ecg_hf.evaluation.cache import write_text
 from ecg_hf.evaluation.evaluate import Evaluation
-from ecg_hf.evaluation.metrics.calibration import reliability
 from ecg_hf.evaluation.results import Results, write_results
 from ecg_hf.evaluation.robustness import CURVE_AXES, curve_points
 from ecg_hf.evaluation.rows import probabilities
 from ecg_hf.evaluation.summary import PRETRAINED
 from ecg_hf.evaluation.tables import evaluation_markdown
+from ecg_hf.metrics.calibration import reliability
 
 __all__ = ["write_evaluation"]
 

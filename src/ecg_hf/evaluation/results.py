@@ -17,9 +17,9 @@ import yaml
 from ecg_hf.data.splits import parse_folds
 from ecg_hf.documents import Bound, Count, Range, Share, check, read_json
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.intervals import IntervalMethod
-from ecg_hf.evaluation.metrics.ranking import MacroScore
 from ecg_hf.files import write_whole
+from ecg_hf.metrics.intervals import IntervalMethod
+from ecg_hf.metrics.ranking import MacroScore
 
 __all__ = [
     "ClassRow",
@@ -78,7 +78,7 @@ class ProbeRow(TypedDict):
     to set beside published ones, which score a constant output that way.
 
     ``interval`` says how ``ci95`` was made, here and in every other row that has one: ``percentile`` or ``floored``,
-    see :mod:`ecg_hf.evaluation.metrics.bootstrap`.
+    see :mod:`ecg_hf.metrics.bootstrap`.
     """
 
     encoder: str
@@ -239,7 +239,7 @@ def class_rows(
 
     Args:
         score: Of all classes.
-        intervals: An :class:`~ecg_hf.evaluation.metrics.intervals.Interval` per class.
+        intervals: An :class:`~ecg_hf.metrics.intervals.Interval` per class.
         train_positives: Class -> positive training records, if anything was trained.
         methods: How each interval was made, if there are any.
     """

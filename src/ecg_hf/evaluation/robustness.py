@@ -21,11 +21,11 @@ from ecg_hf.errors import ConfigurationError, LeadError
 from ecg_hf.evaluation.cache import CellStore, plain
 from ecg_hf.evaluation.encoders import Encoder, ModelEntrant, take
 from ecg_hf.evaluation.heads.base import Head
-from ecg_hf.evaluation.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
-from ecg_hf.evaluation.metrics.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, IntervalMethod
-from ecg_hf.evaluation.metrics.ranking import MacroScore, score_classes
 from ecg_hf.evaluation.plan import RESAMPLING_SEED, EvaluationPlan
 from ecg_hf.evaluation.prepare import PreparedBenchmark
+from ecg_hf.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
+from ecg_hf.metrics.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, IntervalMethod
+from ecg_hf.metrics.ranking import MacroScore, score_classes
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class CurvePoint:
         interval: Macro AUROC with its bootstrap interval.
         loss: Macro AUROC of the first condition minus this one's, on the same resamples; zeros for the first.
         p_value: Of the loss; 1 for the first.
-        method: How both intervals were made, see :mod:`ecg_hf.evaluation.metrics.bootstrap`.
+        method: How both intervals were made, see :mod:`ecg_hf.metrics.bootstrap`.
     """
 
     condition: Condition

@@ -11,11 +11,11 @@ from scipy.special import expit
 from ecg_hf.evaluation.benchmark_data import LabelledSubset
 from ecg_hf.evaluation.heads.base import Head, class_names_of
 from ecg_hf.evaluation.heads.linear import LinearProbe
-from ecg_hf.evaluation.metrics.bootstrap import BootstrapResult, bootstrap_auroc
-from ecg_hf.evaluation.metrics.calibration import assess_calibration
-from ecg_hf.evaluation.metrics.intervals import DEFAULT_RESAMPLES, Interval
-from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray, auroc, score_classes
 from ecg_hf.evaluation.results import ProbeRow, class_rows, finite
+from ecg_hf.metrics.bootstrap import BootstrapResult, bootstrap_auroc
+from ecg_hf.metrics.calibration import assess_calibration
+from ecg_hf.metrics.intervals import DEFAULT_RESAMPLES, Interval
+from ecg_hf.metrics.ranking import BoolArray, FloatArray, auroc, score_classes
 
 __all__ = [
     "calibration_entries",

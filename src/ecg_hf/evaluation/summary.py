@@ -13,8 +13,11 @@ import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.cache import CellScores, read_scores
-from ecg_hf.evaluation.metrics.bootstrap import bootstrap_auroc, two_sided_p
-from ecg_hf.evaluation.metrics.delong import (
+from ecg_hf.evaluation.results import PairedRow, Results, SummaryRow, finite, read_results
+from ecg_hf.evaluation.scoring import RESAMPLING_SEED, EvaluatedCell
+from ecg_hf.evaluation.tables import Table, format_interval, format_percent
+from ecg_hf.metrics.bootstrap import bootstrap_auroc, two_sided_p
+from ecg_hf.metrics.delong import (
     auroc_influence,
     delong_auroc,
     delong_interval,
@@ -22,17 +25,14 @@ from ecg_hf.evaluation.metrics.delong import (
     paired_delong,
     rare_classes,
 )
-from ecg_hf.evaluation.metrics.intervals import (
+from ecg_hf.metrics.intervals import (
     DEFAULT_LEVEL,
     DEFAULT_RESAMPLES,
     Interval,
     IntervalMethod,
     percentiles,
 )
-from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray, auroc
-from ecg_hf.evaluation.results import PairedRow, Results, SummaryRow, finite, read_results
-from ecg_hf.evaluation.scoring import RESAMPLING_SEED, EvaluatedCell
-from ecg_hf.evaluation.tables import Table, format_interval, format_percent
+from ecg_hf.metrics.ranking import BoolArray, FloatArray, auroc
 
 __all__ = [
     "Comparison",
@@ -59,7 +59,7 @@ class Difference:
         p_delong: Two-sided, by DeLong, variances of rare classes floored; NaN where no class has a variance.
         classes: Classes both could learn; of several seeds, the smallest number.
         unit: ``"records"`` or ``"patients"``.
-        method: How the limits were made, see :mod:`ecg_hf.evaluation.metrics.bootstrap`.
+        method: How the limits were made, see :mod:`ecg_hf.metrics.bootstrap`.
     """
 
     difference: Interval

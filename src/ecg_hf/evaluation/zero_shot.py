@@ -19,10 +19,10 @@ from ecg_hf.documents import read_json
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.cache import CellStore
 from ecg_hf.evaluation.encoders import Encoder, ModelEntrant
-from ecg_hf.evaluation.metrics.ranking import FloatArray, same_in_ties
 from ecg_hf.evaluation.plan import EvaluationPlan
 from ecg_hf.evaluation.prepare import PreparedBenchmark
 from ecg_hf.evaluation.scoring import EvaluatedCell, Job, Say, run_jobs
+from ecg_hf.metrics.ranking import FloatArray, same_in_ties
 
 __all__ = [
     "BILINGUAL_PROMPTS",
@@ -57,7 +57,7 @@ def cosine_scores(ecg_features: npt.ArrayLike, text_features: npt.ArrayLike) -> 
         text_features: Real ``(classes, dim)``, normalised or not.
 
     Returns:
-        float64 ``(records, classes)`` in [-1, 1], see :func:`~ecg_hf.evaluation.metrics.ranking.same_in_ties`. AUROC
+        float64 ``(records, classes)`` in [-1, 1], see :func:`~ecg_hf.metrics.ranking.same_in_ties`. AUROC
         depends on the order within a class alone, so no temperature is applied.
 
     Source: MERL ``utils/zeroshot_val.py`` (cosine similarity used directly).

@@ -1,5 +1,7 @@
 """Model cards, pushing models and datasets to the Hub, and converting official checkpoints."""
 
+from pathlib import Path
+
 from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_callback import ModelCardCallback
 from ecg_hf.hub.card_context import CardContext, card_context_of
@@ -10,6 +12,7 @@ from ecg_hf.hub.push import PushReport, push_model
 from ecg_hf.hub.push_dataset import push_dataset
 
 __all__ = [
+    "MACRO_AUROC",
     "CardContext",
     "ConversionReport",
     "ModelCardCallback",
@@ -23,3 +26,6 @@ __all__ = [
     "push_model",
     "write_model_card",
 ]
+
+MACRO_AUROC = str(Path(__file__).with_name("macro_auroc"))
+"""Folder of a metric for ``evaluate.load``: :class:`ecg_hf.hub.macro_auroc.macro_auroc.MacroAuroc`."""

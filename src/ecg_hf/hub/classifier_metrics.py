@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NotRequired, TypedDict
 
@@ -12,6 +11,7 @@ from huggingface_hub import EvalResult
 from ecg_hf.documents import Count, Share
 from ecg_hf.escaping import markdown_text
 from ecg_hf.evaluation import bootstrap_auroc, score_classes
+from ecg_hf.evaluation.results import finite
 from ecg_hf.training.finetuning_run import FineTuneResult, HeldOut
 
 __all__ = [
@@ -120,9 +120,9 @@ def _split_figures(result: FineTuneResult, held_out: HeldOut) -> SplitFigures:
                 n=one.n,
                 positives=one.positives,
                 train_positives=trained[one.name],
-                auroc=_finite(one.auroc),
-                ci95=[None if one.auroc is None else _finite(limit) for limit in (limits.low, limits.high)],
-                auprc=_finite(one.auprc),
+                auroc=finite(one.auroc),
+                ci95=[None if one.auroc is None else finite(limit) for limit in (limits.low, limits.high)],
+                auprc=finite(one.auprc),
                 threshold=threshold,
                 f1=f1,
                 sensitivity=sensitivity,
@@ -132,9 +132,9 @@ def _split_figures(result: FineTuneResult, held_out: HeldOut) -> SplitFigures:
         )
     figures = SplitFigures(
         n=score.n,
-        macro_auroc=_finite(score.macro_auroc),
-        ci95=[_finite(interval.macro.low), _finite(interval.macro.high)],
-        macro_auprc=_finite(score.macro_auprc),
+        macro_auroc=finite(score.macro_auroc),
+        ci95=[finite(interval.macro.low), finite(interval.macro.high)],
+        macro_auprc=finite(score.macro_auprc),
         interval=interval.method,
         resampled=interval.unit,
         classes=classes,
@@ -157,10 +157,6 @@ def _at(threshold: float | None, truth: Any, probabilities: Any) -> tuple[float 
         hits / positives if positives else None,
         right_no / negatives if negatives else None,
     )
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def result_text(metrics: ClassifierMetrics) -> str:

@@ -50,8 +50,8 @@ from ecg_hf.processing.windows import Crop, PaddingSide, pad_window, window_mask
 from ecg_hf.signal.beats.heartbeats import Detector
 from ecg_hf.signal.filtering import MAX_ORDER
 from ecg_hf.signal.leads import STANDARD_LEADS
-from ecg_hf.signal.record import MAX_SAMPLING_RATE_HZ, checked_sampling_rate
 from ecg_hf.signal.resampling import RESAMPLING_METHODS
+from ecg_hf.signal.units import MAX_SAMPLING_RATE_HZ, checked_sampling_rate
 
 __all__ = ["EcgFeatureExtractor"]
 

@@ -22,8 +22,8 @@ from ecg_hf.processing.report import ReportBuilder
 from ecg_hf.processing.windows import InputWindow
 from ecg_hf.signal.gaps import without_padding
 from ecg_hf.signal.leads import normalize_lead_names
-from ecg_hf.signal.record import EcgRecord, check_keys, checked_sampling_rate
-from ecg_hf.signal.units import millivolts_per_unit
+from ecg_hf.signal.record import EcgRecord, check_keys
+from ecg_hf.signal.units import checked_sampling_rate, millivolts_per_unit
 
 __all__ = [
     "MODIFIED_LEADS",

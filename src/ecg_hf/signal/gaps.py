@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-from ecg_hf.signal.record import EcgRecord
+if TYPE_CHECKING:
+    from ecg_hf.signal.record import EcgRecord
 
 __all__ = ["bridge_gaps", "trailing_zeros", "without_padding"]
 

@@ -16,17 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import LeadError, SignalError
-from ecg_hf.signal.record import Note
 
 __all__ = [
     "LIMB_LEADS",
     "STANDARD_LEADS",
     "arrange_leads",
     "derivation_weights",
+    "is_frank_lead",
     "is_generic_name",
     "is_known_lead",
+    "is_modified_lead",
     "is_scalp_electrode",
-    "lead_notes",
     "normalize_lead_name",
     "normalize_lead_names",
 ]
@@ -106,18 +106,14 @@ def is_scalp_electrode(name: str) -> bool:
     return _SCALP.match(name.strip()) is not None
 
 
-@lru_cache(maxsize=1024)
-def lead_notes(names: tuple[str, ...]) -> tuple[Note, ...]:
-    """A note on each lead that resembles a standard lead and is kept under its own name."""
-    notes = []
-    for name in names:
-        if _MODIFIED.fullmatch(name):
-            detail = "a modified lead: kept under its name, never used as a standard lead"
-            notes.append(Note("lead_modified", detail, name))
-        elif _FRANK.fullmatch(name):
-            detail = "an orthogonal (Frank) lead: kept under its name, never used as a standard lead"
-            notes.append(Note("lead_frank", detail, name))
-    return tuple(notes)
+def is_modified_lead(name: str) -> bool:
+    """Whether a name is that of a modified lead such as ``MLII``, which is never used as a standard lead."""
+    return _MODIFIED.fullmatch(name) is not None
+
+
+def is_frank_lead(name: str) -> bool:
+    """Whether a name is that of an orthogonal (Frank) lead such as ``vx``."""
+    return _FRANK.fullmatch(name) is not None
 
 
 def normalize_lead_names(names: Sequence[str | None]) -> tuple[str, ...]:

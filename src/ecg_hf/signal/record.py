@@ -9,11 +9,11 @@ from difflib import SequenceMatcher
 import numpy as np
 import numpy.typing as npt
 
-from ecg_hf.errors import ConfigurationError, LeadError, SamplingRateError, SignalError
+from ecg_hf.errors import ConfigurationError, LeadError, SignalError
+from ecg_hf.signal.leads import arrange_leads, normalize_lead_names
+from ecg_hf.signal.units import checked_sampling_rate
 
-__all__ = ["EcgRecord", "Note", "check_keys", "checked_sampling_rate"]
-
-MAX_SAMPLING_RATE_HZ = 100_000.0
+__all__ = ["EcgRecord", "Note", "check_keys"]
 
 _OTHER_NAMES = {
     "sampling_rate": ("sampling_frequency", "sample_rate", "frequency", "rate", "fs", "sr", "hz"),
@@ -24,21 +24,6 @@ _OTHER_NAMES = {
 
 _NEAR = 0.85
 """From this similarity on, a key is taken for a misspelling."""
-
-
-def checked_sampling_rate(value: object) -> float:
-    """``value`` as a rate in hertz.
-
-    Raises:
-        SamplingRateError: if it is not a number in (0, 100000].
-    """
-    try:
-        rate = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        raise SamplingRateError(f"sampling rate must be a number, got {value!r:.40}", value=value) from None
-    if isinstance(value, bool) or not 0.0 < rate <= MAX_SAMPLING_RATE_HZ:
-        raise SamplingRateError(f"sampling rate must be in (0, 100000] Hz, got {rate:g}", value=rate)
-    return rate
 
 
 def check_keys(ecg: Mapping[str, object]) -> None:
@@ -111,8 +96,6 @@ class EcgRecord:
     notes: tuple[Note, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        from ecg_hf.signal.leads import normalize_lead_names
-
         signal = np.asarray(self.signal)
         if signal.ndim != 2 or signal.dtype.kind not in "fiu":
             raise SignalError(
@@ -150,8 +133,6 @@ class EcgRecord:
         Raises:
             LeadError: if a lead is neither present nor derivable.
         """
-        from ecg_hf.signal.leads import arrange_leads, normalize_lead_names
-
         wanted = normalize_lead_names(lead_names)
         signal, present, derived = arrange_leads(self.signal, self.lead_names, wanted, derive=derive)
         if not present.all():
@@ -162,7 +143,7 @@ class EcgRecord:
 
     def resample(self, sampling_rate: float) -> EcgRecord:
         """The record at another sampling rate in Hz (see :func:`ecg_hf.signal.resampling.resample`)."""
-        from ecg_hf.signal.resampling import resample
+        from ecg_hf.signal.resampling import resample  # loads scipy
 
         if sampling_rate == self.sampling_rate:
             return self

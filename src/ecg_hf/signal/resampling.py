@@ -17,7 +17,7 @@ from scipy.special import i0
 
 from ecg_hf.errors import ConfigurationError, SamplingRateError, SignalError
 from ecg_hf.signal.gaps import bridge_gaps
-from ecg_hf.signal.record import checked_sampling_rate
+from ecg_hf.signal.units import checked_sampling_rate
 
 __all__ = [
     "HALF_WIDTH",

@@ -1,12 +1,20 @@
-"""Amplitude units: everything in this package is in millivolts."""
+"""Units: amplitudes are in millivolts, sampling rates in hertz."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from ecg_hf.errors import UnknownUnit
+from ecg_hf.errors import SamplingRateError, UnknownUnit
 
-__all__ = ["is_dimensionless", "is_voltage", "millivolts_per_unit"]
+__all__ = [
+    "MAX_SAMPLING_RATE_HZ",
+    "checked_sampling_rate",
+    "is_dimensionless",
+    "is_voltage",
+    "millivolts_per_unit",
+]
+
+MAX_SAMPLING_RATE_HZ = 100_000.0
 
 _MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "nv": 1e-6}
 _SPELLED = {"volt": "v", "millivolt": "mv", "microvolt": "uv", "nanovolt": "nv"}
@@ -55,3 +63,18 @@ def is_voltage(unit: str) -> bool:
 def is_dimensionless(unit: str) -> bool:
     """Whether ``unit`` says that none is known (``NU``, ``adu``): one given by the caller may stand in."""
     return unit.strip().lower() in _DIMENSIONLESS
+
+
+def checked_sampling_rate(value: object) -> float:
+    """``value`` as a rate in hertz.
+
+    Raises:
+        SamplingRateError: if it is not a number in (0, 100000].
+    """
+    try:
+        rate = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise SamplingRateError(f"sampling rate must be a number, got {value!r:.40}", value=value) from None
+    if isinstance(value, bool) or not 0.0 < rate <= MAX_SAMPLING_RATE_HZ:
+        raise SamplingRateError(f"sampling rate must be in (0, 100000] Hz, got {rate:g}", value=rate)
+    return rate

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from datasets import Dataset
 from scipy.special import softmax
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -28,6 +27,7 @@ from transformers import (
 )
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.metrics.ranking import macro_auroc
 from ecg_hf.models.registry import get_method
 from ecg_hf.nn.losses import classification_loss
 from ecg_hf.training.arguments import EcgFineTuningArguments
@@ -45,7 +45,6 @@ __all__ = [
     "layer_depths",
     "layerwise_groups",
     "logits_of",
-    "macro_auroc",
     "part_groups",
     "train_classifier",
 ]
@@ -146,21 +145,6 @@ def balanced_class_weights(targets: npt.NDArray[Any], classes: int) -> Tensor:
         weights = n / (np.count_nonzero(counts) * np.maximum(counts, 1))
         usable = counts > 0
     return torch.as_tensor(np.where(usable, weights, 1.0), dtype=torch.float32)
-
-
-def macro_auroc(labels: npt.NDArray[Any], scores: npt.NDArray[Any]) -> tuple[float, int]:
-    """Mean area under the ROC curve over the labels that have positives and negatives, and how many have.
-
-    Args:
-        labels: 0/1 ``(records, labels)``.
-        scores: Same shape.
-    """
-    defined = [column for column in range(labels.shape[1]) if 0 < labels[:, column].sum() < len(labels)]
-    if not defined:
-        return float("nan"), 0
-    return float(np.mean([roc_auc_score(labels[:, column], scores[:, column]) for column in defined])), len(
-        defined
-    )
 
 
 def logits_of(predictions: Any) -> npt.NDArray[np.float64]:

@@ -17,13 +17,13 @@ from transformers import AutoConfig, AutoFeatureExtractor, TrainerCallback
 
 from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.files import sole_writer
+from ecg_hf.metrics.ranking import macro_auroc
 from ecg_hf.models.configuration import EcgConfig
 from ecg_hf.training.arguments import EcgFineTuningArguments
 from ecg_hf.training.finetuning import (
     TrainedClassifier,
     finetuning_arguments,
     logits_of,
-    macro_auroc,
     train_classifier,
 )
 from ecg_hf.training.finetuning_data import FineTuningData, Task

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 
 import numpy as np
@@ -81,5 +80,4 @@ def test_every_source_describes_itself():
     assert [s.name for s in sources] == names
     for info in sources:
         assert all((info.title, info.expects, info.labels, info.drops, info.licence))
-        parameters = set(inspect.signature(SOURCES[info.name].__init__).parameters) - {"self", "data_dir"}
-        assert set(info.options) == parameters
+        assert set(info.options) == set(SOURCES[info.name].parameters())

@@ -9,7 +9,7 @@ import pytest
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.supervised import SupervisedXresnet
-from ecg_hf.evaluation.metrics.ranking import auroc
+from ecg_hf.metrics.ranking import auroc
 from tests.evaluation.built import built_rows
 
 TRAIN, VALIDATION, TEST = np.arange(32), np.arange(32, 48), np.arange(48, 64)
@@ -84,7 +84,7 @@ def test_a_killed_run_ends_like_another(task, tmp_path: Path, monkeypatch: pytes
 
 
 def test_stops_when_nothing_gets_better(task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ecg_hf.evaluation.baselines.supervised._macro_auroc", lambda *_: 0.5)
+    monkeypatch.setattr("ecg_hf.evaluation.baselines.supervised.macro_quality", lambda *_: 0.5)
     baseline = SupervisedXresnet(**{**SETTINGS, "epochs": 9}, patience=2)
     run(task, baseline)
     assert (baseline.epoch, len(baseline.validation_auroc)) == (1, 3)

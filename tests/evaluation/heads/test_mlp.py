@@ -10,7 +10,7 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.heads.base import Head
 from ecg_hf.evaluation.heads.linear import LinearProbe
 from ecg_hf.evaluation.heads.mlp import MlpProbe
-from ecg_hf.evaluation.metrics.ranking import auroc
+from ecg_hf.metrics.ranking import auroc
 
 
 def rings(n: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.heads.ridge import RegressionHead, score_regression, spearman
-from ecg_hf.evaluation.metrics.bootstrap import resample_counts
+from ecg_hf.metrics.bootstrap import resample_counts
 
 
 def measured(n: int = 300, d: int = 10, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

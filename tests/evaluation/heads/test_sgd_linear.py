@@ -14,7 +14,7 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.heads.base import Head
 from ecg_hf.evaluation.heads.schedules import SCHEDULES, Schedule, get_schedule
 from ecg_hf.evaluation.heads.sgd_linear import SgdLinearHead
-from ecg_hf.evaluation.metrics.ranking import auroc
+from ecg_hf.metrics.ranking import auroc
 
 from .test_logistic import correlated
 

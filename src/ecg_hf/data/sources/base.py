@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
 from ecg_hf.data.report import Tally
 from ecg_hf.data.schema import Entry, SourceRow
+from ecg_hf.data.splits import FoldSelection
 from ecg_hf.errors import ConfigurationError, DatasetBuildError, EcgError
 from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.io.reading import read_digital
@@ -166,16 +167,15 @@ class Source(ABC):
     @classmethod
     def create(cls, data_dir: Path | None, options: dict[str, Any]) -> Source:
         """An instance, with a clear error for options it does not have."""
-        known = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "data_dir")]
+        known = cls.parameters()
         unknown = sorted(set(options) - set(known))
         if unknown:
             raise ConfigurationError(
                 f"source {cls.info.name!r} has no option {', '.join(unknown)} (it has: {', '.join(known) or 'none'})",
                 value=unknown,
             )
-        defaults = inspect.signature(cls.__init__).parameters
         for name, value in options.items():
-            default = defaults[name].default
+            default = known[name].default
             # Options come from command lines, where anything can stand in the place of a number.
             if isinstance(default, bool):
                 if not isinstance(value, bool):
@@ -187,6 +187,73 @@ class Source(ABC):
             ):
                 raise ConfigurationError(f"option {name} must be a number, got {value!r}", value=value)
         return cls(data_dir, **options)
+
+    @classmethod
+    def parameters(cls) -> dict[str, inspect.Parameter]:
+        """Keyword arguments by name, with those of the base classes where ``**folds`` passes them on."""
+        found: dict[str, inspect.Parameter] = {}
+        for base in cls.__mro__:
+            if "__init__" in vars(base):
+                parameters = inspect.signature(vars(base)["__init__"]).parameters.values()
+                found.update({one.name: one for one in parameters if one.kind is one.KEYWORD_ONLY})
+                if all(one.kind is not one.VAR_KEYWORD for one in parameters):
+                    break
+        return found
+
+
+class FoldOptions(TypedDict, total=False):
+    """Arguments of :class:`HashedSource`, which its subclasses take as well."""
+
+    seed: int
+    train_folds: str
+    validation_folds: str
+    test_folds: str
+
+
+FOLD_OPTIONS = {
+    "seed": "seed of the folds (42)",
+    "train_folds": "folds to train on (1-8)",
+    "validation_folds": "folds to validate on (9)",
+    "test_folds": "folds to test on (10)",
+}
+"""What :class:`FoldOptions` mean, for :class:`SourceInfo`."""
+
+
+class HashedSource(Source):
+    """A source whose splits are drawn by a hash of the patient or, where unknown, of the recording.
+
+    Args:
+        data_dir: Folder with the files.
+        seed: Seed of the folds.
+        train_folds: Folds (of ten) to train on.
+        validation_folds: Folds to validate on.
+        test_folds: Folds to test on.
+
+    Raises:
+        ConfigurationError: if folds are not of the form ``1-7,9`` or a fold is in two splits.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | None,
+        *,
+        seed: int = 42,
+        train_folds: str = "1-8",
+        validation_folds: str = "9",
+        test_folds: str = "10",
+    ) -> None:
+        super().__init__(data_dir)
+        self.seed = int(seed)
+        self.folds = FoldSelection(train_folds, validation_folds, test_folds)
+
+    def options(self) -> dict[str, Any]:
+        """The options in force."""
+        return {
+            "seed": self.seed,
+            "train_folds": self.folds.train,
+            "validation_folds": self.folds.validation,
+            "test_folds": self.folds.test,
+        }
 
 
 def is_constant(ecg: DigitalRecord) -> bool:

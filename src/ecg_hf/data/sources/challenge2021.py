@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from ecg_hf.data.schema import Entry
-from ecg_hf.data.sources.base import PhysioNetProject, Plan, SourceInfo
+from ecg_hf.data.sources.base import FOLD_OPTIONS, FoldOptions, PhysioNetProject, Plan, SourceInfo
 from ecg_hf.data.sources.headers import list_recordings
-from ecg_hf.data.sources.wfdb_folder import WfdbFolder
+from ecg_hf.data.sources.wfdb_folder import HeaderSource
 from ecg_hf.data.splits import hash_fold
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 
@@ -53,7 +53,7 @@ def sub_dataset_of(record_id: str) -> str | None:
     return _PREFIXES.get(match[1])
 
 
-class Challenge2021(WfdbFolder):
+class Challenge2021(HeaderSource):
     """Training data of the PhysioNet/CinC Challenges 2020 and 2021.
 
     The set of a recording is the folder it is in (``georgia/g1/E00001.hea``; groups ``g1``, ``g2`` ... or flat;
@@ -88,10 +88,7 @@ class Challenge2021(WfdbFolder):
         ),
         licence="CC BY 4.0",
         options={
-            "seed": "seed of the folds (42)",
-            "train_folds": "folds to train on (1-8)",
-            "validation_folds": "folds to validate on (9)",
-            "test_folds": "folds to test on (10)",
+            **FOLD_OPTIONS,
             "datasets": "sets to read, comma-separated; all; or default: all but ptb-xl (default)",
         },
         physionet=PhysioNetProject(
@@ -105,19 +102,10 @@ class Challenge2021(WfdbFolder):
         self,
         data_dir: Path | None,
         *,
-        seed: int = 42,
-        train_folds: str = "1-8",
-        validation_folds: str = "9",
-        test_folds: str = "10",
         datasets: str = "default",
+        **folds: Unpack[FoldOptions],
     ) -> None:
-        super().__init__(
-            data_dir,
-            seed=seed,
-            train_folds=train_folds,
-            validation_folds=validation_folds,
-            test_folds=test_folds,
-        )
+        super().__init__(data_dir, **folds)
         self.datasets = _parse(datasets)
 
     def options(self) -> dict[str, Any]:

@@ -9,17 +9,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.data.schema import Entry, SourceRow
-from ecg_hf.data.sources.base import Dropped, Plan, Source, SourceInfo, is_plain_relative
+from ecg_hf.data.sources.base import (
+    FOLD_OPTIONS,
+    Dropped,
+    FoldOptions,
+    HashedSource,
+    Plan,
+    SourceInfo,
+    is_plain_relative,
+)
 from ecg_hf.data.sources.filters import has_missing_samples, parse_filters, starts_with_zeros
 from ecg_hf.data.sources.hdf5_parts import READ_ERRORS, open_part
 from ecg_hf.data.sources.tables import identifier, read_table
-from ecg_hf.data.splits import FoldSelection, hash_fold
+from ecg_hf.data.splits import hash_fold
 from ecg_hf.errors import DatasetBuildError, UnknownUnit
 from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.leads import STANDARD_LEADS
@@ -74,7 +82,7 @@ def parse_scale(unit: str) -> float:
     return scale
 
 
-class Code15(Source):
+class Code15(HashedSource):
     """CODE-15% as published on Zenodo: ``exams.csv`` and ``exams_part0.hdf5`` to ``exams_part17.hdf5``.
 
     Samples are kept as they are stored (float32), the unit folded into the gain. Parts are read in slices of a few
@@ -116,10 +124,7 @@ class Code15(Source):
         ),
         licence="CC BY 4.0",
         options={
-            "seed": "seed of the folds (42)",
-            "train_folds": "folds to train on (1-8)",
-            "validation_folds": "folds to validate on (9)",
-            "test_folds": "folds to test on (10)",
+            **FOLD_OPTIONS,
             "unit": "what one stored unit is, as in mV or 1e-4V (mV)",
             "drop": "nan, zero_start, ecg-jepa for both, or none (none)",
         },
@@ -129,26 +134,18 @@ class Code15(Source):
         self,
         data_dir: Path | None,
         *,
-        seed: int = 42,
-        train_folds: str = "1-8",
-        validation_folds: str = "9",
-        test_folds: str = "10",
         unit: str = "mV",
         drop: str = "none",
+        **folds: Unpack[FoldOptions],
     ) -> None:
-        super().__init__(data_dir)
-        self.seed = int(seed)
-        self.folds = FoldSelection(train_folds, validation_folds, test_folds)
+        super().__init__(data_dir, **folds)
         self.unit, self.scale_mv = unit, parse_scale(unit)
         self.drop = parse_filters(drop, FILTERS)
 
     def options(self) -> dict[str, Any]:
         """The options in force."""
         return {
-            "seed": self.seed,
-            "train_folds": self.folds.train,
-            "validation_folds": self.folds.validation,
-            "test_folds": self.folds.test,
+            **super().options(),
             "unit": self.unit,
             "drop": ",".join(self.drop) or "none",
         }

@@ -7,36 +7,21 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
+from ecg_hf.data.label_groups import CPSC_CLASSES, CPSC_SNOMED
 from ecg_hf.data.schema import Entry, SourceRow
-from ecg_hf.data.sources.base import Dropped, Plan, SourceInfo
+from ecg_hf.data.sources.base import FOLD_OPTIONS, Dropped, FoldOptions, Plan, SourceInfo
 from ecg_hf.data.sources.headers import Listing, list_recordings
 from ecg_hf.data.sources.tables import identifier, read_table
-from ecg_hf.data.sources.wfdb_folder import WfdbFolder
+from ecg_hf.data.sources.wfdb_folder import HeaderSource
 from ecg_hf.data.splits import hash_fold
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.io.reading import read_digital
 from ecg_hf.signal.leads import STANDARD_LEADS
 
-__all__ = ["CPSC_CLASSES", "CPSC_SNOMED", "Cpsc2018"]
-
-CPSC_CLASSES = ("NORM", "AFIB", "1AVB", "CLBBB", "CRBBB", "PAC", "VPC", "STD", "STE")
-"""The nine classes in the order of their numbers (1 to 9), spelt as in MERL's label files."""
-
-CPSC_SNOMED: dict[str, str] = {
-    "426783006": "NORM",
-    "164889003": "AFIB",
-    "270492004": "1AVB",
-    "164909002": "CLBBB",
-    "59118001": "CRBBB",
-    "284470004": "PAC",
-    "164884008": "VPC",
-    "429622005": "STD",
-    "164931005": "STE",
-}
-"""SNOMED CT codes the Challenge of 2020 wrote for them."""
+__all__ = ["Cpsc2018"]
 
 VOCABULARIES = ("name", "snomed")
 FOLDS_BY = ("hash", "group")
@@ -46,7 +31,7 @@ _NAME = re.compile(r"^A\d{4}$")
 _GROUP = re.compile(r"(?:^|/)g([1-9])/")
 
 
-class Cpsc2018(WfdbFolder):
+class Cpsc2018(HeaderSource):
     """The public training set of the China Physiological Signal Challenge 2018.
 
     Two layouts are read: the original one (``REFERENCE*.csv`` and ``A0001.mat`` ... with
@@ -79,10 +64,7 @@ class Cpsc2018(WfdbFolder):
         ),
         licence="CC BY 4.0 (as part of the PhysioNet Challenges)",
         options={
-            "seed": "seed of the folds (42)",
-            "train_folds": "folds to train on (1-8)",
-            "validation_folds": "folds to validate on (9)",
-            "test_folds": "folds to test on (10)",
+            **FOLD_OPTIONS,
             "labels": "name or snomed (name)",
             "fold_by": "hash of the name, or group: number of the Challenge's folder g1-g7 (hash)",
         },
@@ -92,20 +74,11 @@ class Cpsc2018(WfdbFolder):
         self,
         data_dir: Path | None,
         *,
-        seed: int = 42,
-        train_folds: str = "1-8",
-        validation_folds: str = "9",
-        test_folds: str = "10",
         labels: str = "name",
         fold_by: str = "hash",
+        **folds: Unpack[FoldOptions],
     ) -> None:
-        super().__init__(
-            data_dir,
-            seed=seed,
-            train_folds=train_folds,
-            validation_folds=validation_folds,
-            test_folds=test_folds,
-        )
+        super().__init__(data_dir, **folds)
         if labels not in VOCABULARIES:
             raise ConfigurationError(
                 f"labels must be one of {', '.join(VOCABULARIES)}, got {labels!r}", value=labels

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from ecg_hf.data.schema import Entry, SourceRow
-from ecg_hf.data.sources.base import Dropped, PhysioNetProject, Plan, SourceInfo, is_plain_relative
+from ecg_hf.data.sources.base import (
+    FOLD_OPTIONS,
+    Dropped,
+    FoldOptions,
+    PhysioNetProject,
+    Plan,
+    SourceInfo,
+    is_plain_relative,
+)
 from ecg_hf.data.sources.filters import has_missing_samples, parse_filters, starts_with_zeros
 from ecg_hf.data.sources.headers import is_storable, list_recordings, printable, read_index
 from ecg_hf.data.sources.tables import identifier, read_table
-from ecg_hf.data.sources.wfdb_folder import WfdbFolder
+from ecg_hf.data.sources.wfdb_folder import HeaderSource
 from ecg_hf.data.splits import hash_fold
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 from ecg_hf.signal.io.digital import DigitalRecord
@@ -48,7 +56,7 @@ def condition_acronyms(path: Path) -> dict[str, str]:
     return acronyms
 
 
-class Csn(WfdbFolder):
+class Csn(HeaderSource):
     """Chapman-Shaoxing-Ningbo (PhysioNet ``ecg-arrhythmia``) in its official layout.
 
     No patient identifier is published, so ``patient_id`` is null and intervals are over recordings; splits are drawn
@@ -87,10 +95,7 @@ class Csn(WfdbFolder):
         ),
         licence="CC BY 4.0",
         options={
-            "seed": "seed of the folds (42)",
-            "train_folds": "folds to train on (1-8)",
-            "validation_folds": "folds to validate on (9)",
-            "test_folds": "folds to test on (10)",
+            **FOLD_OPTIONS,
             "labels": "acronym, snomed, or auto: acronyms if the table exists (auto)",
             "drop": "nan, zero_start, ecg-jepa for both, or none (none)",
         },
@@ -105,20 +110,11 @@ class Csn(WfdbFolder):
         self,
         data_dir: Path | None,
         *,
-        seed: int = 42,
-        train_folds: str = "1-8",
-        validation_folds: str = "9",
-        test_folds: str = "10",
         labels: str = "auto",
         drop: str = "none",
+        **folds: Unpack[FoldOptions],
     ) -> None:
-        super().__init__(
-            data_dir,
-            seed=seed,
-            train_folds=train_folds,
-            validation_folds=validation_folds,
-            test_folds=test_folds,
-        )
+        super().__init__(data_dir, **folds)
         if labels not in VOCABULARIES:
             raise ConfigurationError(f"labels must be one of {', '.join(VOCABULARIES)}, got {labels!r}")
         self.drop = parse_filters(drop, FILTERS)

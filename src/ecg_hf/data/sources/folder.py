@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from ecg_hf.data.schema import SPLITS, Entry
-from ecg_hf.data.sources.base import Plan, Source, SourceInfo, is_plain_relative
+from ecg_hf.data.sources.base import (
+    FOLD_OPTIONS,
+    FoldOptions,
+    HashedSource,
+    Plan,
+    SourceInfo,
+    is_plain_relative,
+)
 from ecg_hf.data.sources.headers import is_storable
 from ecg_hf.data.sources.tables import read_table
-from ecg_hf.data.splits import FoldSelection, hash_fold
+from ecg_hf.data.splits import hash_fold
 from ecg_hf.errors import DatasetBuildError
 
 __all__ = ["EcgFolder"]
@@ -38,7 +45,7 @@ _NOT_RECORDINGS = (
 _COLUMNS = ("patient", "split", "label")
 
 
-class EcgFolder(Source):
+class EcgFolder(HashedSource):
     """Every recording below a folder that :func:`ecg_hf.read_record` opens, whatever its format.
 
     A table says which recordings there are, of whom, in which split and with which labels. Its columns are ``id``
@@ -69,10 +76,7 @@ class EcgFolder(Source):
         licence="that of the folder's data",
         options={
             "labels": "table with the columns id, patient, split, label, all but id optional (labels.csv)",
-            "seed": "seed of the folds (42)",
-            "train_folds": "folds to train on (1-8)",
-            "validation_folds": "folds to validate on (9)",
-            "test_folds": "folds to test on (10)",
+            **FOLD_OPTIONS,
         },
     )
 
@@ -81,28 +85,20 @@ class EcgFolder(Source):
         data_dir: Path | None,
         *,
         labels: str = "labels.csv",
-        seed: int = 42,
-        train_folds: str = "1-8",
-        validation_folds: str = "9",
-        test_folds: str = "10",
+        **folds: Unpack[FoldOptions],
     ) -> None:
-        super().__init__(data_dir)
+        super().__init__(data_dir, **folds)
         if not isinstance(labels, str) or not is_plain_relative(labels):
             raise DatasetBuildError("labels must be the name of a table in the folder", path=self.data_dir)
         if labels != "labels.csv" and not (self.data_dir / labels).is_file():
             raise DatasetBuildError("the table of labels is missing", path=self.data_dir / labels)
         self.labels = labels
-        self.seed = int(seed)
-        self.folds = FoldSelection(train_folds, validation_folds, test_folds)
 
     def options(self) -> dict[str, Any]:
         """The options in force."""
         return {
             "labels": self.labels,
-            "seed": self.seed,
-            "train_folds": self.folds.train,
-            "validation_folds": self.folds.validation,
-            "test_folds": self.folds.test,
+            **super().options(),
         }
 
     def plan(self) -> Plan:

@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.data.schema import Entry, SourceRow
-from ecg_hf.data.sources.base import Dropped, PhysioNetProject, Plan, SourceInfo
+from ecg_hf.data.sources.base import FOLD_OPTIONS, Dropped, HashedSource, PhysioNetProject, Plan, SourceInfo
 from ecg_hf.data.sources.headers import find_headers
 from ecg_hf.data.sources.ptbxl import OVER_89
 from ecg_hf.data.sources.tables import identifier, read_table
-from ecg_hf.data.sources.wfdb_folder import WfdbFolder
 from ecg_hf.data.splits import hash_fold
 from ecg_hf.errors import DatasetBuildError, EcgError, RecordNotFound, UnsafePath
 from ecg_hf.signal.io.wfdb_annotations import read_annotations
@@ -110,7 +109,7 @@ def _waves(samples: npt.NDArray[np.int64], symbols: tuple[str, ...]) -> dict[str
     }
 
 
-class Ludb(WfdbFolder):
+class Ludb(HashedSource):
     """Lobachevsky University Electrocardiography Database 1.0.1 in its official layout.
 
     Labels are the phrases of ``ludb.csv`` (``"Sinus rhythm"``, ``"Left ventricular hypertrophy"``), those of its nine
@@ -135,31 +134,9 @@ class Ludb(WfdbFolder):
         labels="diagnosis phrases of ludb.csv (rhythm, axis, conduction, extrasystoles, hypertrophy, ischemia ...)",
         drops="rows whose files are missing, recordings of folds that were not selected, unreadable recordings",
         licence="ODC-By 1.0",
-        options={
-            "seed": "seed of the folds (42)",
-            "train_folds": "folds to train on (1-8)",
-            "validation_folds": "folds to validate on (9)",
-            "test_folds": "folds to test on (10)",
-        },
+        options=FOLD_OPTIONS,
         physionet=PhysioNetProject(slug="ludb", version="1.0.1"),
     )
-
-    def __init__(
-        self,
-        data_dir: Path | None,
-        *,
-        seed: int = 42,
-        train_folds: str = "1-8",
-        validation_folds: str = "9",
-        test_folds: str = "10",
-    ) -> None:
-        super().__init__(
-            data_dir,
-            seed=seed,
-            train_folds=train_folds,
-            validation_folds=validation_folds,
-            test_folds=test_folds,
-        )
 
     def plan(self) -> Plan:
         """Rows of ``ludb.csv`` whose recordings exist, in its order."""

@@ -9,17 +9,27 @@ import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
+from ecg_hf.data.label_groups import OTHER_TASKS
+from ecg_hf.data.labels import scp_statements
 from ecg_hf.data.schema import Entry, SourceRow
-from ecg_hf.data.sources.base import Dropped, Plan, Source, SourceInfo, is_plain_relative
+from ecg_hf.data.sources.base import (
+    FOLD_OPTIONS,
+    Dropped,
+    FoldOptions,
+    HashedSource,
+    Plan,
+    SourceInfo,
+    is_plain_relative,
+)
 from ecg_hf.data.sources.headers import list_recordings, read_index
-from ecg_hf.data.splits import FoldSelection, hash_fold
+from ecg_hf.data.splits import hash_fold
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.signal.io.paths import read_file
 from ecg_hf.signal.io.wfdb_header import MAX_HEADER_BYTES
 
-__all__ = ["WfdbFolder", "parse_comments"]
+__all__ = ["HeaderSource", "WfdbFolder", "parse_comments"]
 
 MAX_AGE = 120.0
 
@@ -30,7 +40,22 @@ _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _PATIENTS = re.compile(r"unknown|record|folder(?::([1-9]))?", re.ASCII)
 
 
-class WfdbFolder(Source):
+class HeaderSource(HashedSource):
+    """WFDB records whose headers tell age, sex and diagnoses in comments, as in the PhysioNet Challenges."""
+
+    def read(self, entry: Entry) -> SourceRow | Dropped:
+        """Samples, and the metadata in the header's comments."""
+        row = super().read(entry)
+        if isinstance(row, SourceRow):
+            header, _ = read_file(
+                str(self.data_dir / f"{entry.path}.hea"), max_bytes=MAX_HEADER_BYTES, root=self.data_dir
+            )
+            age, sex, labels, notes = parse_comments(header.decode("utf-8", errors="replace"))
+            row.entry = replace(row.entry, age=age, sex=sex, labels=labels, notes=(*row.entry.notes, *notes))
+        return row
+
+
+class WfdbFolder(HeaderSource):
     """Every WFDB record below a folder.
 
     Labels, age and sex are taken from the header's comments where they are written as in the PhysioNet
@@ -71,10 +96,7 @@ class WfdbFolder(Source):
         ),
         licence="that of the folder's data",
         options={
-            "seed": "seed of the folds (42)",
-            "train_folds": "folds to train on (1-8)",
-            "validation_folds": "folds to validate on (9)",
-            "test_folds": "folds to test on (10)",
+            **FOLD_OPTIONS,
             "pseudonyms": "store digests instead of record names: true or false (false)",
             "patients": "who is one person: unknown, folder, folder:2 (second level) or record (unknown)",
         },
@@ -84,31 +106,23 @@ class WfdbFolder(Source):
         self,
         data_dir: Path | None,
         *,
-        seed: int = 42,
-        train_folds: str = "1-8",
-        validation_folds: str = "9",
-        test_folds: str = "10",
         pseudonyms: bool = False,
         patients: str = "unknown",
+        **folds: Unpack[FoldOptions],
     ) -> None:
-        super().__init__(data_dir)
+        super().__init__(data_dir, **folds)
         if not isinstance(patients, str) or not _PATIENTS.fullmatch(patients):
             raise ConfigurationError(
                 f"patients must be unknown, folder, folder:2 (or another level) or record, got {patients!r}",
                 value=patients,
             )
         self.patients = patients
-        self.seed = int(seed)
         self.pseudonyms = bool(pseudonyms)
-        self.folds = FoldSelection(train_folds, validation_folds, test_folds)
 
     def options(self) -> dict[str, Any]:
         """The options in force."""
         return {
-            "seed": self.seed,
-            "train_folds": self.folds.train,
-            "validation_folds": self.folds.validation,
-            "test_folds": self.folds.test,
+            **super().options(),
             **({"pseudonyms": True} if self.pseudonyms else {}),
             **({"patients": self.patients} if self.patients != "unknown" else {}),
         }
@@ -145,17 +159,6 @@ class WfdbFolder(Source):
         level = int(self.patients.partition(":")[2] or 1)
         folders = name.split("/")[:-1]
         return "/".join(folders[:level]) if len(folders) >= level else None
-
-    def read(self, entry: Entry) -> SourceRow | Dropped:
-        """Samples, and the metadata in the header's comments."""
-        row = super().read(entry)
-        if isinstance(row, SourceRow):
-            header, _ = read_file(
-                str(self.data_dir / f"{entry.path}.hea"), max_bytes=MAX_HEADER_BYTES, root=self.data_dir
-            )
-            age, sex, labels, notes = parse_comments(header.decode("utf-8", errors="replace"))
-            row.entry = replace(row.entry, age=age, sex=sex, labels=labels, notes=(*row.entry.notes, *notes))
-        return row
 
 
 def pseudonym(name: str) -> str:
@@ -196,9 +199,6 @@ def parse_comments(header: str) -> tuple[float, str | None, tuple[str, ...], tup
 @cache
 def _acronyms() -> frozenset[str]:
     """Acronyms of the vocabularies known here, which can't be people's names."""
-    from ecg_hf.data.label_groups import OTHER_TASKS
-    from ecg_hf.data.labels import scp_statements
-
     groups = (OTHER_TASKS[task] for task in ("cpsc2018", "csn", "challenge2021"))
     names = (name for group in groups for name in (*group, *group.values()))
     return frozenset([*scp_statements(), *(part for name in names for part in name.split("|"))])

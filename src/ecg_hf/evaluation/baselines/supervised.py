@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.base import Rows, SupervisedBaseline, row_numbers
-from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray, auroc
+from ecg_hf.evaluation.heads.base import checked_labels, learnable_classes, macro_quality
 from ecg_hf.evaluation.progress import progress_bar
 from ecg_hf.files import temporary_name
+from ecg_hf.metrics.ranking import BoolArray, FloatArray
 from ecg_hf.signal.gaps import bridge_gaps
 from ecg_hf.signal.leads import STANDARD_LEADS
 
@@ -151,7 +152,7 @@ class SupervisedXresnet(SupervisedBaseline):
             raise ConfigurationError(
                 f"labels must be ({len(dataset)}, {len(class_names)}), got {truth.shape}", value=truth.shape
             )
-        learnable = self._learnable(truth[train], class_names)
+        learnable, self.unfitted = learnable_classes(*checked_labels(truth[train]), class_names)
         if len(train) < 2:
             raise ConfigurationError("batch norm needs at least two training records")
         decoder = BatchDecoder(
@@ -180,7 +181,9 @@ class SupervisedXresnet(SupervisedBaseline):
                         model, optimizer, decoder, truth, train, scale, learnable, bar, seed, number
                     )
                     scores = self._predict(model, decoder, validation, scale)
-                    quality = _macro_auroc(truth[validation], scores, learnable)
+                    quality = macro_quality(
+                        truth[validation][:, learnable], scores[:, learnable], "the epoch"
+                    )
                     if quality > max(state["history"], default=-math.inf):
                         state["best"] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
                     state["history"].append(quality)
@@ -191,19 +194,6 @@ class SupervisedXresnet(SupervisedBaseline):
         scores = self._predict(model, decoder, test, scale)
         scores[:, ~learnable] = 0.0
         return scores
-
-    def _learnable(self, truth: npt.NDArray[np.float32], class_names: Sequence[str]) -> BoolArray:
-        if not np.isin(truth[~np.isnan(truth)], (0.0, 1.0)).all():
-            raise ConfigurationError("labels must be 0, 1 or NaN")
-        positive, negative = (truth == 1.0).any(axis=0), (truth == 0.0).any(axis=0)
-        self.unfitted = {
-            name: f"no {'negative' if has else 'positive'} record among {len(truth)} for training"
-            for name, has, ok in zip(class_names, positive, positive & negative, strict=True)
-            if not ok
-        }
-        if not (positive & negative).any():
-            raise ConfigurationError(f"no class can be learnt from {len(truth)} records")
-        return np.asarray(positive & negative)
 
     def _scale(self, decoder: BatchDecoder, train: npt.NDArray[np.int64]) -> float:
         """Standard deviation of the training records (evenly spread ones, where there are many)."""
@@ -357,16 +347,3 @@ def _save(
 def _batches(rows: npt.NDArray[np.int64], size: int) -> Iterator[npt.NDArray[np.int64]]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
-
-
-def _macro_auroc(truth: npt.NDArray[np.float32], scores: FloatArray, learnable: BoolArray) -> float:
-    areas = []
-    for column in np.flatnonzero(learnable):
-        known = ~np.isnan(truth[:, column])
-        if known.any():
-            areas.append(auroc(truth[known, column], scores[known, column])[0])
-    if not np.isfinite(areas).any():
-        raise ConfigurationError(
-            "the epoch cannot be chosen: no class that can be learnt is defined on the validation records"
-        )
-    return float(np.nanmean(areas))

@@ -26,8 +26,8 @@ from scipy.optimize import linear_sum_assignment
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.delineation.annotations import WAVES, Delineation, WaveTimes, annotated_span
-from ecg_hf.evaluation.metrics.bootstrap import resample_counts
-from ecg_hf.evaluation.metrics.intervals import Interval
+from ecg_hf.metrics.bootstrap import resample_counts
+from ecg_hf.metrics.intervals import Interval
 
 __all__ = ["ALL_LEADS", "BOUNDARIES", "TOLERANCE_MS", "BoundaryScore", "match_times", "score_delineations"]
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from transformers.utils import logging
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.ranking import BoolArray
 from ecg_hf.files import write_whole
+from ecg_hf.metrics.ranking import BoolArray
 
 __all__ = ["TYPES", "TokenFeatures", "TokenStore", "read_tokens", "stored_key"]
 

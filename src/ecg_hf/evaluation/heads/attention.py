@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,26 +16,21 @@ from torch.nn import functional as F
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.features.store import TokenFeatures
 from ecg_hf.evaluation.heads.base import (
+    LogOddsHead,
     checked_labels,
     class_names_of,
     learnable_classes,
     macro_quality,
-    to_probability,
+    train_by_epochs,
 )
-from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray
-from ecg_hf.evaluation.progress import progress_bar
+from ecg_hf.metrics.ranking import BoolArray, FloatArray
 from ecg_hf.nn.heads import UnprojectedQueryPool
-
-if TYPE_CHECKING:
-    import torch
-
-    pass
 
 __all__ = ["AttentionProbe", "QueryHead", "pool_with_one_query"]
 
 
 @dataclass(slots=True, eq=False)
-class AttentionProbe:
+class AttentionProbe(LogOddsHead):
     """Attention pooling with one learnable query and a linear layer, trained on frozen tokens.
 
     The loss is the binary cross-entropy averaged over known labels, the optimiser AdamW at a constant rate. The epoch
@@ -88,8 +83,8 @@ class AttentionProbe:
     unfitted: dict[str, str] = field(default_factory=dict, init=False)
     class_names: tuple[str, ...] = field(default=(), init=False)
     head: QueryHead | None = field(default=None, init=False, repr=False)
-    _centre: torch.Tensor | None = field(default=None, init=False, repr=False)
-    _scale: torch.Tensor | None = field(default=None, init=False, repr=False)
+    _centre: Tensor | None = field(default=None, init=False, repr=False)
+    _scale: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -129,66 +124,47 @@ class AttentionProbe:
             ConfigurationError: if shapes do not fit, no class can be learnt, the epoch cannot be chosen, or the loss
                 is not finite.
         """
-        import torch
-        from torch.nn import functional as F
-
-        pass
-
         tokens = _tokens(features)
         y, known = checked_labels(labels, len(tokens))
         self.class_names = class_names_of(class_names, y.shape[1])
         fitted, self.unfitted = learnable_classes(y, known, self.class_names)
         validation = self._validation(validation_features, validation_labels, tokens, y.shape[1])
         self._learn_scale(tokens)
-        head = QueryHead(
+        head = self.head = QueryHead(
             tokens.shape[2], self.num_heads, y.shape[1], bias=self.standardise, seed=self.seed
         ).to(self.device)
-        optimizer = torch.optim.AdamW(
-            head.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
-        )
-        targets = torch.from_numpy(np.nan_to_num(y)).to(self.device)
-        weights = torch.from_numpy((known & fitted).astype(np.float32)).to(self.device)
-
-        self.head, self.epoch, self.validation_auroc = head, self.epochs, ()
         random = np.random.default_rng(self.seed)
-        best, best_state = -np.inf, None
         windows = tokens.window_weights()
-        with progress_bar(self.epochs, "attention probe", "epoch", show=self.progress) as bar:
-            for epoch in range(1, self.epochs + 1):
-                head.train()
-                order = random.permutation(len(tokens))
-                # The largest of random numbers over the windows that hold signal: uniform over those.
-                drawn = np.where(windows > 0, random.random(windows.shape), -1.0).argmax(axis=1)
-                total = torch.zeros((), device=self.device)
-                for rows in _batches(order, self.batch_size):
-                    inputs = self._inputs(*tokens.take(rows, drawn[rows]))
-                    losses = F.binary_cross_entropy_with_logits(
-                        head(*inputs), targets[rows], reduction="none"
-                    )
-                    loss = (losses * weights[rows]).sum() / weights[rows].sum().clamp(min=1.0)
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    optimizer.step()
-                    total += loss.detach()
-                if not bool(torch.isfinite(total)):
-                    raise ConfigurationError(
-                        f"the loss is not finite in epoch {epoch}: look at the features and the learning rate",
-                        value=epoch,
-                    )
-                if validation is not None:
-                    quality = macro_quality(validation[1], self._log_odds(validation[0]), fitted, "the epoch")
-                    self.validation_auroc += (quality,)
-                    if quality > best:
-                        best, self.epoch = quality, epoch
-                        best_state = {name: value.clone() for name, value in head.state_dict().items()}
-                bar.update()
-        if best_state is not None:
-            head.load_state_dict(best_state)
-        head.eval()
+
+        def forward() -> Iterator[tuple[npt.NDArray[np.intp], Tensor]]:
+            order = random.permutation(len(tokens))
+            # The largest of random numbers over the windows that hold signal: uniform over those.
+            drawn = np.where(windows > 0, random.random(windows.shape), -1.0).argmax(axis=1)
+            for rows in _batches(order, self.batch_size):
+                yield rows, head(*self._inputs(*tokens.take(rows, drawn[rows])))
+
+        def score() -> float:
+            assert validation is not None
+            return macro_quality(
+                validation[1][:, fitted], self._log_odds(validation[0])[:, fitted], "the epoch"
+            )
+
+        self.epoch, self.validation_auroc = train_by_epochs(
+            head,
+            forward,
+            y,
+            known & fitted,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            score=None if validation is None else score,
+            title="attention probe",
+            progress=self.progress,
+        )
         return self
 
     def decision_function(self, features: TokenFeatures | npt.ArrayLike) -> FloatArray:
-        """Log-odds float64 ``(records, classes)`` of :meth:`predict_proba`; 0 for the classes in :attr:`unfitted`.
+        """Log-odds float64 ``(records, classes)`` of windows' mean probability; 0 for classes in :attr:`unfitted`.
 
         Raises:
             ConfigurationError: if the probe was not fitted, or to tokens of another width.
@@ -196,16 +172,8 @@ class AttentionProbe:
         if self.head is None:
             raise ConfigurationError("the probe has not been fitted")
         scores = self._log_odds(_tokens(features))
-        scores[:, [name in self.unfitted for name in self.class_names]] = 0.0
+        scores[:, self._not_learnt()] = 0.0
         return scores
-
-    def predict_proba(self, features: TokenFeatures | npt.ArrayLike) -> FloatArray:
-        """Windows' mean probability, float64 ``(records, classes)``; NaN for the classes in :attr:`unfitted`."""
-        probability = to_probability(self.decision_function(features))
-        probability[:, [name in self.unfitted for name in self.class_names]] = np.nan
-        return probability
-
-    predict = decision_function
 
     def _validation(
         self, features: Any, labels: npt.ArrayLike | None, training: TokenFeatures, n_classes: int
@@ -226,14 +194,12 @@ class AttentionProbe:
 
     def _learn_scale(self, tokens: TokenFeatures) -> None:
         """Mean and spread of every feature over the tokens that hold signal."""
-        import torch
-
         self._centre = self._scale = None
         if not self.standardise:
             return
         count = 0.0
         total, squares = (torch.zeros(tokens.shape[2], dtype=torch.float64) for _ in range(2))
-        shift: torch.Tensor | None = None
+        shift: Tensor | None = None
         for rows in _batches(np.arange(len(tokens)), self.batch_size):
             values, mask = tokens.take(rows)
             flat = torch.from_numpy(values)[... if mask is None else torch.from_numpy(mask)]
@@ -256,12 +222,8 @@ class AttentionProbe:
         self._centre = centre.float().to(self.device)
         self._scale = torch.where(constant, torch.zeros_like(spread), 1.0 / spread).float().to(self.device)
 
-    def _inputs(
-        self, values: npt.NDArray[Any], mask: BoolArray | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _inputs(self, values: npt.NDArray[Any], mask: BoolArray | None) -> tuple[Tensor, Tensor | None]:
         """Tokens as the head takes them, float32, and their mask."""
-        import torch
-
         tokens = torch.from_numpy(values).to(self.device).float()
         if self._centre is not None and self._scale is not None:
             tokens = tokens.sub_(self._centre).mul_(self._scale).clamp_(-self.clip_sd, self.clip_sd)
@@ -269,8 +231,6 @@ class AttentionProbe:
 
     def _log_odds(self, tokens: TokenFeatures) -> FloatArray:
         """Log-odds of the mean probability over windows, without leaving the logarithm."""
-        import torch
-
         assert self.head is not None
         n, count, dim = tokens.shape
         expected = self.head.classifier.in_features

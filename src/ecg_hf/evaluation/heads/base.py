@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray, known_auroc
+from ecg_hf.evaluation.progress import progress_bar
+from ecg_hf.metrics.ranking import BoolArray, FloatArray, macro_auroc
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "FeatureScale",
     "Head",
+    "LogOddsHead",
     "checked_features",
     "checked_labels",
     "class_names_of",
     "learnable_classes",
     "macro_quality",
     "to_probability",
+    "train_by_epochs",
 ]
 
 
@@ -49,6 +56,36 @@ class Head(Protocol):
     def decision_function(self, features: Any) -> FloatArray:
         """Log-odds ``(records, classes)``; 0 for classes that could not be learnt."""
         ...
+
+
+class LogOddsHead(ABC):
+    """A :class:`Head` whose scores are log-odds, so that it also has probabilities.
+
+    Attributes:
+        class_names: Names of the classes (after fitting).
+        unfitted: Class name -> why it could not be learnt (after fitting).
+    """
+
+    __slots__ = ()
+    class_names: tuple[str, ...]
+    unfitted: dict[str, str]
+
+    @abstractmethod
+    def decision_function(self, features: Any) -> FloatArray:
+        """Log-odds float64 ``(records, classes)``; 0 for the classes in :attr:`unfitted`."""
+
+    def predict(self, features: Any) -> FloatArray:
+        """:meth:`decision_function`, under scikit-learn's usual name."""
+        return self.decision_function(features)
+
+    def predict_proba(self, features: Any) -> FloatArray:
+        """Probabilities float64 ``(records, classes)``; NaN for the classes in :attr:`unfitted`."""
+        probability = to_probability(self.decision_function(features))
+        probability[:, self._not_learnt()] = np.nan
+        return probability
+
+    def _not_learnt(self) -> list[bool]:
+        return [name in self.unfitted for name in self.class_names]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,26 +186,101 @@ def learnable_classes(
     return fitted, unfitted
 
 
-def macro_quality(y: npt.NDArray[np.float32], scores: FloatArray, fitted: BoolArray, what: str) -> float:
-    """Macro AUROC over the known labels of the classes that can be learnt.
+def macro_quality(y: npt.NDArray[Any], scores: FloatArray, what: str) -> float:
+    """Macro AUROC of validation records, by which something is chosen.
 
     Args:
-        y: 0, 1 or NaN ``(records, classes)``.
+        y: 0, 1 or NaN (unknown) ``(records, classes)`` of the classes that can be learnt.
         scores: Same shape.
-        fitted: bool ``(classes,)``.
         what: What is being chosen, for the message.
 
     Raises:
         ConfigurationError: if none of these classes is defined.
     """
-    areas = known_auroc(y[:, fitted], scores[:, fitted])
-    if not np.isfinite(areas).any():
+    area, defined = macro_auroc(y, scores)
+    if not defined:
         raise ConfigurationError(
             f"{what} cannot be chosen: no class that can be learnt is defined on the validation records"
         )
-    return float(np.nanmean(areas))
+    return area
 
 
 def to_probability(logits: FloatArray) -> FloatArray:
     """Logistic function without overflow."""
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)))
+
+
+def train_by_epochs(
+    module: torch.nn.Module,
+    forward: Callable[[], Iterable[tuple[Any, torch.Tensor]]],
+    y: npt.NDArray[np.float32],
+    trained: BoolArray,
+    *,
+    epochs: int,
+    learning_rate: float,
+    weight_decay: float,
+    score: Callable[[], float] | None = None,
+    patience: int = 0,
+    title: str = "",
+    progress: bool = False,
+) -> tuple[int, tuple[float, ...]]:
+    """Train a head by AdamW on binary cross-entropy; keep the epoch with the best score, the first such on a tie.
+
+    Args:
+        module: The head, in evaluation mode afterwards.
+        forward: One pass over the records: row numbers and logits ``(batch, classes)`` of one batch after the other,
+            each computed when it is asked for.
+        y: 0, 1 or NaN ``(records, classes)``.
+        trained: bool, same shape: labels that count in the loss, which is their mean.
+        epochs: Passes at most.
+        learning_rate: Of AdamW, constant.
+        weight_decay: Of AdamW, on every parameter.
+        score: Judges the module after an epoch, higher is better; without it the last epoch is kept.
+        patience: Epochs without a better score before training stops; 0 never stops.
+        title: Of the progress bar.
+        progress: Show it.
+
+    Returns:
+        The chosen epoch, from 1, and the score after every epoch.
+
+    Raises:
+        ConfigurationError: if the loss is not finite.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    device = next(module.parameters()).device
+    targets = torch.from_numpy(np.nan_to_num(y)).to(device)
+    weights = torch.from_numpy(trained.astype(np.float32)).to(device)
+    scores: list[float] = []
+    chosen, best, best_state = epochs, -np.inf, None
+    with progress_bar(epochs, title, "epoch", show=progress) as bar:
+        for epoch in range(1, epochs + 1):
+            module.train()
+            total = torch.zeros((), device=device)
+            for rows, logits in forward():
+                losses = F.binary_cross_entropy_with_logits(logits, targets[rows], reduction="none")
+                loss = (losses * weights[rows]).sum() / weights[rows].sum().clamp(min=1.0)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                total += loss.detach()
+            if not bool(torch.isfinite(total)):
+                raise ConfigurationError(
+                    f"the loss is not finite in epoch {epoch}: look at the features and the learning rate",
+                    value=epoch,
+                )
+            bar.update()
+            if score is None:
+                continue
+            scores.append(score())
+            if scores[-1] > best:
+                chosen, best = epoch, scores[-1]
+                best_state = {name: value.clone() for name, value in module.state_dict().items()}
+            elif patience and epoch - chosen >= patience:
+                break
+    if best_state is not None:
+        module.load_state_dict(best_state)
+    module.eval()
+    return chosen, tuple(scores)

@@ -13,7 +13,7 @@ from scipy.special import expit
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.heads.base import learnable_classes
-from ecg_hf.evaluation.metrics.ranking import FloatArray
+from ecg_hf.metrics.ranking import FloatArray
 
 if TYPE_CHECKING:
     from datasets import Dataset

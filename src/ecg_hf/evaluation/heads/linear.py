@@ -11,12 +11,13 @@ import numpy.typing as npt
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.heads.base import (
     FeatureScale,
+    LogOddsHead,
     checked_features,
     class_names_of,
     learnable_classes,
-    to_probability,
+    macro_quality,
 )
-from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray, auroc, same_in_ties
+from ecg_hf.metrics.ranking import BoolArray, FloatArray, same_in_ties
 
 __all__ = ["DEFAULT_C_GRID", "LinearProbe", "LogisticPath", "LogisticSolution", "logistic_loss"]
 
@@ -25,7 +26,7 @@ DEFAULT_C_GRID: tuple[float, ...] = tuple(float(f"{10.0**e:.4g}") for e in np.ar
 
 
 @dataclass(slots=True, eq=False)
-class LinearProbe:
+class LinearProbe(LogOddsHead):
     """One L2 logistic regression per class on standardised features, with one ``C`` for all classes.
 
     The features are centred and scaled on the labelled training records alone, and clipped at ``clip_sd``
@@ -114,12 +115,7 @@ class LinearProbe:
             quality = 0.0
             if validation is not None:
                 x_val, y_val = validation
-                areas = auroc(y_val[:, fitted], x_val @ solution.coef.T + solution.intercept)
-                if not np.isfinite(areas).any():
-                    raise ConfigurationError(
-                        "C cannot be chosen: no class that can be learnt is defined on the validation records"
-                    )
-                quality = float(np.nanmean(areas))
+                quality = macro_quality(y_val[:, fitted], x_val @ solution.coef.T + solution.intercept, "C")
                 self.validation_auroc[solution.c] = quality
             if quality > best:
                 best = quality
@@ -140,14 +136,6 @@ class LinearProbe:
             raise ConfigurationError("the probe has not been fitted")
         x = self._scale(checked_features(features))
         return same_in_ties(x @ self.coef.T + self.intercept)
-
-    def predict_proba(self, features: npt.ArrayLike) -> FloatArray:
-        """Probabilities float64 ``(records, classes)``; NaN for the classes in :attr:`unfitted`."""
-        probability = to_probability(self.decision_function(features))
-        probability[:, [name in self.unfitted for name in self.class_names]] = np.nan
-        return probability
-
-    predict = decision_function
 
     def _validation(
         self, features: npt.ArrayLike | None, labels: npt.ArrayLike | None, n_classes: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,15 +12,15 @@ import numpy.typing as npt
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.heads.base import (
     FeatureScale,
+    LogOddsHead,
     checked_features,
     checked_labels,
     class_names_of,
     learnable_classes,
     macro_quality,
-    to_probability,
+    train_by_epochs,
 )
-from ecg_hf.evaluation.metrics.ranking import FloatArray
-from ecg_hf.evaluation.progress import progress_bar
+from ecg_hf.metrics.ranking import FloatArray
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ __all__ = ["MlpProbe"]
 
 
 @dataclass(slots=True, eq=False)
-class MlpProbe:
+class MlpProbe(LogOddsHead):
     """Linear, GELU, dropout for every hidden width, then a linear layer; standardised features.
 
     What a linear probe cannot read but a small network can is in the features all the same; the difference between
@@ -111,7 +111,6 @@ class MlpProbe:
                 is not finite.
         """
         import torch
-        from torch.nn import functional as F
 
         y, known = checked_labels(labels)
         x = checked_features(features, len(y))
@@ -120,50 +119,36 @@ class MlpProbe:
         self._scale = FeatureScale.of(x, self.clip_sd)
         inputs = self._inputs(x)
         validation = self._validation(validation_features, validation_labels, y.shape[1])
-        targets = torch.from_numpy(np.nan_to_num(y)).to(self.device)
-        weights = torch.from_numpy((known & fitted).astype(np.float32)).to(self.device)
+        random = np.random.default_rng(self.seed)
+
+        def forward() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            order = torch.from_numpy(random.permutation(len(x)))
+            for rows in order.split(self.batch_size):
+                yield rows, network(inputs[rows])
+
+        def score() -> float:
+            assert validation is not None
+            return macro_quality(
+                validation[1][:, fitted], self._logits(validation[0])[:, fitted], "the epoch"
+            )
+
         # Dropout draws from torch's global generator: put back, so that a probe changes nothing around it.
         with torch.random.fork_rng(devices=[] if self.device == "cpu" else None):
             torch.manual_seed(self.seed)
             network = self.network = self._build(x.shape[1], y.shape[1]).to(self.device)
-            optimizer = torch.optim.AdamW(
-                network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
+            self.epoch, self.validation_auroc = train_by_epochs(
+                network,
+                forward,
+                y,
+                known & fitted,
+                epochs=self.epochs,
+                learning_rate=self.learning_rate,
+                weight_decay=self.weight_decay,
+                score=None if validation is None else score,
+                patience=self.patience,
+                title="MLP probe",
+                progress=self.progress,
             )
-            random = np.random.default_rng(self.seed)
-            self.epoch, self.validation_auroc = self.epochs, ()
-            best, best_state = -np.inf, None
-            with progress_bar(self.epochs, "MLP probe", "epoch", show=self.progress) as bar:
-                for epoch in range(1, self.epochs + 1):
-                    network.train()
-                    total = torch.zeros((), device=self.device)
-                    order = torch.from_numpy(random.permutation(len(x)))
-                    for rows in order.split(self.batch_size):
-                        losses = F.binary_cross_entropy_with_logits(
-                            network(inputs[rows]), targets[rows], reduction="none"
-                        )
-                        loss = (losses * weights[rows]).sum() / weights[rows].sum().clamp(min=1.0)
-                        optimizer.zero_grad(set_to_none=True)
-                        loss.backward()  # type: ignore[no-untyped-call]
-                        optimizer.step()
-                        total += loss.detach()
-                    if not bool(torch.isfinite(total)):
-                        raise ConfigurationError(
-                            f"the loss is not finite in epoch {epoch}: look at the features and the learning rate",
-                            value=epoch,
-                        )
-                    bar.update()
-                    if validation is None:
-                        continue
-                    quality = macro_quality(validation[1], self._logits(validation[0]), fitted, "the epoch")
-                    self.validation_auroc += (quality,)
-                    if quality > best:
-                        best, self.epoch = quality, epoch
-                        best_state = {name: value.clone() for name, value in network.state_dict().items()}
-                    elif self.patience and epoch - self.epoch >= self.patience:
-                        break
-        if best_state is not None:
-            network.load_state_dict(best_state)
-        network.eval()
         return self
 
     def decision_function(self, features: npt.ArrayLike) -> FloatArray:
@@ -175,16 +160,8 @@ class MlpProbe:
         if self.network is None:
             raise ConfigurationError("the head has not been fitted")
         scores = self._logits(self._inputs(checked_features(features)))
-        scores[:, [name in self.unfitted for name in self.class_names]] = 0.0
+        scores[:, self._not_learnt()] = 0.0
         return scores
-
-    def predict_proba(self, features: npt.ArrayLike) -> FloatArray:
-        """Probabilities float64 ``(records, classes)``; NaN for the classes in :attr:`unfitted`."""
-        probability = to_probability(self.decision_function(features))
-        probability[:, [name in self.unfitted for name in self.class_names]] = np.nan
-        return probability
-
-    predict = decision_function
 
     def _build(self, dim: int, classes: int) -> nn.Sequential:
         from torch import nn

@@ -20,8 +20,8 @@ from ecg_hf.evaluation.heads.finetune import finetune_settings
 from ecg_hf.evaluation.heads.linear import LinearProbe
 from ecg_hf.evaluation.heads.mlp import MlpProbe
 from ecg_hf.evaluation.heads.sgd_linear import SgdLinearHead
-from ecg_hf.evaluation.metrics.ranking import FloatArray
 from ecg_hf.evaluation.protocols import Protocol
+from ecg_hf.metrics.ranking import FloatArray
 
 __all__ = ["HEADS", "SOLVERS", "ConfiguredHead", "WindowedHead", "configured_head"]
 

@@ -11,9 +11,9 @@ from scipy.stats import rankdata
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.heads.base import FeatureScale, checked_features, class_names_of
-from ecg_hf.evaluation.metrics.bootstrap import resample_counts
-from ecg_hf.evaluation.metrics.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, percentiles
-from ecg_hf.evaluation.metrics.ranking import FloatArray
+from ecg_hf.metrics.bootstrap import resample_counts
+from ecg_hf.metrics.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, percentiles
+from ecg_hf.metrics.ranking import FloatArray
 
 __all__ = ["DEFAULT_ALPHAS", "RegressionHead", "TargetScore", "score_regression", "spearman"]
 

@@ -17,17 +17,17 @@ from scipy.special import expit
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.heads.base import (
     FeatureScale,
+    LogOddsHead,
     check_width,
     checked_features,
     checked_labels,
     class_names_of,
     learnable_classes,
     macro_quality,
-    to_probability,
 )
 from ecg_hf.evaluation.heads.schedules import Schedule, get_schedule
-from ecg_hf.evaluation.metrics.ranking import FloatArray, same_in_ties
 from ecg_hf.evaluation.progress import progress_bar
+from ecg_hf.metrics.ranking import FloatArray, same_in_ties
 
 __all__ = ["SgdLinearHead"]
 
@@ -36,7 +36,7 @@ EPSILON = 1e-8
 
 
 @dataclass(slots=True, eq=False)
-class SgdLinearHead:
+class SgdLinearHead(LogOddsHead):
     """One linear layer, binary cross-entropy, Adam or AdamW, with a published schedule.
 
     Weights start as those of ``torch.nn.Linear``. Initial weights and the order of records follow from :attr:`seed`,
@@ -179,14 +179,6 @@ class SgdLinearHead:
             x = self._scale(x)
         return same_in_ties(x @ self.coef.T + self.intercept)
 
-    def predict_proba(self, features: npt.ArrayLike) -> FloatArray:
-        """Probabilities float64 ``(records, classes)``; NaN for the classes in :attr:`unfitted`."""
-        probability = to_probability(self.decision_function(features))
-        probability[:, [name in self.unfitted for name in self.class_names]] = np.nan
-        return probability
-
-    predict = decision_function
-
     def _inputs(self, x: FloatArray) -> SingleArray:
         """Features in float32 with a last column of ones, whose weight is the bias."""
         scaled = x if self._scale is None else self._scale(x)
@@ -243,7 +235,8 @@ class SgdLinearHead:
 def _quality(
     inputs: SingleArray, y: npt.NDArray[np.float32], weights: SingleArray, fitted: npt.NDArray[np.bool_]
 ) -> float:
-    return macro_quality(y, (inputs @ weights).astype(np.float64), fitted, "the epoch")
+    scores = (inputs @ weights).astype(np.float64)
+    return macro_quality(y[:, fitted], scores[:, fitted], "the epoch")
 
 
 class _Adam:

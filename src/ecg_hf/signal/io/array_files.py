@@ -14,7 +14,8 @@ from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.io.matlab import RATE_NAMES, SAMPLE_NAMES, find_matrix, find_rate, read_matlab
 from ecg_hf.signal.io.options import ReadOptions
 from ecg_hf.signal.io.sources import Source
-from ecg_hf.signal.record import Note, checked_sampling_rate
+from ecg_hf.signal.record import Note
+from ecg_hf.signal.units import checked_sampling_rate
 
 __all__ = ["MATLAB_MAGIC", "NPY_MAGIC", "read_array_file"]
 

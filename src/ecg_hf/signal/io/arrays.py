@@ -17,8 +17,8 @@ from ecg_hf.errors import (
 )
 from ecg_hf.signal.io.digital import DigitalRecord, Samples
 from ecg_hf.signal.leads import normalize_lead_names
-from ecg_hf.signal.record import EcgRecord, Note, checked_sampling_rate
-from ecg_hf.signal.units import millivolts_per_unit
+from ecg_hf.signal.record import EcgRecord, Note
+from ecg_hf.signal.units import checked_sampling_rate, millivolts_per_unit
 
 __all__ = ["LAYOUTS", "digital_from_array", "record_from_array", "resolve_layout"]
 

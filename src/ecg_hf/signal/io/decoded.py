@@ -12,9 +12,9 @@ from ecg_hf.errors import HeaderError, MetadataMissing, NonFiniteSignal, Samplin
 from ecg_hf.signal.io.channels import choose_channels, stated_unit
 from ecg_hf.signal.io.digital import DigitalRecord, Samples
 from ecg_hf.signal.io.options import ReadOptions
-from ecg_hf.signal.record import Note, checked_sampling_rate
+from ecg_hf.signal.record import Note
 from ecg_hf.signal.resampling import resample
-from ecg_hf.signal.units import millivolts_per_unit
+from ecg_hf.signal.units import checked_sampling_rate, millivolts_per_unit
 
 __all__ = ["StoredLead", "agreed_rate", "digital_from_leads", "rate_of_interval"]
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from ecg_hf.errors import ConfigurationError, LeadError
 from ecg_hf.signal.io.paths import local_path
 from ecg_hf.signal.leads import normalize_lead_names
-from ecg_hf.signal.record import checked_sampling_rate
-from ecg_hf.signal.units import millivolts_per_unit
+from ecg_hf.signal.units import checked_sampling_rate, millivolts_per_unit
 
 __all__ = ["ReadOptions"]
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO
 
 from ecg_hf.errors import ConfigurationError, EcgError, HeaderError, RecordNotFound, UnsupportedFormat
@@ -18,9 +19,9 @@ from ecg_hf.signal.io.options import ReadOptions
 from ecg_hf.signal.io.sources import Source, open_source
 from ecg_hf.signal.io.wfdb_objects import is_wfdb_record, read_wfdb_record
 from ecg_hf.signal.io.wfdb_segments import read_wfdb
-from ecg_hf.signal.leads import lead_notes
+from ecg_hf.signal.leads import is_frank_lead, is_modified_lead
 from ecg_hf.signal.quality import check_quality
-from ecg_hf.signal.record import EcgRecord
+from ecg_hf.signal.record import EcgRecord, Note
 
 if TYPE_CHECKING:
     import wfdb
@@ -148,8 +149,22 @@ def _read(source: object, options: ReadOptions, layout: str | None) -> DigitalRe
     except EcgError as error:
         error.path = error.path or _name(source)
         raise
-    notes = lead_notes(record.lead_names)
+    notes = _lead_notes(record.lead_names)
     return replace(record, notes=(*record.notes, *notes)) if notes else record
+
+
+@lru_cache(maxsize=1024)
+def _lead_notes(names: tuple[str, ...]) -> tuple[Note, ...]:
+    """A note on each lead that resembles a standard lead and is kept under its own name."""
+    notes = []
+    for name in names:
+        if is_modified_lead(name):
+            detail = "a modified lead: kept under its name, never used as a standard lead"
+            notes.append(Note("lead_modified", detail, name))
+        elif is_frank_lead(name):
+            detail = "an orthogonal (Frank) lead: kept under its name, never used as a standard lead"
+            notes.append(Note("lead_frank", detail, name))
+    return tuple(notes)
 
 
 def _read_opened(source: Source, layout: str | None) -> DigitalRecord:

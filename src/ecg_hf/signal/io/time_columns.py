@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import MetadataMissing, SamplingRateError
-from ecg_hf.signal.record import Note, checked_sampling_rate
+from ecg_hf.signal.record import Note
+from ecg_hf.signal.units import checked_sampling_rate
 
 __all__ = [
     "TimeColumn",

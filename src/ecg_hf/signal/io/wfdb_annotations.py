@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ecg_hf.errors import MetadataMissing, RecordNotFound, TruncatedSignal, UnsupportedFormat
 from ecg_hf.signal.io.paths import inside_root, local_path, read_file
 from ecg_hf.signal.io.wfdb_record import read_header
-from ecg_hf.signal.record import checked_sampling_rate
+from ecg_hf.signal.units import checked_sampling_rate
 
 __all__ = ["SYMBOLS", "read_annotations"]
 

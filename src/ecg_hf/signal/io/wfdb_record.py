@@ -17,9 +17,9 @@ from ecg_hf.signal.io.paths import inside_root, read_file
 from ecg_hf.signal.io.wfdb_format16 import INVALID_16, is_plain_format16, read_format16
 from ecg_hf.signal.io.wfdb_header import DEFAULT_GAIN, MAX_HEADER_BYTES, Calibration, WfdbHeader, parse_header
 from ecg_hf.signal.io.wfdb_other import read_through_wfdb
-from ecg_hf.signal.record import Note, checked_sampling_rate
+from ecg_hf.signal.record import Note
 from ecg_hf.signal.resampling import resample
-from ecg_hf.signal.units import millivolts_per_unit
+from ecg_hf.signal.units import checked_sampling_rate, millivolts_per_unit
 
 __all__ = [
     "missing_notes",

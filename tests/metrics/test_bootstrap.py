@@ -10,14 +10,14 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.bootstrap import (
+from ecg_hf.metrics.bootstrap import (
     bootstrap_auroc,
     paired_bootstrap,
     resample_counts,
     two_sided_p,
     weighted_auroc,
 )
-from tests.evaluation.metrics.test_ranking import scored_set
+from tests.metrics.test_ranking import scored_set
 
 
 def test_weighted_auroc_is_the_auroc_of_the_repeated_records() -> None:

@@ -10,7 +10,7 @@ from sklearn.metrics import brier_score_loss
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.calibration import (
+from ecg_hf.metrics.calibration import (
     assess_calibration,
     brier_score,
     expected_calibration_error,

@@ -10,15 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.ranking import FloatArray
+from ecg_hf.metrics.ranking import BoolArray, FloatArray
+
+__all__ = [
+    "DEFAULT_LEVEL",
+    "DEFAULT_RESAMPLES",
+    "Interval",
+    "IntervalMethod",
+    "check_level",
+    "included_classes",
+    "percentiles",
+    "unit_numbers",
+]
 
 IntervalMethod = Literal["percentile", "floored"]
 """How limits were made."""
 
-
 DEFAULT_RESAMPLES = 1000
-
-
 DEFAULT_LEVEL = 0.95
 
 
@@ -66,6 +74,28 @@ def unit_numbers(
         key: object = ("record", row) if missing else ("patient", group)
         units[row] = numbers.setdefault(key, len(numbers))
     return units, len(numbers)
+
+
+def check_level(level: float) -> None:
+    """Raise unless ``level`` can be a nominal coverage."""
+    if not 0.0 < level < 1.0:
+        raise ConfigurationError(f"level must lie between 0 and 1, got {level}", value=level)
+
+
+def included_classes(k: int, include: npt.ArrayLike | None) -> BoolArray:
+    """Which of ``k`` classes a macro mean is taken over: ``include``, or all.
+
+    Raises:
+        ConfigurationError: if ``include`` does not name ``k`` classes.
+    """
+    if include is None:
+        return np.ones(k, dtype=bool)
+    chosen = np.asarray(include, dtype=bool)
+    if chosen.shape != (k,):
+        raise ConfigurationError(
+            f"include must name {k} classes, got shape {chosen.shape}", value=chosen.shape
+        )
+    return chosen
 
 
 def percentiles(samples: FloatArray, level: float) -> tuple[float, float]:

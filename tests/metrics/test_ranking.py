@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.ranking import auprc, auroc, score_classes
+from ecg_hf.metrics.ranking import auprc, auroc, macro_auroc, score_classes
 
 
 def scored_set(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -90,3 +90,19 @@ def test_excluded_classes_keep_their_reason() -> None:
 def test_bad_input_is_a_typed_error(labels: np.ndarray, scores: np.ndarray, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         auroc(labels, scores)
+
+
+def test_macro_auroc_leaves_out_labels_that_do_not_occur() -> None:
+    generator = np.random.default_rng(0)
+    labels = (generator.random((50, 3)) < 0.4).astype(int)
+    labels[:, 1] = 0
+    scores = generator.random((50, 3))
+    value, counted = macro_auroc(labels, scores)
+    assert counted == 2
+    assert value == pytest.approx(np.mean([roc_auc_score(labels[:, i], scores[:, i]) for i in (0, 2)]))
+    assert macro_auroc(np.zeros((4, 2)), scores[:4, :2])[1] == 0
+    unknown = labels.astype(float)
+    unknown[:10, 2] = np.nan
+    assert macro_auroc(unknown, scores)[0] == pytest.approx(
+        np.mean([roc_auc_score(labels[:, 0], scores[:, 0]), roc_auc_score(labels[10:, 2], scores[10:, 2])])
+    )

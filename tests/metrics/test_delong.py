@@ -7,16 +7,16 @@ import pytest
 from scipy.stats import norm
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
-from ecg_hf.evaluation.metrics.delong import (
+from ecg_hf.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
+from ecg_hf.metrics.delong import (
     auroc_influence,
     delong_auroc,
     delong_interval,
     hanley_mcneil_variance,
     paired_delong,
 )
-from ecg_hf.evaluation.metrics.ranking import auroc
-from tests.evaluation.metrics.test_ranking import scored_set
+from ecg_hf.metrics.ranking import auroc
+from tests.metrics.test_ranking import scored_set
 
 
 def naive(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:

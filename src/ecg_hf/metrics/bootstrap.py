@@ -9,7 +9,7 @@ divided by the product of the two total weights. Scores are sorted once per clas
 block of resamples are matrix operations, instead of one sort per class and resample.
 
 Limits are percentiles of the resamples, or *floored*: DeLong's on the logit scale with a floor under the variance of
-rare classes (:func:`~ecg_hf.evaluation.metrics.delong.delong_auroc`). Coverage of nominal 95 % intervals of the macro
+rare classes (:func:`~ecg_hf.metrics.delong.delong_auroc`). Coverage of nominal 95 % intervals of the macro
 AUROC in simulations, percentile and floored: 300 records, 3 classes: 0.94 and 0.94; 2,158 records, 5 classes with the
 counts of PTB-XL's superclasses: 0.93 and 0.94; 2,098 records, 12 classes with those of its rhythm statements, five of
 them 2 to 7 positives: 0.88 and 0.98. Of the difference of two models, 6 classes, four of them 2 to 5 positives: 0.85
@@ -30,15 +30,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.intervals import (
+from ecg_hf.metrics.delong import delong_auroc, paired_delong, rare_classes
+from ecg_hf.metrics.intervals import (
     DEFAULT_LEVEL,
     DEFAULT_RESAMPLES,
     Interval,
     IntervalMethod,
+    check_level,
+    included_classes,
     percentiles,
     unit_numbers,
 )
-from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray, auroc, check_scores
+from ecg_hf.metrics.ranking import BoolArray, FloatArray, auroc, check_scores
 
 __all__ = [
     "BootstrapResult",
@@ -212,7 +215,7 @@ def weighted_auroc(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.Ar
         float64 ``(resamples, classes)``; NaN where a resample holds no positive or no negative of a class.
 
     Raises:
-        ConfigurationError: see :func:`ecg_hf.evaluation.metrics.ranking.check_scores`; also for a wrong weight shape.
+        ConfigurationError: see :func:`ecg_hf.metrics.ranking.check_scores`; also for a wrong weight shape.
     """
     truth, values = check_scores(labels, scores)
     counts = np.ascontiguousarray(weights, dtype=np.float32)
@@ -257,22 +260,6 @@ def two_sided_p(differences: FloatArray) -> float:
     return min(1.0, 2.0 * (tails + 1) / (len(kept) + 1))
 
 
-def _selected(k: int, include: npt.ArrayLike | None) -> BoolArray:
-    if include is None:
-        return np.ones(k, dtype=bool)
-    chosen = np.asarray(include, dtype=bool)
-    if chosen.shape != (k,):
-        raise ConfigurationError(
-            f"include must name {k} classes, got shape {chosen.shape}", value=chosen.shape
-        )
-    return chosen
-
-
-def _check_level(level: float) -> None:
-    if not 0.0 < level < 1.0:
-        raise ConfigurationError(f"level must lie between 0 and 1, got {level}", value=level)
-
-
 def bootstrap_auroc(
     labels: npt.ArrayLike,
     scores: npt.ArrayLike,
@@ -305,12 +292,10 @@ def bootstrap_auroc(
         ConfigurationError: for arrays or options that do not fit.
     """
     truth, values = check_scores(labels, scores)
-    _check_level(level)
+    check_level(level)
     if method not in ("auto", *get_args(IntervalMethod)):
         raise ConfigurationError(f"method must be auto, percentile or floored, got {method!r}", value=method)
-    from ecg_hf.evaluation.metrics.delong import delong_auroc, rare_classes
-
-    chosen = _selected(truth.shape[1], include)
+    chosen = included_classes(truth.shape[1], include)
     floored = rare_classes(truth, values, groups) & chosen
     if method != "auto":
         floored = np.full(len(chosen), method == "floored")
@@ -387,8 +372,6 @@ def paired_bootstrap(
     interval = Interval(one.macro.estimate - two.macro.estimate, *percentiles(differences, level))
     p_value = two_sided_p(differences)
     if one.method == "floored":
-        from ecg_hf.evaluation.metrics.delong import paired_delong
-
         normal = paired_delong(
             labels, first, second, groups=groups, include=include, level=level, floor=True
         )  # fmt: skip

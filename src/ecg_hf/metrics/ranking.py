@@ -25,6 +25,7 @@ __all__ = [
     "check_known",
     "check_scores",
     "known_auroc",
+    "macro_auroc",
     "same_in_ties",
     "score_classes",
 ]
@@ -170,6 +171,24 @@ def known_auroc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:
         if rows.any():
             areas[k] = auroc(truth[rows, k], values[rows, k])[0]
     return areas
+
+
+def macro_auroc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[float, int]:
+    """Mean AUROC over the classes where it is defined, and how many these are.
+
+    Args:
+        labels: 0, 1 or NaN (unknown) ``(records, classes)``.
+        scores: Same shape.
+
+    Returns:
+        The mean, NaN if no class is defined, and the number of defined classes.
+
+    Raises:
+        ConfigurationError: see :func:`check_scores`.
+    """
+    areas = known_auroc(labels, scores)
+    defined = int(np.isfinite(areas).sum())
+    return (float(np.nanmean(areas)) if defined else float("nan")), defined
 
 
 def auroc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> FloatArray:

@@ -35,8 +35,8 @@ from scipy.special import expit, log_ndtr, logit, ndtri
 from scipy.stats import rankdata
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.intervals import DEFAULT_LEVEL, Interval, unit_numbers
-from ecg_hf.evaluation.metrics.ranking import FloatArray, check_known
+from ecg_hf.metrics.intervals import DEFAULT_LEVEL, Interval, check_level, included_classes, unit_numbers
+from ecg_hf.metrics.ranking import BoolArray, FloatArray, check_known
 
 __all__ = [
     "DelongResult",
@@ -79,7 +79,7 @@ class DelongResult:
     standard_errors: FloatArray
     macro_standard_error: float
     covariance: FloatArray
-    included: npt.NDArray[np.bool_]
+    included: BoolArray
     level: float
     unit: str
 
@@ -227,8 +227,7 @@ def delong_interval(
     Raises:
         ConfigurationError: for a level outside (0, 1) or an unknown transform.
     """
-    if not 0.0 < level < 1.0:
-        raise ConfigurationError(f"level must lie between 0 and 1, got {level}", value=level)
+    check_level(level)
     if transform not in get_args(Transform):
         raise ConfigurationError(f"transform must be logit or none, got {transform!r}", value=transform)
     half = float(-ndtri((1.0 - level) / 2.0)) * standard_error
@@ -276,11 +275,8 @@ def delong_auroc(
         least = np.where(_rare(counts), hanley_mcneil_variance(trusted, *counts), 0.0)
     covariance = _covariance(areas, influence, least)
     errors = np.sqrt(np.diag(covariance))
-    chosen = _included(len(areas), include) & np.isfinite(errors)
-    macro, error = float("nan"), float("nan")
-    if chosen.any():
-        macro = float(areas[chosen].mean())
-        error = float(np.sqrt(covariance[np.ix_(chosen, chosen)].mean()))
+    chosen = included_classes(len(areas), include) & np.isfinite(errors)
+    macro, error = _macro(areas, covariance, chosen)
     return DelongResult(
         classes=tuple(
             _around(float(a), delong_interval(float(t), float(e), level=level, transform=transform))
@@ -339,11 +335,8 @@ def paired_delong(
         least = np.where(_rare(counts), of_difference, 0.0)
     covariance = _covariance(delta, of_delta, least)
     errors = np.sqrt(np.diag(covariance))
-    chosen = _included(len(areas), include) & np.isfinite(errors)
-    macro, error = float("nan"), float("nan")
-    if chosen.any():
-        macro = float(delta[chosen].mean())
-        error = float(np.sqrt(covariance[np.ix_(chosen, chosen)].mean().clip(min=0.0)))
+    chosen = included_classes(len(areas), include) & np.isfinite(errors)
+    macro, error = _macro(delta, covariance, chosen)
     p_values = _two_sided(np.append(delta, macro), np.append(errors, error))
     return DelongTest(
         differences=tuple(
@@ -362,7 +355,7 @@ def paired_delong(
 
 def rare_classes(
     labels: npt.ArrayLike, scores: npt.ArrayLike, groups: Sequence[object] | npt.NDArray[np.generic] | None
-) -> npt.NDArray[np.bool_]:
+) -> BoolArray:
     """Which classes have positives and negatives, but fewer than ten units of either, bool ``(classes,)``.
 
     Args:
@@ -374,7 +367,7 @@ def rare_classes(
     return _rare(counts) & (np.minimum(*counts) > 0)
 
 
-def _rare(counts: tuple[FloatArray, FloatArray]) -> npt.NDArray[np.bool_]:
+def _rare(counts: tuple[FloatArray, FloatArray]) -> BoolArray:
     return np.asarray(np.minimum(*counts) < RARE)
 
 
@@ -395,8 +388,16 @@ def _covariance(areas: FloatArray, influence: FloatArray, least: FloatArray | No
     return np.asarray(covariance)
 
 
+def _macro(values: FloatArray, covariance: FloatArray, chosen: BoolArray) -> tuple[float, float]:
+    """Mean of the chosen classes' values and its standard error; NaN if there are none."""
+    if not chosen.any():
+        return float("nan"), float("nan")
+    variance = covariance[np.ix_(chosen, chosen)].mean().clip(min=0.0)
+    return float(values[chosen].mean()), float(np.sqrt(variance))
+
+
 def _ranking_correlation(
-    labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, wanted: npt.NDArray[np.bool_]
+    labels: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, wanted: BoolArray
 ) -> FloatArray:
     """Rank correlation of two models' scores over the records of each wanted class's commoner label; 0 elsewhere."""
     truth, known, one = check_known(labels, first)
@@ -428,14 +429,3 @@ def _two_sided(differences: FloatArray, errors: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.abs(differences) / errors
     return np.where(same, 1.0, np.minimum(1.0, 2.0 * np.exp(log_ndtr(-z))))
-
-
-def _included(k: int, include: npt.ArrayLike | None) -> npt.NDArray[np.bool_]:
-    if include is None:
-        return np.ones(k, dtype=bool)
-    chosen = np.asarray(include, dtype=bool)
-    if chosen.shape != (k,):
-        raise ConfigurationError(
-            f"include must name {k} classes, got shape {chosen.shape}", value=chosen.shape
-        )
-    return chosen

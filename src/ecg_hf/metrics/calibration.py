@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import log_expit
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.metrics.ranking import BoolArray, FloatArray, check_known
+from ecg_hf.metrics.ranking import BoolArray, FloatArray, check_known
 
 __all__ = [
     "Calibration",

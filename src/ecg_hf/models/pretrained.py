@@ -73,17 +73,14 @@ def list_pretrained() -> tuple[ShippedModel, ...]:
     """All models that ship with the package."""
     folder = weights_folder()
     index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    return tuple(
-        ShippedModel(
-            path=str(folder / entry["name"]),
-            method=json.loads((folder / entry["name"] / "config.json").read_text(encoding="utf-8"))[
-                "model_type"
-            ],
-            size_bytes=sum(file.stat().st_size for file in (folder / entry["name"]).iterdir()),
-            **entry,
-        )
-        for entry in index
-    )
+    return tuple(_shipped(folder / entry["name"], entry) for entry in index)
+
+
+def _shipped(folder: Path, entry: dict[str, str]) -> ShippedModel:
+    """A model's entry in the index, with what its folder says."""
+    method = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    return ShippedModel(method=method, path=str(folder), size_bytes=size, **entry)
 
 
 def pretrained(name: str | None = None) -> Path:
@@ -117,7 +114,7 @@ def resolve_model(source: str | Path) -> str:
 
 
 def sample_record() -> Path:
-    """A recording that ships with the package: PTB-XL 2940, a left bundle branch block, twelve leads of 10 s at 100 Hz.
+    """A recording that ships with the package: PTB-XL 2940, twelve leads of 10 s at 100 Hz, left bundle branch block.
 
     It is of fold 9, which no model of :func:`list_pretrained` was trained on. Source and licence (CC BY 4.0) are in
     ``README.md`` beside it.

@@ -26,7 +26,7 @@ _NOT_RECORDINGS = (
 def recordings_below(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Files below a folder that may be recordings, in sorted order, each folder before those in it.
 
-    A WFDB record is its header. Hidden files and folders are left out, and files that go by a suffix no recording has.
+    A WFDB record is its header. Hidden files and folders are left out, and files with a suffix that no recording has.
     """
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -136,6 +136,11 @@ def test_folders_are_gone_through(cli: Cli, normal: Path, tmp_path: Path):
     drawn = sorted(path.relative_to(plots).as_posix() for path in plots.rglob("*.png"))
     assert drawn == ["a/00001_lr.png", "b/00001_lr.png"]
     assert len(list(csv.DictReader((tmp_path / "table.csv").open(encoding="utf-8")))) == 3
+    outcome = cli(
+        "predict", source / "a" / "00001_lr", source / "b" / "00001_lr.hea", "--plot", tmp_path / "two"
+    )
+    assert outcome.returncode == 0
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["00001_lr.png", "00001_lr_2.png"]
 
 
 def test_a_table_has_every_column_also_without_an_answer(cli: Cli, tmp_path: Path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,18 +89,19 @@ def predict_command(
     if labels is not None:
         if csv_file is not None or plot is not None:
             raise ConfigurationError("--csv and --plot are for findings, not for --labels")
-        records = _with_folders(records)
-        _zero_shot(records, told, model, labels, template, softmax, top_k, device, as_json)
+        _zero_shot(
+            list(_with_folders(records)), told, model, labels, template, softmax, top_k, device, as_json
+        )
         return
     if softmax:
         raise ModelFolderError(
             "--softmax belongs to --labels; a classifier applies its own function", path=model
         )
-    records = _with_folders(records)
+    found = _with_folders(records)
     if csv_file is not None and csv_file.is_dir():
         raise ConfigurationError("--csv writes a file, and this is a folder", path=csv_file)
     answers, labels_of_model = _interpret(
-        records, told, model, device, {} if plot is None else _pictures(records, plot)
+        list(found), told, model, device, {} if plot is None else _pictures(found, plot)
     )
     if csv_file is not None:
         _write_csv(csv_file, answers, labels_of_model)
@@ -114,27 +115,29 @@ def predict_command(
         raise typer.Exit(UNREADABLE)
 
 
-def _with_folders(paths: Sequence[Path]) -> list[Path]:
-    """The recordings, those of folders one by one; WFDB records by their names.
+def _with_folders(paths: Sequence[Path]) -> dict[Path, Path]:
+    """The recordings, those of folders one by one, and the name of each below the folder given.
 
     Raises:
         RecordNotFound: if a folder holds none.
     """
     from ecg_hf.signal.io.paths import recordings_below
 
-    found: list[Path] = []
+    found: dict[Path, Path] = {}
     for path in paths:
         if not path.is_dir():
-            found.append(path)
+            found[path] = Path(path.name.removesuffix(".hea"))
             continue
         inside = list(recordings_below(path))
         if not inside:
             raise RecordNotFound("the folder holds no recordings", path=path)
-        found += [file.with_suffix("") if file.suffix == ".hea" else file for file in inside]
+        # WFDB records go by their names.
+        shown = [file.with_suffix("") if file.suffix == ".hea" else file for file in inside]
+        found |= {file: file.relative_to(path) for file in shown}
     return found
 
 
-def _pictures(records: Sequence[Path], plot: Path) -> dict[Path, Path]:
+def _pictures(records: Mapping[Path, Path], plot: Path) -> dict[Path, Path]:
     """The picture of each recording: the file named, or one in the folder named, in subfolders as the recordings are.
 
     Raises:
@@ -145,15 +148,14 @@ def _pictures(records: Sequence[Path], plot: Path) -> dict[Path, Path]:
             raise ConfigurationError("several recordings need a folder to be drawn in", path=plot)
         if plot.suffix.lower() not in PICTURES:
             raise ConfigurationError("a picture is a .png or an .svg file", path=plot)
-        return {records[0]: plot}
-    # Without "..", which would lead out of the folder named.
-    places = [Path(os.path.abspath(path)) for path in records]
-    common = os.path.commonpath([place.parent for place in places])
-    inner = (place.relative_to(common) for place in places)
-    return {
-        path: plot / name.with_name(f"{name.name.removesuffix('.hea')}.png")
-        for path, name in zip(records, inner, strict=True)
-    }
+        return dict.fromkeys(records, plot)
+    taken: Counter[Path] = Counter()
+    pictures = {}
+    for path, name in records.items():
+        taken[name] += 1
+        again = "" if taken[name] == 1 else f"_{taken[name]}"
+        pictures[path] = plot / name.with_name(f"{name.name}{again}.png")
+    return pictures
 
 
 def _interpret(

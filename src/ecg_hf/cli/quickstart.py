@@ -70,6 +70,7 @@ def _first_look(folder: Path) -> None:
     from ecg_hf.models.pretrained import sample_record
     from ecg_hf.pipelines.embedding import embed
 
+    folder.mkdir(parents=True, exist_ok=True)
     record, picture = sample_record(), folder / "sample_ecg.png"
     echo(
         "The sample record is PTB-XL 2940 (CC BY 4.0): left bundle branch block, sinus rhythm. The models that ship "

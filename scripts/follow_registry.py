@@ -12,6 +12,8 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
+import torch
+
 import ecg_hf
 from ecg_hf.files import write_whole
 from ecg_hf.models.registry import METHODS, ROLES, MethodSpec
@@ -55,18 +57,53 @@ def _wrapped(start: str, items: list[str], end: str) -> list[str]:
     return [start, *(f"    {item}," for item in items), end]
 
 
+def choice_table() -> str:
+    """README's table of what a method takes and what it is for."""
+    rows = [
+        "| method | leads | rate | parameters | learns from | when to use it |",
+        "|---|---|---|---|---|---|",
+    ]
+    for spec in METHODS.values():
+        rates, parameters = rates_and_parameters(spec)
+        cells = (_name(spec), _leads(spec), rates, parameters, spec.supervision, spec.use)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
 def readme_table() -> str:
-    """README's table of methods."""
-    rows = ["| method | leads | paper | official code | what the paper specifies, what we inferred, parity |"]
-    rows.append("|---|---|---|---|---|")
+    """README's table of where methods are from."""
+    rows = ["| method | paper | official code | what the paper specifies, what we inferred, parity |"]
+    rows.append("|---|---|---|---|")
     for spec in METHODS.values():
         paper = f"[{spec.paper_name}]({spec.paper_url})" if spec.paper_url else spec.paper_name
         code = (
             f"[yes]({spec.official_code})" if spec.official_code else "none known" if spec.paper else "here"
         )
-        name = f"**{spec.short_title}** (`{spec.name}`)"
-        rows.append(f"| {name} | {_leads(spec)} | {paper} | {code} | {spec.status} |")
+        rows.append(f"| {_name(spec)} | {paper} | {code} | {spec.status} |")
     return "\n".join(rows) + "\n"
+
+
+def rates_and_parameters(spec: MethodSpec) -> tuple[str, str]:
+    """Rates of a method's presets and millions of parameters from the smallest to the largest; without ``micro``."""
+    configs = [spec.load("config").preset(size) for size in spec.sizes if size != "micro"]
+    rates = sorted({float(config.sampling_rate) for config in configs})
+    with torch.device("meta"):
+        models = [spec.load("model")(config) for config in configs]
+    counts = sorted(
+        {_millions(sum(one.numel() for one in model.parameters())) for model in models}, key=float
+    )
+    return (
+        f"{' or '.join(f'{rate:g}' for rate in rates)} Hz",
+        f"{' to '.join(dict.fromkeys((counts[0], counts[-1])))} M",
+    )
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.{0 if count >= 10e6 else 1}f}"
+
+
+def _name(spec: MethodSpec) -> str:
+    return f"**{spec.short_title}** (`{spec.name}`)"
 
 
 def _leads(spec: MethodSpec) -> str:
@@ -102,7 +139,7 @@ def written_files(root: Path = ROOT) -> dict[Path, str]:
     readme, project = root / "README.md", root / "pyproject.toml"
     return {
         root / "src" / "ecg_hf" / "__init__.pyi": stub(),
-        readme: between_markers(readme.read_text(encoding="utf-8"), readme_table()),
+        readme: between_markers(readme.read_text(encoding="utf-8"), f"{choice_table()}\n{readme_table()}"),
         project: between_markers(project.read_text(encoding="utf-8"), project_links()),
     }
 

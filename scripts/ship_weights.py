@@ -62,6 +62,7 @@ class Entry:
     """One line of the index, see ``ecg_hf.models.pretrained.ShippedModel``."""
 
     name: str
+    method: str
     task: str
     supervision: str
     sha256: str = ""
@@ -232,16 +233,16 @@ def main() -> None:
     (args,) = HfArgumentParser(ScriptArguments).parse_args_into_dataclasses()
     output, dataset = Path(args.output), load_built(args.dataset)
     entries = [
-        Entry("ecg-distil-ptbxl", "embedding", "reports, measurements"),
-        Entry("ecg-distil-ptbxl-statements", "classification", "labels, reports, measurements"),
-        Entry("ecg-beat-ptbxl", "embedding", "reports"),
+        Entry("ecg-distil-ptbxl", "ecg-distil", "embedding", "reports, measurements"),
+        Entry("ecg-distil-ptbxl-statements", "ecg-distil", "classification", "labels, reports, measurements"),
+        Entry("ecg-beat-ptbxl", "ecg-beat", "embedding", "reports"),
     ]
     distil, classifier, beat = entries
     ship_encoder(args.beat, output / beat.name, beat)
     ship_encoder(args.distil, output / distil.name, distil)
     ship_classifier(output / distil.name, dataset, output / classifier.name, classifier)
     if args.cg_dmer is not None:
-        entries.append(Entry("cg-dmer-ptbxl", "embedding", "reports"))
+        entries.append(Entry("cg-dmer-ptbxl", "cg-dmer", "embedding", "reports"))
         ship_encoder(args.cg_dmer, output / entries[-1].name, entries[-1])
     (output / "index.json").write_text(
         json.dumps([asdict(e) for e in entries], indent=2) + "\n", encoding="utf-8"

@@ -15,6 +15,7 @@ from ecg_hf.cli.main import app, main
 from ecg_hf.cli.pretrain import parse_overrides
 from ecg_hf.data import build_dataset, export_parquet
 from ecg_hf.hub.card_callback import ModelCardCallback
+from ecg_hf.models.pretrained import sample_record
 from ecg_hf.planning import StoredRecords, planned_run
 from ecg_hf.planning.devices import schedule
 from ecg_hf.planning.headroom import peak_bytes
@@ -123,6 +124,27 @@ def here(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def test_python_runs(code: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out.strip()
+
+
+def same(shown: str, said: str) -> None:
+    """Equal but for the last digits of numbers, which processors decide."""
+    words, others = shown.split(), said.split()
+    assert len(words) == len(others), said
+    for one, other in zip(words, others, strict=True):
+        figures = [re.fullmatch(r"\(?([+-]?\d+\.\d+)\S*", word) for word in (one, other)]
+        if all(figures):
+            assert float(figures[0][1]) == pytest.approx(float(figures[1][1]), abs=0.02), said  # type: ignore[index]
+        else:
+            assert one == other
+
+
+def test_shown_answers_are_those_of_the_models_that_ship(capsys: pytest.CaptureFixture[str]) -> None:
+    """After other weights ship: ``ecg-hf quickstart --output docs --skip-training``, and its answers into README."""
+    zero_shot, findings = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+    exec(compile(PYTHON[0], "README.md", "exec"), {"__name__": "__main__"})
+    same(zero_shot, capsys.readouterr().out)
+    main(["predict", str(sample_record())])
+    same(findings, capsys.readouterr().out.partition("\n")[2])
 
 
 @pytest.mark.slow

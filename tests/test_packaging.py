@@ -63,10 +63,17 @@ def test_every_dependency_is_imported() -> None:
 
 
 def test_readme_works_on_a_package_index() -> None:
-    """A package index has neither the files beside the README nor the headings of other pages."""
-    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    """A package index has neither the files beside the README nor the headings of other pages.
+
+    Pictures have no address of their own yet: they are in the repository and the source distribution.
+    """
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    links = re.findall(r"\]\(([^)]+)\)", text)
     assert links
-    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    assert [link for link in links if not link.startswith(("https://", "#")) and link not in pictures] == []
+    assert pictures == ["docs/sample_ecg.png"]
+    assert (ROOT / pictures[0]).read_bytes().startswith(b"\x89PNG")
 
 
 def test_help_is_about_this_package() -> None:
@@ -89,7 +96,7 @@ def test_help_of_scripts_is_about_their_options(script: str) -> None:
 
 @pytest.mark.slow
 def test_distributions_hold_what_they_should(tmp_path: Path) -> None:
-    """Tests and all they need in the source distribution; recipes, templates and type marker in the wheel."""
+    """Tests and all they need in the source distribution; weights, recipes, templates and more in the wheel."""
     pytest.importorskip("setuptools", minversion="77")
     left_out = shutil.ignore_patterns(
         ".git", ".venv", "*_cache", "__pycache__", "*.egg-info", "quickstart_output"
@@ -111,6 +118,7 @@ def test_distributions_hold_what_they_should(tmp_path: Path) -> None:
         "tests/recordings/ptbxl/records500/00000/00001_hr.dat",
         "scripts/pretrain.py",
         "constraints.txt",
+        "docs/sample_ecg.png",
         "Makefile",
     ):
         assert name in inside
@@ -123,6 +131,24 @@ def test_distributions_hold_what_they_should(tmp_path: Path) -> None:
         "ecg_hf/training/recipes/cg_dmer.yaml",
         "ecg_hf/quickstart/report.html",
     } <= names
+    weights = ROOT / "src" / "ecg_hf" / "weights"
+    shipped = {
+        f"ecg_hf/weights/{path.relative_to(weights).as_posix()}"
+        for path in weights.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert (
+        {
+            "ecg_hf/weights/ecg-distil-ptbxl/model.safetensors",
+            "ecg_hf/weights/ecg-distil-ptbxl/README.md",
+            "ecg_hf/weights/sample_record/02940_lr.hea",
+            "ecg_hf/weights/sample_record/02940_lr.dat",
+            "ecg_hf/weights/sample_record/README.md",
+        }
+        <= shipped
+        <= names
+    )
     outside = ("tests/", "scripts/", "fixtures/", "recordings/")
-    assert not [name for name in names if name.startswith(outside) or name.endswith((".dat", ".safetensors"))]
+    assert not [name for name in names if name.startswith(outside)]
+    assert {name for name in names if name.endswith((".dat", ".safetensors"))} <= shipped
     assert "Project-URL: " in content

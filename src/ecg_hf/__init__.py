@@ -5,7 +5,8 @@ transformers itself: registration happens when the Auto classes are first import
 first use; ``dir(ecg_hf)`` lists them:
 
 * ``read_record`` and ``EcgRecord`` for a recording, ``plot_ecg`` for its picture, ``Ecg`` for a column of a dataset;
-* ``embed`` for embeddings of recordings, ``pretrained`` for the folder of a model that ships with the package;
+* ``embed`` for embeddings of recordings, ``pretrained`` for the folder of a model that ships with the package
+  and ``sample_record`` for a recording that does;
 * ``EcgFeatureExtractor`` and ``EcgProcessor``, which ``AutoFeatureExtractor`` and ``AutoProcessor`` find by model;
 * per method ``<Method>Config``, ``<Method>FeatureExtractor``, ``<Method>Model``, ``<Method>ForPreTraining``,
   ``<Method>ForEcgClassification`` and ``<Method>Trainer``, such as ``CgDmerModel``; ``ecg-hf list models`` shows the
@@ -43,6 +44,7 @@ _EXPORTS = {
     "plot_ecg": "ecg_hf.plotting",
     "pretrained": "ecg_hf.models.pretrained",
     "read_record": "ecg_hf.signal",
+    "sample_record": "ecg_hf.models.pretrained",
 }
 
 

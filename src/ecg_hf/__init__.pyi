@@ -59,7 +59,7 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
     EcgJepaForPreTraining,
     EcgJepaModel,
 )
-from ecg_hf.models.pretrained import pretrained
+from ecg_hf.models.pretrained import pretrained, sample_record
 from ecg_hf.pipelines.embedding import embed
 from ecg_hf.plotting import plot_ecg
 from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
@@ -139,4 +139,5 @@ __all__ = [
     "plot_ecg",
     "pretrained",
     "read_record",
+    "sample_record",
 ]

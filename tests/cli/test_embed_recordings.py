@@ -7,6 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+import ecg_hf
+
 
 @pytest.mark.slow
 def test_recordings_and_windows_become_parquet(cli, pretrained: Path, record: Path, tmp_path: Path):
@@ -24,3 +26,10 @@ def test_recordings_and_windows_become_parquet(cli, pretrained: Path, record: Pa
     assert len(set(map(len, table["embedding"].to_pylist()))) == 1
     for wrong in (told, ("--dataset", tmp_path, record, *told), (record, *told[:-4], "--stride", 2)):
         assert cli("embed", *wrong).returncode == 2
+
+
+def test_without_a_model_the_shipped_encoder_embeds(cli, record: Path, tmp_path: Path):
+    outcome = cli("embed", record, "--output", tmp_path / "whole.parquet", "--device", "cpu")
+    assert outcome.returncode == 0, outcome.stderr
+    (vector,) = pq.read_table(tmp_path / "whole.parquet")["embedding"].to_pylist()
+    assert vector == pytest.approx(ecg_hf.embed(record)[0].tolist(), abs=1e-5)

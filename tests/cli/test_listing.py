@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from ecg_hf.data import list_sources
 from ecg_hf.evaluation import BENCHMARKS
+from ecg_hf.models.pretrained import list_pretrained
 from ecg_hf.models.registry import METHODS
 from tests.cli.conftest import Cli
 
@@ -15,6 +18,7 @@ NAMES = {
     "models": list(METHODS),
     "datasets": [source.name for source in list_sources()],
     "benchmarks": list(BENCHMARKS),
+    "pretrained": [model.name for model in list_pretrained()],
 }
 
 
@@ -30,6 +34,31 @@ def test_table_has_a_line_for_each(kind: str, cli: Cli) -> None:
     lines = cli("list", kind).stdout.splitlines()
     assert lines[0].split()[0] == "name"
     assert [line.split()[0] for line in lines[1:]] == NAMES[kind]
+
+
+def test_shipped_models_are_listed_with_where_they_are_and_what_of(cli: Cli) -> None:
+    rows = json.loads(cli("list", "pretrained", "--json").stdout)
+    assert {"ecg-distil-ptbxl", "ecg-beat-ptbxl", "ecg-distil-ptbxl-statements"} <= {
+        row["name"] for row in rows
+    }
+    for row in rows:
+        assert list(row) == [
+            *(
+                "name",
+                "method",
+                "task",
+                "path",
+                "size_bytes",
+                "sha256",
+                "licence",
+                "supervision",
+                "trained_on",
+            )
+        ]
+        assert row["method"] in METHODS
+        assert Path(row["path"], "model.safetensors").is_file()
+        assert re.fullmatch("[0-9a-f]{64}", row["sha256"])
+        assert "PTB-XL" in row["trained_on"]
 
 
 def test_listing_needs_no_torch(process: Cli) -> None:

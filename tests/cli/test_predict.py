@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER, DEFAULT_MODEL, list_pre
 
 from .conftest import Cli
 
+MEASUREMENTS = ["heart_rate_bpm", "pr_ms", "qrs_ms", "qt_ms", "qtc_ms"]
 KEYS = {
     *("record", "error", "duration_s", "sampling_rate", "lead_names", "measurements", "findings"),
     *("abstained", "notes", "nearest", "model"),
@@ -63,17 +65,24 @@ def test_answers_without_a_model(cli: Cli, normal: Path, tmp_path: Path):
     assert answer["error"] is None
     assert unread["error"]
     assert unread["findings"] == []
+    assert list(answer["measurements"]) == MEASUREMENTS
     assert 40 < answer["measurements"]["heart_rate_bpm"] < 120
+    assert (answer["duration_s"], answer["sampling_rate"]) == (10.0, 100.0)
+    assert answer["model"] == DEFAULT_CLASSIFIER
     found = {finding["label"]: finding for finding in answer["findings"]}
     assert found["NORM"]["probability"] > 0.5 > found["AFIB"]["probability"]
     assert found["NORM"]["positive"]
     assert 0.5 < found["NORM"]["reference_auroc"] <= 1.0
     probabilities = [finding["probability"] for finding in answer["findings"]]
     assert probabilities == sorted(probabilities, reverse=True)
-    assert len(answer["nearest"]) == 3
+    assert {tuple(finding) for finding in answer["findings"]} == {
+        ("label", "name", "probability", "positive", "reference_auroc")
+    }
+    assert [list(near) for near in answer["nearest"]] == [["record_id", "similarity", "labels"]] * 3
     rows = list(csv.DictReader(table.open(encoding="utf-8")))
     assert float(rows[0]["NORM"]) == pytest.approx(found["NORM"]["probability"])
     assert rows[1]["error"]
+    assert set(rows[0]) == {*KEYS - {"findings", "measurements", "nearest", "notes"}, *MEASUREMENTS, *found}
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["00001_lr.png"]
 
 
@@ -106,3 +115,47 @@ def test_embeddings_in_one_line(normal: Path):
 def test_pipelines_take_the_shipped_folders(normal: Path):
     scores = pipeline("ecg-classification", model=str(ecg_hf.pretrained(DEFAULT_CLASSIFIER)))(str(normal))
     assert scores[0]["label"]
+
+
+def test_folders_are_gone_through(cli: Cli, normal: Path, tmp_path: Path):
+    """A picture for each that can be read, under its own name in its own folder; the others are accounted for."""
+    source, plots = tmp_path / "in", tmp_path / "plots"
+    for name in ("a", "b"):
+        (source / name).mkdir(parents=True)
+        for suffix in (".hea", ".dat"):
+            shutil.copy(f"{normal}{suffix}", source / name)
+    (source / "a" / "broken.xml").write_text("<nothing/>")
+    (source / "README.md").write_text("no recording")
+    outcome = cli("predict", source, "--json", "--csv", tmp_path / "table.csv", "--plot", plots)
+    assert outcome.returncode == 3
+    answers = json.loads(outcome.stdout)
+    assert [answer["record"] for answer in answers] == [
+        str(source / name) for name in ("a/00001_lr", "a/broken.xml", "b/00001_lr")
+    ]
+    assert [bool(answer["error"]) for answer in answers] == [False, True, False]
+    drawn = sorted(path.relative_to(plots).as_posix() for path in plots.rglob("*.png"))
+    assert drawn == ["a/00001_lr.png", "b/00001_lr.png"]
+    assert len(list(csv.DictReader((tmp_path / "table.csv").open(encoding="utf-8")))) == 3
+    outcome = cli(
+        "predict", source / "a" / "00001_lr", source / "b" / "00001_lr.hea", "--plot", tmp_path / "two"
+    )
+    assert outcome.returncode == 0
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["00001_lr.png", "00001_lr_2.png"]
+
+
+def test_a_table_has_every_column_also_without_an_answer(cli: Cli, tmp_path: Path):
+    assert cli("predict", tmp_path / "missing", "--csv", tmp_path / "table.csv").returncode == 3
+    (row,) = csv.DictReader((tmp_path / "table.csv").open(encoding="utf-8"))
+    assert {*MEASUREMENTS, "NORM", "CLBBB", "AFIB"} < set(row)
+    assert row["error"]
+    assert row["NORM"] == row["heart_rate_bpm"] == ""
+
+
+def test_pictures_are_png_or_svg(cli: Cli, tmp_path: Path):
+    assert cli("predict", ecg_hf.sample_record(), "--plot", tmp_path / "one.svg").returncode == 0
+    assert (tmp_path / "one.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_for_research_is_said_once(cli: Cli, normal: Path):
+    outcome = cli("predict", normal, ecg_hf.sample_record())
+    assert (outcome.stdout + outcome.stderr).lower().count("research") == 1

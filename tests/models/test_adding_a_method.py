@@ -70,9 +70,10 @@ def test_the_page_adds_a_method(tmp_path: Path) -> None:
     (words,) = [line.split("#")[0].split() for line in command.splitlines()]
     assert words[0] == "python"
     assert set(run(tmp_path, *words[1:]).split()) == {"wrote", "src/ecg_hf/__init__.pyi", "README.md"}
-    assert "**Toy-ECG** (`toy-ecg`) | any of the 12 | this package's own | here |" in (
-        tmp_path / "README.md"
-    ).read_text(encoding="utf-8")
+    readme = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "**Toy-ECG** (`toy-ecg`) | any of the 12 | 250 Hz | " in readme
+    assert "| signals | to see how a method is added |" in readme
+    assert "**Toy-ECG** (`toy-ecg`) | this package's own | here |" in readme
     run(tmp_path, "-c", example)
     assert "this package's own" in (tmp_path / "runs" / "toy" / "README.md").read_text(encoding="utf-8")
 

@@ -45,12 +45,25 @@ def test_written_files_are_up_to_date(follow: ModuleType) -> None:
 def test_a_new_line_changes_all_three_files(follow: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     new = replace(METHODS["acl-ecg"], name="new-one", class_prefix="NewOne", title="New-One: new", trainer="")
     monkeypatch.setitem(METHODS, "new-one", new)
+    # There is no module of it to ask.
+    known = follow.rates_and_parameters
+    monkeypatch.setattr(follow, "rates_and_parameters", lambda spec: ("", "") if spec is new else known(spec))
     stub, readme, project = follow.written_files().values()
     assert "from ecg_hf.models.new_one.configuration_new_one import NewOneConfig\n" in stub
     assert "NewOneTrainer = EcgPreTrainer\n" in stub
     assert '    "NewOneForPreTraining",\n' in stub
     assert "| **New-One** (`new-one`) | any of II, III, V1-V6 |" in readme
     assert '"Paper: New-One" = ' in project
+
+
+def test_what_a_method_takes_is_read_from_its_presets(follow: ModuleType) -> None:
+    assert follow.rates_and_parameters(METHODS["ecg-jepa"]) == ("250 Hz", "2.7 to 85 M")
+    (row,) = [row for row in follow.choice_table().splitlines() if "`ecg-distil`" in row]
+    assert "| any of the 12 | 100 Hz | 2.0 M | reports, measurements, ECG-Beat |" in row
+
+
+def test_every_line_says_when_to_use_the_method() -> None:
+    assert all(spec.use and "|" not in spec.use for spec in METHODS.values())
 
 
 def test_all_and_star_import_hold_every_public_name() -> None:

@@ -44,7 +44,10 @@ def test_everything_is_there(finished):
     assert {"data", "pretrain", "evaluate", "card", "reload", "report"} == set(results["timings"])
     for row in results["probe"]:
         assert row["n_test"] >= max(row["positives"].values())
+    # Three steps teach nothing, and a picture of nothing is not drawn.
+    assert not (folder / "figures" / "reconstruction.png").exists()
     page = (folder / "report.html").read_text()
+    assert "reconstruct" not in page.lower() + " ".join(said).lower()
     assert "simulat" in page.lower()
     assert {p.name for p in (folder / "figures").iterdir()} >= {
         "ecg.png",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +15,7 @@ import typer
 from ecg_hf.cli.output import echo, print_json, quiet_libraries
 from ecg_hf.errors import ConfigurationError, EcgError, RecordNotFound
 from ecg_hf.signal.io.digital import DigitalRecord
+from ecg_hf.signal.io.paths import recordings_below
 
 __all__ = ["convert_file_command"]
 
@@ -53,7 +53,8 @@ def convert_file_command(
     account = _Account()
     is_folder = source.is_dir()
     taken: set[str] = set()
-    for path, inner in _recordings(source) if is_folder else [(source, Path())]:
+    for path in recordings_below(source) if is_folder else [source]:
+        inner = path.parent.relative_to(source) if is_folder else Path()
         name = _ODD.sub("_", path.stem).strip("_") or "record"
         if str(inner / name) in taken:
             name = f"{name}_{path.suffix.removeprefix('.')}"
@@ -78,22 +79,6 @@ def convert_file_command(
         echo(f"  note {code}: {count}")
     for refusal in account.refused:
         echo(f"  refused {refusal['file']}: {refusal['reason']}")
-
-
-def _recordings(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Files below a folder, and the folders they are in relative to it; WFDB signals go with their headers."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        headers = {name[:-4] for name in names if name.endswith(".hea")}
-        for name in sorted(names):
-            stem, suffix = os.path.splitext(name)
-            if (
-                name.startswith(".")
-                or (suffix == ".dat" and headers)
-                or (suffix == ".mat" and stem in headers)
-            ):
-                continue
-            yield Path(place) / name, Path(place).relative_to(folder)
 
 
 def _write(record: DigitalRecord, folder: Path, name: str, origin: str | None, overwrite: bool) -> None:

@@ -11,17 +11,20 @@ from typing import Annotated, Any
 import typer
 
 from ecg_hf.cli.output import echo, print_json
+from ecg_hf.models.pretrained import DEFAULT_MODEL
 
 __all__ = ["embed_command"]
 
 
 def embed_command(
-    model: Annotated[str, typer.Option(help="Model folder or Hub repository.")],
     output: Annotated[Path, typer.Option(help="File to write: .safetensors, or .parquet for recordings.")],
     records: Annotated[
         list[Path] | None,
         typer.Argument(metavar="RECORD...", help="Recordings of any format, instead of --dataset."),
     ] = None,
+    model: Annotated[
+        str, typer.Option(help="Model folder, Hub repository or shipped name ('ecg-hf list pretrained').")
+    ] = DEFAULT_MODEL,
     dataset: Annotated[Path | None, typer.Option(help="Built dataset.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings per batch.")] = 64,
     device: Annotated[str | None, typer.Option(help="Device; by default a GPU if available.")] = None,

@@ -27,7 +27,7 @@ __all__ = ["evaluate_command"]
 
 
 def evaluate_command(
-    model: Annotated[str, typer.Option(help="Model folder or Hub repository.")],
+    model: Annotated[str, typer.Option(help="Model folder, Hub repository or shipped name.")],
     benchmark: Annotated[
         str, typer.Option(help="One or several, comma-separated; see 'ecg-hf list benchmarks'.")
     ],
@@ -123,6 +123,7 @@ def evaluate_command(
     for folds in (train_folds, validation_folds, test_folds):
         parse_folds(folds or "")
     from ecg_hf.cli.loading import load_model, resolve_device
+    from ecg_hf.models.pretrained import resolve_model
 
     place = resolve_device(device)
     heads = _names(head, "--head")
@@ -146,6 +147,7 @@ def evaluate_command(
     chosen, notes = check_controls(wanted, plan)
     control_options = _control_options(control_option or [], chosen, place, num_proc)
     source_options = _source_options(option or [])
+    model = resolve_model(model)
     encoder, extractor = load_model(model, device=place)
     loaded = LoadedModel(model, encoder, extractor, place, batch_size, pool_tokens)
     if update_card and not (Path(model) / "README.md").is_file():

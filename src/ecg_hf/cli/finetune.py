@@ -21,7 +21,7 @@ __all__ = ["finetune_command", "label_options"]
 
 def finetune_command(
     context: typer.Context,
-    model: Annotated[str, typer.Option(help="Pretrained model: a folder or Hub repository.")],
+    model: Annotated[str, typer.Option(help="Pretrained model: a folder, Hub repository or shipped name.")],
     dataset: Annotated[
         Path,
         typer.Option(
@@ -65,8 +65,10 @@ def finetune_command(
     --num-train-epochs 30 --early-stopping-patience 10 --layer-decay 0.75 --classifier-pooling attention.
     """
     from ecg_hf.cli.loading import load_config
+    from ecg_hf.models.pretrained import resolve_model
     from ecg_hf.training import EcgFineTuningArguments, finetune
 
+    model = resolve_model(model)
     training, options = parse_overrides(context.args, load_config(model).model_type, EcgFineTuningArguments)
     quiet_libraries()
     from ecg_hf.hub import document_classifier

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ecg_hf.cli.output import echo, print_json, print_table, quiet_libraries
-from ecg_hf.errors import ConfigurationError, EcgError, MetadataMissing, ModelFolderError
+from ecg_hf.cli.plot import FORMATS as PICTURES
+from ecg_hf.errors import ConfigurationError, EcgError, MetadataMissing, ModelFolderError, RecordNotFound
 
 if TYPE_CHECKING:
     from ecg_hf.pipelines.interpretation import Interpretation
@@ -22,10 +24,22 @@ UNREADABLE = 3
 """Exit code where some recording could not be read; the others are answered."""
 
 _SHOWN_FINDINGS = 5
+_MEASURED = {
+    "heart_rate_bpm": "heart rate {:.0f}/min",
+    "pr_ms": "PR {:.0f} ms",
+    "qrs_ms": "QRS {:.0f} ms",
+    "qt_ms": "QT {:.0f} ms",
+    "qtc_ms": "QTc {:.0f} ms",
+}
 
 
 def predict_command(
-    records: Annotated[list[Path], typer.Argument(help="Recordings in any format that read_record reads.")],
+    records: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RECORD...", help="Recordings in any format that read_record reads, or folders of them."
+        ),
+    ],
     model: Annotated[
         str | None,
         typer.Option(
@@ -59,7 +73,7 @@ def predict_command(
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Also draw each recording: a PNG file for one, a folder for several."),
+        typer.Option(help="Also draw each recording: a .png or .svg file for one, a folder for several."),
     ] = None,
 ) -> None:
     """Heart rate, intervals and findings of recordings; with --labels, zero-shot scores.
@@ -75,17 +89,22 @@ def predict_command(
     if labels is not None:
         if csv_file is not None or plot is not None:
             raise ConfigurationError("--csv and --plot are for findings, not for --labels")
-        _zero_shot(records, told, model, labels, template, softmax, top_k, device, as_json)
+        _zero_shot(
+            list(_with_folders(records)), told, model, labels, template, softmax, top_k, device, as_json
+        )
         return
     if softmax:
         raise ModelFolderError(
             "--softmax belongs to --labels; a classifier applies its own function", path=model
         )
-    if plot is not None and len(records) > 1 and plot.suffix:
-        raise ConfigurationError("several recordings need a folder to be drawn in", path=plot)
-    answers = _interpret(records, told, model, device, plot)
+    found = _with_folders(records)
+    if csv_file is not None and csv_file.is_dir():
+        raise ConfigurationError("--csv writes a file, and this is a folder", path=csv_file)
+    answers, labels_of_model = _interpret(
+        list(found), told, model, device, {} if plot is None else _pictures(found, plot)
+    )
     if csv_file is not None:
-        _write_csv(csv_file, answers)
+        _write_csv(csv_file, answers, labels_of_model)
     if as_json:
         print_json([answer.as_dict() for answer in answers])
     else:
@@ -96,9 +115,57 @@ def predict_command(
         raise typer.Exit(UNREADABLE)
 
 
+def _with_folders(paths: Sequence[Path]) -> dict[Path, Path]:
+    """The recordings, those of folders one by one, and the name of each below the folder given.
+
+    Raises:
+        RecordNotFound: if a folder holds none.
+    """
+    from ecg_hf.signal.io.paths import recordings_below
+
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if not path.is_dir():
+            found[path] = Path(path.name.removesuffix(".hea"))
+            continue
+        inside = list(recordings_below(path))
+        if not inside:
+            raise RecordNotFound("the folder holds no recordings", path=path)
+        # WFDB records go by their names.
+        shown = [file.with_suffix("") if file.suffix == ".hea" else file for file in inside]
+        found |= {file: file.relative_to(path) for file in shown}
+    return found
+
+
+def _pictures(records: Mapping[Path, Path], plot: Path) -> dict[Path, Path]:
+    """The picture of each recording: the file named, or one in the folder named, in subfolders as the recordings are.
+
+    Raises:
+        ConfigurationError: if several recordings are to be in one file, or the file is no picture.
+    """
+    if plot.suffix and not plot.is_dir():
+        if len(records) > 1:
+            raise ConfigurationError("several recordings need a folder to be drawn in", path=plot)
+        if plot.suffix.lower() not in PICTURES:
+            raise ConfigurationError("a picture is a .png or an .svg file", path=plot)
+        return dict.fromkeys(records, plot)
+    taken: Counter[Path] = Counter()
+    pictures = {}
+    for path, name in records.items():
+        taken[name] += 1
+        again = "" if taken[name] == 1 else f"_{taken[name]}"
+        pictures[path] = plot / name.with_name(f"{name.name}{again}.png")
+    return pictures
+
+
 def _interpret(
-    records: Sequence[Path], told: dict[str, Any], model: str | None, device: str | None, plot: Path | None
-) -> list[Interpretation]:
+    records: Sequence[Path],
+    told: dict[str, Any],
+    model: str | None,
+    device: str | None,
+    pictures: Mapping[Path, Path],
+) -> tuple[list[Interpretation], list[str]]:
+    """An answer for each recording, and the labels of the classifier; draws the pictures on the way."""
     from ecg_hf.cli.loading import load_classifier
     from ecg_hf.evaluation.progress import progress_bar
     from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER
@@ -107,23 +174,21 @@ def _interpret(
     classifier, extractor, name, place = load_classifier(model or DEFAULT_CLASSIFIER, device=device)
     interpreter = Interpreter(classifier, extractor, name=name, device=place)
     answers = []
-    with progress_bar(len(records), "recordings", "rec") as bar:
+    with progress_bar(len(records), "recordings", "rec", show=len(records) > 1) as bar:
         for path, (record, answer) in zip(records, interpreter.read(records, **told), strict=True):
-            if plot is not None and record is not None:
-                _draw(
-                    record, answer, plot / f"{path.name}.png" if len(records) > 1 or not plot.suffix else plot
-                )
+            if record is not None and path in pictures:
+                _draw(record, answer, pictures[path])
             answers.append(answer)
             bar.update(1)
-    return answers
+    return answers, list(classifier.config.id2label.values())
 
 
 def _draw(record: EcgRecord, answer: Interpretation, path: Path) -> None:
     from ecg_hf.plotting import plot_ecg, save_figure
 
     rate = answer.measurements.get("heart_rate_bpm")
-    parts = [Path(answer.record).name, "" if rate is None else f"{rate:.0f}/min"]
-    parts += [f"{one.name} {one.probability:.0%}" for one in answer.findings[:2]]
+    parts = [Path(answer.record).name.removesuffix(".hea"), "" if rate is None else f"{rate:.0f}/min"]
+    parts += [f"{one.name} {one.probability:.0%}" for one in answer.findings if one.positive][:3]
     path.parent.mkdir(parents=True, exist_ok=True)
     figure = plot_ecg(
         record.signal, record.sampling_rate, record.lead_names, title=", ".join(filter(None, parts))
@@ -137,9 +202,7 @@ def _show(answer: Interpretation, count: int) -> None:
         echo(f"  can't be read: {answer.error}")
         return
     shown = [
-        f"{name.rpartition('_')[0].replace('_', ' ')} {value:.0f}"
-        for name, value in answer.measurements.items()
-        if value is not None
+        _MEASURED[name].format(value) for name, value in answer.measurements.items() if value is not None
     ]
     leads = f"{len(answer.lead_names)} leads, {answer.duration_s:.1f} s, {answer.sampling_rate:g} Hz"
     echo(f"  {leads}; {', '.join(shown) or 'nothing could be measured'}")
@@ -160,23 +223,21 @@ def _show(answer: Interpretation, count: int) -> None:
         echo(f"  like {near['record_id']} ({near['similarity']:.2f}): {', '.join(near['labels'])}")
 
 
-def _write_csv(path: Path, answers: Sequence[Interpretation]) -> None:
+def _write_csv(path: Path, answers: Sequence[Interpretation], labels: Sequence[str]) -> None:
     from ecg_hf.files import replace_file
+    from ecg_hf.pipelines.interpretation import MEASUREMENTS
 
-    labels = sorted({one.label for answer in answers for one in answer.findings})
     scalars = ("record", "error", "duration_s", "sampling_rate", "abstained", "model")
-    measured = sorted({name for answer in answers for name in answer.measurements})
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(path) as binary:
         lines: list[str] = []
         table = csv.writer(_Lines(lines), lineterminator="\n")
-        table.writerow([*scalars, "lead_names", *measured, *labels])
+        table.writerow([*scalars, "lead_names", *MEASUREMENTS, *labels])
         for answer in answers:
             scores = {one.label: one.probability for one in answer.findings}
             row = [getattr(answer, name) for name in scalars] + [" ".join(answer.lead_names)]
-            row += [answer.measurements.get(name) for name in measured] + [
-                scores.get(name) for name in labels
-            ]
+            row += [answer.measurements.get(name) for name in MEASUREMENTS]
+            row += [scores.get(name) for name in labels]
             table.writerow(["" if value is None else value for value in row])
         binary.write("".join(lines).encode("utf-8"))
 

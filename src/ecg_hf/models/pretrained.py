@@ -1,4 +1,4 @@
-"""Models that ship with the package, by name."""
+"""What ships with the package: models by name, and a recording to try them on."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ __all__ = [
     "list_pretrained",
     "pretrained",
     "resolve_model",
+    "sample_record",
+    "weights_folder",
 ]
 
 DEFAULT_MODEL = "ecg-distil-ptbxl"
@@ -27,6 +29,7 @@ DEFAULT_CLASSIFIER = "ecg-distil-ptbxl-statements"
 """The classifier that is used where none is named."""
 
 _INDEX = "index.json"
+_SAMPLE = "sample_record/02940_lr.hea"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class ShippedModel:
 
     Attributes:
         name: What :func:`pretrained` takes.
+        method: Name of its method in the registry.
         task: ``embedding`` or ``classification``.
         path: Its folder.
         size_bytes: All files of the folder.
@@ -45,6 +49,7 @@ class ShippedModel:
     """
 
     name: str
+    method: str
     task: str
     path: str
     size_bytes: int
@@ -68,14 +73,14 @@ def list_pretrained() -> tuple[ShippedModel, ...]:
     """All models that ship with the package."""
     folder = weights_folder()
     index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    return tuple(
-        ShippedModel(
-            path=str(folder / entry["name"]),
-            size_bytes=sum(file.stat().st_size for file in (folder / entry["name"]).iterdir()),
-            **entry,
-        )
-        for entry in index
-    )
+    return tuple(_shipped(folder / entry["name"], entry) for entry in index)
+
+
+def _shipped(folder: Path, entry: dict[str, str]) -> ShippedModel:
+    """A model's entry in the index, with what its folder says."""
+    method = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    return ShippedModel(method=method, path=str(folder), size_bytes=size, **entry)
 
 
 def pretrained(name: str | None = None) -> Path:
@@ -106,3 +111,15 @@ def resolve_model(source: str | Path) -> str:
     text = str(source)
     shipped = {model.name for model in list_pretrained()}
     return str(pretrained(text)) if text in shipped and not Path(text).exists() else text
+
+
+def sample_record() -> Path:
+    """A recording that ships with the package: PTB-XL 2940, twelve leads of 10 s at 100 Hz, left bundle branch block.
+
+    It is of fold 9, which no model of :func:`list_pretrained` was trained on. Source and licence (CC BY 4.0) are in
+    ``README.md`` beside it.
+
+    Example:
+        >>> record = ecg_hf.read_record(ecg_hf.sample_record())
+    """
+    return weights_folder() / _SAMPLE

@@ -56,6 +56,8 @@ class MethodSpec:
         sizes: Names of its presets, smallest first.
         leads: Leads its models take as they are preset. One of them is enough, the others are masked; a limb lead
             also follows from two others.
+        supervision: What it learns from: ``signals``, ``signals and reports`` and the like.
+        use: When to choose it: a phrase for README's table.
         licence: Licence of weights trained with this package's code from scratch.
         official_weights: Licence of the authors' weights; None where there are none to convert.
         modules: Where its classes are, if not in a folder of three files that has the method's name: one module for
@@ -73,6 +75,8 @@ class MethodSpec:
     multimodal: bool
     sizes: tuple[str, ...]
     leads: tuple[str, ...] = STANDARD_LEADS
+    supervision: str = "signals"
+    use: str = ""
     licence: str = "apache-2.0"
     official_weights: str | None = None
     modules: str | Mapping[ClassRole, str] = field(default="", hash=False)
@@ -178,6 +182,8 @@ METHODS: dict[str, MethodSpec] = {
             status="from the paper; 22 gaps filled by inferred defaults, each a field of CgDmerConfig with the "
             "literal reading where there is one; losses equal float64 reference values; no official code or weights",
             multimodal=True,
+            supervision="signals and reports",
+            use="recordings with reports, a GPU: zero-shot answers to free text",
             sizes=("micro", "tiny", "small", "base"),
         ),
         MethodSpec(
@@ -190,6 +196,7 @@ METHODS: dict[str, MethodSpec] = {
             "loss, gradients, HUG; where paper and code differ a config field says which is followed; inferred: what "
             "beats see of each other in the encoder's view; official weights convert",
             multimodal=False,
+            use="signals without reports, cut into beats: their shape matters more than their rhythm",
             sizes=("micro", "tiny", "base", "large"),
             official_weights="unknown",
         ),
@@ -204,6 +211,7 @@ METHODS: dict[str, MethodSpec] = {
             "definitions written out; no official code or weights",
             multimodal=False,
             leads=_INDEPENDENT_LEADS,
+            use="signals without reports, for contrast and reconstruction at once",
             sizes=("micro", "tiny", "small", "base"),
         ),
         MethodSpec(
@@ -217,6 +225,7 @@ METHODS: dict[str, MethodSpec] = {
             "weights convert",
             multimodal=False,
             leads=_INDEPENDENT_LEADS,
+            use="many signals without reports; features of whole recordings, few leads",
             sizes=("micro", "tiny", "base"),
             official_weights="mit",
             trainer="ecg_hf.training.method_trainers",
@@ -231,6 +240,7 @@ METHODS: dict[str, MethodSpec] = {
             "5e-6; training from scratch is equal in distribution, not step by step; inferred: resampler, place of "
             "clipping; official weights convert",
             multimodal=False,
+            use="few parameters, tokens in time: long recordings, delineation, rhythm",
             sizes=("micro", "tiny", "base", "base-10s"),
             official_weights="cc-by-4.0",
             trainer="ecg_hf.training.method_trainers",
@@ -243,6 +253,8 @@ METHODS: dict[str, MethodSpec] = {
             official_code=None,
             status="this package's own method; every value chosen on validation records of PTB-XL",
             multimodal=True,
+            supervision="reports",
+            use="recordings with reports and minutes of a CPU; teaches ECG-Distil",
             sizes=("micro", "base"),
         ),
         MethodSpec(
@@ -253,6 +265,8 @@ METHODS: dict[str, MethodSpec] = {
             official_code=None,
             status="this package's own method; every value chosen on validation records of PTB-XL",
             multimodal=True,
+            supervision="reports, measurements, ECG-Beat",
+            use="the default, weights ship: embeddings and zero-shot answers on a CPU",
             sizes=("micro", "base"),
         ),
         MethodSpec(
@@ -266,6 +280,7 @@ METHODS: dict[str, MethodSpec] = {
             "official code or weights",
             multimodal=False,
             leads=("II", "III", *STANDARD_LEADS[6:]),
+            use="signals without reports, for the contrast of the heart's regions; the smallest",
             sizes=("micro", "tiny", "base"),
         ),
     )

@@ -55,7 +55,7 @@ class Finding:
         label: Its short name.
         name: For a reader.
         probability: Calibrated on validation records.
-        positive: Whether the probability reaches the class's threshold.
+        positive: Whether the probability reaches the class's threshold; never without one.
         reference_auroc: AUROC of this class on the reference test records; None where it is not known.
     """
 
@@ -220,12 +220,14 @@ class Interpreter:
         for index, probability in enumerate(probabilities.tolist()):
             label = config.id2label[index]
             known = details.get(label, {})
+            # None: no validation record had the class, and nobody knows from which probability on it is present.
+            threshold = known.get("threshold", 0.5)
             found.append(
                 Finding(
                     label,
                     str(known.get("name", label)),
                     probability,
-                    probability >= float(known.get("threshold", 0.5)),
+                    threshold is not None and probability >= float(threshold),
                     known.get("reference_auroc"),
                 )
             )

@@ -10,6 +10,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from ecg_hf.models.auto import AutoModelForEcgClassification, AutoModelForZeroShotEcgClassification
 from ecg_hf.models.modeling import EcgPreTrainedModel
+from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER, DEFAULT_MODEL, weights_folder
 from ecg_hf.pipelines.base import EcgPipeline
 from ecg_hf.pipelines.ecg_classification import EcgClassificationPipeline
 from ecg_hf.pipelines.ecg_feature_extraction import EcgFeatureExtractionPipeline
@@ -26,6 +27,13 @@ TASKS: dict[str, tuple[type[EcgPipeline], tuple[type[Any], ...]]] = {
     ),
 }
 """Pipeline class of each task, and the classes tried in order to load its model."""
+
+_DEFAULTS = {
+    "ecg-classification": DEFAULT_CLASSIFIER,
+    "ecg-feature-extraction": DEFAULT_MODEL,
+    "zero-shot-ecg-classification": DEFAULT_MODEL,
+}
+"""The model that ships with the package, for a pipeline that is given none."""
 
 _SHARED_TASKS: dict[str, type[EcgPipeline]] = {
     "audio-classification": EcgClassificationPipeline,
@@ -84,7 +92,12 @@ def register_pipelines() -> None:
         if task in PIPELINE_REGISTRY.supported_tasks:
             continue
         PIPELINE_REGISTRY.register_pipeline(
-            task, pipeline_class=pipeline_class, pt_model=model_classes, type="multimodal"
+            task,
+            pipeline_class=pipeline_class,
+            pt_model=model_classes,
+            # The library expects a repository and its revision; a folder has none.
+            default={"model": (str(weights_folder() / _DEFAULTS[task]), None)},
+            type="multimodal",
         )
         # With this attribute, Pipeline.save_pretrained would put a copy of our code beside the model and make
         # every later load ask for trust_remote_code, although the package is what provides the task.

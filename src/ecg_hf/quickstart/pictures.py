@@ -21,6 +21,9 @@ from ecg_hf.training.training_log import read_training_log
 
 __all__ = ["Pictured", "draw_report"]
 
+LEARNT = 0.9
+"""A reconstruction with a larger share of the error of predicting zero shows nothing and is not drawn."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pictured:
@@ -86,7 +89,7 @@ class _Drawn:
 
 
 def _record_pictures(shown: Pictured, seed: int) -> Iterator[_Drawn]:
-    """A test record, and what the model made of its hidden patches if it predicts patches."""
+    """A test record, and what the model made of its hidden patches if it has learnt to predict patches."""
     row = shown.records[int(shown.labels.rows("test")[0])]
     kind = "Synthetic record" if shown.synthetic else "Record"
     title = f"{kind} {row['record_id']}: {', '.join(row['labels'])}"
@@ -103,7 +106,7 @@ def _record_pictures(shown: Pictured, seed: int) -> Iterator[_Drawn]:
         "25 mm/s and 10 mm/mV; a quarter of the time per lead, lead II below over the whole of it.",
     )
     example = reconstruct_record(shown.model, shown.processor, row, seed=seed)
-    if example is None:
+    if example is None or example.masked_error_vs_zero > LEARNT:
         return
     yield _Drawn(
         "reconstruction",

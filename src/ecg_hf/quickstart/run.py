@@ -46,7 +46,7 @@ from ecg_hf.training.recipe import Recipe, load_recipe
 from ecg_hf.training.run import PretrainResult, pretrain
 from ecg_hf.training.run_folder import write_json
 
-__all__ = ["CORPORA", "Corpus", "run_quickstart"]
+__all__ = ["CORPORA", "Corpus", "check_choice", "run_quickstart"]
 
 Say = Callable[[str], None]
 RELOADED_RECORDS = 16
@@ -81,6 +81,20 @@ CORPORA = {
     ),
     "ptbxl": Corpus("ptbxl", "ptbxl-super", "PTB-XL 1.0.3 at 100 Hz", synthetic=False, options={"rate": 100}),
 }
+
+
+def check_choice(dataset: str, data_dir: str | Path | None, model: str) -> tuple[Corpus, MethodSpec]:
+    """What a quickstart is to train on, and the method.
+
+    Raises:
+        ConfigurationError: if there is no such dataset or method, or the dataset needs a folder.
+    """
+    if dataset not in CORPORA:
+        raise ConfigurationError(f"unknown dataset {dataset!r}; known: {', '.join(CORPORA)}", value=dataset)
+    corpus = CORPORA[dataset]
+    if data_dir is None and not corpus.synthetic:
+        raise ConfigurationError(f"{corpus.source} needs the folder its files are in: data_dir (--data-dir)")
+    return corpus, get_method(model)
 
 
 def run_quickstart(
@@ -120,11 +134,8 @@ def run_quickstart(
     Raises:
         EcgError: if the data or the options can't be used.
     """
-    if dataset not in CORPORA:
-        raise ConfigurationError(f"unknown dataset {dataset!r}; known: {', '.join(CORPORA)}", value=dataset)
-    corpus, spec, folder = CORPORA[dataset], get_method(model), Path(output)
-    if data_dir is None and not corpus.synthetic:
-        raise ConfigurationError(f"{corpus.source} needs the folder its files are in: data_dir (--data-dir)")
+    corpus, spec = check_choice(dataset, data_dir, model)
+    folder = Path(output)
     timings: dict[str, float] = {}
     stage = _stages(say, timings)
     recipe = load_recipe(f"{spec.module}_cpu")
@@ -241,7 +252,7 @@ def closing_lines(folder: Path, corpus: Corpus) -> list[str]:
         else "A few minutes on a small model: these numbers are a first look, not what the method can do."
     )
     return [
-        f"Open {folder / 'report.html'}: figures, results by class and one reconstructed ECG, on one page.",
+        f"Open {folder / 'report.html'}: figures and results by class, on one page.",
         "Pretraining helped where the interval of 'pretrained' lies above that of 'untrained', the same network with "
         "random weights. " + meaning,
         f"The model is in {folder / 'model'} (README.md is its card), all numbers in {folder / 'results.json'}. "

@@ -19,6 +19,7 @@ from ecg_hf.data.sources.headers import is_storable
 from ecg_hf.data.sources.tables import read_table
 from ecg_hf.data.splits import hash_fold
 from ecg_hf.errors import DatasetBuildError
+from ecg_hf.signal.io.paths import recordings_below
 
 __all__ = ["EcgFolder"]
 
@@ -28,20 +29,6 @@ _SPLIT_NAMES = {
     "valid": "validation",
     "dev": "validation",
 }
-# Files that belong to recordings, and others that are found beside them.
-_NOT_RECORDINGS = (
-    ".json",
-    ".md",
-    ".pdf",
-    ".png",
-    ".jpg",
-    ".zip",
-    ".atr",
-    ".qrs",
-    ".ann",
-    ".py",
-    ".xws",
-)
 _COLUMNS = ("patient", "split", "label")
 
 
@@ -155,24 +142,17 @@ class EcgFolder(HashedSource):
         """Path of every recording by its names: with suffix and, where only one file has it, without."""
         found: dict[str, str] = {}
         stems: dict[str, list[str]] = {}
-        for folder, folders, names in os.walk(self.data_dir):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            prefix = Path(folder).relative_to(self.data_dir).as_posix()
-            prefix = "" if prefix == "." else f"{prefix}/"
-            headers = {name[:-4] for name in names if name.endswith(".hea")}
-            for name in sorted(names):
-                path, (stem, suffix) = f"{prefix}{name}", os.path.splitext(name)
-                if path == self.labels or name.startswith(".") or suffix.lower() in _NOT_RECORDINGS:
-                    continue
-                if (suffix == ".dat" and headers) or (suffix == ".mat" and stem in headers):
-                    continue
-                if not is_storable(path):
-                    plan.tally.drop("a file", "odd_name")
-                    continue
-                # WFDB records go by their names, others with their suffix.
-                shown = path[:-4] if suffix == ".hea" else path
-                found[path] = found[shown] = shown
-                stems.setdefault(os.path.splitext(path)[0], []).append(shown)
+        for file in recordings_below(self.data_dir):
+            path = file.relative_to(self.data_dir).as_posix()
+            if path == self.labels:
+                continue
+            if not is_storable(path):
+                plan.tally.drop("a file", "odd_name")
+                continue
+            # WFDB records go by their names, others with their suffix.
+            shown = path.removesuffix(".hea")
+            found[path] = found[shown] = shown
+            stems.setdefault(os.path.splitext(path)[0], []).append(shown)
         for stem, paths in stems.items():
             if len(paths) == 1:
                 found.setdefault(stem, paths[0])

@@ -5,14 +5,37 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from pathlib import Path
 
 from ecg_hf.errors import RecordNotFound, UnsafePath
 
-__all__ = ["inside_root", "join_inside_root", "local_path", "read_file"]
+__all__ = ["inside_root", "join_inside_root", "local_path", "read_file", "recordings_below"]
 
 # Following a final symbolic link must be a decision, and opening a named pipe must not block.
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+# Files that belong to recordings, and others that are found beside them.
+_NOT_RECORDINGS = (
+    *(".json", ".md", ".pdf", ".png", ".jpg", ".zip"),
+    *(".atr", ".qrs", ".ann", ".py", ".xws"),
+)
+
+
+def recordings_below(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Files below a folder that may be recordings, in sorted order, each folder before those in it.
+
+    A WFDB record is its header. Hidden files and folders are left out, and files with a suffix that no recording has.
+    """
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        headers = {name[:-4] for name in names if name.endswith(".hea")}
+        for name in sorted(names):
+            stem, suffix = os.path.splitext(name)
+            signal_of_header = (suffix == ".dat" and headers) or (suffix == ".mat" and stem in headers)
+            if not name.startswith(".") and suffix.lower() not in _NOT_RECORDINGS and not signal_of_header:
+                yield Path(place, name)
 
 
 def local_path(path: str | os.PathLike[str]) -> str:

@@ -81,11 +81,9 @@ def predict_command(
     Findings are a classifier's classes with probabilities. A recording that can't be read is accounted for and the
     exit code is 3. For research only, not for diagnosis.
     """
-    told = {
-        "sampling_rate": sampling_rate,
-        "lead_names": None if lead_names is None else [name.strip() for name in lead_names.split(",")],
-        "unit": units,
-    }
+    told = _checked(
+        sampling_rate, None if lead_names is None else [name.strip() for name in lead_names.split(",")], units
+    )
     if labels is not None:
         if csv_file is not None or plot is not None:
             raise ConfigurationError("--csv and --plot are for findings, not for --labels")
@@ -113,6 +111,25 @@ def predict_command(
         echo("For research only, not for diagnosis.", err=True)
     if any(answer.error for answer in answers):
         raise typer.Exit(UNREADABLE)
+
+
+def _checked(rate: float | None, names: list[str] | None, unit: str | None) -> dict[str, Any]:
+    """Options of ``read_record``; what no recording can have is refused here, not counted as unreadable recordings.
+
+    Raises:
+        EcgError: for an impossible rate, an unknown unit, or a lead that is named twice or not at all.
+    """
+    from ecg_hf.signal.leads import normalize_lead_names
+    from ecg_hf.signal.record import checked_sampling_rate
+    from ecg_hf.signal.units import millivolts_per_unit
+
+    if rate is not None:
+        checked_sampling_rate(rate)
+    if unit is not None:
+        millivolts_per_unit(unit)
+    if names is not None:
+        normalize_lead_names(names)
+    return {"sampling_rate": rate, "lead_names": names, "unit": unit}
 
 
 def _with_folders(paths: Sequence[Path]) -> dict[Path, Path]:

@@ -29,6 +29,7 @@ from scipy.optimize import minimize
 from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer, HfArgumentParser
 
 import ecg_hf  # noqa: F401  (registers the models)
+from ecg_hf.auto_map import SHIM_FILE, without_shim
 from ecg_hf.data import load_built
 from ecg_hf.data.labels import SUPERCLASSES, label_matrix, label_names, scp_statements
 from ecg_hf.evaluation import LinearProbe, auroc, embed_dataset
@@ -50,9 +51,9 @@ FACTS = {
 class ScriptArguments:
     """Where runs and recordings are."""
 
-    beat: str = field(metadata={"help": "Run of ECG-Beat."})
-    distil: str = field(metadata={"help": "Run of ECG-Distil."})
     dataset: str = field(metadata={"help": "PTB-XL as built for them."})
+    beat: str | None = field(default=None, metadata={"help": "Run of ECG-Beat."})
+    distil: str | None = field(default=None, metadata={"help": "Run of ECG-Distil."})
     cg_dmer: str | None = field(default=None, metadata={"help": "Run of CG-DMER."})
     output: str = field(default="src/ecg_hf/weights", metadata={"help": "Folder of the package's weights."})
 
@@ -91,10 +92,13 @@ def finish(folder: Path, entry: Entry, model: Any, extractor: Any) -> None:
         for name, value in load_file(path).items()
     }
     save_file(tensors, path, metadata={"format": "pt"})
-    config = json.loads((folder / "config.json").read_text())
-    # The library computes in the precision the configuration names, whatever the file's.
-    config["dtype"] = "float32"
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    # In the package nobody needs to be led to the package.
+    (folder / SHIM_FILE).unlink(missing_ok=True)
+    for file in folder.glob("*config.json"):
+        content = without_shim(json.loads(file.read_text()))
+        # The library computes in the precision the configuration names, whatever the file's.
+        content |= {"dtype": "float32"} if file.name == "config.json" else {}
+        file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
     entry.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -180,8 +184,9 @@ def ship_classifier(encoder: Path, dataset: Any, folder: Path, entry: Entry) -> 
         features[train], labels[train], class_names=names
     )
     scores, truth = probe.decision_function(features[held_out]), labels[held_out]
-    mean, spread = probe._scale.mean, probe._scale.scale
-    weight, bias = probe.coef / spread, probe.intercept - (probe.coef / spread) @ mean
+    scale = probe._scale
+    weight = probe.coef / scale.spread
+    bias = probe.intercept - weight @ scale.centre
 
     areas = auroc(truth, scores)
     errors = cross_fitted_error(scores, truth, np.asarray(dataset["patient_id"][:])[held_out])
@@ -229,25 +234,27 @@ def ship_classifier(encoder: Path, dataset: Any, folder: Path, entry: Entry) -> 
 
 
 def main() -> None:
-    """Make every folder and the index."""
+    """Make the folders of the runs given; the index keeps what it has of the others."""
     (args,) = HfArgumentParser(ScriptArguments).parse_args_into_dataclasses()
-    output, dataset = Path(args.output), load_built(args.dataset)
-    entries = [
-        Entry("ecg-distil-ptbxl", "ecg-distil", "embedding", "reports, measurements"),
-        Entry("ecg-distil-ptbxl-statements", "ecg-distil", "classification", "labels, reports, measurements"),
-        Entry("ecg-beat-ptbxl", "ecg-beat", "embedding", "reports"),
-    ]
-    distil, classifier, beat = entries
-    ship_encoder(args.beat, output / beat.name, beat)
-    ship_encoder(args.distil, output / distil.name, distil)
-    ship_classifier(output / distil.name, dataset, output / classifier.name, classifier)
+    output, dataset, made = Path(args.output), load_built(args.dataset), []
+    if args.distil is not None:
+        made.append(Entry("ecg-distil-ptbxl", "ecg-distil", "embedding", "reports, measurements"))
+        ship_encoder(args.distil, output / made[-1].name, made[-1])
+        encoder = output / made[-1].name
+        supervision = "labels, reports, measurements"
+        made.append(Entry("ecg-distil-ptbxl-statements", "ecg-distil", "classification", supervision))
+        ship_classifier(encoder, dataset, output / made[-1].name, made[-1])
+    if args.beat is not None:
+        made.append(Entry("ecg-beat-ptbxl", "ecg-beat", "embedding", "reports"))
+        ship_encoder(args.beat, output / made[-1].name, made[-1])
     if args.cg_dmer is not None:
-        entries.append(Entry("cg-dmer-ptbxl", "cg-dmer", "embedding", "reports"))
-        ship_encoder(args.cg_dmer, output / entries[-1].name, entries[-1])
-    (output / "index.json").write_text(
-        json.dumps([asdict(e) for e in entries], indent=2) + "\n", encoding="utf-8"
-    )
-    for entry in entries:
+        made.append(Entry("cg-dmer-ptbxl", "cg-dmer", "embedding", "reports"))
+        ship_encoder(args.cg_dmer, output / made[-1].name, made[-1])
+    index = output / "index.json"
+    entries = {entry["name"]: entry for entry in json.loads(index.read_text(encoding="utf-8"))}
+    entries |= {entry.name: asdict(entry) for entry in made}
+    index.write_text(json.dumps(list(entries.values()), indent=2) + "\n", encoding="utf-8")
+    for entry in made:
         size = sum(file.stat().st_size for file in (output / entry.name).iterdir())
         print(f"{entry.name}: {size / 1e6:.2f} MB, {entry.sha256[:12]}")
 

@@ -12,7 +12,7 @@ from ecg_hf.errors import ConversionError
 from ecg_hf.models.configuration import EcgConfig
 from ecg_hf.models.registry import ClassRole
 
-__all__ = ["Converted", "OfficialState"]
+__all__ = ["Converted", "OfficialState", "attention_heads"]
 
 _SHOWN = 6  # keys of one kind named in a message
 
@@ -125,3 +125,26 @@ class OfficialState:
 
     def _first_keys(self) -> str:
         return ", ".join(list(self._tensors)[:3]) or "nothing"
+
+
+def attention_heads(part: str, given: int | None, width: int, published: int | str, option: str) -> int:
+    """The number of attention heads of a part, which shapes of tensors don't determine.
+
+    Args:
+        part: Of the model, for the message.
+        given: What the caller says.
+        width: Of the part.
+        published: What published checkpoints have.
+        option: The converter's option to give it with.
+
+    Raises:
+        ConversionError: if it is not given or does not divide the width.
+    """
+    if given is None:
+        raise ConversionError(
+            f"tensors do not tell the number of attention heads of the {part}: give {option} "
+            f"({published} in the published models)"
+        )
+    if given < 1 or width % given:
+        raise ConversionError(f"{given} heads do not divide the {part}'s width of {width}", value=given)
+    return given

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ecg_hf.errors import ConversionError
 from ecg_hf.models.clear_hug.configuration_clear_hug import ClearHugConfig
-from ecg_hf.models.conversion import Converted, OfficialState
+from ecg_hf.models.conversion import Converted, OfficialState, attention_heads
 from ecg_hf.signal.leads import STANDARD_LEADS
 
 __all__ = ["ALLOWED_GLOBALS", "convert_official"]
@@ -81,7 +81,7 @@ def convert_official(
         "hidden_size": width,
         "num_hidden_layers": state.count(source + "encoder_transformer.layers.{}."),
         "intermediate_size": inner,
-        "num_attention_heads": _heads(
+        "num_attention_heads": attention_heads(
             "encoder", num_attention_heads, width, "8 or 16", "--num-attention-heads"
         ),
     }
@@ -94,7 +94,7 @@ def convert_official(
         "decoder_hidden_size": narrow,
         "decoder_num_layers": state.count("decoder_transformer.layers.{}."),
         "decoder_intermediate_size": state.require_shape("decoder_transformer.layers.0.ff.0.weight", 2)[0],
-        "decoder_num_attention_heads": _heads(
+        "decoder_num_attention_heads": attention_heads(
             "decoder", decoder_num_attention_heads, narrow, "16", "--decoder-num-attention-heads"
         ),
     }
@@ -124,17 +124,6 @@ def _classifier(state: OfficialState, settings: dict[str, int], out: dict[str, T
     )
     notes = (*_NOTES, f"the {labels} labels have no names in the checkpoint")
     return Converted(config, out, "classification", notes)
-
-
-def _heads(part: str, given: int | None, width: int, published: str, option: str) -> int:
-    if given is None:
-        raise ConversionError(
-            f"tensors do not tell the number of attention heads of the {part}: give {option} "
-            f"({published} in the published models)"
-        )
-    if given < 1 or width % given:
-        raise ConversionError(f"{given} heads do not divide the {part}'s width of {width}", value=given)
-    return given
 
 
 def _blocks(

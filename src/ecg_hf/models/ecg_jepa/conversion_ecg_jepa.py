@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ecg_hf.errors import ConversionError
-from ecg_hf.models.conversion import Converted, OfficialState
+from ecg_hf.models.conversion import Converted, OfficialState, attention_heads
 from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import JEPA_LEADS, EcgJepaConfig
 from ecg_hf.nn.positions import grid_sincos_positions
 
@@ -66,7 +66,9 @@ def convert_official(
         "hidden_size": width,
         "num_hidden_layers": depth,
         "intermediate_size": inner,
-        "num_attention_heads": _heads("encoder", num_attention_heads, width, 16, "--num-attention-heads"),
+        "num_attention_heads": attention_heads(
+            "encoder", num_attention_heads, width, 16, "--num-attention-heads"
+        ),
     }
     converted: dict[str, Tensor] = {}
     if not whole:
@@ -83,7 +85,7 @@ def convert_official(
         "predictor_intermediate_size": state.require_shape(
             "predictor.predictor_blocks.blocks.0.mlp.fc1.weight", 2
         )[0],
-        "predictor_num_attention_heads": _heads(
+        "predictor_num_attention_heads": attention_heads(
             "predictor", predictor_num_attention_heads, narrow, 12, "--predictor-num-attention-heads"
         ),
     }
@@ -92,17 +94,6 @@ def convert_official(
     _predictor(state, settings, converted)
     notes = ("masking and momentum are not in a checkpoint: the configuration has the published ones",)
     return Converted(EcgJepaConfig(**settings), converted, "pretraining", notes)
-
-
-def _heads(part: str, given: int | None, width: int, published: int, option: str) -> int:
-    if given is None:
-        raise ConversionError(
-            f"tensors do not tell the number of attention heads of the {part}: give {option} "
-            f"({published} in the published model)"
-        )
-    if given < 1 or width % given:
-        raise ConversionError(f"{given} heads do not divide the {part}'s width of {width}", value=given)
-    return given
 
 
 def _blocks(

@@ -59,6 +59,13 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
     EcgJepaForPreTraining,
     EcgJepaModel,
 )
+from ecg_hf.models.joint_embedding.configuration_simclr import SimClrConfig
+from ecg_hf.models.joint_embedding.feature_extraction import SimClrFeatureExtractor
+from ecg_hf.models.joint_embedding.modeling_simclr import (
+    SimClrForEcgClassification,
+    SimClrForPreTraining,
+    SimClrModel,
+)
 from ecg_hf.models.pretrained import pretrained
 from ecg_hf.pipelines.embedding import embed
 from ecg_hf.plotting import plot_ecg
@@ -73,6 +80,7 @@ ClearHugTrainer = EcgPreTrainer
 CoreEcgTrainer = EcgPreTrainer
 EcgBeatTrainer = EcgPreTrainer
 EcgDistilTrainer = EcgPreTrainer
+SimClrTrainer = EcgPreTrainer
 
 __version__: str
 
@@ -134,6 +142,12 @@ __all__ = [
     "EcgPreTrainingArguments",
     "EcgProcessor",
     "EcgRecord",
+    "SimClrConfig",
+    "SimClrFeatureExtractor",
+    "SimClrForEcgClassification",
+    "SimClrForPreTraining",
+    "SimClrModel",
+    "SimClrTrainer",
     "embed",
     "iter_windows",
     "plot_ecg",

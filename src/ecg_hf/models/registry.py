@@ -17,6 +17,8 @@ ClassRole = Literal["config", "feature_extractor", "model", "pretraining", "clas
 
 _INDEPENDENT_LEADS = ("I", "II", *STANDARD_LEADS[6:])
 
+_FAMILY_SIZES = ("micro", "tiny", "base-100hz", "base")
+
 ROLES: tuple[ClassRole, ...] = get_args(ClassRole)
 
 _OWN = "this package's own"
@@ -58,6 +60,8 @@ class MethodSpec:
             also follows from two others.
         licence: Licence of weights trained with this package's code from scratch.
         official_weights: Licence of the authors' weights; None where there are none to convert.
+        family: Folder of the family that it is a member of, with its ``configuration_<name>.py`` and
+            ``modeling_<name>.py``; its feature extractor is in the family's ``feature_extraction.py``.
         modules: Where its classes are, if not in a folder of three files that has the method's name: one module for
             all of them, such as ``ecg_hf.models.joint_embedding.simclr``, or one per role that is elsewhere. The
             ``convert_official`` of a method in one module is in that module too.
@@ -75,6 +79,7 @@ class MethodSpec:
     leads: tuple[str, ...] = STANDARD_LEADS
     licence: str = "apache-2.0"
     official_weights: str | None = None
+    family: str = ""
     modules: str | Mapping[ClassRole, str] = field(default="", hash=False)
     trainer: str = ""
 
@@ -117,7 +122,9 @@ class MethodSpec:
         if isinstance(self.modules, str) and self.modules:
             return self.modules
         part = {"config": "configuration", "feature_extractor": "feature_extraction"}.get(role, "modeling")
-        default = f"ecg_hf.models.{self.module}.{part}_{self.module}"
+        default = f"ecg_hf.models.{self.family or self.module}.{part}_{self.module}"
+        if self.family and role == "feature_extractor":
+            default = f"ecg_hf.models.{self.family}.feature_extraction"
         return dict(self.modules or {}).get(role, default)
 
     def load(self, role: ClassRole) -> Any:
@@ -264,6 +271,18 @@ METHODS: dict[str, MethodSpec] = {
             multimodal=False,
             leads=("II", "III", *STANDARD_LEADS[6:]),
             sizes=("micro", "tiny", "base"),
+        ),
+        MethodSpec(
+            name="simclr",
+            class_prefix="SimClr",
+            title="SimCLR: contrast of two views of a record with those of all others",
+            paper="2002.05709",
+            official_code="https://github.com/google-research/simclr",
+            status="a method for pictures: loss, temperature and projector from the paper; inferred: backbone and "
+            "views of ECGs; loss and gradients equal lightly's on its fixture",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
         ),
     )
 }

@@ -59,8 +59,14 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
     EcgJepaForPreTraining,
     EcgJepaModel,
 )
+from ecg_hf.models.joint_embedding.configuration_byol import ByolConfig
 from ecg_hf.models.joint_embedding.configuration_simclr import SimClrConfig
-from ecg_hf.models.joint_embedding.feature_extraction import SimClrFeatureExtractor
+from ecg_hf.models.joint_embedding.feature_extraction import ByolFeatureExtractor, SimClrFeatureExtractor
+from ecg_hf.models.joint_embedding.modeling_byol import (
+    ByolForEcgClassification,
+    ByolForPreTraining,
+    ByolModel,
+)
 from ecg_hf.models.joint_embedding.modeling_simclr import (
     SimClrForEcgClassification,
     SimClrForPreTraining,
@@ -75,6 +81,7 @@ from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
 from ecg_hf.training.method_trainers import EcgCpcTrainer, EcgJepaTrainer
 
 AclEcgTrainer = EcgPreTrainer
+ByolTrainer = EcgPreTrainer
 CgDmerTrainer = EcgPreTrainer
 ClearHugTrainer = EcgPreTrainer
 CoreEcgTrainer = EcgPreTrainer
@@ -93,6 +100,12 @@ __all__ = [
     "AclEcgTrainer",
     "AutoModelForEcgClassification",
     "AutoModelForZeroShotEcgClassification",
+    "ByolConfig",
+    "ByolFeatureExtractor",
+    "ByolForEcgClassification",
+    "ByolForPreTraining",
+    "ByolModel",
+    "ByolTrainer",
     "CgDmerConfig",
     "CgDmerFeatureExtractor",
     "CgDmerForEcgClassification",

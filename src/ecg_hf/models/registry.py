@@ -284,6 +284,19 @@ METHODS: dict[str, MethodSpec] = {
             sizes=_FAMILY_SIZES,
             family="joint_embedding",
         ),
+        MethodSpec(
+            name="byol",
+            class_prefix="Byol",
+            title="BYOL: prediction of what a slow teacher makes of the other view",
+            paper="2006.07733",
+            official_code="https://github.com/google-deepmind/deepmind-research/tree/master/byol",
+            status="a method for pictures: loss, heads and teacher from the paper; inferred: widths, backbone "
+            "and views of ECGs; loss, gradients, teacher's step and schedule equal lightly's on its "
+            "fixture",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
+        ),
     )
 }
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from ecg_hf import SimClrForPreTraining
+from ecg_hf import ByolForPreTraining, SimClrForPreTraining
 from ecg_hf.models.joint_embedding.modeling import JointEmbeddingForPreTraining
+from ecg_hf.nn.ema import cosine_momentum, ema_update
 
 pytestmark = pytest.mark.fixtures
 
@@ -38,3 +39,38 @@ def test_simclr(shared_fixtures: Any, temperature: float) -> None:
     torch.testing.assert_close(loss, expected[f"{name}.loss"], **CLOSE)
     torch.testing.assert_close(first.grad, expected[f"{name}.grad1"], **CLOSE)
     torch.testing.assert_close(second.grad, expected[f"{name}.grad2"], **CLOSE)
+
+
+def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors below a prefix, named from there; without what batch norms remember."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix) and "running" not in name and "tracked" not in name
+    }
+
+
+def test_byol(shared_fixtures: Any) -> None:
+    expected = load_file(shared_fixtures / "byol" / "losses.safetensors")
+    model = make(ByolForPreTraining)
+    first, second = leaf(expected["p1"]), leaf(expected["p2"])
+    loss = model.weighted_sum(model.terms([first, second], [expected["z1_target"], expected["z2_target"]]))
+    loss.backward()
+    torch.testing.assert_close(loss, expected["loss"], **CLOSE)
+    torch.testing.assert_close(first.grad, expected["loss.grad1"], **CLOSE)
+    torch.testing.assert_close(second.grad, expected["loss.grad2"], **CLOSE)
+
+
+def test_byols_teacher(shared_fixtures: Any) -> None:
+    expected = load_file(shared_fixtures / "byol" / "losses.safetensors")
+    online, target = (
+        nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3)) for _ in range(2)
+    )
+    online.load_state_dict(part(expected, "ema.online."), strict=False)
+    target.load_state_dict(part(expected, "ema.target_before."), strict=False)
+    ema_update(target, online, 0.97)
+    for name, value in part(expected, "ema.target_after_m0.97.").items():
+        torch.testing.assert_close(target.state_dict()[name], value, **CLOSE)
+    steps, momenta = expected["schedule.step"].tolist(), expected["schedule.m_textbook"].tolist()
+    for step, momentum in zip(steps, momenta, strict=True):
+        assert cosine_momentum(int(step), 100, 0.996) == pytest.approx(momentum, abs=1e-6)

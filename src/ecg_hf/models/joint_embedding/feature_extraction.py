@@ -7,6 +7,7 @@ from typing import Any
 from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
 
 __all__ = [
+    "ByolFeatureExtractor",
     "SimClrFeatureExtractor",
 ]
 
@@ -19,4 +20,8 @@ class JointEmbeddingFeatureExtractor(EcgFeatureExtractor):
 
 
 class SimClrFeatureExtractor(JointEmbeddingFeatureExtractor):
+    """That of the family."""
+
+
+class ByolFeatureExtractor(JointEmbeddingFeatureExtractor):
     """That of the family."""

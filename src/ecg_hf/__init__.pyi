@@ -59,9 +59,19 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
     EcgJepaForPreTraining,
     EcgJepaModel,
 )
+from ecg_hf.models.joint_embedding.configuration_barlow_twins import BarlowTwinsConfig
 from ecg_hf.models.joint_embedding.configuration_byol import ByolConfig
 from ecg_hf.models.joint_embedding.configuration_simclr import SimClrConfig
-from ecg_hf.models.joint_embedding.feature_extraction import ByolFeatureExtractor, SimClrFeatureExtractor
+from ecg_hf.models.joint_embedding.feature_extraction import (
+    BarlowTwinsFeatureExtractor,
+    ByolFeatureExtractor,
+    SimClrFeatureExtractor,
+)
+from ecg_hf.models.joint_embedding.modeling_barlow_twins import (
+    BarlowTwinsForEcgClassification,
+    BarlowTwinsForPreTraining,
+    BarlowTwinsModel,
+)
 from ecg_hf.models.joint_embedding.modeling_byol import (
     ByolForEcgClassification,
     ByolForPreTraining,
@@ -81,6 +91,7 @@ from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
 from ecg_hf.training.method_trainers import EcgCpcTrainer, EcgJepaTrainer
 
 AclEcgTrainer = EcgPreTrainer
+BarlowTwinsTrainer = EcgPreTrainer
 ByolTrainer = EcgPreTrainer
 CgDmerTrainer = EcgPreTrainer
 ClearHugTrainer = EcgPreTrainer
@@ -100,6 +111,12 @@ __all__ = [
     "AclEcgTrainer",
     "AutoModelForEcgClassification",
     "AutoModelForZeroShotEcgClassification",
+    "BarlowTwinsConfig",
+    "BarlowTwinsFeatureExtractor",
+    "BarlowTwinsForEcgClassification",
+    "BarlowTwinsForPreTraining",
+    "BarlowTwinsModel",
+    "BarlowTwinsTrainer",
     "ByolConfig",
     "ByolFeatureExtractor",
     "ByolForEcgClassification",

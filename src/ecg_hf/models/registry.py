@@ -297,6 +297,18 @@ METHODS: dict[str, MethodSpec] = {
             sizes=_FAMILY_SIZES,
             family="joint_embedding",
         ),
+        MethodSpec(
+            name="barlow-twins",
+            class_prefix="BarlowTwins",
+            title="Barlow Twins: cross-correlation of two views towards the identity",
+            paper="2103.03230",
+            official_code="https://github.com/facebookresearch/barlowtwins",
+            status="a method for pictures: loss and shape of the projector from the paper; inferred: widths, "
+            "backbone and views of ECGs; loss and gradients equal the official code (MIT) on its fixture",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
+        ),
     )
 }
 

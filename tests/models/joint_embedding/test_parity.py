@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ecg_hf import ByolForPreTraining, SimClrForPreTraining
+from ecg_hf import BarlowTwinsForPreTraining, ByolForPreTraining, SimClrForPreTraining
 from ecg_hf.models.joint_embedding.modeling import JointEmbeddingForPreTraining
 from ecg_hf.nn.ema import cosine_momentum, ema_update
 
@@ -50,6 +50,21 @@ def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
+def load_head(head: nn.Module, state: dict[str, Tensor]) -> None:
+    """Fill a head in; a bias that only one side has must not matter: ours is zero, theirs is before a norm."""
+    own = head.state_dict()
+    missing, extra = own.keys() - state.keys(), state.keys() - own.keys()
+    assert all(name.endswith("bias") for name in (*missing, *extra))
+    shared = {name: value for name, value in state.items() if name in own}
+    head.load_state_dict({**{name: torch.zeros_like(own[name]) for name in missing}, **shared})
+
+
+def check_gradients(head: nn.Module, expected: dict[str, Tensor]) -> None:
+    found = {name: parameter.grad for name, parameter in head.named_parameters()}
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, **CLOSE)
+
+
 def test_byol(shared_fixtures: Any) -> None:
     expected = load_file(shared_fixtures / "byol" / "losses.safetensors")
     model = make(ByolForPreTraining)
@@ -74,3 +89,17 @@ def test_byols_teacher(shared_fixtures: Any) -> None:
     steps, momenta = expected["schedule.step"].tolist(), expected["schedule.m_textbook"].tolist()
     for step, momentum in zip(steps, momenta, strict=True):
         assert cosine_momentum(int(step), 100, 0.996) == pytest.approx(momentum, abs=1e-6)
+
+
+def test_barlow_twins(shared_fixtures: Any) -> None:
+    expected = load_file(shared_fixtures / "barlow_twins" / "losses.safetensors")
+    model = make(BarlowTwinsForPreTraining, 12, projector_sizes=[10, 10, 8])
+    load_head(model.projector, part(expected, "state.projector."))
+    first, second = leaf(expected["h1"]), leaf(expected["h2"])
+    terms, _ = model.compare([first, second])
+    loss = model.weighted_sum(terms)
+    loss.backward()
+    torch.testing.assert_close(loss, expected["loss"], **CLOSE)
+    torch.testing.assert_close(first.grad, expected["loss.grad_h1"], **CLOSE)
+    torch.testing.assert_close(second.grad, expected["loss.grad_h2"], **CLOSE)
+    check_gradients(model.projector, part(expected, "grad.projector."))

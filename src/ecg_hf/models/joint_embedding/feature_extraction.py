@@ -7,6 +7,7 @@ from typing import Any
 from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
 
 __all__ = [
+    "BarlowTwinsFeatureExtractor",
     "ByolFeatureExtractor",
     "SimClrFeatureExtractor",
 ]
@@ -24,4 +25,8 @@ class SimClrFeatureExtractor(JointEmbeddingFeatureExtractor):
 
 
 class ByolFeatureExtractor(JointEmbeddingFeatureExtractor):
+    """That of the family."""
+
+
+class BarlowTwinsFeatureExtractor(JointEmbeddingFeatureExtractor):
     """That of the family."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from ecg_hf.nn.precision import full_precision
+from ecg_hf.nn.precision import full_precision, similarity
 
-__all__ = ["symmetric_cosine"]
+__all__ = ["cross_correlation_terms", "symmetric_cosine"]
 
 
 def symmetric_cosine(first: Tensor, second: Tensor, first_target: Tensor, second_target: Tensor) -> Tensor:
@@ -24,3 +24,21 @@ def symmetric_cosine(first: Tensor, second: Tensor, first_target: Tensor, second
     one = F.cosine_similarity(full_precision(first), full_precision(second_target.detach()), dim=-1)
     two = F.cosine_similarity(full_precision(second), full_precision(first_target.detach()), dim=-1)
     return (one.mean() + two.mean()) / 2.0
+
+
+def cross_correlation_terms(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance of the cross-correlation of two views from the identity.
+
+    Paper: Barlow Twins, Eqs. 1 and 2.
+
+    Args:
+        first: float ``(rows, dim)`` with mean 0 and variance 1 in every column.
+        second: The same of the other view.
+
+    Returns:
+        The invariance term, ``sum of (C_ii - 1)^2``, and the redundancy term, ``sum of C_ij^2`` off the diagonal.
+    """
+    first, second = full_precision(first), full_precision(second)
+    correlation = similarity(first.T, second.T) / len(first)
+    diagonal = correlation.diagonal()
+    return (diagonal - 1.0).square().sum(), correlation.square().sum() - diagonal.square().sum()

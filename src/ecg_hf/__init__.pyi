@@ -61,10 +61,12 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
 )
 from ecg_hf.models.joint_embedding.configuration_barlow_twins import BarlowTwinsConfig
 from ecg_hf.models.joint_embedding.configuration_byol import ByolConfig
+from ecg_hf.models.joint_embedding.configuration_moco_v3 import MoCoV3Config
 from ecg_hf.models.joint_embedding.configuration_simclr import SimClrConfig
 from ecg_hf.models.joint_embedding.feature_extraction import (
     BarlowTwinsFeatureExtractor,
     ByolFeatureExtractor,
+    MoCoV3FeatureExtractor,
     SimClrFeatureExtractor,
 )
 from ecg_hf.models.joint_embedding.modeling_barlow_twins import (
@@ -76,6 +78,11 @@ from ecg_hf.models.joint_embedding.modeling_byol import (
     ByolForEcgClassification,
     ByolForPreTraining,
     ByolModel,
+)
+from ecg_hf.models.joint_embedding.modeling_moco_v3 import (
+    MoCoV3ForEcgClassification,
+    MoCoV3ForPreTraining,
+    MoCoV3Model,
 )
 from ecg_hf.models.joint_embedding.modeling_simclr import (
     SimClrForEcgClassification,
@@ -98,6 +105,7 @@ ClearHugTrainer = EcgPreTrainer
 CoreEcgTrainer = EcgPreTrainer
 EcgBeatTrainer = EcgPreTrainer
 EcgDistilTrainer = EcgPreTrainer
+MoCoV3Trainer = EcgPreTrainer
 SimClrTrainer = EcgPreTrainer
 
 __version__: str
@@ -172,6 +180,12 @@ __all__ = [
     "EcgPreTrainingArguments",
     "EcgProcessor",
     "EcgRecord",
+    "MoCoV3Config",
+    "MoCoV3FeatureExtractor",
+    "MoCoV3ForEcgClassification",
+    "MoCoV3ForPreTraining",
+    "MoCoV3Model",
+    "MoCoV3Trainer",
     "SimClrConfig",
     "SimClrFeatureExtractor",
     "SimClrForEcgClassification",

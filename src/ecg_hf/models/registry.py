@@ -309,6 +309,19 @@ METHODS: dict[str, MethodSpec] = {
             sizes=_FAMILY_SIZES,
             family="joint_embedding",
         ),
+        MethodSpec(
+            name="moco-v3",
+            class_prefix="MoCoV3",
+            title="MoCo v3: queries that find the keys of a slow teacher",
+            paper="2104.02057",
+            official_code="https://github.com/facebookresearch/moco-v3",
+            status="a method for pictures: loss, heads and teacher from the official code (CC BY-NC 4.0; nothing "
+            "of it is copied); inferred: widths, backbone and views of ECGs; loss, gradients and "
+            "teacher's step equal it on its fixtures",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
+        ),
     )
 }
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ecg_hf import BarlowTwinsForPreTraining, ByolForPreTraining, SimClrForPreTraining
+from ecg_hf import BarlowTwinsForPreTraining, ByolForPreTraining, MoCoV3ForPreTraining, SimClrForPreTraining
 from ecg_hf.models.joint_embedding.modeling import JointEmbeddingForPreTraining
 from ecg_hf.nn.ema import cosine_momentum, ema_update
 
@@ -65,6 +65,17 @@ def check_gradients(head: nn.Module, expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(found[name], gradient, **CLOSE)
 
 
+class Body(nn.Linear):
+    """The backbone of the fixtures: a linear layer and a ReLU."""
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        super().__init__(*reversed(state["weight"].shape))
+        self.load_state_dict(state)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return super().forward(values).relu()
+
+
 def test_byol(shared_fixtures: Any) -> None:
     expected = load_file(shared_fixtures / "byol" / "losses.safetensors")
     model = make(ByolForPreTraining)
@@ -103,3 +114,33 @@ def test_barlow_twins(shared_fixtures: Any) -> None:
     torch.testing.assert_close(first.grad, expected["loss.grad_h1"], **CLOSE)
     torch.testing.assert_close(second.grad, expected["loss.grad_h2"], **CLOSE)
     check_gradients(model.projector, part(expected, "grad.projector."))
+
+
+@pytest.mark.parametrize(("kind", "head"), [("vit", "head"), ("resnet", "fc")])
+def test_moco_v3(shared_fixtures: Any, kind: str, head: str) -> None:
+    expected = load_file(shared_fixtures / "moco_v3" / f"moco_{kind}.safetensors")
+    model = make(
+        MoCoV3ForPreTraining,
+        10,
+        projector_sizes=[12, 12, 7] if kind == "vit" else [12, 7],
+        predictor_sizes=[12],
+        predictor_last_norm=kind == "vit",
+    )
+    load_head(model.projector, part(expected, f"state.base_encoder.{head}."))
+    load_head(model.predictor, part(expected, "state.predictor."))
+    load_head(model.teacher["projector"], part(expected, f"state.momentum_encoder.{head}."))
+    # The official forward moves the teacher first: a step before this one's forward is the same.
+    model.after_optimizer_step(0, 1000)
+    for name, value in part(expected, f"after.momentum_encoder.{head}.").items():
+        torch.testing.assert_close(model.teacher["projector"].state_dict()[name], value, **CLOSE)
+    body = Body(part(expected, "state.base_encoder.body."))
+    taught = Body(part(expected, "after.momentum_encoder.body."))
+    views = [expected["x1"], expected["x2"]]
+    terms, _ = model.compare([body(view) for view in views], [taught(view) for view in views])
+    loss = model.weighted_sum(terms)
+    loss.backward()
+    torch.testing.assert_close(loss, expected["loss"], **CLOSE)
+    check_gradients(model.projector, part(expected, f"grad.base_encoder.{head}."))
+    check_gradients(model.predictor, part(expected, "grad.predictor."))
+    check_gradients(body, part(expected, "grad.base_encoder.body."))
+    assert all(parameter.grad is None for parameter in model.teacher.parameters())

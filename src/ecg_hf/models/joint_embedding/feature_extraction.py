@@ -9,6 +9,7 @@ from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
 __all__ = [
     "BarlowTwinsFeatureExtractor",
     "ByolFeatureExtractor",
+    "MoCoV3FeatureExtractor",
     "SimClrFeatureExtractor",
 ]
 
@@ -29,4 +30,8 @@ class ByolFeatureExtractor(JointEmbeddingFeatureExtractor):
 
 
 class BarlowTwinsFeatureExtractor(JointEmbeddingFeatureExtractor):
+    """That of the family."""
+
+
+class MoCoV3FeatureExtractor(JointEmbeddingFeatureExtractor):
     """That of the family."""

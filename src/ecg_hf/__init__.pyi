@@ -63,11 +63,13 @@ from ecg_hf.models.joint_embedding.configuration_barlow_twins import BarlowTwins
 from ecg_hf.models.joint_embedding.configuration_byol import ByolConfig
 from ecg_hf.models.joint_embedding.configuration_moco_v3 import MoCoV3Config
 from ecg_hf.models.joint_embedding.configuration_simclr import SimClrConfig
+from ecg_hf.models.joint_embedding.configuration_simsiam import SimSiamConfig
 from ecg_hf.models.joint_embedding.feature_extraction import (
     BarlowTwinsFeatureExtractor,
     ByolFeatureExtractor,
     MoCoV3FeatureExtractor,
     SimClrFeatureExtractor,
+    SimSiamFeatureExtractor,
 )
 from ecg_hf.models.joint_embedding.modeling_barlow_twins import (
     BarlowTwinsForEcgClassification,
@@ -89,13 +91,18 @@ from ecg_hf.models.joint_embedding.modeling_simclr import (
     SimClrForPreTraining,
     SimClrModel,
 )
+from ecg_hf.models.joint_embedding.modeling_simsiam import (
+    SimSiamForEcgClassification,
+    SimSiamForPreTraining,
+    SimSiamModel,
+)
 from ecg_hf.models.pretrained import pretrained
 from ecg_hf.pipelines.embedding import embed
 from ecg_hf.plotting import plot_ecg
 from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
 from ecg_hf.signal import EcgRecord, iter_windows, read_record
 from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
-from ecg_hf.training.method_trainers import EcgCpcTrainer, EcgJepaTrainer
+from ecg_hf.training.method_trainers import EcgCpcTrainer, EcgJepaTrainer, SimSiamTrainer
 
 AclEcgTrainer = EcgPreTrainer
 BarlowTwinsTrainer = EcgPreTrainer
@@ -192,6 +199,12 @@ __all__ = [
     "SimClrForPreTraining",
     "SimClrModel",
     "SimClrTrainer",
+    "SimSiamConfig",
+    "SimSiamFeatureExtractor",
+    "SimSiamForEcgClassification",
+    "SimSiamForPreTraining",
+    "SimSiamModel",
+    "SimSiamTrainer",
     "embed",
     "iter_windows",
     "plot_ecg",

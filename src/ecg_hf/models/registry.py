@@ -322,6 +322,20 @@ METHODS: dict[str, MethodSpec] = {
             sizes=_FAMILY_SIZES,
             family="joint_embedding",
         ),
+        MethodSpec(
+            name="simsiam",
+            class_prefix="SimSiam",
+            title="SimSiam: prediction of the other view, which gets no gradient",
+            paper="2011.10566",
+            official_code="https://github.com/facebookresearch/simsiam",
+            status="a method for pictures: loss, heads and the predictor's constant learning rate from the "
+            "official code (CC BY-NC 4.0; nothing of it is copied); inferred: widths, backbone and views "
+            "of ECGs; loss, gradients and collapse monitor equal it on its fixture",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
+            trainer="ecg_hf.training.method_trainers",
+        ),
     )
 }
 

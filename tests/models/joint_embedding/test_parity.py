@@ -9,7 +9,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ecg_hf import BarlowTwinsForPreTraining, ByolForPreTraining, MoCoV3ForPreTraining, SimClrForPreTraining
+from ecg_hf import (
+    BarlowTwinsForPreTraining,
+    ByolForPreTraining,
+    MoCoV3ForPreTraining,
+    SimClrForPreTraining,
+    SimSiamForPreTraining,
+)
 from ecg_hf.models.joint_embedding.modeling import JointEmbeddingForPreTraining
 from ecg_hf.nn.ema import cosine_momentum, ema_update
 
@@ -144,3 +150,20 @@ def test_moco_v3(shared_fixtures: Any, kind: str, head: str) -> None:
     check_gradients(model.predictor, part(expected, "grad.predictor."))
     check_gradients(body, part(expected, "grad.base_encoder.body."))
     assert all(parameter.grad is None for parameter in model.teacher.parameters())
+
+
+def test_simsiam(shared_fixtures: Any) -> None:
+    expected = load_file(shared_fixtures / "simsiam" / "losses.safetensors")
+    model = make(SimSiamForPreTraining, 10, projector_sizes=[10, 10, 7], predictor_sizes=[4])
+    load_head(model.projector, part(expected, "state.encoder.fc."))
+    load_head(model.predictor, part(expected, "state.predictor."))
+    body = Body(part(expected, "state.encoder.body."))
+    terms, metrics = model.compare([body(expected["x1"]), body(expected["x2"])])
+    loss = model.weighted_sum(terms)
+    loss.backward()
+    torch.testing.assert_close(loss, expected["loss"], **CLOSE)
+    check_gradients(model.projector, part(expected, "grad.encoder.fc."))
+    check_gradients(model.predictor, part(expected, "grad.predictor."))
+    check_gradients(body, part(expected, "grad.encoder.body."))
+    spread = metrics["embedding_spread"] / 7**0.5
+    torch.testing.assert_close(spread, expected["collapse_std_z1"], rtol=0.1, atol=0.0)

@@ -11,6 +11,7 @@ __all__ = [
     "ByolFeatureExtractor",
     "MoCoV3FeatureExtractor",
     "SimClrFeatureExtractor",
+    "SimSiamFeatureExtractor",
 ]
 
 
@@ -34,4 +35,8 @@ class BarlowTwinsFeatureExtractor(JointEmbeddingFeatureExtractor):
 
 
 class MoCoV3FeatureExtractor(JointEmbeddingFeatureExtractor):
+    """That of the family."""
+
+
+class SimSiamFeatureExtractor(JointEmbeddingFeatureExtractor):
     """That of the family."""

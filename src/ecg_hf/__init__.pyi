@@ -59,20 +59,61 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
     EcgJepaForPreTraining,
     EcgJepaModel,
 )
+from ecg_hf.models.joint_embedding.configuration_barlow_twins import BarlowTwinsConfig
+from ecg_hf.models.joint_embedding.configuration_byol import ByolConfig
+from ecg_hf.models.joint_embedding.configuration_moco_v3 import MoCoV3Config
+from ecg_hf.models.joint_embedding.configuration_simclr import SimClrConfig
+from ecg_hf.models.joint_embedding.configuration_simsiam import SimSiamConfig
+from ecg_hf.models.joint_embedding.feature_extraction import (
+    BarlowTwinsFeatureExtractor,
+    ByolFeatureExtractor,
+    MoCoV3FeatureExtractor,
+    SimClrFeatureExtractor,
+    SimSiamFeatureExtractor,
+)
+from ecg_hf.models.joint_embedding.modeling_barlow_twins import (
+    BarlowTwinsForEcgClassification,
+    BarlowTwinsForPreTraining,
+    BarlowTwinsModel,
+)
+from ecg_hf.models.joint_embedding.modeling_byol import (
+    ByolForEcgClassification,
+    ByolForPreTraining,
+    ByolModel,
+)
+from ecg_hf.models.joint_embedding.modeling_moco_v3 import (
+    MoCoV3ForEcgClassification,
+    MoCoV3ForPreTraining,
+    MoCoV3Model,
+)
+from ecg_hf.models.joint_embedding.modeling_simclr import (
+    SimClrForEcgClassification,
+    SimClrForPreTraining,
+    SimClrModel,
+)
+from ecg_hf.models.joint_embedding.modeling_simsiam import (
+    SimSiamForEcgClassification,
+    SimSiamForPreTraining,
+    SimSiamModel,
+)
 from ecg_hf.models.pretrained import pretrained, sample_record
 from ecg_hf.pipelines.embedding import embed
 from ecg_hf.plotting import plot_ecg
 from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
 from ecg_hf.signal import EcgRecord, iter_windows, read_record
 from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
-from ecg_hf.training.method_trainers import EcgCpcTrainer, EcgJepaTrainer
+from ecg_hf.training.method_trainers import EcgCpcTrainer, EcgJepaTrainer, SimSiamTrainer
 
 AclEcgTrainer = EcgPreTrainer
+BarlowTwinsTrainer = EcgPreTrainer
+ByolTrainer = EcgPreTrainer
 CgDmerTrainer = EcgPreTrainer
 ClearHugTrainer = EcgPreTrainer
 CoreEcgTrainer = EcgPreTrainer
 EcgBeatTrainer = EcgPreTrainer
 EcgDistilTrainer = EcgPreTrainer
+MoCoV3Trainer = EcgPreTrainer
+SimClrTrainer = EcgPreTrainer
 
 __version__: str
 
@@ -85,6 +126,18 @@ __all__ = [
     "AclEcgTrainer",
     "AutoModelForEcgClassification",
     "AutoModelForZeroShotEcgClassification",
+    "BarlowTwinsConfig",
+    "BarlowTwinsFeatureExtractor",
+    "BarlowTwinsForEcgClassification",
+    "BarlowTwinsForPreTraining",
+    "BarlowTwinsModel",
+    "BarlowTwinsTrainer",
+    "ByolConfig",
+    "ByolFeatureExtractor",
+    "ByolForEcgClassification",
+    "ByolForPreTraining",
+    "ByolModel",
+    "ByolTrainer",
     "CgDmerConfig",
     "CgDmerFeatureExtractor",
     "CgDmerForEcgClassification",
@@ -134,6 +187,24 @@ __all__ = [
     "EcgPreTrainingArguments",
     "EcgProcessor",
     "EcgRecord",
+    "MoCoV3Config",
+    "MoCoV3FeatureExtractor",
+    "MoCoV3ForEcgClassification",
+    "MoCoV3ForPreTraining",
+    "MoCoV3Model",
+    "MoCoV3Trainer",
+    "SimClrConfig",
+    "SimClrFeatureExtractor",
+    "SimClrForEcgClassification",
+    "SimClrForPreTraining",
+    "SimClrModel",
+    "SimClrTrainer",
+    "SimSiamConfig",
+    "SimSiamFeatureExtractor",
+    "SimSiamForEcgClassification",
+    "SimSiamForPreTraining",
+    "SimSiamModel",
+    "SimSiamTrainer",
     "embed",
     "iter_windows",
     "plot_ecg",

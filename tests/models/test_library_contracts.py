@@ -22,7 +22,7 @@ from ecg_hf.nn.normalization import GlobalBatchNorm1d
 from .conftest import WITH_ATTENTION, MicroCase, make_case
 
 ROLES = ("model", "pretraining", "classification")
-BATCH_NORMED = ("acl-ecg", "ecg-cpc")
+BATCH_NORMED = ("acl-ecg", "ecg-cpc", "byol")
 
 
 @pytest.fixture(params=ROLES)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ecg_hf.nn.ema import copy_weights, ema_update, linear_momentum
+from ecg_hf.nn.ema import copy_weights, cosine_momentum, ema_update, linear_momentum
 
 
 def small_net(seed: int) -> nn.Sequential:
@@ -59,4 +59,12 @@ def test_momentum_rises_linearly_to_its_end():
     values = [linear_momentum(step, 10, 0.996, 1.0) for step in range(12)]
     assert values[0] == 0.996
     assert values[5] == pytest.approx(0.998)
+    assert values[10] == values[11] == 1.0
+
+
+def test_momentum_rises_by_a_cosine_to_its_end():
+    values = [cosine_momentum(step, 10, 0.996) for step in range(12)]
+    assert values[0] == pytest.approx(0.996)
+    assert values[5] == pytest.approx(0.998)
+    assert values[1] - values[0] < values[5] - values[4]
     assert values[10] == values[11] == 1.0

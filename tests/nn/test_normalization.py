@@ -7,7 +7,7 @@ import torch
 from torch import distributed
 from torch.multiprocessing import spawn
 
-from ecg_hf.nn.normalization import GlobalBatchNorm1d
+from ecg_hf.nn.normalization import GlobalBatchNorm1d, PoolBatchNorm1d
 
 CUT = 5  # rows of the first process; the second has the other three
 SHAPES = [(8, 6, 10), (8, 6)]
@@ -65,3 +65,25 @@ def test_alone_it_is_batch_norm():
     assert torch.equal(ours(values), theirs(values))
     assert torch.equal(ours.eval()(values), theirs.eval()(values))
     assert ours.state_dict().keys() == theirs.state_dict().keys()
+
+
+def test_a_teachers_norm_goes_by_the_batch_although_frozen():
+    values, _ = inputs(SHAPES[0])
+    frozen, teacher = GlobalBatchNorm1d(6), GlobalBatchNorm1d(6)
+    for norm in (frozen, teacher):
+        norm.requires_grad_(False)
+    teacher.of_teacher = True
+    torch.testing.assert_close(teacher(values), torch.nn.BatchNorm1d(6)(values))
+    assert not torch.allclose(teacher(values), frozen(values), atol=0.1)
+    torch.testing.assert_close(teacher.eval()(values).std(), values.std(), rtol=0.5, atol=0)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_pools_norm_goes_by_its_rows_and_takes_a_single_one(affine: bool):
+    values, _ = inputs(SHAPES[1])
+    norm = PoolBatchNorm1d(6, affine=affine)
+    expected = torch.nn.BatchNorm1d(6)(values)
+    for mode in (True, False):
+        torch.testing.assert_close(norm.train(mode)(values), expected)
+    assert list(norm.buffers()) == []
+    assert norm(values[:1]).tolist() == [[0.0] * 6]

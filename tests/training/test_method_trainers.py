@@ -1,13 +1,15 @@
-"""ECG-CPC's three learning rates, ECG-JEPA's schedule and teacher in their trainers."""
+"""ECG-CPC's three learning rates, ECG-JEPA's schedule and teacher, SimSiam's constant rate in their trainers."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from transformers import TrainerCallback
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.ecg_cpc.configuration_ecg_cpc import EcgCpcConfig
@@ -15,7 +17,7 @@ from ecg_hf.models.ecg_cpc.modeling_ecg_cpc import EcgCpcForPreTraining
 from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
 from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import EcgJepaForPreTraining
 from ecg_hf.models.registry import get_method
-from ecg_hf.training import EcgPreTrainingArguments, load_recipe
+from ecg_hf.training import EcgPreTrainingArguments, load_recipe, pretrain
 from ecg_hf.training.method_trainers import EcgCpcTrainer, EcgJepaTrainer, cosine_learning_rate
 
 
@@ -142,3 +144,26 @@ def test_published_values():
     assert (config.mask_scale, config.mask_last_patch, config.mask_per) == ([0.175, 0.225], False, "batch")
     assert (config.ema_momentum, config.ema_momentum_end, config.target_drop_path) == (0.996, 1.0, True)
     assert EcgJepaConfig(mask_strategy="random").mask_scale == [0.6, 0.7]
+
+
+def test_simsiams_predictor_keeps_its_learning_rate(built_path: Path, tmp_path: Path) -> None:
+    rates: list[dict[bool, float]] = []
+
+    class Note(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            groups = kwargs["optimizer"].param_groups
+            rates.append({group["constant_lr"]: group["lr"] for group in groups})
+
+    options: dict[str, Any] = {
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "linear",
+        "max_steps": 4,
+        "per_device_train_batch_size": 4,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
+    pretrain("simsiam", built_path, tmp_path, callbacks=[Note()], **options)
+    assert [step[True] for step in rates] == [1e-3] * 4
+    assert [step[False] for step in rates] == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4])

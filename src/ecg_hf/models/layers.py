@@ -33,11 +33,11 @@ class CheckpointedLayer(GradientCheckpointingLayer):
         super(GradientCheckpointingLayer, cls).__init_subclass__(**kwargs)
 
     def __call__(self, hidden_states: Tensor, *args: Any) -> Any:
-        """Run the layer, checkpointed while training if the library has enabled it."""
-        if not (self.gradient_checkpointing and self.training):
+        """Run the layer, checkpointed while training if the library has enabled it and there are gradients."""
+        if not (self.gradient_checkpointing and self.training and torch.is_grad_enabled()):
             return nn.Module.__call__(self, hidden_states, *args)
         learns = any(parameter.requires_grad for parameter in self.parameters())
-        if torch.is_grad_enabled() and learns and not hidden_states.requires_grad:
+        if learns and not hidden_states.requires_grad:
             # A reentrant checkpoint passes gradients on only if one of its inputs requires one.
             hidden_states = hidden_states.detach().requires_grad_()
         checkpoint = self._gradient_checkpointing_func

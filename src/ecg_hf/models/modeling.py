@@ -408,9 +408,9 @@ class EcgForPreTraining(EcgPreTrainedModel):
             )
 
     def weighted_sum(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """The loss: each term times ``config.<its name>_weight``, added up."""
+        """The loss: each term times ``config.<its name>_weight``, where there is one, added up."""
         return torch.stack(
-            [getattr(self.config, f"{name}_weight") * term for name, term in terms.items()]
+            [getattr(self.config, f"{name}_weight", 1.0) * term for name, term in terms.items()]
         ).sum()
 
     def before_training(self, batches: Iterable[Mapping[str, Tensor]]) -> None:

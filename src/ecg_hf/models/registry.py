@@ -17,6 +17,8 @@ ClassRole = Literal["config", "feature_extractor", "model", "pretraining", "clas
 
 _INDEPENDENT_LEADS = ("I", "II", *STANDARD_LEADS[6:])
 
+_FAMILY_SIZES = ("micro", "tiny", "base-100hz", "base")
+
 ROLES: tuple[ClassRole, ...] = get_args(ClassRole)
 
 _OWN = "this package's own"
@@ -60,6 +62,8 @@ class MethodSpec:
         use: When to choose it: a phrase for README's table.
         licence: Licence of weights trained with this package's code from scratch.
         official_weights: Licence of the authors' weights; None where there are none to convert.
+        family: Folder of the family that it is a member of, with its ``configuration_<name>.py`` and
+            ``modeling_<name>.py``; its feature extractor is in the family's ``feature_extraction.py``.
         modules: Where its classes are, if not in a folder of three files that has the method's name: one module for
             all of them, such as ``ecg_hf.models.joint_embedding.simclr``, or one per role that is elsewhere. The
             ``convert_official`` of a method in one module is in that module too.
@@ -79,6 +83,7 @@ class MethodSpec:
     use: str = ""
     licence: str = "apache-2.0"
     official_weights: str | None = None
+    family: str = ""
     modules: str | Mapping[ClassRole, str] = field(default="", hash=False)
     trainer: str = ""
 
@@ -121,7 +126,9 @@ class MethodSpec:
         if isinstance(self.modules, str) and self.modules:
             return self.modules
         part = {"config": "configuration", "feature_extractor": "feature_extraction"}.get(role, "modeling")
-        default = f"ecg_hf.models.{self.module}.{part}_{self.module}"
+        default = f"ecg_hf.models.{self.family or self.module}.{part}_{self.module}"
+        if self.family and role == "feature_extractor":
+            default = f"ecg_hf.models.{self.family}.feature_extraction"
         return dict(self.modules or {}).get(role, default)
 
     def load(self, role: ClassRole) -> Any:
@@ -282,6 +289,70 @@ METHODS: dict[str, MethodSpec] = {
             leads=("II", "III", *STANDARD_LEADS[6:]),
             use="signals without reports, for the contrast of the heart's regions; the smallest",
             sizes=("micro", "tiny", "base"),
+        ),
+        MethodSpec(
+            name="simclr",
+            class_prefix="SimClr",
+            title="SimCLR: contrast of two views of a record with those of all others",
+            paper="2002.05709",
+            official_code="https://github.com/google-research/simclr",
+            status="a method for pictures: loss, temperature and projector from the paper; inferred: backbone and "
+            "views of ECGs; loss and gradients equal lightly's on its fixture",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
+        ),
+        MethodSpec(
+            name="byol",
+            class_prefix="Byol",
+            title="BYOL: prediction of what a slow teacher makes of the other view",
+            paper="2006.07733",
+            official_code="https://github.com/google-deepmind/deepmind-research/tree/master/byol",
+            status="a method for pictures: loss, heads and teacher from the paper; inferred: widths, backbone "
+            "and views of ECGs; loss, gradients, teacher's step and schedule equal lightly's on its "
+            "fixture",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
+        ),
+        MethodSpec(
+            name="barlow-twins",
+            class_prefix="BarlowTwins",
+            title="Barlow Twins: cross-correlation of two views towards the identity",
+            paper="2103.03230",
+            official_code="https://github.com/facebookresearch/barlowtwins",
+            status="a method for pictures: loss and shape of the projector from the paper; inferred: widths, "
+            "backbone and views of ECGs; loss and gradients equal the official code (MIT) on its fixture",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
+        ),
+        MethodSpec(
+            name="moco-v3",
+            class_prefix="MoCoV3",
+            title="MoCo v3: queries that find the keys of a slow teacher",
+            paper="2104.02057",
+            official_code="https://github.com/facebookresearch/moco-v3",
+            status="a method for pictures: loss, heads and teacher from the official code (CC BY-NC 4.0; nothing "
+            "of it is copied); inferred: widths, backbone and views of ECGs; loss, gradients and "
+            "teacher's step equal it on its fixtures",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
+        ),
+        MethodSpec(
+            name="simsiam",
+            class_prefix="SimSiam",
+            title="SimSiam: prediction of the other view, which gets no gradient",
+            paper="2011.10566",
+            official_code="https://github.com/facebookresearch/simsiam",
+            status="a method for pictures: loss, heads and the predictor's constant learning rate from the "
+            "official code (CC BY-NC 4.0; nothing of it is copied); inferred: widths, backbone and views "
+            "of ECGs; loss, gradients and collapse monitor equal it on its fixture",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
+            trainer="ecg_hf.training.method_trainers",
         ),
     )
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["copy_weights", "ema_update", "linear_momentum"]
+__all__ = ["copy_weights", "cosine_momentum", "ema_update", "linear_momentum"]
 
 
 def _pairs(teacher: nn.Module, student: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
@@ -49,3 +51,12 @@ def copy_weights(teacher: nn.Module, student: nn.Module) -> None:
 def linear_momentum(step: int, total_steps: int, start: float, end: float) -> float:
     """Momentum after optimiser step ``step`` (from 0) of ``total_steps``: linear from ``start`` to ``end``."""
     return start + (end - start) * min(step, total_steps) / max(total_steps, 1)
+
+
+def cosine_momentum(step: int, total_steps: int, start: float, end: float = 1.0) -> float:
+    """Momentum after optimiser step ``step`` (from 0) of ``total_steps``: half a cosine from ``start`` to ``end``.
+
+    Paper: BYOL, ``1 - (1 - start) (cos(pi step / total_steps) + 1) / 2``.
+    """
+    share = min(step, total_steps) / max(total_steps, 1)
+    return end - (end - start) * (math.cos(math.pi * share) + 1.0) / 2.0

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AttentionQueryPool", "MaskedTokenHead", "MlpProjector", "UnprojectedQueryPool", "masked_mean"]
+from ecg_hf.nn.normalization import PoolBatchNorm1d
+
+__all__ = [
+    "AttentionQueryPool",
+    "MaskedTokenHead",
+    "MlpHead",
+    "MlpProjector",
+    "UnprojectedQueryPool",
+    "masked_mean",
+]
 
 
 def masked_mean(tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
@@ -24,6 +36,31 @@ class MlpProjector(nn.Sequential):
 
     def __init__(self, in_size: int, hidden_size: int, out_size: int) -> None:
         super().__init__(nn.Linear(in_size, hidden_size), nn.GELU(), nn.Linear(hidden_size, out_size))
+
+
+class MlpHead(nn.Sequential):
+    """Projector or predictor of joint-embedding methods: ``Linear - BatchNorm - ReLU`` per hidden layer, then
+    linear.
+
+    It runs on the whole pool of embeddings, see :class:`~ecg_hf.nn.normalization.PoolBatchNorm1d`. Layers before a
+    norm have no bias, which the norm would take away again.
+
+    Args:
+        sizes: Width of the input, of each hidden layer and of the output.
+        last_norm: A batch norm without scale and shift after the last layer.
+
+    Shapes:
+        ``(rows, sizes[0])`` to ``(rows, sizes[-1])``.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, last_norm: bool = False) -> None:
+        layers: list[nn.Module] = []
+        for width, hidden in pairwise(sizes[:-1]):
+            layers += [nn.Linear(width, hidden, bias=False), PoolBatchNorm1d(hidden), nn.ReLU()]
+        layers.append(nn.Linear(sizes[-2], sizes[-1], bias=not last_norm))
+        if last_norm:
+            layers.append(PoolBatchNorm1d(sizes[-1], affine=False))
+        super().__init__(*layers)
 
 
 class AttentionQueryPool(nn.Module):

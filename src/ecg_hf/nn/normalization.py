@@ -10,7 +10,7 @@ from torch import Tensor, distributed, nn
 
 from ecg_hf.nn.gather import sum_across_processes
 
-__all__ = ["GlobalBatchNorm1d", "statistics_kept"]
+__all__ = ["GlobalBatchNorm1d", "PoolBatchNorm1d", "statistics_kept"]
 
 
 class GlobalBatchNorm1d(nn.BatchNorm1d):
@@ -28,14 +28,18 @@ class GlobalBatchNorm1d(nn.BatchNorm1d):
 
     Attributes:
         tracks: Whether running statistics follow the batches; see :func:`statistics_kept`.
+        of_teacher: Whether it belongs to a teacher, which normalises by the batch as its student does although its
+            weights are frozen.
     """
 
     tracks = True
+    of_teacher = False
 
     @property
     def learns(self) -> bool:
         """Whether statistics are those of the batch: while training, unless weight and bias are frozen."""
-        return self.training and (self.weight.requires_grad or self.bias.requires_grad)
+        trained = self.of_teacher or self.weight.requires_grad or self.bias.requires_grad
+        return self.training and trained
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise ``(batch, channels)`` or ``(batch, channels, length)``."""
@@ -103,3 +107,27 @@ def statistics_kept(module: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.tracks = True
+
+
+class PoolBatchNorm1d(nn.BatchNorm1d):
+    """``BatchNorm1d`` of a pool of embeddings: always by the statistics of its rows, of which none are kept.
+
+    For heads behind ``pool_embeddings``, whose rows are those of all processes and micro-batches on every process:
+    losses do not depend on how a batch is spread. Unlike ``nn.BatchNorm1d`` it takes a single row, which becomes the
+    bias.
+
+    Args:
+        width: Columns.
+        affine: Whether to learn a scale and a shift.
+    """
+
+    def __init__(self, width: int, *, affine: bool = True) -> None:
+        super().__init__(width, affine=affine, track_running_stats=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise ``(rows, width)``."""
+        self._check_input_dim(input)
+        if len(input) > 1:
+            return super().forward(input)
+        flat = torch.zeros_like(input)
+        return flat if self.bias is None else flat + self.bias

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.training.trainer import EcgPreTrainer
 
-__all__ = ["EcgCpcTrainer", "EcgJepaTrainer", "cosine_learning_rate"]
+__all__ = ["EcgCpcTrainer", "EcgJepaTrainer", "SimSiamTrainer", "cosine_learning_rate"]
 
 _LOWEST = 1e-6  # published: where the warm-up starts and the cosine ends
 
@@ -55,8 +55,8 @@ class EcgCpcTrainer(EcgPreTrainer):
 def cosine_learning_rate(step: int, total: int, warmup: int, peak: float, lowest: float) -> float:
     """Learning rate of a step: linear warm-up, then a cosine that has been running since step 0.
 
-    Because the cosine does not wait for the warm-up, the rate drops a little where the two meet (with 5 % of warm-up
-    from the peak to 99.4 % of it).
+    Because the cosine does not wait for the warm-up, the rate drops a little where the two meet (with 5 % of
+    warm-up from the peak to 99.4 % of it).
 
     Official code: timm's ``CosineLRScheduler`` with ``warmup_prefix=False``.
 
@@ -115,3 +115,43 @@ class EcgJepaTrainer(EcgPreTrainer):
 def _factor(total: int, warmup: int, peak: float, lowest: float, step: int) -> float:
     """What the schedule multiplies a group's own rate by."""
     return cosine_learning_rate(step, total, warmup, peak, min(lowest, peak)) / peak if peak else 1.0
+
+
+class SimSiamTrainer(EcgPreTrainer):
+    """Pretrains :class:`~ecg_hf.models.joint_embedding.modeling_simsiam.SimSiamForPreTraining`.
+
+    The predictor's learning rate is constant: it has to keep up with the projections while the rest slows down
+    (paper, section 4.2). Only the schedule of the other parameters follows ``lr_scheduler_type``.
+    """
+
+    lr_scheduler: LRScheduler | None
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """As for every method, and the predictor's parameters apart."""
+        theirs = {
+            id(parameter) for name, parameter in model.named_parameters() if ".predictor." in f".{name}"
+        }
+        groups = []
+        for group in super().parameter_groups(model):
+            for constant in (False, True):
+                chosen = [p for p in group["params"] if (id(p) in theirs) == constant]
+                groups.append({**group, "params": chosen, "constant_lr": constant})
+        return groups
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> LRScheduler:
+        """The library's schedule, without effect on the predictor."""
+        made = self.lr_scheduler is None
+        scheduler: LRScheduler = super().create_scheduler(num_training_steps, optimizer)
+        if made and isinstance(scheduler, LambdaLR):
+            groups = zip(scheduler.lr_lambdas, scheduler.optimizer.param_groups, strict=True)
+            factors = [_constant if group["constant_lr"] else factor for factor, group in groups]
+            self.lr_scheduler = LambdaLR(scheduler.optimizer, factors)
+        assert self.lr_scheduler is not None
+        return self.lr_scheduler
+
+
+def _constant(step: int) -> float:
+    """What the schedule multiplies a constant learning rate by."""
+    return 1.0

@@ -24,6 +24,7 @@ from ecg_hf.models.modeling import EcgForPreTraining
 from ecg_hf.training.accumulation import ExactAccumulation
 from ecg_hf.training.arguments import EcgPreTrainingArguments
 from ecg_hf.training.base import Batch, EcgTrainer
+from ecg_hf.training.collapse import CollapseWatch
 from ecg_hf.training.step_noise import StepRows, draw_noise_rows
 from ecg_hf.training.streams import StreamedEcgDataset, StreamEpochs, stream_loader
 from ecg_hf.training.training_log import RunningMeans, reported_values
@@ -76,7 +77,8 @@ class EcgPreTrainer(EcgTrainer):
     * **Exact accumulation**, see :mod:`ecg_hf.training.accumulation`.
     * **Teachers.** ``model.after_optimizer_step(step, total_steps)`` is called once the weights have moved.
     * **Logs.** Every loss term (``loss_<name>``) and metric of the model's output, as means since the last log
-      over steps and processes; ``eval_loss_<name>`` in evaluation. Also in ``training_log.jsonl``.
+      over steps and processes; ``eval_loss_<name>`` in evaluation. Also in ``training_log.jsonl``. A collapse of the
+      embeddings is announced, see :mod:`ecg_hf.training.collapse`.
 
     Methods override :meth:`~ecg_hf.training.base.EcgTrainer.parameter_groups` for learning rates of their own.
     """
@@ -99,6 +101,7 @@ class EcgPreTrainer(EcgTrainer):
             self._average = WeightAverage(self.model, self.args.weight_average_decay)
         self.add_callback(_AfterOptimizerStep(self._average))
         self.add_callback(StreamEpochs())
+        self.add_callback(CollapseWatch())
         self._step: _OptimizerStep | None = None
         self._accumulation: ExactAccumulation | None = None
         self._has_contrastive_loss = True  # until a first pass shows otherwise

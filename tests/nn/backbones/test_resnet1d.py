@@ -37,3 +37,17 @@ def test_output_mask_counts_a_step_with_any_sample():
     mask = torch.zeros(1, 20, dtype=torch.bool)
     mask[0, :9] = True
     assert make().output_mask(mask).tolist() == [[True, True, False]]
+
+
+def test_a_shortcut_averages_or_skips():
+    features = torch.arange(8.0).repeat(1, 4, 1)
+    assert type(ResidualBlock1d(4, 4, stride=2).shortcut[0]) is torch.nn.AvgPool1d
+    block = ResidualBlock1d(4, 4, stride=2, pool_shortcut=False).eval()
+    torch.nn.init.zeros_(block.last_norm.weight)
+    torch.nn.init.dirac_(block.shortcut[0][0].weight)
+    torch.testing.assert_close(block(features)[0, 0], torch.tensor([0.0, 2.0, 4.0, 6.0]), rtol=1e-4, atol=0)
+
+
+def test_another_stem_takes_the_place_of_the_convolution():
+    stem = torch.nn.Conv1d(12, 4, 3, stride=2, padding=1)
+    assert make(stem=stem).stem is stem

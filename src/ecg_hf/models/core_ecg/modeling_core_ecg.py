@@ -28,6 +28,7 @@ from ecg_hf.models.modeling import (
     patch_token_mask,
 )
 from ecg_hf.models.outputs import EcgPreTrainingOutput
+from ecg_hf.nn.collapse import embedding_spread
 from ecg_hf.nn.heads import masked_mean
 from ecg_hf.nn.losses import normalize_patches, nt_xent_loss, reconstruction_loss
 from ecg_hf.nn.masks.dual import draw_dual_counts, dual_mask, present_leads_first, random_order
@@ -239,7 +240,7 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
         cls = tokens[:, 0].unflatten(0, (-1, VIEWS))
 
         terms: dict[str, Tensor] = {}
-        metrics = {"embedding_spread": _spread(cls[:, 0])}
+        metrics = {"embedding_spread": embedding_spread(cls[:, 0])}
         reconstruction = None
         if config.reconstruction_weight > 0.0:
             reconstruction = self.decoder(tokens, mask, token_mask)
@@ -323,7 +324,7 @@ class CoreEcgForPreTraining(CoreEcgPreTrainedModel, EcgForPreTraining):
         loss = nt_xent_loss(first, second, temperature=float(self.config.temperature), groups=patients)
         with torch.no_grad():
             cosine = F.cosine_similarity(first.float(), second.float(), dim=-1).mean()
-        return loss, {"projection_spread": _spread(first), "positive_cosine": cosine}
+        return loss, {"projection_spread": embedding_spread(first), "positive_cosine": cosine}
 
 
 class CoreEcgForEcgClassification(CoreEcgPreTrainedModel, EcgForClassification):
@@ -332,10 +333,3 @@ class CoreEcgForEcgClassification(CoreEcgPreTrainedModel, EcgForClassification):
     _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^projector\."]
 
     model_class = CoreEcgModel
-
-
-def _spread(embeddings: Tensor) -> Tensor:
-    """Standard deviation of L2-normalised rows, scaled: 1 if directions are uniform, 0 if they have collapsed."""
-    rows = F.normalize(embeddings.detach().float(), dim=-1)
-    spread: Tensor = rows.std(0, correction=0).mean() * rows.shape[-1] ** 0.5
-    return spread

@@ -26,26 +26,37 @@ class ConvNorm1d(nn.Sequential):
 
 
 class ResidualBlock1d(nn.Module):
-    """Two convolutions beside a shortcut that averages before it projects.
+    """Two convolutions beside a shortcut.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         kernel_size: Odd width of both convolutions.
-        stride: Of the first convolution and of the average in the shortcut.
+        stride: Of the first convolution and of the shortcut.
+        pool_shortcut: The shortcut averages ``stride`` samples before it projects; otherwise its projection skips
+            samples, as in the first ResNets.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        *,
+        pool_shortcut: bool = True,
+    ) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
             ConvNorm1d(in_channels, out_channels, kernel_size, stride=stride),
             ConvNorm1d(out_channels, out_channels, kernel_size, relu=False),
         )
         shortcut: list[nn.Module] = []
-        if stride != 1:
+        if stride != 1 and pool_shortcut:
             shortcut.append(nn.AvgPool1d(stride, ceil_mode=True))
-        if in_channels != out_channels:
-            shortcut.append(ConvNorm1d(in_channels, out_channels, 1, relu=False))
+        skipped = 1 if pool_shortcut else stride
+        if in_channels != out_channels or skipped != 1:
+            shortcut.append(ConvNorm1d(in_channels, out_channels, 1, stride=skipped, relu=False))
         self.shortcut = nn.Sequential(*shortcut)
 
     @property
@@ -72,6 +83,7 @@ class ResNet1d(nn.Module):
         strides: Stride of each stage's first block; 2 each if not given.
         kernel_size: Odd width of the blocks' convolutions.
         make_block: Class of the blocks.
+        stem: Instead of that one convolution; ``stem_stride`` is the stride of all of it.
 
     Attributes:
         blocks: All blocks, first to last.
@@ -90,9 +102,11 @@ class ResNet1d(nn.Module):
         strides: Sequence[int] | None = None,
         kernel_size: int = 3,
         make_block: Callable[..., ResidualBlock1d] = ResidualBlock1d,
+        stem: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.stem = ConvNorm1d(in_channels, stem_channels, stem_kernel_size, stride=stem_stride)
+        one = ConvNorm1d(in_channels, stem_channels, stem_kernel_size, stride=stem_stride)
+        self.stem = one if stem is None else stem
         strides = strides or [2] * len(channels)
         self.stride = stem_stride
         self.blocks, width = nn.ModuleList(), stem_channels

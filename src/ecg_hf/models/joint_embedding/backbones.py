@@ -1,0 +1,166 @@
+"""Backbones of the joint-embedding family. A token is a stretch of time of all leads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ecg_hf.models.joint_embedding.configuration import (
+    JointEmbeddingConfig,
+    ResNet1dFields,
+    VitFields,
+    Xresnet1dFields,
+)
+from ecg_hf.models.modeling import attention_kernel
+from ecg_hf.nn.backbones.resnet1d import ConvNorm1d, ResNet1d
+from ecg_hf.nn.backbones.transformer import TransformerStack
+from ecg_hf.nn.positions import sincos_positions
+
+__all__ = ["Backbone", "TimePositions", "build_backbone"]
+
+
+class Backbone(nn.Module):
+    """What the family needs of a backbone.
+
+    Attributes:
+        embedding: The layer that reads the signal.
+        layers: First to last; each can be checkpointed.
+    """
+
+    embedding: nn.Module
+    layers: nn.ModuleList
+
+    def forward(self, signal: Tensor, sample_mask: Tensor | None, *, need_weights: bool = False) -> Tensor:
+        """Tokens of a signal.
+
+        Args:
+            signal: float ``(batch, leads, samples)``, zeros in missing leads and padding.
+            sample_mask: bool ``(batch, samples)``, False for padding; None without padding.
+            need_weights: Use an attention kernel that returns its weights.
+
+        Returns:
+            float ``(batch, tokens, hidden_size)``.
+        """
+        raise NotImplementedError
+
+    def output_mask(self, sample_mask: Tensor) -> Tensor:
+        """Which tokens hold signal: bool ``(batch, samples)`` to bool ``(batch, tokens)``."""
+        raise NotImplementedError
+
+
+class _ConvolutionalBackbone(Backbone):
+    def __init__(self, fields: ResNet1dFields, config: JointEmbeddingConfig) -> None:
+        super().__init__()
+        # Not at the top: the module loads the Auto classes, and they load this one.
+        from ecg_hf.models.layers import EcgResidualBlock1d
+
+        strides = [1] + [2] * (len(fields.channels) - 1)
+        samples = float(fields.token_s) * float(config.sampling_rate) / 2 ** (len(strides) - 1)
+        stride = max(1, round(samples))
+        width = fields.channels[0]
+        self.network = ResNet1d(
+            config.num_leads,
+            stem_channels=width,
+            stem_kernel_size=fields.stem_kernel_size,
+            stem_stride=stride,
+            channels=fields.channels,
+            depths=fields.depths,
+            strides=strides,
+            kernel_size=fields.kernel_size,
+            make_block=partial(EcgResidualBlock1d, pool_shortcut=fields.deep_stem),
+            stem=_deep_stem(config.num_leads, width, fields.stem_kernel_size, stride)
+            if fields.deep_stem
+            else None,
+        )
+
+    @property
+    def embedding(self) -> nn.Module:  # type: ignore[override]
+        return self.network.stem
+
+    @property
+    def layers(self) -> nn.ModuleList:  # type: ignore[override]
+        return self.network.blocks
+
+    def forward(self, signal: Tensor, sample_mask: Tensor | None, *, need_weights: bool = False) -> Tensor:
+        features: Tensor = self.network(signal)
+        return features.transpose(1, 2)
+
+    def output_mask(self, sample_mask: Tensor) -> Tensor:
+        return self.network.output_mask(sample_mask)
+
+
+def _deep_stem(leads: int, width: int, kernel_size: int, stride: int) -> nn.Sequential:
+    """Three convolutions and, where the stride is even, max-pooling by two."""
+    half, pooled = max(1, width // 2), stride % 2 == 0
+    layers: list[nn.Module] = [
+        ConvNorm1d(leads, half, kernel_size, stride=stride // 2 if pooled else stride),
+        ConvNorm1d(half, half, kernel_size),
+        ConvNorm1d(half, width, kernel_size),
+    ]
+    return nn.Sequential(*layers, *([nn.MaxPool1d(3, stride=2, padding=1)] if pooled else []))
+
+
+class TimePositions(nn.Module):
+    """A fixed sine-cosine table that is not stored; ``_init_weights`` of the family fills it in."""
+
+    table: Tensor
+
+    def __init__(self, length: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("table", sincos_positions(length, width), persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Add the positions to ``(batch, tokens, width)``."""
+        return tokens + self.table[: tokens.shape[1]].to(tokens.dtype)
+
+
+class _TransformerBackbone(Backbone):
+    def __init__(self, fields: VitFields, config: JointEmbeddingConfig) -> None:
+        super().__init__()
+        # Not at the top: the module loads the Auto classes, and they load this one.
+        from ecg_hf.models.layers import EcgTransformerBlock
+
+        self.patch_size = max(1, round(float(fields.patch_s) * float(config.sampling_rate)))
+        self.embedding = nn.Conv1d(config.num_leads, fields.width, self.patch_size, stride=self.patch_size)
+        self.positions = TimePositions(-(-config.num_samples // self.patch_size), fields.width)
+        kernel = attention_kernel(config)
+        self.stack = TransformerStack(
+            fields.depth,
+            lambda: EcgTransformerBlock(
+                fields.width, fields.num_heads, round(fields.mlp_ratio * fields.width), kernel=kernel
+            ),
+        )
+        self.norm = nn.LayerNorm(fields.width)
+
+    @property
+    def layers(self) -> nn.ModuleList:  # type: ignore[override]
+        return self.stack.blocks
+
+    def forward(self, signal: Tensor, sample_mask: Tensor | None, *, need_weights: bool = False) -> Tensor:
+        signal = F.pad(signal, (0, -signal.shape[-1] % self.patch_size))
+        tokens = self.positions(self.embedding(signal).transpose(1, 2))
+        keys = None if sample_mask is None else self.output_mask(sample_mask)[:, None, None, :]
+        encoded: Tensor = self.norm(self.stack(tokens, keys, need_weights=need_weights))
+        return encoded
+
+    def output_mask(self, sample_mask: Tensor) -> Tensor:
+        padded = F.pad(sample_mask, (0, -sample_mask.shape[-1] % self.patch_size))
+        held: Tensor = padded.unflatten(-1, (-1, self.patch_size)).any(-1)
+        return held
+
+
+_NETWORKS: dict[type, Callable[[Any, JointEmbeddingConfig], Backbone]] = {
+    ResNet1dFields: _ConvolutionalBackbone,
+    Xresnet1dFields: _ConvolutionalBackbone,
+    VitFields: _TransformerBackbone,
+}
+
+
+def build_backbone(config: JointEmbeddingConfig) -> Backbone:
+    """The network that ``config.backbone`` describes, for signals of the configuration's rate and leads."""
+    fields = config.backbone_fields
+    return _NETWORKS[type(fields)](fields, config)

@@ -1,0 +1,169 @@
+"""Losses and gradients of the reference implementations (fixtures), through the public classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ecg_hf import (
+    BarlowTwinsForPreTraining,
+    ByolForPreTraining,
+    MoCoV3ForPreTraining,
+    SimClrForPreTraining,
+    SimSiamForPreTraining,
+)
+from ecg_hf.models.joint_embedding.modeling import JointEmbeddingForPreTraining
+from ecg_hf.nn.ema import cosine_momentum, ema_update
+
+pytestmark = pytest.mark.fixtures
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def make(kind: type[JointEmbeddingForPreTraining], width: int = 8, **options: Any) -> Any:
+    """A model whose backbone's embeddings have ``width`` columns."""
+    backbone = {"type": "resnet1d", "channels": [width], "depths": [1]}
+    return kind(kind.config_class.preset("micro", backbone=backbone, **options)).train()
+
+
+def leaf(values: Tensor) -> Tensor:
+    return values.clone().requires_grad_()
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_simclr(shared_fixtures: Any, temperature: float) -> None:
+    expected = load_file(shared_fixtures / "simclr" / "losses.safetensors")
+    model = make(SimClrForPreTraining, temperature=temperature)
+    first, second = leaf(expected["z1"]), leaf(expected["z2"])
+    loss = model.weighted_sum(model.terms([first, second], [first, second]))
+    loss.backward()
+    name = f"nt_xent_tau{temperature}"
+    torch.testing.assert_close(loss, expected[f"{name}.loss"], **CLOSE)
+    torch.testing.assert_close(first.grad, expected[f"{name}.grad1"], **CLOSE)
+    torch.testing.assert_close(second.grad, expected[f"{name}.grad2"], **CLOSE)
+
+
+def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors below a prefix, named from there; without what batch norms remember."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix) and "running" not in name and "tracked" not in name
+    }
+
+
+def load_head(head: nn.Module, state: dict[str, Tensor]) -> None:
+    """Fill a head in; a bias that only one side has must not matter: ours is zero, theirs is before a norm."""
+    own = head.state_dict()
+    missing, extra = own.keys() - state.keys(), state.keys() - own.keys()
+    assert all(name.endswith("bias") for name in (*missing, *extra))
+    shared = {name: value for name, value in state.items() if name in own}
+    head.load_state_dict({**{name: torch.zeros_like(own[name]) for name in missing}, **shared})
+
+
+def check_gradients(head: nn.Module, expected: dict[str, Tensor]) -> None:
+    found = {name: parameter.grad for name, parameter in head.named_parameters()}
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, **CLOSE)
+
+
+class Body(nn.Linear):
+    """The backbone of the fixtures: a linear layer and a ReLU."""
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        super().__init__(*reversed(state["weight"].shape))
+        self.load_state_dict(state)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return super().forward(values).relu()
+
+
+def test_byol(shared_fixtures: Any) -> None:
+    expected = load_file(shared_fixtures / "byol" / "losses.safetensors")
+    model = make(ByolForPreTraining)
+    first, second = leaf(expected["p1"]), leaf(expected["p2"])
+    loss = model.weighted_sum(model.terms([first, second], [expected["z1_target"], expected["z2_target"]]))
+    loss.backward()
+    torch.testing.assert_close(loss, expected["loss"], **CLOSE)
+    torch.testing.assert_close(first.grad, expected["loss.grad1"], **CLOSE)
+    torch.testing.assert_close(second.grad, expected["loss.grad2"], **CLOSE)
+
+
+def test_byols_teacher(shared_fixtures: Any) -> None:
+    expected = load_file(shared_fixtures / "byol" / "losses.safetensors")
+    online, target = (
+        nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3)) for _ in range(2)
+    )
+    online.load_state_dict(part(expected, "ema.online."), strict=False)
+    target.load_state_dict(part(expected, "ema.target_before."), strict=False)
+    ema_update(target, online, 0.97)
+    for name, value in part(expected, "ema.target_after_m0.97.").items():
+        torch.testing.assert_close(target.state_dict()[name], value, **CLOSE)
+    steps, momenta = expected["schedule.step"].tolist(), expected["schedule.m_textbook"].tolist()
+    for step, momentum in zip(steps, momenta, strict=True):
+        assert cosine_momentum(int(step), 100, 0.996) == pytest.approx(momentum, abs=1e-6)
+
+
+def test_barlow_twins(shared_fixtures: Any) -> None:
+    expected = load_file(shared_fixtures / "barlow_twins" / "losses.safetensors")
+    model = make(BarlowTwinsForPreTraining, 12, projector_sizes=[10, 10, 8])
+    load_head(model.projector, part(expected, "state.projector."))
+    first, second = leaf(expected["h1"]), leaf(expected["h2"])
+    terms, _ = model.compare([first, second])
+    loss = model.weighted_sum(terms)
+    loss.backward()
+    torch.testing.assert_close(loss, expected["loss"], **CLOSE)
+    torch.testing.assert_close(first.grad, expected["loss.grad_h1"], **CLOSE)
+    torch.testing.assert_close(second.grad, expected["loss.grad_h2"], **CLOSE)
+    check_gradients(model.projector, part(expected, "grad.projector."))
+
+
+@pytest.mark.parametrize(("kind", "head"), [("vit", "head"), ("resnet", "fc")])
+def test_moco_v3(shared_fixtures: Any, kind: str, head: str) -> None:
+    expected = load_file(shared_fixtures / "moco_v3" / f"moco_{kind}.safetensors")
+    model = make(
+        MoCoV3ForPreTraining,
+        10,
+        projector_sizes=[12, 12, 7] if kind == "vit" else [12, 7],
+        predictor_sizes=[12],
+        predictor_last_norm=kind == "vit",
+    )
+    load_head(model.projector, part(expected, f"state.base_encoder.{head}."))
+    load_head(model.predictor, part(expected, "state.predictor."))
+    load_head(model.teacher["projector"], part(expected, f"state.momentum_encoder.{head}."))
+    # The official forward moves the teacher first: a step before this one's forward is the same.
+    model.after_optimizer_step(0, 1000)
+    for name, value in part(expected, f"after.momentum_encoder.{head}.").items():
+        torch.testing.assert_close(model.teacher["projector"].state_dict()[name], value, **CLOSE)
+    body = Body(part(expected, "state.base_encoder.body."))
+    taught = Body(part(expected, "after.momentum_encoder.body."))
+    views = [expected["x1"], expected["x2"]]
+    terms, _ = model.compare([body(view) for view in views], [taught(view) for view in views])
+    loss = model.weighted_sum(terms)
+    loss.backward()
+    torch.testing.assert_close(loss, expected["loss"], **CLOSE)
+    check_gradients(model.projector, part(expected, f"grad.base_encoder.{head}."))
+    check_gradients(model.predictor, part(expected, "grad.predictor."))
+    check_gradients(body, part(expected, "grad.base_encoder.body."))
+    assert all(parameter.grad is None for parameter in model.teacher.parameters())
+
+
+def test_simsiam(shared_fixtures: Any) -> None:
+    expected = load_file(shared_fixtures / "simsiam" / "losses.safetensors")
+    model = make(SimSiamForPreTraining, 10, projector_sizes=[10, 10, 7], predictor_sizes=[4])
+    load_head(model.projector, part(expected, "state.encoder.fc."))
+    load_head(model.predictor, part(expected, "state.predictor."))
+    body = Body(part(expected, "state.encoder.body."))
+    terms, metrics = model.compare([body(expected["x1"]), body(expected["x2"])])
+    loss = model.weighted_sum(terms)
+    loss.backward()
+    torch.testing.assert_close(loss, expected["loss"], **CLOSE)
+    check_gradients(model.projector, part(expected, "grad.encoder.fc."))
+    check_gradients(model.predictor, part(expected, "grad.predictor."))
+    check_gradients(body, part(expected, "grad.encoder.body."))
+    spread = metrics["embedding_spread"] / 7**0.5
+    torch.testing.assert_close(spread, expected["collapse_std_z1"], rtol=0.1, atol=0.0)

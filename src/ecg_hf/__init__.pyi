@@ -59,6 +59,9 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
     EcgJepaForPreTraining,
     EcgJepaModel,
 )
+from ecg_hf.models.ecgfounder.configuration_ecgfounder import EcgFounderConfig
+from ecg_hf.models.ecgfounder.feature_extraction_ecgfounder import EcgFounderFeatureExtractor
+from ecg_hf.models.ecgfounder.modeling_ecgfounder import EcgFounderForEcgClassification, EcgFounderModel
 from ecg_hf.models.pretrained import pretrained
 from ecg_hf.pipelines.embedding import embed
 from ecg_hf.plotting import plot_ecg
@@ -124,6 +127,10 @@ __all__ = [
     "EcgDistilTrainer",
     "EcgError",
     "EcgFeatureExtractor",
+    "EcgFounderConfig",
+    "EcgFounderFeatureExtractor",
+    "EcgFounderForEcgClassification",
+    "EcgFounderModel",
     "EcgJepaConfig",
     "EcgJepaFeatureExtractor",
     "EcgJepaForEcgClassification",

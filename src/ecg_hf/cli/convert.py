@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,6 +43,10 @@ def convert_command(
     source: Annotated[Path, typer.Argument(help="The authors' file: safetensors, or written by torch.save.")],
     target: Annotated[Path, typer.Argument(help="Model folder to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target folder.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="JSON of the authors' configuration: sizes that no tensor shows."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Convert the authors' weights. Only tensors are read; code in the file never runs.
@@ -51,9 +55,11 @@ def convert_command(
     """
     options = conversion_options(context.args, model)
     quiet_libraries()
+    from ecg_hf.documents import read_json
     from ecg_hf.hub.converting import convert_checkpoint
 
-    report = convert_checkpoint(model, source, target, overwrite=overwrite, **options)
+    sizes = None if config is None else read_json(config, dict[str, Any])
+    report = convert_checkpoint(model, source, target, overwrite=overwrite, config=sizes, **options)
     if as_json:
         print_json(asdict(report))
     else:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
-from ecg_hf.errors import ConfigurationError, ConversionError
+from ecg_hf.errors import ConfigurationError, ConversionError, EcgError
 from ecg_hf.files import TEMPORARY_SUFFIX, sole_writer, temporary_name
 from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_context import CardContext
@@ -68,7 +70,13 @@ def converter_options(method: str) -> tuple[str, ...]:
 
 
 def convert_checkpoint(
-    method: str, source: str | Path, target: str | Path, *, overwrite: bool = False, **options: Any
+    method: str,
+    source: str | Path,
+    target: str | Path,
+    *,
+    overwrite: bool = False,
+    config: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> ConversionReport:
     """Convert the authors' weights on the user's machine; they are never redistributed.
 
@@ -80,6 +88,7 @@ def convert_checkpoint(
         source: The official file.
         target: Folder to write.
         overwrite: Replace an existing folder.
+        config: Sizes that tensors don't tell, under the authors' names; over those that the file itself tells.
         options: See :func:`converter_options`.
 
     Raises:
@@ -99,12 +108,14 @@ def convert_checkpoint(
     if target.exists() and not overwrite:
         raise ConfigurationError("exists already: overwrite it or choose another folder", path=target)
     checkpoint = read_official_checkpoint(source, getattr(converter, "ALLOWED_GLOBALS", ()))
-    state = OfficialState(checkpoint.tensors)
+    state = OfficialState(checkpoint.tensors, {**checkpoint.config, **(config or {})})
     try:
         converted: Converted = converter.convert_official(state, **options)
         state.finish()
-    except ConversionError as error:
+    except EcgError as error:
         raise ConversionError(error.message, path=source, value=error.value) from None
+    except StrictDataclassError as error:  # a size of the wrong type
+        raise ConversionError(" ".join(str(error).split()), path=source) from None
     _check_finite(converted, source)
 
     model = spec.load(converted.role)(converted.config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,10 +43,12 @@ class OfficialState:
 
     Args:
         tensors: The checkpoint, flat.
+        config: Sizes that tensors don't tell, under the authors' names: what the checkpoint or the user says.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = None) -> None:
         self._tensors = dict(tensors)
+        self._config = dict(config or {})
         self._seen: set[str] = set()
         self._missing: list[str] = []
         self._misshaped: list[str] = []
@@ -68,6 +71,20 @@ class OfficialState:
     def shape(self, key: str) -> tuple[int, ...] | None:
         """Shape of a tensor, or None if it does not exist. Does not count as taking it."""
         return tuple(self._tensors[key].shape) if key in self._tensors else None
+
+    def options(self, *names: str) -> dict[str, Any]:
+        """Values of the authors' configuration.
+
+        Raises:
+            ConversionError: naming those it lacks.
+        """
+        missing = [name for name in names if name not in self._config]
+        if missing:
+            raise ConversionError(
+                f"tensors do not tell {', '.join(missing)}: give the authors' configuration, --config FILE.json",
+                value=missing,
+            )
+        return {name: self._config[name] for name in names}
 
     def require_shape(self, key: str, dims: int) -> tuple[int, ...]:
         """Shape of a tensor that sizes are read from.

@@ -11,13 +11,15 @@ from typing import Any, Literal, get_args
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.signal.leads import STANDARD_LEADS
 
-__all__ = ["AUTO_CLASSES", "METHODS", "ROLES", "ClassRole", "MethodSpec", "get_method"]
+__all__ = ["AUTO_CLASSES", "METHODS", "PRETRAINABLE", "ROLES", "ClassRole", "MethodSpec", "get_method"]
 
 ClassRole = Literal["config", "feature_extractor", "model", "pretraining", "classification", "trainer"]
 
 _INDEPENDENT_LEADS = ("I", "II", *STANDARD_LEADS[6:])
 
 ROLES: tuple[ClassRole, ...] = get_args(ClassRole)
+
+_OF_PRETRAINING: tuple[ClassRole, ...] = ("pretraining", "trainer")
 
 _OWN = "this package's own"
 
@@ -58,6 +60,8 @@ class MethodSpec:
             also follows from two others.
         licence: Licence of weights trained with this package's code from scratch.
         official_weights: Licence of the authors' weights; None where there are none to convert.
+        pretrainable: Whether its objective is here. Without, a method is an encoder and a classifier for the authors'
+            weights: it has no ``ForPreTraining``, no trainer and no recipe.
         modules: Where its classes are, if not in a folder of three files that has the method's name: one module for
             all of them, such as ``ecg_hf.models.joint_embedding.simclr``, or one per role that is elsewhere. The
             ``convert_official`` of a method in one module is in that module too.
@@ -75,6 +79,7 @@ class MethodSpec:
     leads: tuple[str, ...] = STANDARD_LEADS
     licence: str = "apache-2.0"
     official_weights: str | None = None
+    pretrainable: bool = True
     modules: str | Mapping[ClassRole, str] = field(default="", hash=False)
     trainer: str = ""
 
@@ -106,6 +111,11 @@ class MethodSpec:
     def _has_doi(self) -> bool:
         return self.paper.startswith("10.")
 
+    @property
+    def roles(self) -> tuple[ClassRole, ...]:
+        """What it has classes for."""
+        return tuple(role for role in ROLES if self.pretrainable or role not in _OF_PRETRAINING)
+
     def class_name(self, role: ClassRole) -> str:
         """Name of the class in a role, such as ``CgDmerModel``."""
         return self.class_prefix + _SUFFIXES[role]
@@ -124,10 +134,23 @@ class MethodSpec:
         """Import and return the class in a role.
 
         The trainer of a method that names no module for it is :class:`ecg_hf.training.EcgPreTrainer` itself.
+
+        Raises:
+            ConfigurationError: if the method has none, because it is not pretrained here.
         """
+        self.require_role(role)
         shared = role == "trainer" and not self.trainer
         name = "EcgPreTrainer" if shared else self.class_name(role)
         return getattr(import_module(self.module_name(role)), name)
+
+    def require_role(self, role: ClassRole) -> None:
+        """Raise a :class:`~ecg_hf.errors.ConfigurationError` unless the method has a class for ``role``."""
+        if role not in self.roles:
+            raise ConfigurationError(
+                f"{self.name} is not pretrained here: convert its authors' weights and fine-tune them; methods that "
+                f"are: {', '.join(PRETRAINABLE)}",
+                value=self.name,
+            )
 
     def load_converter(self) -> ModuleType:
         """Import and return the module that converts the authors' weights: it has ``convert_official``.
@@ -233,6 +256,20 @@ METHODS: dict[str, MethodSpec] = {
             trainer="ecg_hf.training.method_trainers",
         ),
         MethodSpec(
+            name="ecgfounder",
+            class_prefix="EcgFounder",
+            title="ECGFounder: a convolutional network trained on 150 statements of machine-read ECGs",
+            paper="2410.04133",
+            official_code="https://github.com/PKUDigitalHealth/ECGFounder",
+            status="equal to the official code (MIT) on its fixture: filters, stages, features, logits, gradients; "
+            "official weights of 12 leads and of lead I convert, with their 150 labels; encoder and classifier alone, "
+            "the supervised training is not here",
+            multimodal=False,
+            sizes=("micro", "base", "base-1-lead"),
+            official_weights="mit",
+            pretrainable=False,
+        ),
+        MethodSpec(
             name="ecg-beat",
             class_prefix="EcgBeat",
             title="ECG-Beat: median beat and measurements, encoded to what reports say",
@@ -267,6 +304,9 @@ METHODS: dict[str, MethodSpec] = {
         ),
     )
 }
+
+PRETRAINABLE = tuple(name for name, spec in METHODS.items() if spec.pretrainable)
+"""Names of the methods whose pretraining is here."""
 
 
 def get_method(name: str) -> MethodSpec:

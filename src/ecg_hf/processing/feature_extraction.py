@@ -229,6 +229,16 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         """Samples per lead of the output, ``None`` when ``duration_s`` is ``None``."""
         return None if self.duration_s is None else round(self.duration_s * self.sampling_rate)
 
+    @property
+    def filter_steps(self) -> list[str]:
+        """The zero-phase filters in words, in their order; for subclasses that have others too."""
+        named = (
+            ("high-pass", self.highpass_hz),
+            ("low-pass", self.lowpass_hz),
+            ("notch", self.notch_hz),
+        )
+        return [f"{name} {value:g} Hz" for name, value in named if value is not None]
+
     def __call__(
         self,
         ecg: Any,

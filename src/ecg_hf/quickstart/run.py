@@ -123,6 +123,7 @@ def run_quickstart(
     if dataset not in CORPORA:
         raise ConfigurationError(f"unknown dataset {dataset!r}; known: {', '.join(CORPORA)}", value=dataset)
     corpus, spec, folder = CORPORA[dataset], get_method(model), Path(output)
+    spec.require_role("pretraining")
     if data_dir is None and not corpus.synthetic:
         raise ConfigurationError(f"{corpus.source} needs the folder its files are in: data_dir (--data-dir)")
     timings: dict[str, float] = {}

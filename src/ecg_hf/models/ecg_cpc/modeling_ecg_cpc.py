@@ -7,7 +7,6 @@ arXiv 2509.25095 (whole records in one pass). Official code: ``AI4HealthUOL/ecg-
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -25,7 +24,6 @@ from ecg_hf.models.ecg_cpc.encoder_ecg_cpc import (
     EcgCpcStream,
     Windows,
     crop_records,
-    pool_tokens_mask,
     split_windows,
 )
 from ecg_hf.models.modeling import (
@@ -33,11 +31,13 @@ from ecg_hf.models.modeling import (
     EcgForPreTraining,
     EcgPreTrainedModel,
     WithoutAttention,
+    init_as_torch,
 )
 from ecg_hf.models.outputs import EcgClassifierOutput, EcgModelOutput, EcgPreTrainingOutput
 from ecg_hf.nn.backbones.s4 import S4Block, S4Layer, S4Stack
 from ecg_hf.nn.heads import UnprojectedQueryPool, masked_mean
 from ecg_hf.nn.losses import classification_loss, cpc_loss, draw_negatives
+from ecg_hf.nn.tokenizers import pool_tokens_mask
 
 __all__ = [
     "EcgCpcForEcgClassification",
@@ -61,12 +61,8 @@ class EcgCpcPreTrainedModel(WithoutAttention, EcgPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, nn.Linear | nn.Conv1d):
-            init.kaiming_uniform_(module.weight, a=math.sqrt(5.0))
-            if module.bias is not None:
-                bound = module.weight[0].numel() ** -0.5
-                init.uniform_(module.bias, -bound, bound)
-        elif isinstance(module, UnprojectedQueryPool):
+        init_as_torch(module)
+        if isinstance(module, UnprojectedQueryPool):
             init.normal_(module.query, std=module.query.shape[-1] ** -0.5)
         elif isinstance(module, S4Layer):
             init.normal_(module.C)

@@ -148,7 +148,7 @@ def _check_storage(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _configuration(content: Any) -> dict[str, Any]:
-    """The sizes that a training checkpoint keeps beside its weights; fairseq keeps those of the model one level down."""
+    """Sizes that a training checkpoint keeps beside its weights; fairseq has those of the model one level down."""
     for name in _CONFIGURATIONS if isinstance(content, Mapping) else ():
         found = content.get(name)
         found = vars(found) if isinstance(found, Namespace) else found

@@ -116,6 +116,11 @@ class MethodSpec:
         """What it has classes for."""
         return tuple(role for role in ROLES if self.pretrainable or role not in _OF_PRETRAINING)
 
+    @property
+    def whole(self) -> ClassRole:
+        """The role whose class holds all weights of the method: the encoder where it is all there is."""
+        return "pretraining" if self.pretrainable else "model"
+
     def class_name(self, role: ClassRole) -> str:
         """Name of the class in a role, such as ``CgDmerModel``."""
         return self.class_prefix + _SUFFIXES[role]
@@ -262,7 +267,7 @@ METHODS: dict[str, MethodSpec] = {
             paper="2410.04133",
             official_code="https://github.com/PKUDigitalHealth/ECGFounder",
             status="equal to the official code (MIT) on its fixture: filters, stages, features, logits, gradients; "
-            "official weights of 12 leads and of lead I convert, with their 150 labels; encoder and classifier alone, "
+            "official weights of 12 leads and of lead I convert, with their 150 labels; encoder and classifier only, "
             "the supervised training is not here",
             multimodal=False,
             sizes=("micro", "base", "base-1-lead"),

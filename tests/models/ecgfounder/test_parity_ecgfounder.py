@@ -119,7 +119,7 @@ def test_a_rate_too_low_for_the_notch_is_refused() -> None:
 
 @pytest.mark.parametrize("leads", [12, 1])
 def test_published_files(official: Path, leads: int) -> None:
-    """Keys and shapes of the published size: all accounted for, sizes recognised, the official count of parameters."""
+    """Keys and shapes of the published size: all accounted for, sizes recognised, the official parameter count."""
     shapes = json.loads((official / "state_dict_shapes.json").read_text())[f"{leads}_lead"]
     assert len(shapes) == 509
     state = OfficialState({key: torch.zeros(()).expand(shape) for key, shape in shapes.items()})

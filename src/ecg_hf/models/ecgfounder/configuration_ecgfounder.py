@@ -2,6 +2,7 @@
 
 # No postponed annotations here or in any configuration, because ``@strict`` can't resolve them.
 
+from itertools import pairwise
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -15,8 +16,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "sampling_rate": 250,
         "num_samples": 2500,
         "stem_channels": 8,
-        "channels": [8, 12, 16],
-        "depths": [2, 1, 1],
+        "channels": [8, 12],
+        "depths": [1, 1],
         "kernel_size": 8,
         "group_width": 4,
     },
@@ -71,7 +72,7 @@ class EcgFounderConfig(EcgConfig):
         )
         self.require(min(self.depths) > 0, "each stage needs a block", self.depths)
         widths = (self.stem_channels, *self.channels)
-        narrowing = any(after < before for before, after in zip(widths[:-1], widths[1:], strict=True))
+        narrowing = any(after < before for before, after in pairwise(widths))
         self.require(not narrowing, f"channels {widths} must not decrease", self.channels)
         fit = all(width % self.group_width == 0 and width > 1 for width in self.channels)
         self.require(fit, f"groups of {self.group_width} do not divide {self.channels}", self.group_width)

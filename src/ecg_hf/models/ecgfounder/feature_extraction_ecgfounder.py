@@ -65,8 +65,8 @@ class EcgFounderFeatureExtractor(EcgFeatureExtractor):
         super().check_configuration()
         if self.filter is not None and self.sampling_rate <= 2 * _NOTCH_HZ:
             raise ConfigurationError(
-                f"filter {self.filter!r} has a notch at {_NOTCH_HZ:g} Hz, which {self.sampling_rate:g} Hz are too few "
-                "for; filter=None leaves it out",
+                f"filter {self.filter!r} has a notch at {_NOTCH_HZ:g} Hz, for which {self.sampling_rate:g} Hz are "
+                "too few; filter=None leaves it out",
                 value=self.sampling_rate,
             )
 

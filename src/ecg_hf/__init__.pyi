@@ -62,6 +62,9 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
 from ecg_hf.models.ecgfounder.configuration_ecgfounder import EcgFounderConfig
 from ecg_hf.models.ecgfounder.feature_extraction_ecgfounder import EcgFounderFeatureExtractor
 from ecg_hf.models.ecgfounder.modeling_ecgfounder import EcgFounderForEcgClassification, EcgFounderModel
+from ecg_hf.models.hubert_ecg.configuration_hubert_ecg import HubertEcgConfig
+from ecg_hf.models.hubert_ecg.feature_extraction_hubert_ecg import HubertEcgFeatureExtractor
+from ecg_hf.models.hubert_ecg.modeling_hubert_ecg import HubertEcgForEcgClassification, HubertEcgModel
 from ecg_hf.models.pretrained import pretrained
 from ecg_hf.pipelines.embedding import embed
 from ecg_hf.plotting import plot_ecg
@@ -141,6 +144,10 @@ __all__ = [
     "EcgPreTrainingArguments",
     "EcgProcessor",
     "EcgRecord",
+    "HubertEcgConfig",
+    "HubertEcgFeatureExtractor",
+    "HubertEcgForEcgClassification",
+    "HubertEcgModel",
     "embed",
     "iter_windows",
     "plot_ecg",

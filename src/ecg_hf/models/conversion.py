@@ -72,19 +72,40 @@ class OfficialState:
         """Shape of a tensor, or None if it does not exist. Does not count as taking it."""
         return tuple(self._tensors[key].shape) if key in self._tensors else None
 
-    def options(self, *names: str) -> dict[str, Any]:
+    def options(self, *names: str, published: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Values of the authors' configuration.
 
+        Args:
+            names: What is asked for.
+            published: Values of the published network, if the tensors are those of one; the configuration's go first.
+
         Raises:
-            ConversionError: naming those it lacks.
+            ConversionError: naming those that are not known.
         """
-        missing = [name for name in names if name not in self._config]
+        known = {**(published or {}), **self._config}
+        missing = [name for name in names if name not in known]
         if missing:
             raise ConversionError(
                 f"tensors do not tell {', '.join(missing)}: give the authors' configuration, --config FILE.json",
                 value=missing,
             )
-        return {name: self._config[name] for name in names}
+        return {name: known[name] for name in names}
+
+    def take_weight_norm(
+        self, prefix: str, hidden_size: int, group_width: int, kernel_size: int
+    ) -> dict[str, Tensor]:
+        """Scale, direction and bias of a convolution with weight norm per tap, in either spelling of torch."""
+        new = self.has(f"{prefix}parametrizations.")
+        scale, direction = (
+            ("parametrizations.weight.original0", "parametrizations.weight.original1")
+            if new
+            else ("weight_g", "weight_v")
+        )
+        return {
+            "scale": self.take(prefix + scale, 1, 1, kernel_size),
+            "direction": self.take(prefix + direction, hidden_size, group_width, kernel_size),
+            "bias": self.take(f"{prefix}bias", hidden_size),
+        }
 
     def require_shape(self, key: str, dims: int) -> tuple[int, ...]:
         """Shape of a tensor that sizes are read from.

@@ -275,6 +275,20 @@ METHODS: dict[str, MethodSpec] = {
             pretrainable=False,
         ),
         MethodSpec(
+            name="hubert-ecg",
+            class_prefix="HubertEcg",
+            title="HuBERT-ECG: masked prediction of clusters on leads laid end to end",
+            paper="10.1101/2024.11.14.24317328",
+            official_code="https://github.com/Edoar-do/HuBERT-ECG",
+            status="equal to the official code (CC BY-NC 4.0) on its fixture: preprocessing, tokens, layers, "
+            "embedding, heads; official weights of three sizes convert, with the 164 labels of their fine-tuning; "
+            "inferred: the order of those labels, masks of missing leads; encoder and classifier only",
+            multimodal=False,
+            sizes=("micro", "small", "base", "large"),
+            official_weights="cc-by-nc-4.0",
+            pretrainable=False,
+        ),
+        MethodSpec(
             name="ecg-beat",
             class_prefix="EcgBeat",
             title="ECG-Beat: median beat and measurements, encoded to what reports say",

@@ -47,10 +47,10 @@ def convert_official(state: OfficialState) -> Converted:
         depths.append(state.count(f"stage_list.{stage}.block_list.{{}}."))
     group_width = state.require_shape(f"{_block(0, 0)}conv2.conv.weight", 3)[1]
     published = EcgFounderConfig()
-    told: dict[str, Any] = {}
-    if (channels, depths) != (list(published.channels), list(published.depths)):
-        told = state.options("stride", "use_bn")
-    if told.get("use_bn"):
+    is_published = (channels, depths) == (list(published.channels), list(published.depths))
+    known = {"stride": published.stride, "use_bn": False} if is_published else None
+    told = state.options("stride", "use_bn", published=known)
+    if told["use_bn"]:
         raise ConversionError(
             "a network that runs its batch norms is not one of the published ones", value=True
         )
@@ -69,7 +69,7 @@ def convert_official(state: OfficialState) -> Converted:
         channels=channels,
         depths=depths,
         kernel_size=kernel_size,
-        stride=told.get("stride", published.stride),
+        stride=told["stride"],
         group_width=group_width,
         **settings,
     )

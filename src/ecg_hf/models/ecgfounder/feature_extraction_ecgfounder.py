@@ -70,11 +70,16 @@ class EcgFounderFeatureExtractor(EcgFeatureExtractor):
                 value=self.sampling_rate,
             )
 
-    def _filtered(self, signal: Array, backend: ArrayBackend) -> Array:
-        signal = super()._filtered(signal, backend)
+    @property
+    def slowest_hz(self) -> float | None:
+        """Cut-off of the slowest filter."""
+        own = [_BAND_HZ[0]] if self.filter is not None else []
+        return min([*own, *([] if self.highpass_hz is None else [self.highpass_hz])], default=None)
+
+    def _filtered(self, signal: Array, rate: float, backend: ArrayBackend) -> Array:
+        signal = super()._filtered(signal, rate, backend)
         if self.filter is None:
             return signal
-        rate = float(self.sampling_rate)
         clean = bandpass(notch(backend.to_numpy(signal), rate, _NOTCH_HZ), rate, *_BAND_HZ)
         # As scipy.signal.medfilt, which takes no batch and sorts every window anew: beyond the ends are zeros.
         width = int(_BASELINE_S * rate) + 1

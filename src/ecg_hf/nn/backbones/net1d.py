@@ -24,7 +24,8 @@ class SameConv1d(nn.Conv1d):
         """Float ``(batch, in_channels, length)`` to ``(batch, out_channels, ceil(length / stride))``."""
         length, stride, width = input.shape[-1], self.stride[0], self.kernel_size[0]
         padding = max(0, (-(-length // stride) - 1) * stride + width - length)
-        return super().forward(F.pad(input, (padding // 2, padding - padding // 2)))
+        convolved: Tensor = super().forward(F.pad(input, (padding // 2, padding - padding // 2)))
+        return convolved
 
 
 class Net1dBlock(nn.Module):

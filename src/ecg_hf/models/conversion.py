@@ -13,9 +13,28 @@ from ecg_hf.errors import ConversionError
 from ecg_hf.models.configuration import EcgConfig
 from ecg_hf.models.registry import ClassRole
 
-__all__ = ["Converted", "OfficialState"]
+__all__ = ["Converted", "OfficialFiles", "OfficialState"]
 
 _SHOWN = 6  # keys of one kind named in a message
+
+
+@dataclass(frozen=True, slots=True)
+class OfficialFiles:
+    """What a method's authors publish; each converter's module has one as ``FILES``.
+
+    Attributes:
+        names: Names of the files.
+        repository: Where they are, or where the address is said.
+        size_bytes: Weights of the largest model in float32; training checkpoints hold more than weights.
+        parity: What was shown to be equal, and how.
+        keys: Ends of keys that such a file has and files of other methods don't.
+    """
+
+    names: tuple[str, ...]
+    repository: str
+    size_bytes: int
+    parity: str
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

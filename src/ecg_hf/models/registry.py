@@ -158,7 +158,7 @@ class MethodSpec:
             )
 
     def load_converter(self) -> ModuleType:
-        """Import and return the module that converts the authors' weights: it has ``convert_official``.
+        """Import and return the module that converts the authors' weights: ``convert_official`` and ``FILES``.
 
         Raises:
             ConfigurationError: if there are none to convert.

@@ -7,12 +7,21 @@ from typing import Any
 from torch import Tensor
 
 from ecg_hf.errors import ConversionError
-from ecg_hf.models.conversion import Converted, OfficialState
+from ecg_hf.models.conversion import Converted, OfficialFiles, OfficialState
 from ecg_hf.models.ecgfounder.configuration_ecgfounder import EcgFounderConfig
 from ecg_hf.models.ecgfounder.labels_ecgfounder import LABELS
 from ecg_hf.signal.leads import STANDARD_LEADS
 
-__all__ = ["convert_official"]
+__all__ = ["FILES", "convert_official"]
+
+FILES = OfficialFiles(
+    names=("12_lead_ECGFounder.pth", "1_lead_ECGFounder.pth"),
+    repository="https://huggingface.co/PKUDigitalHealth/ECGFounder",
+    size_bytes=123_010_584,
+    parity="fixture, 1e-5: filters, scale, stages, embedding, logits, loss, gradients; keys, shapes and parameters "
+    "of the published size",
+    keys=("first_conv.conv.weight", "stage_list.0.block_list.0.se_fc1.weight"),
+)
 
 _LEADS = {12: STANDARD_LEADS, 1: ("I",)}
 _CONVOLUTIONS = {"conv1": "reduce", "conv2": "grouped", "conv3": "expand"}

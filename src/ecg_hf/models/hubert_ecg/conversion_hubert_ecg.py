@@ -11,11 +11,25 @@ import torch
 from torch import Tensor
 
 from ecg_hf.errors import ConversionError
-from ecg_hf.models.conversion import Converted, OfficialState
+from ecg_hf.models.conversion import Converted, OfficialFiles, OfficialState
 from ecg_hf.models.hubert_ecg.configuration_hubert_ecg import HubertEcgConfig
 from ecg_hf.models.hubert_ecg.labels_hubert_ecg import LABELS
 
-__all__ = ["convert_official"]
+__all__ = ["FILES", "convert_official"]
+
+FILES = OfficialFiles(
+    names=("model.safetensors",),
+    repository="https://huggingface.co/Edoardo-Coppola (hubert-ecg-small, -base, -large; "
+    "HuBERT-ECG-SFT-CardioLearning-small, -base, -large)",
+    size_bytes=750_575_104,
+    parity="fixture, 1e-5: preprocessing, tokens, layers, embedding, three heads; keys, shapes and parameters of the "
+    "published sizes",
+    keys=(
+        "feature_extractor.conv_layers.0.conv.weight",
+        "feature_projection.projection.weight",
+        "encoder.pos_conv_embed.conv.bias",
+    ),
+)
 
 _HEADS_BY_WIDTH = {512: 8, 768: 12, 960: 12}
 _LAYER = {

@@ -97,7 +97,9 @@ class HubertEcgFeatureExtractor(EcgFeatureExtractor):
         values = _to_unit_range(backend.to_numpy(self._filtered(signal, between, backend)))
         start = stack.window.offset * _DECIMATION
         values = values[..., start : start + n_samples * _DECIMATION]
-        values = values[..., : max(values.shape[-1] // _DECIMATION, 1) * _DECIMATION]
+        whole = max(values.shape[-1] // _DECIMATION, 1) * _DECIMATION
+        missing = max(whole - values.shape[-1], 0)  # of recordings shorter than one sample of the output
+        values = np.pad(values[..., :whole], ((0, 0), (0, 0), (0, missing)), mode="edge")
         if self.decimate == "flat":
             values = _every_fifth(values.reshape(len(values), 1, -1)).reshape(*values.shape[:2], -1)
         else:

@@ -52,6 +52,9 @@ from ecg_hf.models.ecg_distil.modeling_ecg_distil import (
     EcgDistilForPreTraining,
     EcgDistilModel,
 )
+from ecg_hf.models.ecg_fm.configuration_ecg_fm import EcgFmConfig
+from ecg_hf.models.ecg_fm.feature_extraction_ecg_fm import EcgFmFeatureExtractor
+from ecg_hf.models.ecg_fm.modeling_ecg_fm import EcgFmForEcgClassification, EcgFmModel
 from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
 from ecg_hf.models.ecg_jepa.feature_extraction_ecg_jepa import EcgJepaFeatureExtractor
 from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
@@ -130,6 +133,10 @@ __all__ = [
     "EcgDistilTrainer",
     "EcgError",
     "EcgFeatureExtractor",
+    "EcgFmConfig",
+    "EcgFmFeatureExtractor",
+    "EcgFmForEcgClassification",
+    "EcgFmModel",
     "EcgFounderConfig",
     "EcgFounderFeatureExtractor",
     "EcgFounderForEcgClassification",

@@ -162,6 +162,9 @@ def test_overwrite_replaces_a_folder_as_a_whole(cli: Cli, jepa, tmp_path: Path):
     assert (target / "model.safetensors").is_file()
 
 
+LABELS_OF = {"ecgfounder": 150, "ecg-fm": 17}
+
+
 def test_the_list_of_what_converts(cli: Cli):
     outcome = cli("convert", "--list", "--json")
     rows = {row["name"]: row for row in json.loads(outcome.stdout)}
@@ -172,6 +175,7 @@ def test_the_list_of_what_converts(cli: Cli):
     # Of the largest published size, counted without storage.
     for name, size, role in (
         ("ecgfounder", "base", "classification"),
+        ("ecg-fm", "base", "classification"),
         ("hubert-ecg", "large", "model"),
         ("ecg-jepa", "base", "model"),
         ("ecg-cpc", "base", "pretraining"),
@@ -179,7 +183,7 @@ def test_the_list_of_what_converts(cli: Cli):
     ):
         spec = METHODS[name]
         with torch.device("meta"):
-            model = spec.load(role)(spec.load("config").preset(size, num_labels=150))
+            model = spec.load(role)(spec.load("config").preset(size, num_labels=LABELS_OF.get(name, 2)))
         assert rows[name]["size_bytes"] == 4 * model.num_parameters()
     table = cli("convert", "--list").stdout
     assert "cc-by-nc-4.0" in table
@@ -187,6 +191,7 @@ def test_the_list_of_what_converts(cli: Cli):
 
 
 RECOGNISED = {
+    "ecg-fm": "ecg_fm/tiny_state_dict",
     "ecgfounder": "ecgfounder/tiny_state_dict",
     "hubert-ecg": "hubert_ecg/tiny_state_dict",
     "ecg-jepa": "ecg_jepa/tiny_state_dict",

@@ -289,6 +289,20 @@ METHODS: dict[str, MethodSpec] = {
             pretrainable=False,
         ),
         MethodSpec(
+            name="ecg-fm",
+            class_prefix="EcgFm",
+            title="ECG-FM: wav2vec 2.0 with contrast of adjacent segments",
+            paper="2408.05178",
+            official_code="https://github.com/bowang-lab/ECG-FM",
+            status="equal to the official code (MIT) on its fixture: preprocessing, tokens, layers, embedding, "
+            "padding, logits; official weights convert, with the 17 labels of their fine-tuning and the way pieces "
+            "of 5 s become one; inferred: missing leads are zeros; encoder and classifier only so far",
+            multimodal=False,
+            sizes=("micro", "base"),
+            official_weights="mit",
+            pretrainable=False,
+        ),
+        MethodSpec(
             name="ecg-beat",
             class_prefix="EcgBeat",
             title="ECG-Beat: median beat and measurements, encoded to what reports say",

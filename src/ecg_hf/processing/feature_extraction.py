@@ -505,7 +505,10 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         if signal.shape[-1] == 1:
             # No slope to continue and nothing to interpolate: hold the value.
             return signal[..., backend.constant([0] * stack.window.length)]
-        return backend.resample(signal, stack.sampling_rate, rate, self.resampling)
+        return self._interpolated(signal, stack.sampling_rate, rate, backend)
+
+    def _interpolated(self, signal: Array, rate_in: float, rate_out: float, backend: ArrayBackend) -> Array:
+        return backend.resample(signal, rate_in, rate_out, self.resampling)
 
     def _filtered(self, signal: Array, rate: float, backend: ArrayBackend) -> Array:
         if self.highpass_hz is not None:

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
@@ -35,7 +34,7 @@ from ecg_hf.models.modeling import (
 )
 from ecg_hf.models.outputs import EcgClassifierOutput, EcgModelOutput, EcgPreTrainingOutput
 from ecg_hf.nn.backbones.s4 import S4Block, S4Layer, S4Stack
-from ecg_hf.nn.heads import UnprojectedQueryPool, masked_mean
+from ecg_hf.nn.heads import UnprojectedQueryPool, masked_mean, mean_probability_logits
 from ecg_hf.nn.losses import classification_loss, cpc_loss, draw_negatives
 from ecg_hf.nn.tokenizers import pool_tokens_mask
 
@@ -44,7 +43,6 @@ __all__ = [
     "EcgCpcForPreTraining",
     "EcgCpcModel",
     "EcgCpcPreTrainedModel",
-    "mean_probability_logits",
 ]
 
 
@@ -431,27 +429,3 @@ class EcgCpcForEcgClassification(EcgCpcPreTrainedModel, EcgForClassification):
             # As the classification pipeline interprets logits of an unnamed problem.
             kind = "multi_label_classification" if self.num_labels == 1 else "single_label_classification"
         return mean_probability_logits(logits, weights, kind)
-
-
-def mean_probability_logits(logits: Tensor, weights: Tensor, problem_type: str) -> Tensor:
-    """Logits whose probabilities are the weighted mean of the windows' probabilities.
-
-    Computed through logarithms, so that probabilities near 0 and 1 keep their digits.
-
-    Args:
-        logits: float ``(batch, windows, classes)``.
-        weights: float ``(batch, windows)``, summing to 1.
-        problem_type: ``multi_label_classification`` (sigmoid), ``single_label_classification`` (softmax; the result
-            is normalised) or ``regression`` (plain mean).
-
-    Returns:
-        float32 ``(batch, classes)``.
-    """
-    logits, weights = logits.float(), weights.unsqueeze(-1)
-    if problem_type == "regression":
-        return (logits * weights).sum(1)
-    log_weights = weights.log()
-    if problem_type == "single_label_classification":
-        return (logits.log_softmax(-1) + log_weights).logsumexp(1)
-    yes, no = F.logsigmoid(logits) + log_weights, F.logsigmoid(-logits) + log_weights
-    return yes.logsumexp(1) - no.logsumexp(1)

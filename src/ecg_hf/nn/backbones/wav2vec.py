@@ -101,6 +101,8 @@ class Wav2VecTower(nn.Module):
         position_groups: Its groups.
         dropout: Dropout before the first layer.
         norm_eps: Epsilon of the layer norms.
+        positions_see_masked: The positional convolution sees tokens that are masked, as in fairseq-signals; they are
+            zeros for it otherwise, as in transformers.
     """
 
     def __init__(
@@ -114,8 +116,10 @@ class Wav2VecTower(nn.Module):
         position_groups: int,
         dropout: float = 0.0,
         norm_eps: float = 1e-5,
+        positions_see_masked: bool = False,
     ) -> None:
         super().__init__()
+        self.positions_see_masked = positions_see_masked
         width: int = stem.convolutions[-1].out_channels  # type: ignore[assignment]
         self.stem = stem
         self.stem_norm = nn.LayerNorm(width, eps=norm_eps)
@@ -132,10 +136,19 @@ class Wav2VecTower(nn.Module):
 
     def forward(self, tokens: Tensor, token_mask: Tensor | None, *, need_weights: bool = False) -> Tensor:
         """Encode tokens of :meth:`embed`; those that ``token_mask`` calls False are zeros and not attended to."""
-        keys = None
-        if token_mask is not None:
-            tokens = tokens.masked_fill(~token_mask.unsqueeze(-1), 0.0)
-            keys = token_mask[:, None, None, :]
-        tokens = self.dropout(self.norm(tokens + self.positions(tokens)))
+        if token_mask is None:
+            return self._layers(tokens + self.positions(tokens), None, need_weights)
+        masked = ~token_mask.unsqueeze(-1)
+        if self.positions_see_masked:
+            tokens = (tokens + self.positions(tokens)).masked_fill(masked, 0.0)
+        else:
+            tokens = tokens.masked_fill(masked, 0.0)
+            tokens = tokens + self.positions(tokens)
+        # Where all is masked every token attends to all: a softmax over nothing would be NaN.
+        keys = token_mask | masked.squeeze(-1).all(1, keepdim=True)
+        return self._layers(tokens, keys[:, None, None, :], need_weights)
+
+    def _layers(self, tokens: Tensor, keys: Tensor | None, need_weights: bool) -> Tensor:
+        tokens = self.dropout(self.norm(tokens))
         encoded: Tensor = self.layers(tokens, keys, need_weights=need_weights)
         return encoded

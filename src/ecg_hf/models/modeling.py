@@ -462,6 +462,7 @@ class EcgForClassification(EcgPreTrainedModel):
     """
 
     model_class: ClassVar[type[EcgPreTrainedModel]]
+    classifier: nn.Module
 
     def __init__(self, config: EcgConfig) -> None:
         super().__init__(config)

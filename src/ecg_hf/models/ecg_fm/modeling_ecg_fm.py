@@ -146,7 +146,9 @@ class EcgFmModel(EcgFmPreTrainedModel, EcgEncoder):
         pieces = self.pieces(input_values, None, sample_mask)
         if pieces.sample_mask is None:
             return None
-        return self.encoder.stem.tokens_mask(pieces.sample_mask).unflatten(0, (-1, pieces.count)).flatten(1)
+        held = self.encoder.stem.tokens_mask(pieces.sample_mask)
+        mask: Tensor = held.unflatten(0, (-1, pieces.count)).flatten(1)
+        return mask
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)

@@ -64,7 +64,8 @@ class Net1dBlock(nn.Module):
         hidden = self.reduce(features if self.first else F.silu(features))
         hidden = self.expand(F.silu(self.grouped(F.silu(hidden))))
         scale = self.excite(F.silu(self.squeeze(hidden.mean(-1)))).sigmoid()
-        return hidden * scale.unsqueeze(-1) + self.identity(features)
+        added: Tensor = hidden * scale.unsqueeze(-1) + self.identity(features)
+        return added
 
     def identity(self, features: Tensor) -> Tensor:
         """The input at the output's length and width.

@@ -89,6 +89,8 @@ def test_padded_records(model: EcgFmModel, expected: dict[str, Tensor]) -> None:
     torch.testing.assert_close(tokens[held], expected["pad.last_hidden_state"][held], **CLOSE)
     torch.testing.assert_close(output.pooler_output, expected["pad.pooler_output"], **CLOSE)
     assert torch.equal(model.token_mask(expected["input"], None, valid), held)
+    with pytest.raises(ConfigurationError, match="mask of samples"):
+        model(expected["input"], attention_mask=held)
 
 
 def test_classifier(

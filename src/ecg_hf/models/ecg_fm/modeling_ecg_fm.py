@@ -119,10 +119,20 @@ class EcgFmModel(EcgFmPreTrainedModel, EcgEncoder):
     def pieces(
         self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
     ) -> Pieces:
-        """Records as the network sees them: zeros where there is no signal, cut, the last piece padded."""
+        """Records as the network sees them: zeros where there is no signal, cut, the last piece padded.
+
+        Raises:
+            ConfigurationError: if the mask is not one of samples.
+        """
         if lead_mask is not None:
             input_values = input_values.masked_fill(lead_mask.unsqueeze(-1) == 0, 0.0)
         if sample_mask is not None:
+            expected = (input_values.shape[0], input_values.shape[2])
+            if tuple(sample_mask.shape) != expected:
+                raise ConfigurationError(
+                    f"a mask of samples must be (batch, samples) {expected}, got {tuple(sample_mask.shape)}",
+                    value=tuple(sample_mask.shape),
+                )
             sample_mask = sample_mask.bool()
             input_values = input_values.masked_fill(~sample_mask.unsqueeze(1), 0.0)
         samples, window = input_values.shape[-1], self.config.window_samples

@@ -27,7 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import ecg_hf  # noqa: F401  (registers the methods before transformers is asked for them)
 from ecg_hf.errors import EcgError
-from ecg_hf.models.registry import METHODS
+from ecg_hf.models.registry import METHODS, PRETRAINABLE
 from ecg_hf.planning.counts import operations_per_record
 from ecg_hf.planning.devices import card_of_device
 from ecg_hf.planning.measuring import TrainingStep, first_step
@@ -160,7 +160,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--models", nargs="+", choices=sorted(METHODS), default=sorted(METHODS))
+    parser.add_argument("--models", nargs="+", choices=sorted(PRETRAINABLE), default=sorted(PRETRAINABLE))
     parser.add_argument("--size", help="preset, instead of base (smallest on a CPU)")
     parser.add_argument("--batch", type=int, help="records in a step, instead of the published batch")
     parser.add_argument("--checkpointing", choices=("recipe", "on", "off"), default="recipe")

@@ -176,10 +176,10 @@ def measure(methods: list[str], processes: list[int], steps: int, folder: Path) 
 
 def main() -> None:
     """Print the table, or rows as JSON."""
-    from ecg_hf.models.registry import METHODS
+    from ecg_hf.models.registry import PRETRAINABLE
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", default=",".join(PRETRAINABLE))
     parser.add_argument("--processes", default="1,2,4")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--json", action="store_true")

@@ -16,7 +16,7 @@ import torch
 
 import ecg_hf
 from ecg_hf.files import write_whole
-from ecg_hf.models.registry import METHODS, ROLES, MethodSpec
+from ecg_hf.models.registry import METHODS, MethodSpec
 from ecg_hf.signal.leads import STANDARD_LEADS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +31,7 @@ def stub() -> str:
     for name, module in ecg_hf._EXPORTS.items():
         modules[module].append(name)
     for spec in METHODS.values():
-        for role in ROLES:
+        for role in spec.roles:
             if role == "trainer" and not spec.trainer:
                 aliases.append(f"{spec.class_name(role)} = EcgPreTrainer")
             else:

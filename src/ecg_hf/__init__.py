@@ -25,7 +25,7 @@ from importlib import import_module
 from typing import Any
 
 from ecg_hf.auto_registration import install_import_hooks
-from ecg_hf.models.registry import METHODS, ROLES
+from ecg_hf.models.registry import METHODS
 
 __version__ = "0.1.0"
 
@@ -50,7 +50,7 @@ _EXPORTS = {
 
 def _public_names() -> list[str]:
     """All public names, those of every method of the registry included; ``__init__.pyi`` tells type checkers."""
-    of_methods = (spec.class_name(role) for spec in METHODS.values() for role in ROLES)
+    of_methods = (spec.class_name(role) for spec in METHODS.values() for role in spec.roles)
     return sorted({*_EXPORTS, *of_methods})
 
 
@@ -66,7 +66,7 @@ def __getattr__(name: str) -> Any:
 def _method_class(name: str) -> Any:
     """A class of a registered method, such as ``CgDmerModel``."""
     for spec in METHODS.values():
-        for role in ROLES:
+        for role in spec.roles:
             if spec.class_name(role) == name:
                 return spec.load(role)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -52,6 +52,9 @@ from ecg_hf.models.ecg_distil.modeling_ecg_distil import (
     EcgDistilForPreTraining,
     EcgDistilModel,
 )
+from ecg_hf.models.ecg_fm.configuration_ecg_fm import EcgFmConfig
+from ecg_hf.models.ecg_fm.feature_extraction_ecg_fm import EcgFmFeatureExtractor
+from ecg_hf.models.ecg_fm.modeling_ecg_fm import EcgFmForEcgClassification, EcgFmModel
 from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
 from ecg_hf.models.ecg_jepa.feature_extraction_ecg_jepa import EcgJepaFeatureExtractor
 from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
@@ -59,6 +62,12 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
     EcgJepaForPreTraining,
     EcgJepaModel,
 )
+from ecg_hf.models.ecgfounder.configuration_ecgfounder import EcgFounderConfig
+from ecg_hf.models.ecgfounder.feature_extraction_ecgfounder import EcgFounderFeatureExtractor
+from ecg_hf.models.ecgfounder.modeling_ecgfounder import EcgFounderForEcgClassification, EcgFounderModel
+from ecg_hf.models.hubert_ecg.configuration_hubert_ecg import HubertEcgConfig
+from ecg_hf.models.hubert_ecg.feature_extraction_hubert_ecg import HubertEcgFeatureExtractor
+from ecg_hf.models.hubert_ecg.modeling_hubert_ecg import HubertEcgForEcgClassification, HubertEcgModel
 from ecg_hf.models.joint_embedding.configuration_barlow_twins import BarlowTwinsConfig
 from ecg_hf.models.joint_embedding.configuration_byol import ByolConfig
 from ecg_hf.models.joint_embedding.configuration_moco_v3 import MoCoV3Config
@@ -177,6 +186,14 @@ __all__ = [
     "EcgDistilTrainer",
     "EcgError",
     "EcgFeatureExtractor",
+    "EcgFmConfig",
+    "EcgFmFeatureExtractor",
+    "EcgFmForEcgClassification",
+    "EcgFmModel",
+    "EcgFounderConfig",
+    "EcgFounderFeatureExtractor",
+    "EcgFounderForEcgClassification",
+    "EcgFounderModel",
     "EcgJepaConfig",
     "EcgJepaFeatureExtractor",
     "EcgJepaForEcgClassification",
@@ -187,6 +204,10 @@ __all__ = [
     "EcgPreTrainingArguments",
     "EcgProcessor",
     "EcgRecord",
+    "HubertEcgConfig",
+    "HubertEcgFeatureExtractor",
+    "HubertEcgForEcgClassification",
+    "HubertEcgModel",
     "MoCoV3Config",
     "MoCoV3FeatureExtractor",
     "MoCoV3ForEcgClassification",

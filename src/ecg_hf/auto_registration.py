@@ -39,7 +39,8 @@ def _register(role: ClassRole, spec: MethodSpec, _: ModuleType) -> None:
     else:
         heads: tuple[ClassRole, ...] = ("model", "pretraining", "classification")
         for head in heads:
-            getattr(auto, AUTO_CLASSES[head]).register(config, spec.load(head), exist_ok=True)
+            if head in spec.roles:
+                getattr(auto, AUTO_CLASSES[head]).register(config, spec.load(head), exist_ok=True)
 
 
 def _load(role: ClassRole, _: ModuleType) -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 
 import ecg_hf  # noqa: F401  (registers the methods)
+from ecg_hf.hub.converting import recognise_checkpoint
+from ecg_hf.models.registry import METHODS
 from tests.cli.conftest import Cli
 from tests.cli.test_errors import assert_one_line
 
@@ -157,3 +160,86 @@ def test_overwrite_replaces_a_folder_as_a_whole(cli: Cli, jepa, tmp_path: Path):
     assert cli(*command).returncode == 0
     assert not (target / "stale.txt").exists()
     assert (target / "model.safetensors").is_file()
+
+
+LABELS_OF = {"ecgfounder": 150, "ecg-fm": 17}
+
+
+def test_the_list_of_what_converts(cli: Cli):
+    outcome = cli("convert", "--list", "--json")
+    rows = {row["name"]: row for row in json.loads(outcome.stdout)}
+    assert set(rows) == {name for name, spec in METHODS.items() if spec.official_weights}
+    for name, row in rows.items():
+        assert set(row) == {"name", "files", "repository", "licence", "size_bytes", "parity"}
+        assert row["licence"] == METHODS[name].official_weights
+    # Of the largest published size, counted without storage.
+    for name, size, role in (
+        ("ecgfounder", "base", "classification"),
+        ("ecg-fm", "base", "classification"),
+        ("hubert-ecg", "large", "model"),
+        ("ecg-jepa", "base", "model"),
+        ("ecg-cpc", "base", "pretraining"),
+        ("clear-hug", "large", "pretraining"),
+    ):
+        spec = METHODS[name]
+        with torch.device("meta"):
+            model = spec.load(role)(spec.load("config").preset(size, num_labels=LABELS_OF.get(name, 2)))
+        assert rows[name]["size_bytes"] == 4 * model.num_parameters()
+    table = cli("convert", "--list").stdout
+    assert "cc-by-nc-4.0" in table
+    assert "12_lead_ECGFounder.pth" in table
+
+
+RECOGNISED = {
+    "ecg-fm": "ecg_fm/tiny_state_dict",
+    "ecgfounder": "ecgfounder/tiny_state_dict",
+    "hubert-ecg": "hubert_ecg/tiny_state_dict",
+    "ecg-jepa": "ecg_jepa/tiny_state_dict",
+    "ecg-cpc": "cpc_s4/causal_state_dict",
+    "clear-hug": "clear_hug/clear_stage1_state_dict",
+}
+
+
+@pytest.mark.parametrize("method", [name for name, spec in METHODS.items() if spec.official_weights])
+def test_files_are_recognised_by_their_keys(method: str, shared_fixtures: Path, tmp_path: Path):
+    weights = load_file(shared_fixtures / f"{RECOGNISED[method]}.safetensors")
+    torch.save(
+        {"state_dict": {f"module.{key}": value for key, value in weights.items()}}, tmp_path / "any.pt"
+    )
+    found, reason = recognise_checkpoint(tmp_path / "any.pt")
+    assert found == method
+    assert "keys" in reason
+
+
+def test_auto_converts_what_it_recognises(cli: Cli, shared_fixtures: Path, tmp_path: Path):
+    path = shared_fixtures / "ecgfounder" / "tiny_state_dict.safetensors"
+    with safe_open(path, "pt") as file:
+        (tmp_path / "sizes.json").write_text(file.metadata()["config"])
+    options = ("--config", tmp_path / "sizes.json")
+    outcome = cli("convert", "auto", path, tmp_path / "out", *options, "--json")
+    assert outcome.returncode == 0, outcome.stderr
+    report = json.loads(outcome.stdout)
+    assert report["recognised_as"] == report["model"] == "ecgfounder"
+    assert "first_conv.conv.weight" in report["because"]
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    said = cli("convert", "auto", path, tmp_path / "again", *options).stdout
+    assert said.startswith("a file of ecgfounder: it has the keys first_conv.conv.weight")
+
+
+def test_what_is_not_recognised_is_refused(cli: Cli, tmp_path: Path):
+    save_file({"some.weight": torch.ones(2)}, tmp_path / "x.safetensors")
+    outcome = cli("convert", "auto", tmp_path / "x.safetensors", tmp_path / "out")
+    assert_one_line(outcome, "x.safetensors", "not recognised", "some.weight")
+    assert_one_line(cli("convert"), "--list")
+    assert_one_line(cli("convert", "ecgfounder", tmp_path / "x.safetensors"), "folder")
+
+
+@pytest.mark.parametrize(
+    "value", ["[]", "{", '{"stride": "two", "use_bn": false}', '{"stride": 0, "use_bn": false}']
+)
+def test_sizes_that_can_not_be_are_refused(value: str, cli: Cli, shared_fixtures: Path, tmp_path: Path):
+    path = shared_fixtures / "ecgfounder" / "tiny_state_dict.safetensors"
+    (tmp_path / "sizes.json").write_text(value)
+    outcome = cli("convert", "ecgfounder", path, tmp_path / "out", "--config", tmp_path / "sizes.json")
+    assert_one_line(outcome)
+    assert not (tmp_path / "out").exists()

@@ -27,7 +27,7 @@ from ecg_hf.evaluation.online_probe import (
     probe_records,
 )
 from ecg_hf.metrics.ranking import auroc
-from ecg_hf.models.registry import METHODS
+from ecg_hf.models.registry import METHODS, PRETRAINABLE
 from ecg_hf.training import pretrain, read_training_log
 
 FINDINGS = get_benchmark("synthetic-findings")
@@ -54,7 +54,7 @@ def built(built_path: Path) -> Dataset:
     return load_built(built_path)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PRETRAINABLE)
 def test_training_does_not_notice(method: str, built_path: Path, built: Dataset, tmp_path: Path) -> None:
     """The same bytes with probes and without; the last probe is that of the model ``AutoModel`` then loads."""
     torch.set_num_threads(1)

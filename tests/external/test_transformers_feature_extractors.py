@@ -29,7 +29,7 @@ class _Tester:
         self.feature_size = kind().feature_size
 
     def prepare_feat_extract_dict(self) -> dict[str, Any]:
-        return {"feature_size": self.feature_size, "padding_value": self.padding_value, "sampling_rate": 100}
+        return {"feature_size": self.feature_size, "padding_value": self.padding_value, "sampling_rate": 200}
 
     def prepare_inputs_for_common(self, equal_length: bool = False, numpify: bool = False) -> list[Any]:
         rng = np.random.default_rng(0)

@@ -52,7 +52,7 @@ def answers_of_model(model: Any, extractor: Any, signals: np.ndarray) -> Answers
     return {**flat("extractor", inputs), **flat("model", outputs)}
 
 
-def answers_of_pretraining(model: Any) -> Answers:
+def answers_of_whole(model: Any) -> Answers:
     return flat("weights", model.state_dict())
 
 
@@ -100,11 +100,11 @@ def push(store: Path) -> None:
         extractor = spec.feature_extractor_for(config)
         preparing = EcgProcessor(extractor, tokenizer) if spec.multimodal else extractor
         folder = store / "models" / name
-        model = spec.load("pretraining")(config)
+        model = spec.load(spec.whole)(config)
         model.save_pretrained(folder)
         preparing.save_pretrained(folder)
         base = spec.load("model").from_pretrained(folder)
-        said = {**answers_of_model(base, extractor, signals), **answers_of_pretraining(model)}
+        said = {**answers_of_model(base, extractor, signals), **answers_of_whole(model)}
         if spec.multimodal:
             said |= answers_of_text(base, preparing)
 
@@ -176,7 +176,9 @@ def load(store: Path, methods: dict[str, bool], trust: bool) -> None:
             extractor = AutoFeatureExtractor.from_pretrained(repo, **options)
             base = AutoModel.from_pretrained(repo, **options)
             found = answers_of_model(base, extractor, signals)
-            found |= answers_of_pretraining(AutoModelForPreTraining.from_pretrained(repo, **options))
+            pretrained = base.config.architectures[0].endswith("ForPreTraining")
+            whole = AutoModelForPreTraining if pretrained else AutoModel
+            found |= answers_of_whole(whole.from_pretrained(repo, **options))
             parts = ["extractor", "model", "weights"]
             if multimodal:
                 processor = AutoProcessor.from_pretrained(repo, **options)

@@ -56,7 +56,7 @@ def parts(request: pytest.FixtureRequest) -> tuple[str, Any, Any]:
     """Name, micro model and feature extractor of a method."""
     spec = METHODS[request.param]
     torch.manual_seed(0)
-    model = spec.load("pretraining")(spec.load("config").preset(spec.sizes[0]))
+    model = spec.load(spec.whole)(spec.load("config").preset(spec.sizes[0]))
     return spec.name, model, spec.load("feature_extractor")()
 
 

@@ -70,6 +70,26 @@ def test_code_is_refused_and_not_run(tmp_path: Path):
     assert not bait.exists()
 
 
+def test_a_tensor_larger_than_its_storage_is_refused(tmp_path: Path):
+    """A stride of 0 makes terabytes of one number."""
+    torch.save({"a.weight": torch.zeros(1).expand(1 << 40)}, tmp_path / "x.pth")
+    with pytest.raises(ConversionError, match=r"a\.weight claims the shape \(1099511627776,\)"):
+        read_official_checkpoint(tmp_path / "x.pth")
+
+
+def test_sizes_beside_the_weights(tmp_path: Path):
+    for content, expected in (
+        ({"config": {"stride": 2}}, {"stride": 2}),
+        ({"cfg": {"model": {"heads": 4}, "task": {"name": "x"}}}, {"heads": 4}),
+        ({"args": argparse.Namespace(depth=3)}, {"depth": 3}),
+        ({"epoch": 1}, {}),
+    ):
+        torch.save({"model": WEIGHTS, **content}, tmp_path / "x.pt")
+        checkpoint = read_official_checkpoint(tmp_path / "x.pt", (argparse.Namespace,))
+        assert checkpoint.config == expected
+        assert checkpoint.tensors.keys() == WEIGHTS.keys()
+
+
 def test_allow_list_lets_in_what_it_names_and_no_more(tmp_path: Path):
     torch.save({"model": WEIGHTS, "args": argparse.Namespace(lr=0.1)}, tmp_path / "x.pth")
     with pytest.raises(ConversionError, match=r"argparse\.Namespace"):

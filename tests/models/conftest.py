@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ecg_hf.models.configuration import EcgConfig
-from ecg_hf.models.registry import METHODS, MethodSpec
+from ecg_hf.models.registry import METHODS, PRETRAINABLE, MethodSpec
 from ecg_hf.signal.beats.measures import NUM_MEASURES
 
 # Tensors a method's feature extractor makes beside ``input_values``, for a batch of random records.
@@ -77,6 +77,7 @@ def make_case(name: str, batch_size: int = 4, **overrides: object) -> MicroCase:
     return MicroCase(spec, config, signal, text, LEARNING_STEPS.get(name, 30))
 
 
+PRETRAINED = sorted(PRETRAINABLE)
 MULTIMODAL = [name for name in sorted(METHODS) if METHODS[name].multimodal]
 WITH_ATTENTION = [name for name in sorted(METHODS) if make_case(name).has_attention]
 

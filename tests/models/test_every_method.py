@@ -16,7 +16,7 @@ from ecg_hf.models.registry import METHODS, ROLES, get_method
 from ecg_hf.signal import STANDARD_LEADS
 from ecg_hf.signal.synthetic import simulate
 
-from .conftest import MULTIMODAL, WITH_ATTENTION, MicroCase, make_case
+from .conftest import MULTIMODAL, PRETRAINED, WITH_ATTENTION, MicroCase, make_case
 
 
 def pretraining_output(case: MicroCase, model: torch.nn.Module, seed: int = 0, **extra: torch.Tensor):
@@ -26,8 +26,15 @@ def pretraining_output(case: MicroCase, model: torch.nn.Module, seed: int = 0, *
 
 def test_names_are_exported(case: MicroCase):
     for role in ROLES:
-        assert getattr(ecg_hf, case.spec.class_name(role)) is case.spec.load(role)
-        assert case.spec.class_name(role) in dir(ecg_hf)
+        name = case.spec.class_name(role)
+        if role in case.spec.roles:
+            assert getattr(ecg_hf, name) is case.spec.load(role)
+        else:
+            with pytest.raises(
+                ConfigurationError, match=f"{case.spec.name} is not pretrained here: .*cg-dmer"
+            ):
+                case.spec.load(role)
+        assert (name in dir(ecg_hf)) == (role in case.spec.roles)
 
 
 def test_unknown_method_lists_the_known():
@@ -91,6 +98,7 @@ def test_missing_lead_is_ignored(case: MicroCase):
     assert (model(changed, **others).pooler_output - model(values, **others).pooler_output).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("case", PRETRAINED, indirect=True)
 def test_pretraining_loss_is_the_weighted_sum_of_its_terms(case: MicroCase):
     model = case.spec.load("pretraining")(case.config).eval()
     output = pretraining_output(case, model)
@@ -101,6 +109,7 @@ def test_pretraining_loss_is_the_weighted_sum_of_its_terms(case: MicroCase):
     assert torch.isfinite(output.loss)
 
 
+@pytest.mark.parametrize("case", PRETRAINED, indirect=True)
 def test_same_noise_same_loss(case: MicroCase):
     model = case.spec.load("pretraining")(case.config).eval()
     first, again, other = (pretraining_output(case, model, seed).loss for seed in (1, 1, 2))
@@ -108,6 +117,7 @@ def test_same_noise_same_loss(case: MicroCase):
     assert not torch.equal(first, other)
 
 
+@pytest.mark.parametrize("case", PRETRAINED, indirect=True)
 def test_noise_is_drawn_for_as_many_rows_as_asked(case: MicroCase):
     model = case.spec.load("pretraining")(case.config)
     generator = torch.Generator().manual_seed(0)
@@ -116,6 +126,7 @@ def test_noise_is_drawn_for_as_many_rows_as_asked(case: MicroCase):
     assert all(len(value) == 11 for value in noise.values())
 
 
+@pytest.mark.parametrize("case", PRETRAINED, indirect=True)
 def test_every_trainable_parameter_gets_a_gradient(case: MicroCase):
     """DistributedDataParallel stops at the first parameter that does not."""
     model = case.spec.load("pretraining")(case.config).train()
@@ -123,6 +134,7 @@ def test_every_trainable_parameter_gets_a_gradient(case: MicroCase):
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
+@pytest.mark.parametrize("case", PRETRAINED, indirect=True)
 def test_training_reduces_the_loss(case: MicroCase):
     torch.manual_seed(0)
     model = case.spec.load("pretraining")(case.config).train()
@@ -137,6 +149,7 @@ def test_training_reduces_the_loss(case: MicroCase):
     assert losses[-1] < 0.8 * losses[0]
 
 
+@pytest.mark.parametrize("case", PRETRAINED, indirect=True)
 def test_save_and_load_everything(case: MicroCase, tmp_path: Path):
     model = case.spec.load("pretraining")(case.config).eval()
     expected = pretraining_output(case, model).loss
@@ -151,6 +164,7 @@ def test_save_and_load_everything(case: MicroCase, tmp_path: Path):
     assert (tmp_path / "again" / "config.json").read_text() == (tmp_path / "config.json").read_text()
 
 
+@pytest.mark.parametrize("case", PRETRAINED, indirect=True)
 def test_base_model_loads_from_the_pretraining_checkpoint(case: MicroCase, tmp_path: Path):
     pretraining = case.spec.load("pretraining")(case.config).eval()
     pretraining.save_pretrained(tmp_path)
@@ -162,7 +176,7 @@ def test_base_model_loads_from_the_pretraining_checkpoint(case: MicroCase, tmp_p
 
 @pytest.mark.parametrize("pooling", ["mean", "attention"])
 def test_classifier_loads_the_encoder_and_learns(case: MicroCase, tmp_path: Path, pooling: str):
-    case.spec.load("pretraining")(case.config).save_pretrained(tmp_path)
+    case.spec.load(case.spec.whole)(case.config).save_pretrained(tmp_path)
     options = {"num_labels": 3, "classifier_pooling": pooling, "output_loading_info": True}
     for auto in (AutoModelForEcgClassification, AutoModelForAudioClassification):
         model, info = auto.from_pretrained(tmp_path, **options)
@@ -224,6 +238,7 @@ def test_token_mask_fits_the_tokens(case: MicroCase):
     assert 0 < mask[0].sum() < mask[1].sum()
 
 
+@pytest.mark.parametrize("case", PRETRAINED, indirect=True)
 def test_frozen_parameters_stay_frozen_after_loading(case: MicroCase, tmp_path: Path):
     """``from_pretrained`` hands every parameter back trainable: a teacher must not be among them."""
     model = case.spec.load("pretraining")(case.config)
@@ -233,6 +248,7 @@ def test_frozen_parameters_stay_frozen_after_loading(case: MicroCase, tmp_path: 
     assert frozen == {name for name, parameter in loaded.named_parameters() if not parameter.requires_grad}
 
 
+@pytest.mark.parametrize("case", PRETRAINED, indirect=True)
 def test_gradient_checkpointing_changes_nothing(case: MicroCase):
     torch.manual_seed(0)
     model = case.spec.load("pretraining")(case.config).train()
@@ -247,6 +263,7 @@ def test_gradient_checkpointing_changes_nothing(case: MicroCase):
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+@pytest.mark.parametrize("case", PRETRAINED, indirect=True)
 def test_bfloat16_stays_finite(case: MicroCase):
     model = case.spec.load("pretraining")(case.config).train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -273,6 +290,7 @@ class ProductsOfLosses(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("case", PRETRAINED, indirect=True)
 def test_similarities_of_losses_are_float32_under_autocast(case: MicroCase):
     model = case.spec.load("pretraining")(case.config).train()
     with torch.autocast("cpu", dtype=torch.bfloat16), ProductsOfLosses() as products:

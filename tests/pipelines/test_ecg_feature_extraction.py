@@ -21,7 +21,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.mktemp(spec.module)
     torch.manual_seed(0)
     config = spec.load("config").preset(spec.sizes[0])
-    spec.load("pretraining")(config).save_pretrained(path)
+    spec.load(spec.whole)(config).save_pretrained(path)
     spec.feature_extractor_for(config).save_pretrained(path)
     return path
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ecg_hf.models.registry import METHODS
+from ecg_hf.models.registry import METHODS, PRETRAINABLE
 from ecg_hf.planning.memory import StoredRecords
 from ecg_hf.planning.samples import SampleInputs, sample_inputs
 from ecg_hf.planning.settings import PlannedRun, planned_run
@@ -26,7 +26,7 @@ def micro_inputs(run: PlannedRun) -> SampleInputs:
     return sample_inputs(run, STORED, text_tokens=16 if run.method.multimodal else None)
 
 
-@pytest.fixture(params=sorted(METHODS))
+@pytest.fixture(params=sorted(PRETRAINABLE))
 def run(request: pytest.FixtureRequest) -> PlannedRun:
     return micro_run(request.param)
 

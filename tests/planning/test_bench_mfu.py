@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from ecg_hf.models.registry import METHODS
+from ecg_hf.models.registry import PRETRAINABLE
 from ecg_hf.planning.counts import operations_per_record
 
 from .conftest import micro_run
@@ -36,7 +36,7 @@ def test_smoke_on_a_cpu(
     bench.main()
     document = json.loads(capsys.readouterr().out)
     assert "no MFU is claimed" in document["claim"]
-    assert [result["model"] for result in document["results"]] == sorted(METHODS)
+    assert [result["model"] for result in document["results"]] == sorted(PRETRAINABLE)
     for result in document["results"]:
         assert "mfu" not in result
         assert result["records_per_s"] > 0

@@ -14,7 +14,7 @@ import torch
 from transformers import BertConfig
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.models.registry import METHODS
+from ecg_hf.models.registry import METHODS, PRETRAINABLE
 from ecg_hf.planning import Assumptions, make_plan, plan_lines, planned_run
 from ecg_hf.planning.devices import CARDS, card_of_device, get_card, records_per_second, schedule
 from ecg_hf.planning.headroom import peak_bytes
@@ -39,7 +39,7 @@ def test_the_published_recipe() -> None:
 
 
 @pytest.mark.parametrize("recipe", [None, "own"])
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", sorted(PRETRAINABLE))
 def test_a_plan_is_of_the_run_with_the_same_options(
     name: str, recipe: str | None, built_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +232,7 @@ def test_schedule_is_the_trainers(built_path: Path, tmp_path: Path, accumulation
     assert schedule(run, result.records["train"]).steps == result.steps
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", sorted(PRETRAINABLE))
 def test_plan_of_every_method(name: str) -> None:
     run = micro_run(name, gpus=2)
     tokens = 16 if run.method.multimodal else None

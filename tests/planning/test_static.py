@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.models.registry import METHODS
+from ecg_hf.models.registry import PRETRAINABLE
 from ecg_hf.planning.counts import count_parameters
 from ecg_hf.planning.measuring import TrainingStep
 from ecg_hf.planning.memory import StoredRecords, checkpoint_bytes, static_memory
@@ -88,4 +88,4 @@ def test_records_that_can_not_be_stored(values: tuple[float, float, int]) -> Non
 
 
 def test_every_method_is_there() -> None:
-    assert {micro_run(name).method.name for name in METHODS} == set(METHODS)
+    assert {micro_run(name).method.name for name in PRETRAINABLE} == set(PRETRAINABLE)

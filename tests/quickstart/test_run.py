@@ -14,7 +14,7 @@ from ecg_hf.data import load_built
 from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.evaluation import embed_dataset
 from ecg_hf.evaluation.results import read_results
-from ecg_hf.models.registry import METHODS
+from ecg_hf.models.registry import METHODS, PRETRAINABLE
 from ecg_hf.processing import EcgProcessor
 from ecg_hf.quickstart.reload import reload_in_clean_process
 from ecg_hf.quickstart.run import run_quickstart
@@ -71,7 +71,7 @@ def test_it_says_how_long_it_takes_and_what_to_open(finished):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", sorted(METHODS.keys() - {"cg-dmer"}))
+@pytest.mark.parametrize("method", sorted(set(PRETRAINABLE) - {"cg-dmer"}))
 def test_every_method_has_a_quickstart(method: str, tmp_path: Path):
     """The recipe for small machines fits, and card, pictures and reload need nothing a method may lack."""
     said: list[str] = []

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from ecg_hf.models.registry import METHODS
+from ecg_hf.models.registry import PRETRAINABLE
 from ecg_hf.training import pretrain
 
 RUN: dict[str, Any] = {
@@ -43,7 +43,7 @@ def elsewhere(built_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     output = tmp_path_factory.mktemp("elsewhere")
     subprocess.run(
         [
-            *(sys.executable, str(Path(__file__).with_name("run_pretrain.py")), ",".join(METHODS)),
+            *(sys.executable, str(Path(__file__).with_name("run_pretrain.py")), ",".join(PRETRAINABLE)),
             *(str(built_path), str(output), json.dumps(RUN)),
         ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "12345"},
@@ -61,7 +61,7 @@ class Stop(TrainerCallback):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(PRETRAINABLE))
 def test_same_seed_gives_the_same_bytes(
     method: str, built_path: Path, elsewhere: Path, tmp_path: Path
 ) -> None:

@@ -17,11 +17,11 @@ from test_distributed import launch
 from transformers import AutoModelForPreTraining
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.models.registry import METHODS
+from ecg_hf.models.registry import METHODS, PRETRAINABLE
 from ecg_hf.training import pretrain, read_training_log
 from ecg_hf.training.distributed import as_scalars, list_launch_configs, scalars_to_vectors
 
-SHARDABLE = sorted(METHODS)
+SHARDABLE = sorted(PRETRAINABLE)
 
 RUN: dict[str, Any] = {
     "max_steps": 2,
@@ -55,7 +55,7 @@ def test_accelerate_reads_the_configurations_as_meant() -> None:
     assert sharded["FSDP_STATE_DICT_TYPE"] == "FULL_STATE_DICT"
     # Which blocks are divided follows from the model; every model says it.
     assert "FSDP_TRANSFORMER_CLS_TO_WRAP" not in sharded
-    assert all(spec.load("pretraining")._no_split_modules for spec in METHODS.values())
+    assert all(spec.load(spec.whole)._no_split_modules for spec in METHODS.values())
 
 
 @pytest.mark.slow

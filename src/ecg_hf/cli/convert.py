@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ecg_hf.cli.output import echo, print_json, quiet_libraries
+from ecg_hf.cli.output import echo, print_json, print_table, quiet_libraries
 from ecg_hf.errors import ConfigurationError
 
 __all__ = ["PASS_THROUGH", "conversion_options", "convert_command"]
@@ -39,22 +39,62 @@ def conversion_options(arguments: Sequence[str], model: str) -> dict[str, int]:
 
 def convert_command(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(help="Method, see 'ecg-hf list models'.")],
-    source: Annotated[Path, typer.Argument(help="The authors' file: safetensors, or written by torch.save.")],
-    target: Annotated[Path, typer.Argument(help="Model folder to write.")],
+    model: Annotated[
+        str | None, typer.Argument(help="Method, see --list; 'auto' recognises the file by its keys.")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Argument(help="The authors' file: safetensors, or written by torch.save.")
+    ] = None,
+    target: Annotated[Path | None, typer.Argument(help="Model folder to write.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target folder.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="JSON of the authors' configuration: sizes that no tensor shows."),
+    ] = None,
+    list_files: Annotated[
+        bool, typer.Option("--list", help="List what converts: files, place, licence, size, parity.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Convert the authors' weights. Only tensors are read; code in the file never runs.
 
     Options give what the shapes don't determine, such as --num-attention-heads 16.
     """
-    options = conversion_options(context.args, model)
+    if list_files:
+        _list(as_json)
+        return
+    if model is None or source is None or target is None:
+        raise ConfigurationError(
+            "convert needs a method or 'auto', the authors' file and a folder; see --list"
+        )
     quiet_libraries()
-    from ecg_hf.hub.converting import convert_checkpoint
+    from ecg_hf.documents import read_json
+    from ecg_hf.hub.converting import convert_checkpoint, recognise_checkpoint
 
-    report = convert_checkpoint(model, source, target, overwrite=overwrite, **options)
+    recognised: dict[str, str] = {}
+    if model == "auto":
+        model, reason = recognise_checkpoint(source)
+        recognised = {"recognised_as": model, "because": reason}
+        if not as_json:
+            echo(f"a file of {model}: {reason}")
+    options = conversion_options(context.args, model)
+    sizes = None if config is None else read_json(config, dict[str, Any])
+    report = convert_checkpoint(model, source, target, overwrite=overwrite, config=sizes, **options)
     if as_json:
-        print_json(asdict(report))
+        print_json({**recognised, **asdict(report)})
     else:
         echo(report.summary())
+
+
+def _list(as_json: bool) -> None:
+    from ecg_hf.hub.converting import list_official_files
+
+    rows = list_official_files()
+    if as_json:
+        print_json(rows)
+        return
+    shown = [
+        {**row, "files": ", ".join(row["files"]), "size": f"{row['size_bytes'] / 1e6:,.0f} MB"}
+        for row in rows
+    ]
+    print_table(shown, ("name", "licence", "size", "files", "repository", "parity"))

@@ -34,6 +34,7 @@ def _models() -> list[dict[str, Any]]:
             "official_code": spec.official_code,
             "status": spec.status,
             "multimodal": spec.multimodal,
+            "pretrainable": spec.pretrainable,
             "leads": list(spec.leads),
             "sizes": list(spec.sizes),
             "variants": list(spec.load("config").variants),

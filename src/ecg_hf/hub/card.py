@@ -146,15 +146,7 @@ def _lines(facts: dict[str, str]) -> str:
 
 def _preprocessing(extractor: Any) -> list[str]:
     """What the feature extractor does to a recording, in its order."""
-    filters = [
-        f"{name} {value:g} Hz"
-        for name, value in (
-            ("high-pass", extractor.highpass_hz),
-            ("low-pass", extractor.lowpass_hz),
-            ("notch", extractor.notch_hz),
-        )
-        if value is not None
-    ]
+    filters = extractor.filter_steps
     length = "kept" if extractor.duration_s is None else f"{extractor.duration_s:g} s"
     steps = [
         f"amplitudes to millivolts by the unit stated; samples that are not finite: `{extractor.nan_policy}`",

@@ -5,23 +5,31 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
-from ecg_hf.errors import ConfigurationError, ConversionError
+from ecg_hf.errors import ConfigurationError, ConversionError, EcgError
 from ecg_hf.files import TEMPORARY_SUFFIX, sole_writer, temporary_name
 from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_context import CardContext
 from ecg_hf.hub.official_checkpoint import OfficialCheckpoint, read_official_checkpoint
-from ecg_hf.models.conversion import Converted, OfficialState
+from ecg_hf.models.conversion import Converted, OfficialFiles, OfficialState
 from ecg_hf.models.modeling import without_progress_bars
-from ecg_hf.models.registry import MethodSpec, get_method
+from ecg_hf.models.registry import METHODS, MethodSpec, get_method
 
-__all__ = ["ConversionReport", "convert_checkpoint", "converter_options"]
+__all__ = [
+    "ConversionReport",
+    "convert_checkpoint",
+    "converter_options",
+    "list_official_files",
+    "recognise_checkpoint",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,57 @@ class ConversionReport:
         return "\n".join([*lines, *self.notes])
 
 
+def list_official_files() -> list[dict[str, Any]]:
+    """Of each method whose authors' weights convert: what they publish, where, under which licence; parity."""
+    return [
+        {
+            "name": name,
+            "files": list(files.names),
+            "repository": files.repository,
+            "licence": METHODS[name].official_weights,
+            "size_bytes": files.size_bytes,
+            "parity": files.parity,
+        }
+        for name, files in _official_files().items()
+    ]
+
+
+def _official_files() -> dict[str, OfficialFiles]:
+    return {
+        name: spec.load_converter().FILES
+        for name, spec in METHODS.items()
+        if spec.official_weights is not None
+    }
+
+
+def recognise_checkpoint(source: str | Path) -> tuple[str, str]:
+    """Which method a file is of, by its keys alone.
+
+    Args:
+        source: The official file.
+
+    Returns:
+        The method's name, and the reason in words.
+
+    Raises:
+        ConversionError: if the file can't be read safely, or its keys are those of no method.
+    """
+    allowed = {
+        kind
+        for spec in METHODS.values()
+        if spec.official_weights is not None
+        for kind in getattr(spec.load_converter(), "ALLOWED_GLOBALS", ())
+    }
+    keys = read_official_checkpoint(source, tuple(allowed)).tensors.keys()
+    for name, files in _official_files().items():
+        if all(any(f".{key}".endswith(f".{end}") for key in keys) for end in files.keys):
+            return name, f"it has the keys {', '.join(files.keys)}, which only files of {name} have"
+    first = ", ".join(list(keys)[:3])
+    raise ConversionError(
+        f"not recognised: no method's weights have such keys, which begin with {first}", path=source
+    )
+
+
 def converter_options(method: str) -> tuple[str, ...]:
     """Names of the options of a method's converter, such as ``num_attention_heads``."""
     parameters = inspect.signature(get_method(method).load_converter().convert_official).parameters
@@ -68,7 +127,13 @@ def converter_options(method: str) -> tuple[str, ...]:
 
 
 def convert_checkpoint(
-    method: str, source: str | Path, target: str | Path, *, overwrite: bool = False, **options: Any
+    method: str,
+    source: str | Path,
+    target: str | Path,
+    *,
+    overwrite: bool = False,
+    config: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> ConversionReport:
     """Convert the authors' weights on the user's machine; they are never redistributed.
 
@@ -80,6 +145,7 @@ def convert_checkpoint(
         source: The official file.
         target: Folder to write.
         overwrite: Replace an existing folder.
+        config: Sizes that tensors don't tell, under the authors' names; over those that the file itself tells.
         options: See :func:`converter_options`.
 
     Raises:
@@ -99,12 +165,14 @@ def convert_checkpoint(
     if target.exists() and not overwrite:
         raise ConfigurationError("exists already: overwrite it or choose another folder", path=target)
     checkpoint = read_official_checkpoint(source, getattr(converter, "ALLOWED_GLOBALS", ()))
-    state = OfficialState(checkpoint.tensors)
+    state = OfficialState(checkpoint.tensors, {**checkpoint.config, **(config or {})})
     try:
         converted: Converted = converter.convert_official(state, **options)
         state.finish()
-    except ConversionError as error:
+    except EcgError as error:
         raise ConversionError(error.message, path=source, value=error.value) from None
+    except StrictDataclassError as error:  # a size of the wrong type
+        raise ConversionError(" ".join(str(error).split()), path=source) from None
     _check_finite(converted, source)
 
     model = spec.load(converted.role)(converted.config)

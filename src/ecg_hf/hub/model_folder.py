@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoFeatureExtractor
 
 from ecg_hf.errors import EcgError, ModelFolderError
 from ecg_hf.models.modeling import without_progress_bars
-from ecg_hf.models.registry import ROLES, ClassRole, MethodSpec, get_method
+from ecg_hf.models.registry import ClassRole, MethodSpec, get_method
 from ecg_hf.models.shared_files import CARD_FILE, model_files
 
 __all__ = ["CARD_FILE", "ModelFolder", "model_files", "open_model_folder"]
@@ -86,7 +86,7 @@ def open_model_folder(path: str | Path) -> ModelFolder:
 
 def _role(spec: MethodSpec, config: Any, folder: Path) -> ClassRole:
     names = config.architectures or []
-    for role in ROLES:
+    for role in spec.roles:
         if spec.class_name(role) in names:
             return role
     raise ModelFolderError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,8 @@ _TRAINING_STATE = (
     "lr_scheduler",
     "lr_schedulers",
 )
+# Entries that hold the sizes of the network.
+_CONFIGURATIONS = ("cfg", "config", "args", "hyper_parameters")
 _PROCESS_PREFIXES = ("module.", "_orig_mod.")  # prefixes added by DistributedDataParallel and torch.compile
 
 
@@ -47,6 +50,7 @@ class OfficialCheckpoint:
         tensors: By key; nested containers joined with dots.
         facts: Numbers and short texts found beside them, such as ``epoch``.
         ignored: Entries that were neither.
+        config: The authors' configuration, if it is beside the weights.
         sha256: Of the file.
     """
 
@@ -54,6 +58,7 @@ class OfficialCheckpoint:
     facts: dict[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     sha256: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 def read_official_checkpoint(path: str | Path, allowed_globals: Sequence[Any] = ()) -> OfficialCheckpoint:
@@ -79,9 +84,12 @@ def read_official_checkpoint(path: str | Path, allowed_globals: Sequence[Any] = 
     _flatten(content, "", tensors, facts, ignored)
     if not tensors:
         raise ConversionError("holds no tensors", path=path)
+    _check_storage(tensors, path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return OfficialCheckpoint(_without_process_prefix(tensors), facts, tuple(ignored), digest)
+    return OfficialCheckpoint(
+        _without_process_prefix(tensors), facts, tuple(ignored), digest, _configuration(content)
+    )
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -126,6 +134,28 @@ def _flatten(
             facts[key] = value
         else:
             ignored.append(key)
+
+
+def _check_storage(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that claim more numbers than the file holds: strides of 0 make terabytes of a few bytes."""
+    for key, value in tensors.items():
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ConversionError(
+                f"{key} claims the shape {tuple(value.shape)}, for which the file holds too few numbers",
+                path=path,
+                value=key,
+            )
+
+
+def _configuration(content: Any) -> dict[str, Any]:
+    """Sizes that a training checkpoint keeps beside its weights; fairseq has those of the model one level down."""
+    for name in _CONFIGURATIONS if isinstance(content, Mapping) else ():
+        found = content.get(name)
+        found = vars(found) if isinstance(found, Namespace) else found
+        if isinstance(found, Mapping):
+            inner = found.get("model")
+            return dict(inner if isinstance(inner, Mapping) else found)
+    return {}
 
 
 def _without_process_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -250,7 +250,7 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
         if spec is None or spec.class_name("config") != type(self).__name__:
             return {}
         roles: tuple[ClassRole, ...] = ("config", "model", "pretraining", "classification")
-        return {AUTO_CLASSES[role]: spec.class_name(role) for role in roles}
+        return {AUTO_CLASSES[role]: spec.class_name(role) for role in roles if role in spec.roles}
 
     def require(self, condition: bool, message: str, value: object = None) -> None:
         """Raise a :class:`~ecg_hf.errors.ConfigurationError` unless ``condition`` holds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +13,28 @@ from ecg_hf.errors import ConversionError
 from ecg_hf.models.configuration import EcgConfig
 from ecg_hf.models.registry import ClassRole
 
-__all__ = ["Converted", "OfficialState", "attention_heads"]
+__all__ = ["Converted", "OfficialFiles", "OfficialState", "attention_heads"]
 
 _SHOWN = 6  # keys of one kind named in a message
+
+
+@dataclass(frozen=True, slots=True)
+class OfficialFiles:
+    """What a method's authors publish; each converter's module has one as ``FILES``.
+
+    Attributes:
+        names: Names of the files.
+        repository: Where they are, or where the address is said.
+        size_bytes: Weights of the largest model in float32; training checkpoints hold more than weights.
+        parity: What was shown to be equal, and how.
+        keys: Ends of keys that such a file has and files of other methods don't.
+    """
+
+    names: tuple[str, ...]
+    repository: str
+    size_bytes: int
+    parity: str
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,10 +62,12 @@ class OfficialState:
 
     Args:
         tensors: The checkpoint, flat.
+        config: Sizes that tensors don't tell, under the authors' names: what the checkpoint or the user says.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = None) -> None:
         self._tensors = dict(tensors)
+        self._config = dict(config or {})
         self._seen: set[str] = set()
         self._missing: list[str] = []
         self._misshaped: list[str] = []
@@ -68,6 +90,41 @@ class OfficialState:
     def shape(self, key: str) -> tuple[int, ...] | None:
         """Shape of a tensor, or None if it does not exist. Does not count as taking it."""
         return tuple(self._tensors[key].shape) if key in self._tensors else None
+
+    def options(self, *names: str, published: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Values of the authors' configuration.
+
+        Args:
+            names: What is asked for.
+            published: Values of the published network, if the tensors are those of one; the configuration's go first.
+
+        Raises:
+            ConversionError: naming those that are not known.
+        """
+        known = {**(published or {}), **self._config}
+        missing = [name for name in names if name not in known]
+        if missing:
+            raise ConversionError(
+                f"tensors do not tell {', '.join(missing)}: give the authors' configuration, --config FILE.json",
+                value=missing,
+            )
+        return {name: known[name] for name in names}
+
+    def take_weight_norm(
+        self, prefix: str, hidden_size: int, group_width: int, kernel_size: int
+    ) -> dict[str, Tensor]:
+        """Scale, direction and bias of a convolution with weight norm per tap, in either spelling of torch."""
+        new = self.has(f"{prefix}parametrizations.")
+        scale, direction = (
+            ("parametrizations.weight.original0", "parametrizations.weight.original1")
+            if new
+            else ("weight_g", "weight_v")
+        )
+        return {
+            "scale": self.take(prefix + scale, 1, 1, kernel_size),
+            "direction": self.take(prefix + direction, hidden_size, group_width, kernel_size),
+            "bias": self.take(f"{prefix}bias", hidden_size),
+        }
 
     def require_shape(self, key: str, dims: int) -> tuple[int, ...]:
         """Shape of a tensor that sizes are read from.

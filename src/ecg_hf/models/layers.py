@@ -12,13 +12,21 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ecg_hf.nn.backbones.net1d import Net1dBlock
 from ecg_hf.nn.backbones.resnet1d import ResidualBlock1d
 from ecg_hf.nn.backbones.s4 import S4Block
 from ecg_hf.nn.backbones.transformer import TransformerBlock
 from ecg_hf.nn.backbones.vgg1d import VggStage
 from ecg_hf.nn.normalization import statistics_kept
 
-__all__ = ["CheckpointedLayer", "EcgResidualBlock1d", "EcgS4Block", "EcgTransformerBlock", "EcgVggStage"]
+__all__ = [
+    "CheckpointedLayer",
+    "EcgNet1dBlock",
+    "EcgResidualBlock1d",
+    "EcgS4Block",
+    "EcgTransformerBlock",
+    "EcgVggStage",
+]
 
 
 class CheckpointedLayer(GradientCheckpointingLayer):
@@ -66,6 +74,10 @@ class EcgTransformerBlock(TransformerBlock, CheckpointedLayer):
 
 class EcgS4Block(S4Block, CheckpointedLayer):
     """:class:`~ecg_hf.nn.backbones.s4.S4Block` that can be checkpointed."""
+
+
+class EcgNet1dBlock(Net1dBlock, CheckpointedLayer):
+    """:class:`~ecg_hf.nn.backbones.net1d.Net1dBlock` that can be checkpointed."""
 
 
 class EcgResidualBlock1d(ResidualBlock1d, CheckpointedLayer):

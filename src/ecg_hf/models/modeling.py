@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
@@ -37,6 +38,7 @@ __all__ = [
     "EcgPreTrainedModel",
     "WithoutAttention",
     "attention_kernel",
+    "init_as_torch",
     "masked_token_weights",
     "patch_token_mask",
     "without_progress_bars",
@@ -116,6 +118,16 @@ def masked_token_weights(masked: Tensor, token_mask: Tensor | None) -> Tensor:
     if token_mask is None:
         return torch.ones_like(masked, dtype=torch.float32)
     return token_mask.gather(1, masked).float()
+
+
+@torch.no_grad()
+def init_as_torch(module: nn.Module) -> None:
+    """Initialise a linear or convolutional layer as torch does, for ``_init_weights``; others are left alone."""
+    if isinstance(module, nn.Linear | nn.Conv1d):
+        init.kaiming_uniform_(module.weight, a=math.sqrt(5.0))
+        if module.bias is not None:
+            bound = module.weight[0].numel() ** -0.5
+            init.uniform_(module.bias, -bound, bound)
 
 
 def _align_weights(model: nn.Module) -> None:
@@ -450,6 +462,7 @@ class EcgForClassification(EcgPreTrainedModel):
     """
 
     model_class: ClassVar[type[EcgPreTrainedModel]]
+    classifier: nn.Module
 
     def __init__(self, config: EcgConfig) -> None:
         super().__init__(config)

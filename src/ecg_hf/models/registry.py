@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.signal.leads import STANDARD_LEADS
 
-__all__ = ["AUTO_CLASSES", "METHODS", "ROLES", "ClassRole", "MethodSpec", "get_method"]
+__all__ = ["AUTO_CLASSES", "METHODS", "PRETRAINABLE", "ROLES", "ClassRole", "MethodSpec", "get_method"]
 
 ClassRole = Literal["config", "feature_extractor", "model", "pretraining", "classification", "trainer"]
 
@@ -20,6 +20,8 @@ _INDEPENDENT_LEADS = ("I", "II", *STANDARD_LEADS[6:])
 _FAMILY_SIZES = ("micro", "tiny", "base-100hz", "base")
 
 ROLES: tuple[ClassRole, ...] = get_args(ClassRole)
+
+_OF_PRETRAINING: tuple[ClassRole, ...] = ("pretraining", "trainer")
 
 _OWN = "this package's own"
 
@@ -64,6 +66,8 @@ class MethodSpec:
         official_weights: Licence of the authors' weights; None where there are none to convert.
         family: Folder of the family that it is a member of, with its ``configuration_<name>.py`` and
             ``modeling_<name>.py``; its feature extractor is in the family's ``feature_extraction.py``.
+        pretrainable: Whether its objective is here. Without, a method is an encoder and a classifier for the authors'
+            weights: it has no ``ForPreTraining``, no trainer and no recipe.
         modules: Where its classes are, if not in a folder of three files that has the method's name: one module for
             all of them, such as ``ecg_hf.models.joint_embedding.simclr``, or one per role that is elsewhere. The
             ``convert_official`` of a method in one module is in that module too.
@@ -84,6 +88,7 @@ class MethodSpec:
     licence: str = "apache-2.0"
     official_weights: str | None = None
     family: str = ""
+    pretrainable: bool = True
     modules: str | Mapping[ClassRole, str] = field(default="", hash=False)
     trainer: str = ""
 
@@ -115,6 +120,16 @@ class MethodSpec:
     def _has_doi(self) -> bool:
         return self.paper.startswith("10.")
 
+    @property
+    def roles(self) -> tuple[ClassRole, ...]:
+        """What it has classes for."""
+        return tuple(role for role in ROLES if self.pretrainable or role not in _OF_PRETRAINING)
+
+    @property
+    def whole(self) -> ClassRole:
+        """The role whose class holds all weights of the method: the encoder where it is all there is."""
+        return "pretraining" if self.pretrainable else "model"
+
     def class_name(self, role: ClassRole) -> str:
         """Name of the class in a role, such as ``CgDmerModel``."""
         return self.class_prefix + _SUFFIXES[role]
@@ -135,13 +150,26 @@ class MethodSpec:
         """Import and return the class in a role.
 
         The trainer of a method that names no module for it is :class:`ecg_hf.training.EcgPreTrainer` itself.
+
+        Raises:
+            ConfigurationError: if the method has none, because it is not pretrained here.
         """
+        self.require_role(role)
         shared = role == "trainer" and not self.trainer
         name = "EcgPreTrainer" if shared else self.class_name(role)
         return getattr(import_module(self.module_name(role)), name)
 
+    def require_role(self, role: ClassRole) -> None:
+        """Raise a :class:`~ecg_hf.errors.ConfigurationError` unless the method has a class for ``role``."""
+        if role not in self.roles:
+            raise ConfigurationError(
+                f"{self.name} is not pretrained here: convert its authors' weights and fine-tune them; methods that "
+                f"are: {', '.join(PRETRAINABLE)}",
+                value=self.name,
+            )
+
     def load_converter(self) -> ModuleType:
-        """Import and return the module that converts the authors' weights: it has ``convert_official``.
+        """Import and return the module that converts the authors' weights: ``convert_official`` and ``FILES``.
 
         Raises:
             ConfigurationError: if there are none to convert.
@@ -253,6 +281,48 @@ METHODS: dict[str, MethodSpec] = {
             trainer="ecg_hf.training.method_trainers",
         ),
         MethodSpec(
+            name="ecgfounder",
+            class_prefix="EcgFounder",
+            title="ECGFounder: a convolutional network trained on 150 statements of machine-read ECGs",
+            paper="2410.04133",
+            official_code="https://github.com/PKUDigitalHealth/ECGFounder",
+            status="equal to the official code (MIT) on its fixture: filters, stages, features, logits, gradients; "
+            "official weights of 12 leads and of lead I convert, with their 150 labels; encoder and classifier only, "
+            "the supervised training is not here",
+            multimodal=False,
+            sizes=("micro", "base", "base-1-lead"),
+            official_weights="mit",
+            pretrainable=False,
+        ),
+        MethodSpec(
+            name="hubert-ecg",
+            class_prefix="HubertEcg",
+            title="HuBERT-ECG: masked prediction of clusters on leads laid end to end",
+            paper="10.1101/2024.11.14.24317328",
+            official_code="https://github.com/Edoar-do/HuBERT-ECG",
+            status="equal to the official code (CC BY-NC 4.0) on its fixture: preprocessing, tokens, layers, "
+            "embedding, heads; official weights of three sizes convert, with the 164 labels of their fine-tuning; "
+            "inferred: the order of those labels, masks of missing leads; encoder and classifier only",
+            multimodal=False,
+            sizes=("micro", "small", "base", "large"),
+            official_weights="cc-by-nc-4.0",
+            pretrainable=False,
+        ),
+        MethodSpec(
+            name="ecg-fm",
+            class_prefix="EcgFm",
+            title="ECG-FM: wav2vec 2.0 with contrast of adjacent segments",
+            paper="2408.05178",
+            official_code="https://github.com/bowang-lab/ECG-FM",
+            status="equal to the official code (MIT) on its fixture: preprocessing, tokens, layers, embedding, "
+            "padding, logits; official weights convert, with the 17 labels of their fine-tuning and the way pieces "
+            "of 5 s become one; inferred: missing leads are zeros; encoder and classifier only so far",
+            multimodal=False,
+            sizes=("micro", "base"),
+            official_weights="mit",
+            pretrainable=False,
+        ),
+        MethodSpec(
             name="ecg-beat",
             class_prefix="EcgBeat",
             title="ECG-Beat: median beat and measurements, encoded to what reports say",
@@ -356,6 +426,9 @@ METHODS: dict[str, MethodSpec] = {
         ),
     )
 }
+
+PRETRAINABLE = tuple(name for name, spec in METHODS.items() if spec.pretrainable)
+"""Names of the methods whose pretraining is here."""
 
 
 def get_method(name: str) -> MethodSpec:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ecg_hf.errors import ModelFolderError
-from ecg_hf.models.registry import METHODS, ROLES
+from ecg_hf.models.registry import METHODS
 
 __all__ = [
     "FOREIGN_CODE",
@@ -253,8 +253,10 @@ def _names_of(class_names: Sequence[str], config: Any) -> frozenset[str]:
     """Names of the weights of these classes of the method, built without storage."""
     spec = METHODS.get(config.model_type)
     names: set[str] = set()
-    for role in ROLES if spec is not None else ():
-        if spec is not None and spec.class_name(role) in class_names:
+    if spec is None:
+        return frozenset()
+    for role in spec.roles:
+        if spec.class_name(role) in class_names:
             with torch.device("meta"):
                 names |= set(spec.load(role)(config).state_dict())
     return frozenset(names)

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ecg_hf.nn.normalization import PoolBatchNorm1d
 
@@ -17,6 +18,7 @@ __all__ = [
     "MlpProjector",
     "UnprojectedQueryPool",
     "masked_mean",
+    "mean_probability_logits",
 ]
 
 
@@ -29,6 +31,30 @@ def masked_mean(tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
         return tokens.mean(1)
     weights = token_mask.to(tokens.dtype).unsqueeze(-1)
     return (tokens * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+
+
+def mean_probability_logits(logits: Tensor, weights: Tensor, problem_type: str) -> Tensor:
+    """Logits whose probabilities are the weighted mean of the windows' probabilities.
+
+    Computed through logarithms, so that probabilities near 0 and 1 keep their digits.
+
+    Args:
+        logits: float ``(batch, windows, classes)``.
+        weights: float ``(batch, windows)``, summing to 1.
+        problem_type: ``multi_label_classification`` (sigmoid), ``single_label_classification`` (softmax; the result
+            is normalised) or ``regression`` (plain mean).
+
+    Returns:
+        float32 ``(batch, classes)``.
+    """
+    logits, weights = logits.float(), weights.unsqueeze(-1)
+    if problem_type == "regression":
+        return (logits * weights).sum(1)
+    log_weights = weights.log()
+    if problem_type == "single_label_classification":
+        return (logits.log_softmax(-1) + log_weights).logsumexp(1)
+    yes, no = F.logsigmoid(logits) + log_weights, F.logsigmoid(-logits) + log_weights
+    return yes.logsumexp(1) - no.logsumexp(1)
 
 
 class MlpProjector(nn.Sequential):

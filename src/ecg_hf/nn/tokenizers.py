@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-__all__ = ["ConvPatchTokenizer", "gather_tokens", "patchify", "unpatchify"]
+__all__ = ["ConvPatchTokenizer", "gather_tokens", "patchify", "pool_tokens_mask", "unpatchify"]
 
 
 class ConvPatchTokenizer(nn.Module):
@@ -84,6 +85,13 @@ def patchify(signal: Tensor, patch_size: int) -> Tensor:
 def unpatchify(patches: Tensor) -> Tensor:
     """Inverse of :func:`patchify`: ``(batch, leads, patches, patch_size)`` to ``(batch, leads, samples)``."""
     return patches.flatten(-2)
+
+
+def pool_tokens_mask(sample_mask: Tensor, samples_per_token: int) -> Tensor:
+    """Which tokens hold signal: those with a sample that does. ``(batch, samples)`` to bool ``(batch, tokens)``."""
+    padded = F.pad(sample_mask.bool(), (0, -sample_mask.shape[-1] % samples_per_token))
+    mask: Tensor = padded.unflatten(-1, (-1, samples_per_token)).any(-1)
+    return mask
 
 
 def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:

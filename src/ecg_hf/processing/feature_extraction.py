@@ -229,6 +229,21 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         """Samples per lead of the output, ``None`` when ``duration_s`` is ``None``."""
         return None if self.duration_s is None else round(self.duration_s * self.sampling_rate)
 
+    @property
+    def slowest_hz(self) -> float | None:
+        """Cut-off of the filter that takes longest to settle; for subclasses that have others too."""
+        return self.highpass_hz
+
+    @property
+    def filter_steps(self) -> list[str]:
+        """The zero-phase filters in words, in their order; for subclasses that have others too."""
+        named = (
+            ("high-pass", self.highpass_hz),
+            ("low-pass", self.lowpass_hz),
+            ("notch", self.notch_hz),
+        )
+        return [f"{name} {value:g} Hz" for name, value in named if value is not None]
+
     def __call__(
         self,
         ecg: Any,
@@ -350,7 +365,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             sampling_rate=float(self.sampling_rate),
             duration_s=self.duration_s,
             crop=self.crop,
-            highpass_hz=self.highpass_hz,
+            highpass_hz=self.slowest_hz,
             report=report,
         )
 
@@ -398,12 +413,8 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             lead_mask &= ~is_flat
 
         arranged = signal
-        if stack.sampling_rate != self.sampling_rate:
-            # The gains of a polyphase filter differ a little between phases. On a constant lead that leaves a ripple,
-            # which normalisation would blow up, so the constant is subtracted first.
-            level = backend.where(flat, low, low * 0)[..., None]
-            signal = self._resampled(signal - level, stack, backend, report) + level
-        signal = self._filtered(signal, backend)
+        level = backend.where(flat, low, low * 0)[..., None]
+        signal = self._at_rate(signal, level, stack, n_samples, backend, report)
         if report is not None and signal.shape[-1] < n_samples:
             report.add(stack.positions, "padded", f"{signal.shape[-1]} to {n_samples} samples")
         if signal.shape[-1] > n_samples:
@@ -448,25 +459,58 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             padding_side=self.padding_side,
         )
 
+    def _at_rate(
+        self,
+        signal: Array,
+        level: Array,
+        stack: EcgStack,
+        n_samples: int,
+        backend: ArrayBackend,
+        report: ReportBuilder | None,
+    ) -> Array:
+        """Millivolts at the recording's rate, resampled and filtered.
+
+        Args:
+            signal: float32 ``(records, leads, samples)``.
+            level: ``(records, leads, 1)``: the value of leads without variation, 0 of others.
+            stack: Where the signal is from.
+            n_samples: Samples of the output, for subclasses whose result depends on where it is cut.
+            backend: Array library in use.
+            report: Where to note what was done.
+        """
+        rate = float(self.sampling_rate)
+        if stack.sampling_rate != self.sampling_rate:
+            # The gains of a polyphase filter differ a little between phases. On a constant lead that leaves a ripple,
+            # which normalisation would blow up, so the constant is subtracted first.
+            signal = self._resampled(signal - level, rate, stack, backend, report) + level
+        return self._filtered(signal, rate, backend)
+
     def _resampled(
-        self, signal: Array, stack: EcgStack, backend: ArrayBackend, report: ReportBuilder | None
+        self,
+        signal: Array,
+        rate: float,
+        stack: EcgStack,
+        backend: ArrayBackend,
+        report: ReportBuilder | None,
     ) -> Array:
         if not self.resample_on_mismatch:
             raise SamplingRateError(
-                f"expected {self.sampling_rate:g} Hz, got {stack.sampling_rate:g} Hz "
+                f"expected {rate:g} Hz, got {stack.sampling_rate:g} Hz "
                 "(resample_on_mismatch=True converts it)",
                 value=stack.sampling_rate,
             )
         if report is not None:
-            detail = f"{stack.sampling_rate:g} Hz to {self.sampling_rate:g} Hz"
+            detail = f"{stack.sampling_rate:g} Hz to {rate:g} Hz"
             report.add(stack.positions, "resampled", detail)
         if signal.shape[-1] == 1:
             # No slope to continue and nothing to interpolate: hold the value.
             return signal[..., backend.constant([0] * stack.window.length)]
-        return backend.resample(signal, stack.sampling_rate, float(self.sampling_rate), self.resampling)
+        return self._interpolated(signal, stack.sampling_rate, rate, backend)
 
-    def _filtered(self, signal: Array, backend: ArrayBackend) -> Array:
-        rate = float(self.sampling_rate)
+    def _interpolated(self, signal: Array, rate_in: float, rate_out: float, backend: ArrayBackend) -> Array:
+        return backend.resample(signal, rate_in, rate_out, self.resampling)
+
+    def _filtered(self, signal: Array, rate: float, backend: ArrayBackend) -> Array:
         if self.highpass_hz is not None:
             signal = backend.highpass(signal, rate, self.highpass_hz, self.filter_order)
         if self.lowpass_hz is not None:

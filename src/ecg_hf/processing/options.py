@@ -71,15 +71,16 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of a few names."""
+    """One of a few names, or ``None`` where that is allowed too."""
 
     allowed: tuple[str, ...]
+    optional: bool = False
 
     def complaint(self, value: Any) -> str | None:
         """What is wrong with ``value``; None if nothing is."""
-        if isinstance(value, str) and value in self.allowed:
+        if (isinstance(value, str) and value in self.allowed) or (value is None and self.optional):
             return None
-        return f"must be one of {', '.join(self.allowed)}"
+        return f"must be one of {', '.join(self.allowed)}{' or None' if self.optional else ''}"
 
 
 @dataclass(frozen=True, slots=True)

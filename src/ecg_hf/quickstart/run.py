@@ -94,7 +94,9 @@ def check_choice(dataset: str, data_dir: str | Path | None, model: str) -> tuple
     corpus = CORPORA[dataset]
     if data_dir is None and not corpus.synthetic:
         raise ConfigurationError(f"{corpus.source} needs the folder its files are in: data_dir (--data-dir)")
-    return corpus, get_method(model)
+    spec = get_method(model)
+    spec.require_role("pretraining")
+    return corpus, spec
 
 
 def run_quickstart(

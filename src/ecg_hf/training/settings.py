@@ -63,9 +63,10 @@ def resolve_settings(
         training_options: Fields of :class:`EcgPreTrainingArguments`.
 
     Raises:
-        ConfigurationError: There is no such method, recipe or variant.
+        ConfigurationError: There is no such method, recipe or variant, or the method is not pretrained here.
     """
     method = get_method(model)
+    method.require_role("pretraining")
     base = recipe_for(method, recipe)
     text_model = base.text_model if text_model is None else text_model
     options = base.model_options(model_options or {})

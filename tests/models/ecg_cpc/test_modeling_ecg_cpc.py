@@ -12,8 +12,8 @@ from ecg_hf.models.ecg_cpc.modeling_ecg_cpc import (
     EcgCpcForEcgClassification,
     EcgCpcForPreTraining,
     EcgCpcModel,
-    mean_probability_logits,
 )
+from ecg_hf.nn.heads import mean_probability_logits
 
 
 def config(**overrides) -> EcgCpcConfig:

@@ -12,10 +12,18 @@ from torch import Tensor
 
 from ecg_hf.errors import ConversionError
 from ecg_hf.models.clear_hug.configuration_clear_hug import ClearHugConfig
-from ecg_hf.models.conversion import Converted, OfficialState, attention_heads
+from ecg_hf.models.conversion import Converted, OfficialFiles, OfficialState, attention_heads
 from ecg_hf.signal.leads import STANDARD_LEADS
 
-__all__ = ["ALLOWED_GLOBALS", "convert_official"]
+__all__ = ["ALLOWED_GLOBALS", "FILES", "convert_official"]
+
+FILES = OfficialFiles(
+    names=("released_ckpt.pth",),
+    repository="https://github.com/Ashespt/CLEAR-HUG",
+    size_bytes=1_217_470_848,
+    parity="fixture, 1e-5: beats, masks, encoder, decoder, loss, gradients, classifier",
+    keys=("spa_embed.embed.weight", "encoder_transformer.layers.0.self_attn.in_proj_weight"),
+)
 
 ALLOWED_GLOBALS = (argparse.Namespace,)
 """The official files hold their command line beside the weights."""

@@ -11,11 +11,19 @@ import torch
 from torch import Tensor
 
 from ecg_hf.errors import ConversionError
-from ecg_hf.models.conversion import Converted, OfficialState
+from ecg_hf.models.conversion import Converted, OfficialFiles, OfficialState
 from ecg_hf.models.ecg_cpc.configuration_ecg_cpc import EcgCpcConfig
 from ecg_hf.nn.backbones.hippo import discretize, hippo_legs
 
-__all__ = ["convert_official", "real_readout"]
+__all__ = ["FILES", "convert_official", "real_readout"]
+
+FILES = OfficialFiles(
+    names=("last_11597276.ckpt", "cpc_e10.ckpt"),
+    repository="Figshare 30192604, https://github.com/AI4HealthUOL/ecg-pretraining-strategies",
+    size_bytes=12_779_520,
+    parity="fixture, 1e-5: stem, kernel, context, loss",
+    keys=("encoder.layers.0.0.weight", "predictor.predictor.s4_layers.0.kernel.kernel.C"),
+)
 
 _SAMPLING_RATE = 240  # that of every official checkpoint; the tensors don't state it
 _RECORD_SECONDS = 10

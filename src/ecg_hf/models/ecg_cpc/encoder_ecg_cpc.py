@@ -13,6 +13,7 @@ from ecg_hf.models.ecg_cpc.configuration_ecg_cpc import EcgCpcConfig
 from ecg_hf.nn.backbones.s4 import S4State
 from ecg_hf.nn.normalization import GlobalBatchNorm1d
 from ecg_hf.nn.precision import match_weights
+from ecg_hf.nn.tokenizers import pool_tokens_mask
 
 __all__ = [
     "ConvBlock",
@@ -20,7 +21,6 @@ __all__ = [
     "EcgCpcStream",
     "Windows",
     "crop_records",
-    "pool_tokens_mask",
     "split_windows",
 ]
 
@@ -125,13 +125,6 @@ class Windows:
     values: Tensor
     token_mask: Tensor | None
     count: int
-
-
-def pool_tokens_mask(sample_mask: Tensor, samples_per_token: int) -> Tensor:
-    """Which tokens hold signal: those with a sample that does. ``(batch, samples)`` to bool ``(batch, tokens)``."""
-    padded = F.pad(sample_mask.bool(), (0, -sample_mask.shape[-1] % samples_per_token))
-    mask: Tensor = padded.unflatten(-1, (-1, samples_per_token)).any(-1)
-    return mask
 
 
 def split_windows(

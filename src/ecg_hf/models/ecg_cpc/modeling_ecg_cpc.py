@@ -7,13 +7,11 @@ arXiv 2509.25095 (whole records in one pass). Official code: ``AI4HealthUOL/ecg-
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
@@ -25,7 +23,6 @@ from ecg_hf.models.ecg_cpc.encoder_ecg_cpc import (
     EcgCpcStream,
     Windows,
     crop_records,
-    pool_tokens_mask,
     split_windows,
 )
 from ecg_hf.models.modeling import (
@@ -33,18 +30,19 @@ from ecg_hf.models.modeling import (
     EcgForPreTraining,
     EcgPreTrainedModel,
     WithoutAttention,
+    init_as_torch,
 )
 from ecg_hf.models.outputs import EcgClassifierOutput, EcgModelOutput, EcgPreTrainingOutput
 from ecg_hf.nn.backbones.s4 import S4Block, S4Layer, S4Stack
-from ecg_hf.nn.heads import UnprojectedQueryPool, masked_mean
+from ecg_hf.nn.heads import UnprojectedQueryPool, masked_mean, mean_probability_logits
 from ecg_hf.nn.losses import classification_loss, cpc_loss, draw_negatives
+from ecg_hf.nn.tokenizers import pool_tokens_mask
 
 __all__ = [
     "EcgCpcForEcgClassification",
     "EcgCpcForPreTraining",
     "EcgCpcModel",
     "EcgCpcPreTrainedModel",
-    "mean_probability_logits",
 ]
 
 
@@ -61,12 +59,8 @@ class EcgCpcPreTrainedModel(WithoutAttention, EcgPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, nn.Linear | nn.Conv1d):
-            init.kaiming_uniform_(module.weight, a=math.sqrt(5.0))
-            if module.bias is not None:
-                bound = module.weight[0].numel() ** -0.5
-                init.uniform_(module.bias, -bound, bound)
-        elif isinstance(module, UnprojectedQueryPool):
+        init_as_torch(module)
+        if isinstance(module, UnprojectedQueryPool):
             init.normal_(module.query, std=module.query.shape[-1] ** -0.5)
         elif isinstance(module, S4Layer):
             init.normal_(module.C)
@@ -435,27 +429,3 @@ class EcgCpcForEcgClassification(EcgCpcPreTrainedModel, EcgForClassification):
             # As the classification pipeline interprets logits of an unnamed problem.
             kind = "multi_label_classification" if self.num_labels == 1 else "single_label_classification"
         return mean_probability_logits(logits, weights, kind)
-
-
-def mean_probability_logits(logits: Tensor, weights: Tensor, problem_type: str) -> Tensor:
-    """Logits whose probabilities are the weighted mean of the windows' probabilities.
-
-    Computed through logarithms, so that probabilities near 0 and 1 keep their digits.
-
-    Args:
-        logits: float ``(batch, windows, classes)``.
-        weights: float ``(batch, windows)``, summing to 1.
-        problem_type: ``multi_label_classification`` (sigmoid), ``single_label_classification`` (softmax; the result
-            is normalised) or ``regression`` (plain mean).
-
-    Returns:
-        float32 ``(batch, classes)``.
-    """
-    logits, weights = logits.float(), weights.unsqueeze(-1)
-    if problem_type == "regression":
-        return (logits * weights).sum(1)
-    log_weights = weights.log()
-    if problem_type == "single_label_classification":
-        return (logits.log_softmax(-1) + log_weights).logsumexp(1)
-    yes, no = F.logsigmoid(logits) + log_weights, F.logsigmoid(-logits) + log_weights
-    return yes.logsumexp(1) - no.logsumexp(1)

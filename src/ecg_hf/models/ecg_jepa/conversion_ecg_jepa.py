@@ -10,11 +10,19 @@ from __future__ import annotations
 from torch import Tensor
 
 from ecg_hf.errors import ConversionError
-from ecg_hf.models.conversion import Converted, OfficialState, attention_heads
+from ecg_hf.models.conversion import Converted, OfficialFiles, OfficialState, attention_heads
 from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import JEPA_LEADS, EcgJepaConfig
 from ecg_hf.nn.positions import grid_sincos_positions
 
-__all__ = ["convert_official"]
+__all__ = ["FILES", "convert_official"]
+
+FILES = OfficialFiles(
+    names=("multiblock_epoch100.pth", "random_epoch100.pth"),
+    repository="https://github.com/sehunfromdaegu/ECG_JEPA",
+    size_bytes=340_270_080,
+    parity="fixture, 2e-5: tokens, embedding, loss, gradients, momentum step",
+    keys=("W_P.weight", "encoder_blocks.blocks.0.attn.qkv.weight"),
+)
 
 _BLOCK = {
     "norm1.weight": "attention_norm.weight",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ecg_hf.nn.normalization import GlobalBatchNorm1d
+from ecg_hf.nn.tokenizers import pool_tokens_mask
 
 __all__ = ["ConvNorm1d", "ResNet1d", "ResidualBlock1d"]
 
@@ -129,7 +130,4 @@ class ResNet1d(nn.Module):
 
         A step counts if any sample of its stretch of ``stride`` samples does.
         """
-        padding = -sample_mask.shape[-1] % self.stride
-        padded = torch.nn.functional.pad(sample_mask, (0, padding))
-        filled: Tensor = padded.unflatten(-1, (-1, self.stride)).any(-1)
-        return filled
+        return pool_tokens_mask(sample_mask, self.stride)

@@ -1,0 +1,1 @@
+"""HuBERT-ECG: masked prediction of clusters on flattened leads (medRxiv 2024.11.14.24317328)."""

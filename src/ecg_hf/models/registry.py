@@ -293,6 +293,8 @@ METHODS: dict[str, MethodSpec] = {
             sizes=("micro", "base", "base-1-lead"),
             official_weights="mit",
             pretrainable=False,
+            supervision="labels of 10 million recordings",
+            use="weights of its authors: findings by 150 names, from 12 leads or from lead I",
         ),
         MethodSpec(
             name="hubert-ecg",
@@ -307,6 +309,7 @@ METHODS: dict[str, MethodSpec] = {
             sizes=("micro", "small", "base", "large"),
             official_weights="cc-by-nc-4.0",
             pretrainable=False,
+            use="weights of its authors, not for commercial use: features of long recordings of 12 leads",
         ),
         MethodSpec(
             name="ecg-fm",
@@ -321,6 +324,7 @@ METHODS: dict[str, MethodSpec] = {
             sizes=("micro", "base"),
             official_weights="mit",
             pretrainable=False,
+            use="weights of its authors: features and 17 labels, pieces of 5 s",
         ),
         MethodSpec(
             name="ecg-beat",
@@ -371,6 +375,7 @@ METHODS: dict[str, MethodSpec] = {
             multimodal=False,
             sizes=_FAMILY_SIZES,
             family="joint_embedding",
+            use="a comparator: contrast of two views",
         ),
         MethodSpec(
             name="byol",
@@ -384,6 +389,7 @@ METHODS: dict[str, MethodSpec] = {
             multimodal=False,
             sizes=_FAMILY_SIZES,
             family="joint_embedding",
+            use="a comparator: a teacher, no negatives",
         ),
         MethodSpec(
             name="barlow-twins",
@@ -396,6 +402,7 @@ METHODS: dict[str, MethodSpec] = {
             multimodal=False,
             sizes=_FAMILY_SIZES,
             family="joint_embedding",
+            use="a comparator: decorrelated features, no negatives",
         ),
         MethodSpec(
             name="moco-v3",
@@ -409,6 +416,7 @@ METHODS: dict[str, MethodSpec] = {
             multimodal=False,
             sizes=_FAMILY_SIZES,
             family="joint_embedding",
+            use="a comparator: contrast with a teacher",
         ),
         MethodSpec(
             name="simsiam",
@@ -423,6 +431,7 @@ METHODS: dict[str, MethodSpec] = {
             sizes=_FAMILY_SIZES,
             family="joint_embedding",
             trainer="ecg_hf.training.method_trainers",
+            use="a comparator: neither teacher nor negatives",
         ),
     )
 }

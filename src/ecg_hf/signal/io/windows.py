@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -72,9 +73,10 @@ def iter_windows(
                 f"{name} must be a positive number of seconds, got {value!r:.40}", value=value
             )
     told: dict[str, Any] = {"sampling_rate": sampling_rate, "lead_names": lead_names, "leads": leads}
-    source = _open(path_or_record, ReadOptions(sampling_rate, lead_names, leads, units, True, root, MAX_SAMPLES),
-                   {**told, "units": units, "root": root})  # fmt: skip
-    return _windows(source, float(window_s), float(stride_s))
+    options = ReadOptions(sampling_rate, lead_names, leads, units, True, root, MAX_SAMPLES)
+    with _named_in_errors(path_or_record):
+        source = _open(path_or_record, options, {**told, "units": units, "root": root})
+    return _windows(source, float(window_s), float(stride_s), path_or_record)
 
 
 class _Blocks(ABC):
@@ -224,7 +226,19 @@ def _open(source: Any, options: ReadOptions, told: dict[str, Any]) -> _Blocks:
     return _Whole(read_record(source, **told))
 
 
-def _windows(source: _Blocks, window_s: float, stride_s: float) -> Iterator[tuple[float, EcgRecord]]:
+@contextmanager
+def _named_in_errors(source: object) -> Iterator[None]:
+    try:
+        yield
+    except EcgError as error:
+        if error.path is None and isinstance(source, str | os.PathLike):
+            error.path = os.fspath(source)
+        raise
+
+
+def _windows(
+    source: _Blocks, window_s: float, stride_s: float, named: object
+) -> Iterator[tuple[float, EcgRecord]]:
     rate, total = source.rate, source.samples
     length = round(window_s * rate)
     if length < 1 or stride_s * rate < 1.0:
@@ -241,7 +255,8 @@ def _windows(source: _Blocks, window_s: float, stride_s: float) -> Iterator[tupl
         stop = min(stop, total)
         if held is None or start < first or stop > last:
             first, last = start, min(total, max(stop, start + block))
-            held = source.read(first, last)
+            with _named_in_errors(named):
+                held = source.read(first, last)
         signal = held.signal[:, start - first : stop - first]
         if 0 in signal.shape:
             raise SignalError("record has no samples")

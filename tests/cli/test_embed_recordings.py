@@ -2,10 +2,50 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
+from tests.pipelines.conftest import make_classifier_folder
+from tests.signal.io.test_clinical_traps import ishne
+
+MEASURED = """
+import resource, sys
+from ecg_hf.cli.main import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+"""
+
+
+def peak_mib(*arguments: object) -> int:
+    """Peak memory of the command in a process of its own."""
+    command = [sys.executable, "-c", MEASURED, *map(str, arguments)]
+    outcome = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(outcome.stderr.split()[-1])
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_recording(tmp_path: Path):
+    """Half an hour more of 12 leads would be 86 MiB of signal; an hour without electrodes ends no run."""
+    model = make_classifier_folder(tmp_path / "model", None)
+    peaks = {}
+    for minutes in (30, 90):
+        counts = np.zeros((12, 500 * 60 * minutes), dtype=np.int16)
+        counts[:, : counts.shape[1] // 2 : 400] = 500
+        recording, table = tmp_path / f"{minutes}.ecg", tmp_path / f"{minutes}.parquet"
+        recording.write_bytes(ishne(counts, list(range(5, 17)), [2500] * 12, rate=500))
+        told = ("--model", model, "--device", "cpu", "--window", 10, "--stride", 60, "--output", table)
+        peaks[minutes] = peak_mib("embed", recording, *told)
+        rows = pq.read_table(table)
+        assert rows["start_s"].to_pylist() == [60.0 * k for k in range(minutes)]
+        assert rows["embedding"].null_count == minutes // 2
+    assert peaks[90] - peaks[30] < 60, peaks
 
 
 @pytest.mark.slow

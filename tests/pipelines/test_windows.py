@@ -132,6 +132,22 @@ def test_a_recording_that_ends_early_is_skipped_as_a_whole(
     assert len(other) == 2
 
 
+def test_windows_without_a_signal_are_skipped_and_counted_once(
+    classify: EcgClassificationPipeline, long: EcgRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr("ecg_hf.pipelines.base.logger.warning", warnings.append)
+    signal = long.signal.copy()
+    signal[:, 1000:3000] = 0.0
+    flat = EcgRecord(signal, 100.0, STANDARD_LEADS)
+    found = classify(flat, window_s=10, on_error="skip", batch_size=3)
+    assert [isinstance(window["result"], SkippedEcg) for window in found] == [False, True, True, False]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("skipped 2 of 4 windows of an ECG: ")
+    with pytest.raises(EcgError, match="flat"):
+        classify(flat, window_s=10)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"stride_s": 5}, {"window_s": 0}, {"window_s": "10"}, {"window_s": 10, "stride_s": -1}]
 )
@@ -140,8 +156,8 @@ def test_lengths_of_the_wrong_kind(
 ) -> None:
     with pytest.raises(ConfigurationError):
         classify(long, **wrong)
-    with pytest.raises(EcgError):
-        classify([long], **wrong)
+    with pytest.raises(ConfigurationError):
+        classify([long], on_error="skip", **wrong)
 
 
 def test_windows_of_embeddings_and_of_similarities(

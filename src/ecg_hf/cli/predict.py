@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecg_hf.cli.output import echo, print_json, print_table, quiet_libraries
-from ecg_hf.errors import ConfigurationError, EcgError, MetadataMissing, ModelFolderError
+from ecg_hf.cli.output import echo, print_json_array, print_table
+from ecg_hf.cli.over_time import Course, clock, picture_path
+from ecg_hf.cli.zero_shot import answer_labels
+from ecg_hf.errors import ConfigurationError, ModelFolderError
 
 if TYPE_CHECKING:
-    from ecg_hf.pipelines.interpretation import Interpretation
+    from ecg_hf.pipelines.interpretation import Interpretation, Interpreter
     from ecg_hf.signal import EcgRecord
 
 __all__ = ["predict_command"]
@@ -49,73 +53,129 @@ def predict_command(
         str | None, typer.Option(help="Comma-separated names of their leads, in order: I,II,III ...")
     ] = None,
     units: Annotated[str | None, typer.Option(help="Their voltage unit: mV, uV or V.")] = None,
+    window: Annotated[
+        float | None, typer.Option(help="Seconds of a window: an answer for each window of a recording.")
+    ] = None,
+    stride: Annotated[
+        float | None, typer.Option(help="Seconds from window to window; as --window by default.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Device; by default a GPU if there is one.")] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON array, one object per recording.")
+        bool, typer.Option("--json", help="Print a JSON array, one object per recording or window.")
     ] = False,
     csv_file: Annotated[
         Path | None,
-        typer.Option("--csv", help="Also write a table: one row per recording, one column per label."),
+        typer.Option(
+            "--csv", help="Also write a table: one row per recording or window, one column per label."
+        ),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Also draw each recording: a PNG file for one, a folder for several."),
+        typer.Option(
+            help="Also draw each recording, or with --window its scores over time: a PNG file for one, a folder for "
+            "several."
+        ),
     ] = None,
 ) -> None:
     """Heart rate, intervals and findings of recordings; with --labels, zero-shot scores.
 
-    Findings are a classifier's classes with probabilities. A recording that can't be read is accounted for and the
-    exit code is 3. For research only, not for diagnosis.
+    Findings are a classifier's classes with probabilities. With --window, recordings of any length are read block by
+    block and every window is answered. A recording that can't be read is accounted for and the exit code is 3. For
+    research only, not for diagnosis.
     """
     told = {
         "sampling_rate": sampling_rate,
         "lead_names": None if lead_names is None else [name.strip() for name in lead_names.split(",")],
-        "unit": units,
+        "units": units,
     }
+    lengths: dict[str, Any] = {"window_s": window, "stride_s": stride}
+    if stride is not None and window is None:
+        raise ConfigurationError("--stride needs --window", value=stride)
+    if plot is not None and len(records) > 1 and plot.suffix:
+        raise ConfigurationError("several recordings need a folder to be drawn in", path=plot)
     if labels is not None:
-        if csv_file is not None or plot is not None:
-            raise ConfigurationError("--csv and --plot are for findings, not for --labels")
-        _zero_shot(records, told, model, labels, template, softmax, top_k, device, as_json)
+        if csv_file is not None or (plot is not None and window is None):
+            raise ConfigurationError("--csv, and --plot without --window, are for findings, not for --labels")
+        options = {
+            "candidate_labels": [label.strip() for label in labels.split(",") if label.strip()],
+            "hypothesis_template": template,
+            "function_to_apply": "softmax" if softmax else "none",
+        }
+        if not options["candidate_labels"]:
+            raise ConfigurationError("--labels names no label", value=labels)
+        answer_labels(
+            records,
+            told=told,
+            lengths=lengths,
+            model=model,
+            options=options,
+            top_k=top_k,
+            device=device,
+            as_json=as_json,
+            plot=plot,
+        )
         return
     if softmax:
         raise ModelFolderError(
             "--softmax belongs to --labels; a classifier applies its own function", path=model
         )
-    if plot is not None and len(records) > 1 and plot.suffix:
-        raise ConfigurationError("several recordings need a folder to be drawn in", path=plot)
-    answers = _interpret(records, told, model, device, plot)
-    if csv_file is not None:
-        _write_csv(csv_file, answers)
+    interpreter = _interpreter(model, device)
+    unread = 0
+
+    def written() -> Iterator[Interpretation]:
+        nonlocal unread
+        with _table(csv_file, interpreter) as write:
+            for answer in _answers(interpreter, records, told, lengths, plot):
+                write(answer)
+                unread += answer.error is not None
+                yield answer
+
     if as_json:
-        print_json([answer.as_dict() for answer in answers])
+        print_json_array(answer.as_dict() for answer in written())
     else:
-        for answer in answers:
-            _show(answer, top_k or _SHOWN_FINDINGS)
+        last = ""
+        for answer in written():
+            _show(
+                answer, top_k or _SHOWN_FINDINGS, is_next=answer.start_s is not None and answer.record == last
+            )
+            last = answer.record
         echo("For research only, not for diagnosis.", err=True)
-    if any(answer.error for answer in answers):
+    if unread:
         raise typer.Exit(UNREADABLE)
 
 
-def _interpret(
-    records: Sequence[Path], told: dict[str, Any], model: str | None, device: str | None, plot: Path | None
-) -> list[Interpretation]:
+def _interpreter(model: str | None, device: str | None) -> Interpreter:
     from ecg_hf.cli.loading import load_classifier
-    from ecg_hf.evaluation.progress import progress_bar
     from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER
     from ecg_hf.pipelines.interpretation import Interpreter
 
     classifier, extractor, name, place = load_classifier(model or DEFAULT_CLASSIFIER, device=device)
-    interpreter = Interpreter(classifier, extractor, name=name, device=place)
-    answers = []
-    with progress_bar(len(records), "recordings") as bar:
+    return Interpreter(classifier, extractor, name=name, device=place)
+
+
+def _answers(
+    interpreter: Interpreter,
+    records: Sequence[Path],
+    told: dict[str, Any],
+    lengths: dict[str, Any],
+    plot: Path | None,
+) -> Iterator[Interpretation]:
+    """Answers as they come, and pictures of recordings that are finished."""
+    if lengths["window_s"] is None:
         for path, (record, answer) in zip(records, interpreter.read(records, **told), strict=True):
             if plot is not None and record is not None:
-                _draw(
-                    record, answer, plot / f"{path.name}.png" if len(records) > 1 or not plot.suffix else plot
-                )
-            answers.append(answer)
-            bar.update(1)
-    return answers
+                _draw(record, answer, picture_path(plot, path, records))
+            yield answer
+        return
+    for path in records:
+        course = Course(lengths["window_s"])
+        for answer in interpreter([path], **lengths, **told):
+            if answer.start_s is not None:
+                scores = {one.name: one.probability for one in answer.findings}
+                course.add(answer.start_s, scores, answer.measurements.get("heart_rate_bpm"))
+            yield answer
+        if plot is not None:
+            course.draw(picture_path(plot, path, records), path.name)
 
 
 def _draw(record: EcgRecord, answer: Interpretation, path: Path) -> None:
@@ -131,11 +191,26 @@ def _draw(record: EcgRecord, answer: Interpretation, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _show(answer: Interpretation, count: int) -> None:
-    echo(answer.record)
+def _show(answer: Interpretation, count: int, *, is_next: bool) -> None:
+    """One answer for a reader; a window's takes one line, below the name of its recording."""
+    if not is_next:
+        echo(answer.record)
     if answer.error:
         echo(f"  can't be read: {answer.error}")
-        return
+    elif answer.start_s is not None:
+        _show_window(answer, count)
+    else:
+        _show_recording(answer, count)
+
+
+def _show_window(answer: Interpretation, count: int) -> None:
+    rate = answer.measurements.get("heart_rate_bpm")
+    found = [f"{one.label} {one.probability:.2f}" + " *" * one.positive for one in answer.findings[:count]]
+    said = f"no findings: {answer.abstained}" if answer.abstained else ", ".join(found)
+    echo(f"  {clock(answer.start_s or 0.0):>10}  {'' if rate is None else f'{rate:.0f}/min':>7}  {said}")
+
+
+def _show_recording(answer: Interpretation, count: int) -> None:
     shown = [
         f"{name.rpartition('_')[0].replace('_', ' ')} {value:.0f}"
         for name, value in answer.measurements.items()
@@ -160,86 +235,29 @@ def _show(answer: Interpretation, count: int) -> None:
         echo(f"  like {near['record_id']} ({near['similarity']:.2f}): {', '.join(near['labels'])}")
 
 
-def _write_csv(path: Path, answers: Sequence[Interpretation]) -> None:
+@contextmanager
+def _table(path: Path | None, interpreter: Interpreter) -> Iterator[Callable[[Interpretation], None]]:
+    """What writes an answer as a row of a table: one column per measurement and per label."""
+    if path is None:
+        yield lambda answer: None
+        return
     from ecg_hf.files import replace_file
+    from ecg_hf.pipelines.interpretation import MEASUREMENTS
 
-    labels = sorted({one.label for answer in answers for one in answer.findings})
-    scalars = ("record", "error", "duration_s", "sampling_rate", "abstained", "model")
-    measured = sorted({name for answer in answers for name in answer.measurements})
+    labels = sorted(interpreter.model.config.id2label.values())
+    scalars = ("record", "start_s", "error", "duration_s", "sampling_rate", "abstained", "model")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(path) as binary:
-        lines: list[str] = []
-        table = csv.writer(_Lines(lines), lineterminator="\n")
-        table.writerow([*scalars, "lead_names", *measured, *labels])
-        for answer in answers:
+        text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow([*scalars, "lead_names", *MEASUREMENTS, *labels])
+
+        def write(answer: Interpretation) -> None:
             scores = {one.label: one.probability for one in answer.findings}
             row = [getattr(answer, name) for name in scalars] + [" ".join(answer.lead_names)]
-            row += [answer.measurements.get(name) for name in measured] + [
-                scores.get(name) for name in labels
-            ]
+            row += [answer.measurements.get(name) for name in MEASUREMENTS]
+            row += [scores.get(name) for name in labels]
             table.writerow(["" if value is None else value for value in row])
-        binary.write("".join(lines).encode("utf-8"))
 
-
-class _Lines:
-    """Collects what a CSV writer writes."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self._lines = lines
-
-    def write(self, text: str) -> None:
-        self._lines.append(text)
-
-
-def _zero_shot(
-    records: Sequence[Path],
-    told: dict[str, Any],
-    model: str | None,
-    labels: str,
-    template: str,
-    softmax: bool,
-    top_k: int | None,
-    device: str | None,
-    as_json: bool,
-) -> None:
-    candidates = [label.strip() for label in labels.split(",") if label.strip()]
-    if not candidates:
-        raise ConfigurationError("--labels names no label", value=labels)
-    signals = _read(records, told)
-    quiet_libraries()
-    from ecg_hf.cli.loading import load_pipeline
-    from ecg_hf.models.pretrained import DEFAULT_MODEL
-
-    pipe = load_pipeline("zero-shot-ecg-classification", model or DEFAULT_MODEL, device=device)
-    results = pipe(
-        signals,
-        candidate_labels=candidates,
-        hypothesis_template=template,
-        function_to_apply="softmax" if softmax else "none",
-        top_k=top_k,
-    )
-    if as_json:
-        print_json([{"record": str(r), "scores": s} for r, s in zip(records, results, strict=True)])
-        return
-    for record, scores in zip(records, results, strict=True):
-        echo(str(record))
-        rows = [{"label": s["label"], "score": f"{s['score']:+.4f}"} for s in scores]
-        print_table(rows, ("label", "score"))
-
-
-def _read(records: Sequence[Path], told: dict[str, Any]) -> list[EcgRecord]:
-    """The recordings, before a model is loaded: a missing file should not wait for one."""
-    from ecg_hf.signal import read_record
-
-    try:
-        return [read_record(record, **told) for record in records]
-    except EcgError as error:
-        raise with_flags(error) from None
-
-
-def with_flags(error: EcgError) -> EcgError:
-    """The error; one about missing metadata also names the options that tell them."""
-    if not isinstance(error, MetadataMissing):
-        return error
-    flags = "--sampling-rate, --lead-names and --units say it"
-    return MetadataMissing(f"{error.message} ({flags})", path=error.path, value=error.value)
+        yield write
+        text.detach()

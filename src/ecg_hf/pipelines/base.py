@@ -20,6 +20,7 @@ from transformers.utils import logging
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.pipelines.batching import BatchCollator
 from ecg_hf.pipelines.inputs import EcgRows, EcgStream, as_pipeline_input, load_ecg, load_windows
+from ecg_hf.signal.io.windows import check_seconds
 from ecg_hf.signal.record import EcgRecord
 
 __all__ = ["EcgPipeline", "SkippedEcg", "accepted_inputs", "check_choice", "check_count", "top_entries"]
@@ -123,6 +124,26 @@ class EcgPipeline(Pipeline):
             return self._results_by_window(inputs, cut, batch_size, forward_params, postprocess_params)
         if stride_s is not None:
             raise ConfigurationError("stride_s needs window_s", value=stride_s)
+        return self._iterate(
+            inputs,
+            num_workers,
+            batch_size,
+            preprocess_params,
+            forward_params,
+            postprocess_params,
+            self._logged,
+        )
+
+    def _iterate(
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+        finish: Callable[..., Any],
+    ) -> PipelineIterator:
         prepare = partial(self._prepare, options=preprocess_params)
         if isinstance(inputs, Sized):
             prepared: Dataset[Any] = _PreparedRows(inputs, prepare)
@@ -140,7 +161,7 @@ class EcgPipeline(Pipeline):
             ),
         )
         outputs = PipelineIterator(loader, self._run, forward_params, loader_batch_size=batch_size)
-        return PipelineIterator(outputs, self._finish, postprocess_params)
+        return PipelineIterator(outputs, finish, postprocess_params)
 
     def _results_by_window(
         self,
@@ -175,12 +196,23 @@ class EcgPipeline(Pipeline):
                     yield error
 
         # Without worker processes: one would fill a list of places of its own.
-        results = self.get_iterator(windows(), 0, batch_size, {}, forward_params, postprocess_params)
+        results = self._iterate(
+            windows(), 0, batch_size, {}, forward_params, postprocess_params, self._finish
+        )
         located = ((*places.popleft(), result) for result in results)
         for _, group in groupby(located, key=lambda entry: entry[0]):
             found = [{"start_s": start_s, "result": result} for _, start_s, result in group]
-            # What can't be read to its end is skipped as a whole, as it is without windows.
-            yield found[-1]["result"] if math.isnan(found[-1]["start_s"]) else found
+            skipped = [window["result"] for window in found if isinstance(window["result"], SkippedEcg)]
+            if math.isnan(found[-1]["start_s"]):
+                # What can't be read to its end is skipped as a whole, as it is without windows.
+                logger.warning(f"skipped an ECG: {skipped[-1].error}")
+                yield skipped[-1]
+                continue
+            if skipped:
+                logger.warning(
+                    f"skipped {len(skipped)} of {len(found)} windows of an ECG: {skipped[0].error}"
+                )
+            yield found
 
     def _input_parameters(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Split the keyword arguments of the call into those of preprocessing and of the forward pass."""
@@ -188,6 +220,9 @@ class EcgPipeline(Pipeline):
         if "on_error" in options:
             check_choice("on_error", options["on_error"], ("raise", "skip"))
             forward["on_error"] = options.pop("on_error")
+        for name in _WINDOW_OPTIONS:
+            if options.get(name) is not None:
+                check_seconds(name, options[name])
         names = (*_INPUT_OPTIONS, *_WINDOW_OPTIONS)
         return {name: options.pop(name) for name in names if name in options}, forward
 
@@ -232,10 +267,13 @@ class EcgPipeline(Pipeline):
         if isinstance(error, list):
             # A batch of one is passed on whole.
             error = error[0]
-        if error is None:
-            return self.postprocess(outputs, **options)
-        logger.warning(f"skipped an ECG: {error}")
-        return SkippedEcg(error)
+        return self.postprocess(outputs, **options) if error is None else SkippedEcg(error)
+
+    def _logged(self, outputs: dict[str, Any], **options: Any) -> Any:
+        result = self._finish(outputs, **options)
+        if isinstance(result, SkippedEcg):
+            logger.warning(f"skipped an ECG: {result.error}")
+        return result
 
 
 class _PreparedRows(Dataset[Any]):

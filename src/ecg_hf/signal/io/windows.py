@@ -22,7 +22,7 @@ from ecg_hf.signal.io.wfdb_objects import read_wfdb_record
 from ecg_hf.signal.io.wfdb_record import read_header
 from ecg_hf.signal.record import EcgRecord
 
-__all__ = ["iter_windows"]
+__all__ = ["check_seconds", "iter_windows"]
 
 _BLOCK_VALUES = 1 << 22
 """Values (leads times samples) read at once: 16 MiB of float32."""
@@ -67,16 +67,21 @@ def iter_windows(
         >>> for start_s, window in iter_windows("holter.ecg", window_s=10, stride_s=5):  # doctest: +SKIP
         ...     scores.append(model(window))
     """
-    for name, value in (("window_s", window_s), ("stride_s", stride_s)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < 1e9:
-            raise ConfigurationError(
-                f"{name} must be a positive number of seconds, got {value!r:.40}", value=value
-            )
+    check_seconds("window_s", window_s)
+    check_seconds("stride_s", stride_s)
     told: dict[str, Any] = {"sampling_rate": sampling_rate, "lead_names": lead_names, "leads": leads}
     options = ReadOptions(sampling_rate, lead_names, leads, units, True, root, MAX_SAMPLES)
     with _named_in_errors(path_or_record):
         source = _open(path_or_record, options, {**told, "units": units, "root": root})
     return _windows(source, float(window_s), float(stride_s), path_or_record)
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raise a ``ConfigurationError`` unless ``value`` is a positive number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < 1e9:
+        raise ConfigurationError(
+            f"{name} must be a positive number of seconds, got {value!r:.40}", value=value
+        )
 
 
 class _Blocks(ABC):

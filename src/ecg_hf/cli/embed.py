@@ -138,6 +138,7 @@ def _embed_recordings(
     schema = pa.schema(columns)
     count = missing = 0
     windows = _windows(records, window, stride)
+    output.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(output) as file, pq.ParquetWriter(file, schema) as writer:
         while batch := list(islice(windows, batch_size)):
             vectors = embed(

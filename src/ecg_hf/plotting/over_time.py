@@ -108,11 +108,15 @@ def _strip(
     if limits is None:
         limits = (float(np.nanmin(values)), float(np.nanmax(values)))
     margin = 0.08 * (limits[1] - limits[0]) or 1.0
+    axes.set_ylim(limits[0] - margin, limits[1] + margin)
     if limits == (0.0, 1.0):
         axes.fill_between(time, values, color=colour, alpha=0.15, linewidth=0)
-    axes.set_ylim(limits[0] - margin, limits[1] + margin)
-    axes.yaxis.set_major_locator(MaxNLocator(2))
+        axes.set_yticks([0.0, 0.5, 1.0])
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(2))
     axes.tick_params(labelsize=7)
     axes.set_title(name, fontsize=8, color=INK, loc="left", pad=2.5)
-    spread = f"{np.nanmin(values):.3g} to {np.nanmax(values):.3g}"
+    lowest, highest = np.nanmin(values), np.nanmax(values)
+    digits = 2 if highest - lowest < 10 else 0
+    spread = f"{lowest:.{digits}f} to {highest:.{digits}f}"
     axes.set_title(spread, fontsize=7, color=MUTED, loc="right", pad=2.5)

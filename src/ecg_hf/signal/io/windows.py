@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError, EcgError, SignalError, TruncatedSignal, UnsupportedFormat
 from ecg_hf.signal.io.decoded import StoredLead, digital_from_leads
@@ -250,6 +251,7 @@ def _windows(
         raise ConfigurationError("a window or stride is shorter than a sample", value=min(window_s, stride_s))
     block = max(length, _BLOCK_VALUES // source.signals)
     held: EcgRecord | None = None
+    signal: npt.NDArray[np.float32] | None = None
     first = last = 0
     index = 0
     while True:
@@ -260,6 +262,7 @@ def _windows(
         stop = min(stop, total)
         if held is None or start < first or stop > last:
             first, last = start, min(total, max(stop, start + block))
+            held = signal = None  # or two blocks would be in memory
             with _named_in_errors(named):
                 held = source.read(first, last)
         signal = held.signal[:, start - first : stop - first]

@@ -38,7 +38,7 @@ def peak_mib(*arguments: object) -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the peak of a process")
 def test_memory_does_not_grow_with_the_recording(tmp_path: Path):
-    """An hour more of 12 leads would be 41 MiB of counts, 82 MiB of signal; half of it without electrodes ends no run."""
+    """An hour more of 12 leads would be 41 MiB of counts and 82 MiB of signal. Half of it is without electrodes."""
     model = make_zero_shot_folder(tmp_path / "model", tmp_path)
     peaks = {}
     for minutes in (10, 70):

@@ -16,7 +16,7 @@ from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER, DEFAULT_MODEL, list_pre
 from .conftest import Cli
 
 KEYS = {
-    *("record", "error", "duration_s", "sampling_rate", "lead_names", "measurements", "findings"),
+    *("record", "start_s", "error", "duration_s", "sampling_rate", "lead_names", "measurements", "findings"),
     *("abstained", "notes", "nearest", "model"),
 }
 
@@ -54,7 +54,9 @@ def test_weights_are_stored_in_half_and_computed_in_single_precision():
 
 def test_answers_without_a_model(cli: Cli, normal: Path, tmp_path: Path):
     table = tmp_path / "answers.csv"
-    outcome = cli("predict", normal, tmp_path / "missing", "--json", "--csv", table, "--plot", tmp_path / "plots")
+    outcome = cli(
+        "predict", normal, tmp_path / "missing", "--json", "--csv", table, "--plot", tmp_path / "plots"
+    )
     assert outcome.returncode == 3
     answer, unread = json.loads(outcome.stdout)
     assert set(answer) == set(unread) == KEYS

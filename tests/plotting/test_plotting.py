@@ -319,7 +319,9 @@ def test_scores_over_time() -> None:
     scores = {f"finding {i} $x$": rng.uniform(0, 0.1 * i, 360) for i in range(1, 11)}
     scores["finding 10 $x$"][100:200] = np.nan
     scores["nothing"] = np.full(360, np.nan)
-    figure = plot_over_time(starts, scores, window_s=10, heart_rate=60 + 10 * np.sin(starts), title="a recording")
+    figure = plot_over_time(
+        starts, scores, window_s=10, heart_rate=60 + 10 * np.sin(starts), title="a recording"
+    )
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles[0] == "heart rate, per minute"
     assert titles[1:] == [f"finding {i} $x$" for i in range(10, 2, -1)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import partial
+from hashlib import sha256
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -75,6 +76,18 @@ def _register_ecg_column(datasets: ModuleType) -> None:
     import ecg_hf.data.feature  # noqa: F401  (registers itself)
 
 
+def _register_ecgfolder(packaged: ModuleType) -> None:
+    """``load_dataset("ecgfolder")``, by name: the builder is imported when it is first asked for.
+
+    ``datasets`` has a table of its own builders and no door for those of others. The version is in the hash, so what
+    an older reader read is not taken from the cache.
+    """
+    from ecg_hf import __version__
+
+    digest = sha256(f"ecgfolder {__version__}".encode()).hexdigest()
+    packaged._PACKAGED_DATASETS_MODULES.setdefault("ecgfolder", ("ecg_hf.data.ecgfolder", digest))
+
+
 def _run_no_code_of_our_repositories(dynamic: ModuleType) -> None:
     """Whatever Auto class or pipeline asks for it, also with ``trust_remote_code=True``."""
     name = "get_class_from_dynamic_module"
@@ -112,6 +125,7 @@ def install_import_hooks() -> None:
         _AUTO + "processing_auto": _register_processors,
         "transformers.pipelines": _register_pipelines,
         "datasets": _register_ecg_column,
+        "datasets.packaged_modules": _register_ecgfolder,
         "transformers.dynamic_module_utils": _run_no_code_of_our_repositories,
     }.items():
         wrapt.register_post_import_hook(hook, module_name)

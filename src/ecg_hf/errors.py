@@ -22,6 +22,7 @@ __all__ = [
     "HeaderError",
     "HubError",
     "LeadError",
+    "LibraryMissing",
     "MetadataMissing",
     "ModelFolderError",
     "NoReports",
@@ -74,6 +75,10 @@ class EcgError(ValueError):
 
 def _rebuild(kind: type[EcgError], message: str, state: dict[str, object]) -> EcgError:
     return kind(message, **state)  # type: ignore[arg-type]
+
+
+class LibraryMissing(EcgError):
+    """A file's format needs an optional library that is not installed; says which extra brings it."""
 
 
 class RecordNotFound(EcgError):

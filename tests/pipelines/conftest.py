@@ -14,24 +14,26 @@ from ecg_hf.signal.synthetic import simulate
 LABELS = ["NORM", "MI", "STTC"]
 
 
-@pytest.fixture(scope="session")
-def zero_shot_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_zero_shot_folder(folder: Path, vocabulary: Path) -> Path:
     from transformers import BertTokenizerFast
 
     from ecg_hf.models.registry import METHODS
     from ecg_hf.processing.processor import EcgProcessor
 
-    folder = tmp_path_factory.mktemp("zero_shot")
     spec = METHODS["cg-dmer"]
     torch.manual_seed(0)
     config = spec.load("config").preset("micro")
     spec.load("pretraining")(config).save_pretrained(folder)
-    vocabulary = tmp_path_factory.mktemp("vocabulary")
     words = ["atrial", "fibrillation", "normal", "ecg", "sinus", "rhythm", "of", "shows"]
     (vocabulary / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
     extractor = spec.load("feature_extractor")(sampling_rate=config.sampling_rate)
     EcgProcessor(extractor, BertTokenizerFast.from_pretrained(vocabulary)).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def zero_shot_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_zero_shot_folder(tmp_path_factory.mktemp("zero_shot"), tmp_path_factory.mktemp("vocabulary"))
 
 
 def make_classifier_folder(folder: Path, problem_type: str | None) -> Path:

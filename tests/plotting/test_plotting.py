@@ -20,6 +20,7 @@ from ecg_hf.plotting import (
     plot_ecg,
     plot_embedding_map,
     plot_losses,
+    plot_over_time,
     png_bytes,
     save_figure,
 )
@@ -310,3 +311,39 @@ def test_names_are_words_not_formulas(tmp_path: Path) -> None:
             save_figure(figure, tmp_path / f"{name}.{ending}")
         figure.savefig(tmp_path / "by-hand.png")
         assert "\x1b" not in (tmp_path / f"{name}.svg").read_text()
+
+
+def test_scores_over_time() -> None:
+    starts = np.arange(0.0, 3600.0, 10.0)
+    rng = np.random.default_rng(0)
+    scores = {f"finding {i} $x$": rng.uniform(0, 0.1 * i, 360) for i in range(1, 11)}
+    scores["finding 10 $x$"][100:200] = np.nan
+    scores["nothing"] = np.full(360, np.nan)
+    figure = plot_over_time(
+        starts, scores, window_s=10, heart_rate=60 + 10 * np.sin(starts), title="a recording"
+    )
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[0] == "heart rate, per minute"
+    assert titles[1:] == [f"finding {i} $x$" for i in range(10, 2, -1)]
+    assert figure.axes[-1].get_xlabel() == "time into the recording, min"
+    assert figure.axes[-1].get_xlim() == pytest.approx((0.0, 60.0))
+    assert figure.axes[1].get_ylim() == figure.axes[-1].get_ylim()
+    drawn = figure.axes[1].lines[0].get_xydata()
+    np.testing.assert_allclose(drawn[0], [5.0 / 60.0, scores["finding 10 $x$"][0]])
+    assert np.isnan(drawn[100:200, 1]).all()
+    assert overlaps(figure) == []
+    assert png_bytes(figure, dpi=40).startswith(PNG)
+
+
+def test_scores_over_a_day_a_window_and_no_window() -> None:
+    day = plot_over_time([0.0, 80_000.0], {"a": [-0.2, 0.4], "b": [0.0, 0.1]}, window_s=10, limits=None)
+    assert day.axes[-1].get_xlabel().endswith(", h")
+    assert day.axes[0].get_ylim() == day.axes[1].get_ylim() == pytest.approx((-0.248, 0.448))
+    one = plot_over_time([0.0], {"a": [0.5]}, window_s=10, heart_rate=[np.nan])
+    assert len(one.axes) == 1
+    assert one.axes[0].get_xlabel().endswith(", s")
+    for wrong in ({}, {"a": [np.nan]}, {"a": [0.1, 0.2]}):
+        with pytest.raises(ConfigurationError):
+            plot_over_time([0.0], wrong, window_s=10)
+    with pytest.raises(ConfigurationError):
+        plot_over_time([], {"a": []}, window_s=10)

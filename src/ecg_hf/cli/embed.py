@@ -60,11 +60,15 @@ def embed_command(
     if records:
         if features != "pooler_output" or output.suffix != ".parquet":
             raise ConfigurationError("recordings give a .parquet file of pooler_output", value=str(output))
-        count = _embed_recordings(model, records, output, window, stride, batch_size, device, overwrite)
+        count, missing = _embed_recordings(
+            model, records, output, window, stride, batch_size, device, overwrite
+        )
         if as_json:
-            print_json({"records": len(records), "embeddings": count, "output": str(output)})
+            account = {"records": len(records), "embeddings": count, "output": str(output)}
+            print_json({**account, "windows_without": missing})
         else:
-            echo(f"{count} embeddings of {len(records)} recordings in {output}")
+            without = f"; {missing} windows hold no signal and have none" if missing else ""
+            echo(f"{count} embeddings of {len(records)} recordings in {output}{without}")
         return
     if window is not None or stride is not None:
         raise ConfigurationError("--window and --stride are for recordings")
@@ -114,8 +118,11 @@ def _embed_recordings(
     batch_size: int,
     device: str | None,
     overwrite: bool,
-) -> int:
-    """Columns ``record_id``, ``start_s`` and ``embedding``; long recordings are never in memory as a whole."""
+) -> tuple[int, int]:
+    """Columns ``record_id``, ``start_s`` and ``embedding``; long recordings are never in memory as a whole.
+
+    A window that the model can't take, such as an hour without electrodes has, is a row without an embedding.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -132,19 +139,25 @@ def _embed_recordings(
     embed = EcgFeatureExtractionPipeline(model=encoder, feature_extractor=extractor, device=encoder.device)
     columns = {"record_id": pa.string(), "start_s": pa.float64(), "embedding": pa.list_(pa.float32())}
     schema = pa.schema(columns)
-    count = 0
+    count = missing = 0
     windows = _windows(records, window, stride)
+    output.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(output) as file, pq.ParquetWriter(file, schema) as writer:
         while batch := list(islice(windows, batch_size)):
-            vectors = embed([record for _, _, record in batch], batch_size=len(batch))
+            vectors = embed(
+                [record for _, _, record in batch],
+                batch_size=len(batch),
+                on_error="raise" if window is None else "skip",
+            )
             rows = {
                 "record_id": [name for name, _, _ in batch],
                 "start_s": [start for _, start, _ in batch],
-                "embedding": vectors,
+                "embedding": [vector or None for vector in vectors],
             }
             writer.write_table(pa.Table.from_pydict(rows, schema=schema))
-            count += len(batch)
-    return count
+            found = sum(map(bool, vectors))
+            count, missing = count + found, missing + len(batch) - found
+    return count, missing
 
 
 def _windows(

@@ -7,15 +7,16 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from textwrap import indent
 from typing import Any
 
 import typer
 
 from ecg_hf.escaping import printable
 
-__all__ = ["echo", "print_json", "print_table", "printable_logs", "quiet_libraries"]
+__all__ = ["echo", "print_json", "print_json_array", "print_table", "printable_logs", "quiet_libraries"]
 
 # Characters JSON does not escape: DEL and C1 controls, marks that hide or reverse text, lone surrogates.
 _UNSAFE_IN_JSON = re.compile(
@@ -30,8 +31,21 @@ def echo(text: object, *, err: bool = False) -> None:
 
 def print_json(value: Any) -> None:
     """Print ``value`` as JSON on standard output."""
+    typer.echo(_as_json(value))
+
+
+def print_json_array(values: Iterable[Any]) -> None:
+    """Print a JSON array whose values come one by one, and are gone once they are printed."""
+    before = "["
+    for value in values:
+        typer.echo(before + "\n" + indent(_as_json(value), "  "), nl=False)
+        before = ","
+    typer.echo("[]" if before == "[" else "\n]")
+
+
+def _as_json(value: Any) -> str:
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    typer.echo(_UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecg_hf.cli.output import echo
-from ecg_hf.errors import ConfigurationError, MetadataMissing
+from ecg_hf.cli.recordings import naming_options
+from ecg_hf.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,11 +91,8 @@ def _paper(
     from ecg_hf.signal import read_record
 
     rate, names, unit = told
-    try:
-        record = read_record(path, sampling_rate=rate, lead_names=names, unit=unit, leads=leads)
-    except MetadataMissing as error:
-        flags = "--sampling-rate, --lead-names and --units say it"
-        raise MetadataMissing(f"{error.message} ({flags})", path=error.path, value=error.value) from None
+    with naming_options():
+        record = read_record(path, sampling_rate=rate, lead_names=names, units=unit, leads=leads)
     return plot_ecg(
         record,
         layout=None if layout is None else layout.value,

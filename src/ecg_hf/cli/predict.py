@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecg_hf.cli.output import echo, print_json, print_table, quiet_libraries
+from ecg_hf.cli.output import echo, print_json_array, print_table
+from ecg_hf.cli.over_time import Course, clock
 from ecg_hf.cli.plot import FORMATS as PICTURES
-from ecg_hf.errors import ConfigurationError, EcgError, MetadataMissing, ModelFolderError, RecordNotFound
+from ecg_hf.cli.zero_shot import answer_labels
+from ecg_hf.errors import ConfigurationError, ModelFolderError, RecordNotFound
 
 if TYPE_CHECKING:
-    from ecg_hf.pipelines.interpretation import Interpretation
+    from ecg_hf.pipelines.interpretation import Interpretation, Interpreter
     from ecg_hf.signal import EcgRecord
 
 __all__ = ["predict_command"]
@@ -24,6 +28,7 @@ UNREADABLE = 3
 """Exit code where some recording could not be read; the others are answered."""
 
 _SHOWN_FINDINGS = 5
+
 _MEASURED = {
     "heart_rate_bpm": "heart rate {:.0f}/min",
     "pr_ms": "PR {:.0f} ms",
@@ -63,53 +68,93 @@ def predict_command(
         str | None, typer.Option(help="Comma-separated names of their leads, in order: I,II,III ...")
     ] = None,
     units: Annotated[str | None, typer.Option(help="Their voltage unit: mV, uV or V.")] = None,
+    window: Annotated[
+        float | None, typer.Option(help="Seconds of a window: an answer for each window of a recording.")
+    ] = None,
+    stride: Annotated[
+        float | None, typer.Option(help="Seconds from window to window; as --window by default.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Device; by default a GPU if there is one.")] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON array, one object per recording.")
+        bool, typer.Option("--json", help="Print a JSON array, one object per recording or window.")
     ] = False,
     csv_file: Annotated[
         Path | None,
-        typer.Option("--csv", help="Also write a table: one row per recording, one column per label."),
+        typer.Option(
+            "--csv", help="Also write a table: one row per recording or window, one column per label."
+        ),
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Also draw each recording: a .png or .svg file for one, a folder for several."),
+        typer.Option(
+            help="Also draw each recording, or with --window its scores over time: a .png or .svg file for one, a "
+            "folder for several."
+        ),
     ] = None,
 ) -> None:
     """Heart rate, intervals and findings of recordings; with --labels, zero-shot scores.
 
-    Findings are a classifier's classes with probabilities. A recording that can't be read is accounted for and the
-    exit code is 3. For research only, not for diagnosis.
+    Findings are a classifier's classes with probabilities. With --window, recordings of any length are read block by
+    block and every window is answered. A recording that can't be read is accounted for and the exit code is 3. For
+    research only, not for diagnosis.
     """
-    told = _checked(
-        sampling_rate, None if lead_names is None else [name.strip() for name in lead_names.split(",")], units
-    )
+    names = None if lead_names is None else [name.strip() for name in lead_names.split(",")]
+    told = _checked(sampling_rate, names, units)
+    lengths: dict[str, Any] = {"window_s": window, "stride_s": stride}
+    if stride is not None and window is None:
+        raise ConfigurationError("--stride needs --window", value=stride)
+    if csv_file is not None and csv_file.is_dir():
+        raise ConfigurationError("--csv writes a file, and this is a folder", path=csv_file)
+    found = _with_folders(records)
+    pictures = {} if plot is None else _pictures(found, plot)
     if labels is not None:
-        if csv_file is not None or plot is not None:
-            raise ConfigurationError("--csv and --plot are for findings, not for --labels")
-        _zero_shot(
-            list(_with_folders(records)), told, model, labels, template, softmax, top_k, device, as_json
+        if csv_file is not None or (plot is not None and window is None):
+            raise ConfigurationError("--csv, and --plot without --window, are for findings, not for --labels")
+        options = {
+            "candidate_labels": [label.strip() for label in labels.split(",") if label.strip()],
+            "hypothesis_template": template,
+            "function_to_apply": "softmax" if softmax else "none",
+        }
+        if not options["candidate_labels"]:
+            raise ConfigurationError("--labels names no label", value=labels)
+        answer_labels(
+            list(found),
+            told=told,
+            lengths=lengths,
+            model=model,
+            options=options,
+            top_k=top_k,
+            device=device,
+            as_json=as_json,
+            pictures=pictures,
         )
         return
     if softmax:
         raise ModelFolderError(
             "--softmax belongs to --labels; a classifier applies its own function", path=model
         )
-    found = _with_folders(records)
-    if csv_file is not None and csv_file.is_dir():
-        raise ConfigurationError("--csv writes a file, and this is a folder", path=csv_file)
-    answers, labels_of_model = _interpret(
-        list(found), told, model, device, {} if plot is None else _pictures(found, plot)
-    )
-    if csv_file is not None:
-        _write_csv(csv_file, answers, labels_of_model)
+    interpreter = _interpreter(model, device)
+    unread = 0
+
+    def written() -> Iterator[Interpretation]:
+        nonlocal unread
+        with _table(csv_file, interpreter) as write:
+            for answer in _answers(interpreter, list(found), told, lengths, pictures):
+                write(answer)
+                unread += answer.error is not None
+                yield answer
+
     if as_json:
-        print_json([answer.as_dict() for answer in answers])
+        print_json_array(answer.as_dict() for answer in written())
     else:
-        for answer in answers:
-            _show(answer, top_k or _SHOWN_FINDINGS)
+        last = ""
+        for answer in written():
+            _show(
+                answer, top_k or _SHOWN_FINDINGS, is_next=answer.start_s is not None and answer.record == last
+            )
+            last = answer.record
         echo("For research only, not for diagnosis.", err=True)
-    if any(answer.error for answer in answers):
+    if unread:
         raise typer.Exit(UNREADABLE)
 
 
@@ -129,7 +174,7 @@ def _checked(rate: float | None, names: list[str] | None, unit: str | None) -> d
         millivolts_per_unit(unit)
     if names is not None:
         normalize_lead_names(names)
-    return {"sampling_rate": rate, "lead_names": names, "unit": unit}
+    return {"sampling_rate": rate, "lead_names": names, "units": unit}
 
 
 def _with_folders(paths: Sequence[Path]) -> dict[Path, Path]:
@@ -175,29 +220,43 @@ def _pictures(records: Mapping[Path, Path], plot: Path) -> dict[Path, Path]:
     return pictures
 
 
-def _interpret(
-    records: Sequence[Path],
-    told: dict[str, Any],
-    model: str | None,
-    device: str | None,
-    pictures: Mapping[Path, Path],
-) -> tuple[list[Interpretation], list[str]]:
-    """An answer for each recording, and the labels of the classifier; draws the pictures on the way."""
+def _interpreter(model: str | None, device: str | None) -> Interpreter:
     from ecg_hf.cli.loading import load_classifier
-    from ecg_hf.evaluation.progress import progress_bar
     from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER
     from ecg_hf.pipelines.interpretation import Interpreter
 
     classifier, extractor, name, place = load_classifier(model or DEFAULT_CLASSIFIER, device=device)
-    interpreter = Interpreter(classifier, extractor, name=name, device=place)
-    answers = []
+    return Interpreter(classifier, extractor, name=name, device=place)
+
+
+def _answers(
+    interpreter: Interpreter,
+    records: Sequence[Path],
+    told: dict[str, Any],
+    lengths: dict[str, Any],
+    pictures: Mapping[Path, Path],
+) -> Iterator[Interpretation]:
+    """Answers as they come, and pictures of recordings that are finished."""
+    from ecg_hf.evaluation.progress import progress_bar
+
     with progress_bar(len(records), "recordings", "rec", show=len(records) > 1) as bar:
-        for path, (record, answer) in zip(records, interpreter.read(records, **told), strict=True):
-            if record is not None and path in pictures:
-                _draw(record, answer, pictures[path])
-            answers.append(answer)
+        if lengths["window_s"] is None:
+            for path, (record, answer) in zip(records, interpreter.read(records, **told), strict=True):
+                if record is not None and path in pictures:
+                    _draw(record, answer, pictures[path])
+                bar.update(1)
+                yield answer
+            return
+        for path in records:
+            course = Course(lengths["window_s"])
+            for answer in interpreter([path], **lengths, **told):
+                if answer.start_s is not None:
+                    scores = {one.name: one.probability for one in answer.findings}
+                    course.add(answer.start_s, scores, answer.measurements.get("heart_rate_bpm"))
+                yield answer
+            if path in pictures:
+                course.draw(pictures[path], path.name)
             bar.update(1)
-    return answers, list(classifier.config.id2label.values())
 
 
 def _draw(record: EcgRecord, answer: Interpretation, path: Path) -> None:
@@ -213,11 +272,26 @@ def _draw(record: EcgRecord, answer: Interpretation, path: Path) -> None:
     save_figure(figure, path)
 
 
-def _show(answer: Interpretation, count: int) -> None:
-    echo(answer.record)
+def _show(answer: Interpretation, count: int, *, is_next: bool) -> None:
+    """One answer for a reader; a window's takes one line, below the name of its recording."""
+    if not is_next:
+        echo(answer.record)
     if answer.error:
         echo(f"  can't be read: {answer.error}")
-        return
+    elif answer.start_s is not None:
+        _show_window(answer, count)
+    else:
+        _show_recording(answer, count)
+
+
+def _show_window(answer: Interpretation, count: int) -> None:
+    rate = answer.measurements.get("heart_rate_bpm")
+    found = [f"{one.label} {one.probability:.2f}" + " *" * one.positive for one in answer.findings[:count]]
+    said = f"no findings: {answer.abstained}" if answer.abstained else ", ".join(found)
+    echo(f"  {clock(answer.start_s or 0.0):>10}  {'' if rate is None else f'{rate:.0f}/min':>7}  {said}")
+
+
+def _show_recording(answer: Interpretation, count: int) -> None:
     shown = [
         _MEASURED[name].format(value) for name, value in answer.measurements.items() if value is not None
     ]
@@ -240,84 +314,29 @@ def _show(answer: Interpretation, count: int) -> None:
         echo(f"  like {near['record_id']} ({near['similarity']:.2f}): {', '.join(near['labels'])}")
 
 
-def _write_csv(path: Path, answers: Sequence[Interpretation], labels: Sequence[str]) -> None:
+@contextmanager
+def _table(path: Path | None, interpreter: Interpreter) -> Iterator[Callable[[Interpretation], None]]:
+    """What writes an answer as a row of a table: one column per measurement and per label."""
+    if path is None:
+        yield lambda answer: None
+        return
     from ecg_hf.files import replace_file
     from ecg_hf.pipelines.interpretation import MEASUREMENTS
 
-    scalars = ("record", "error", "duration_s", "sampling_rate", "abstained", "model")
+    labels = sorted(interpreter.model.config.id2label.values())
+    scalars = ("record", "start_s", "error", "duration_s", "sampling_rate", "abstained", "model")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(path) as binary:
-        lines: list[str] = []
-        table = csv.writer(_Lines(lines), lineterminator="\n")
+        text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+        table = csv.writer(text, lineterminator="\n")
         table.writerow([*scalars, "lead_names", *MEASUREMENTS, *labels])
-        for answer in answers:
+
+        def write(answer: Interpretation) -> None:
             scores = {one.label: one.probability for one in answer.findings}
             row = [getattr(answer, name) for name in scalars] + [" ".join(answer.lead_names)]
             row += [answer.measurements.get(name) for name in MEASUREMENTS]
             row += [scores.get(name) for name in labels]
             table.writerow(["" if value is None else value for value in row])
-        binary.write("".join(lines).encode("utf-8"))
 
-
-class _Lines:
-    """Collects what a CSV writer writes."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self._lines = lines
-
-    def write(self, text: str) -> None:
-        self._lines.append(text)
-
-
-def _zero_shot(
-    records: Sequence[Path],
-    told: dict[str, Any],
-    model: str | None,
-    labels: str,
-    template: str,
-    softmax: bool,
-    top_k: int | None,
-    device: str | None,
-    as_json: bool,
-) -> None:
-    candidates = [label.strip() for label in labels.split(",") if label.strip()]
-    if not candidates:
-        raise ConfigurationError("--labels names no label", value=labels)
-    signals = _read(records, told)
-    quiet_libraries()
-    from ecg_hf.cli.loading import load_pipeline
-    from ecg_hf.models.pretrained import DEFAULT_MODEL
-
-    pipe = load_pipeline("zero-shot-ecg-classification", model or DEFAULT_MODEL, device=device)
-    results = pipe(
-        signals,
-        candidate_labels=candidates,
-        hypothesis_template=template,
-        function_to_apply="softmax" if softmax else "none",
-        top_k=top_k,
-    )
-    if as_json:
-        print_json([{"record": str(r), "scores": s} for r, s in zip(records, results, strict=True)])
-        return
-    for record, scores in zip(records, results, strict=True):
-        echo(str(record))
-        rows = [{"label": s["label"], "score": f"{s['score']:+.4f}"} for s in scores]
-        print_table(rows, ("label", "score"))
-
-
-def _read(records: Sequence[Path], told: dict[str, Any]) -> list[EcgRecord]:
-    """The recordings, before a model is loaded: a missing file should not wait for one."""
-    from ecg_hf.signal import read_record
-
-    try:
-        return [read_record(record, **told) for record in records]
-    except EcgError as error:
-        raise with_flags(error) from None
-
-
-def with_flags(error: EcgError) -> EcgError:
-    """The error; one about missing metadata also names the options that tell them."""
-    if not isinstance(error, MetadataMissing):
-        return error
-    flags = "--sampling-rate, --lead-names and --units say it"
-    return MetadataMissing(f"{error.message} ({flags})", path=error.path, value=error.value)
+        yield write
+        text.detach()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import datasets
 import pyarrow as pa
 
-from ecg_hf.data.schema import SourceRow, canonical_features, rows_to_batch, shard_schema
+from ecg_hf.data.schema import Entry, SourceRow, canonical_features, rows_to_batch, shard_schema
+from ecg_hf.data.sources.base import Plan
 from ecg_hf.data.sources.folder import EcgFolder
 from ecg_hf.errors import DatasetBuildError, EcgError
 
-__all__ = ["load_ecg_folder"]
+__all__ = ["folder_source", "load_ecg_folder", "read_folder"]
 
 _BATCH = 64
 
@@ -20,7 +22,8 @@ _BATCH = 64
 def load_ecg_folder(dir: str | os.PathLike[str], labels: str = "labels.csv") -> datasets.Dataset:
     """Every recording below a folder with its labels, in memory.
 
-    For folders too large for that, ``ecg-hf data build folder`` does the same on disk.
+    For folders too large for that, ``load_dataset("ecgfolder", data_dir=...)`` does the same through the cache of
+    ``datasets`` (after ``import ecg_hf``), and ``ecg-hf data build folder`` on disk.
 
     Args:
         dir: The folder; recordings of any format that :func:`ecg_hf.read_record` opens.
@@ -39,7 +42,20 @@ def load_ecg_folder(dir: str | os.PathLike[str], labels: str = "labels.csv") -> 
         >>> rows[0]["ecg"]["signal"].shape, rows[0]["labels"]  # doctest: +SKIP
         ((12, 5000), ['AFIB'])
     """
-    source = EcgFolder(Path(dir), labels=labels, train_folds="1-8", validation_folds="9", test_folds="10")
+    source, plan = folder_source(Path(dir), labels)
+    table = pa.Table.from_batches(read_folder(source, plan.entries), schema=shard_schema())
+    return datasets.Dataset(
+        datasets.table.InMemoryTable(table), info=datasets.DatasetInfo(features=canonical_features())
+    )
+
+
+def folder_source(folder: Path, labels: str) -> tuple[EcgFolder, Plan]:
+    """A folder with all its recordings, and what is to be read of it.
+
+    Raises:
+        DatasetBuildError: if a recording of the table is not there, or there is none at all.
+    """
+    source = EcgFolder(folder, labels=labels, train_folds="1-8", validation_folds="9", test_folds="10")
     plan = source.plan()
     absent = plan.tally.examples.get("file_not_there")
     if absent:
@@ -47,10 +63,20 @@ def load_ecg_folder(dir: str | os.PathLike[str], labels: str = "labels.csv") -> 
             f"{plan.tally.dropped['file_not_there']} ids of the table have no file, the first is {absent[0]!r}",
             path=source.data_dir / labels,
         )
-    batches: list[pa.RecordBatch] = []
-    for start in range(0, len(plan.entries), _BATCH):
+    if not plan.entries:
+        raise DatasetBuildError("the folder holds no recordings", path=source.data_dir)
+    return source, plan
+
+
+def read_folder(source: EcgFolder, entries: Sequence[Entry]) -> Iterator[pa.RecordBatch]:
+    """Rows of recordings, some at a time.
+
+    Raises:
+        EcgError: if a file can't be read; names it.
+    """
+    for start in range(0, len(entries), _BATCH):
         rows: list[SourceRow] = []
-        for entry in plan.entries[start : start + _BATCH]:
+        for entry in entries[start : start + _BATCH]:
             try:
                 row = source.read(entry)
             except EcgError as error:
@@ -58,10 +84,4 @@ def load_ecg_folder(dir: str | os.PathLike[str], labels: str = "labels.csv") -> 
                 raise
             if isinstance(row, SourceRow):
                 rows.append(row)
-        batches.append(rows_to_batch(rows, source.info.name))
-    if not batches:
-        raise DatasetBuildError("the folder holds no recordings", path=source.data_dir)
-    table = pa.Table.from_batches(batches, schema=shard_schema())
-    return datasets.Dataset(
-        datasets.table.InMemoryTable(table), info=datasets.DatasetInfo(features=canonical_features())
-    )
+        yield rows_to_batch(rows, source.info.name)

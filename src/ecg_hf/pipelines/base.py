@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from functools import partial
+from itertools import groupby
+from types import GeneratorType
 from typing import Any
 
 from torch import Tensor
@@ -15,13 +19,16 @@ from transformers.utils import logging
 
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.pipelines.batching import BatchCollator
-from ecg_hf.pipelines.inputs import as_pipeline_input, load_ecg
+from ecg_hf.pipelines.inputs import EcgRows, EcgStream, as_pipeline_input, load_ecg, load_windows
+from ecg_hf.signal.io.windows import check_seconds
+from ecg_hf.signal.record import EcgRecord
 
 __all__ = ["EcgPipeline", "SkippedEcg", "accepted_inputs", "check_choice", "check_count", "top_entries"]
 
 logger = logging.get_logger(__name__)
 
 _INPUT_OPTIONS = ("data_root", "sampling_rate", "lead_names", "unit", "layout")
+_WINDOW_OPTIONS = ("window_s", "stride_s")
 
 
 class SkippedEcg(list[Any]):
@@ -51,7 +58,10 @@ class EcgPipeline(Pipeline):
     - ``sampling_rate``, ``lead_names``, ``unit``, ``layout``: of arrays and files that do not carry them;
     - ``on_error``: ``"raise"`` (default) stops at the first ECG that can't be read or prepared; ``"skip"`` goes on
       with the others and gives a :class:`SkippedEcg` for it, an empty list with the ``error``, so that results
-      and inputs stay aligned. Each skipped ECG is logged as a warning.
+      and inputs stay aligned. Each skipped ECG is logged as a warning;
+    - ``window_s``, ``stride_s``: look at windows of so many seconds, one every ``stride_s`` (``window_s`` if not
+      given). The result of an ECG is then a list with ``{"start_s", "result"}`` for each window. Long files are read
+      block by block (:func:`ecg_hf.iter_windows`), and only the results are kept.
 
     A list gives a list of results. A dataset, its ECG column, a streamed dataset and an iterator give an iterator
     that reads on demand.
@@ -76,6 +86,10 @@ class EcgPipeline(Pipeline):
         inputs = as_pipeline_input(inputs)
         if isinstance(inputs, list) and not inputs:
             return []
+        has_windows = kwargs.get("window_s", self._preprocess_params.get("window_s")) is not None
+        if has_windows and not isinstance(inputs, list | EcgRows | EcgStream | GeneratorType):
+            # As a list of one, because the library runs a single input without a batch size.
+            return super().__call__([inputs], **kwargs)[0]
         return super().__call__(inputs, **kwargs)
 
     def run_single(
@@ -98,12 +112,38 @@ class EcgPipeline(Pipeline):
         preprocess_params: dict[str, Any],
         forward_params: dict[str, Any],
         postprocess_params: dict[str, Any],
-    ) -> PipelineIterator:
+    ) -> PipelineIterator | Iterator[Any]:
         """Results one by one.
 
         Like the library's, with batches that may hold records of different lengths and records that could not be
         prepared, see :class:`~ecg_hf.pipelines.batching.BatchCollator`.
         """
+        window_s, stride_s = (preprocess_params.pop(name, None) for name in _WINDOW_OPTIONS)
+        if window_s is not None:
+            cut = partial(load_windows, window_s=window_s, stride_s=stride_s, **preprocess_params)
+            return self._results_by_window(inputs, cut, batch_size, forward_params, postprocess_params)
+        if stride_s is not None:
+            raise ConfigurationError("stride_s needs window_s", value=stride_s)
+        return self._iterate(
+            inputs,
+            num_workers,
+            batch_size,
+            preprocess_params,
+            forward_params,
+            postprocess_params,
+            self._logged,
+        )
+
+    def _iterate(
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+        finish: Callable[..., Any],
+    ) -> PipelineIterator:
         prepare = partial(self._prepare, options=preprocess_params)
         if isinstance(inputs, Sized):
             prepared: Dataset[Any] = _PreparedRows(inputs, prepare)
@@ -121,7 +161,58 @@ class EcgPipeline(Pipeline):
             ),
         )
         outputs = PipelineIterator(loader, self._run, forward_params, loader_batch_size=batch_size)
-        return PipelineIterator(outputs, self._finish, postprocess_params)
+        return PipelineIterator(outputs, finish, postprocess_params)
+
+    def _results_by_window(
+        self,
+        ecgs: Any,
+        cut: Callable[..., Iterator[tuple[float, EcgRecord]]],
+        batch_size: int,
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> Iterator[list[dict[str, Any]]]:
+        """For each ECG the results of its windows. A batch may hold windows of several."""
+        extractor = self.feature_extractor
+        expected = {
+            "expected_rate": float(extractor.sampling_rate),
+            "expected_leads": tuple(extractor.lead_names),
+        }
+        places: deque[tuple[int, float]] = deque()
+        has_rows = isinstance(ecgs, Sized)
+        reads: Iterable[Callable[[], Any]] = (
+            (partial(ecgs.__getitem__, index) for index in range(len(ecgs)))
+            if has_rows
+            else (partial(_given, ecg) for ecg in ecgs)
+        )
+
+        def windows() -> Iterator[EcgRecord | EcgError]:
+            for number, read in enumerate(reads):
+                try:
+                    for start_s, window in cut(read(), **expected):
+                        places.append((number, start_s))
+                        yield window
+                except EcgError as error:
+                    places.append((number, math.nan))
+                    yield error
+
+        # Without worker processes: one would fill a list of places of its own.
+        results = self._iterate(
+            windows(), 0, batch_size, {}, forward_params, postprocess_params, self._finish
+        )
+        located = ((*places.popleft(), result) for result in results)
+        for _, group in groupby(located, key=lambda entry: entry[0]):
+            found = [{"start_s": start_s, "result": result} for _, start_s, result in group]
+            skipped = [window["result"] for window in found if isinstance(window["result"], SkippedEcg)]
+            if math.isnan(found[-1]["start_s"]):
+                # What can't be read to its end is skipped as a whole, as it is without windows.
+                logger.warning(f"skipped an ECG: {skipped[-1].error}")
+                yield skipped[-1]
+                continue
+            if skipped:
+                logger.warning(
+                    f"skipped {len(skipped)} of {len(found)} windows of an ECG: {skipped[0].error}"
+                )
+            yield found
 
     def _input_parameters(self, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Split the keyword arguments of the call into those of preprocessing and of the forward pass."""
@@ -129,7 +220,11 @@ class EcgPipeline(Pipeline):
         if "on_error" in options:
             check_choice("on_error", options["on_error"], ("raise", "skip"))
             forward["on_error"] = options.pop("on_error")
-        return {name: options.pop(name) for name in _INPUT_OPTIONS if name in options}, forward
+        for name in _WINDOW_OPTIONS:
+            if options.get(name) is not None:
+                check_seconds(name, options[name])
+        names = (*_INPUT_OPTIONS, *_WINDOW_OPTIONS)
+        return {name: options.pop(name) for name in names if name in options}, forward
 
     def _refuse_unknown(self, options: dict[str, Any]) -> None:
         if options:
@@ -172,10 +267,13 @@ class EcgPipeline(Pipeline):
         if isinstance(error, list):
             # A batch of one is passed on whole.
             error = error[0]
-        if error is None:
-            return self.postprocess(outputs, **options)
-        logger.warning(f"skipped an ECG: {error}")
-        return SkippedEcg(error)
+        return self.postprocess(outputs, **options) if error is None else SkippedEcg(error)
+
+    def _logged(self, outputs: dict[str, Any], **options: Any) -> Any:
+        result = self._finish(outputs, **options)
+        if isinstance(result, SkippedEcg):
+            logger.warning(f"skipped an ECG: {result.error}")
+        return result
 
 
 class _PreparedRows(Dataset[Any]):
@@ -199,10 +297,13 @@ class _PreparedStream(IterableDataset[Any]):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for item in self._items:
-            yield self._prepare(partial(_identity, item))
+            yield self._prepare(partial(_given, item))
 
 
-def _identity(item: Any) -> Any:
+def _given(item: Any) -> Any:
+    """An item of a stream, which may be why there is none."""
+    if isinstance(item, EcgError):
+        raise item
     return item
 
 

@@ -23,8 +23,8 @@ class EcgClassificationPipeline(EcgPipeline):
     - ``top_k``: number of best labels to keep; all by default.
     - ``function_to_apply``: ``"sigmoid"`` (default for multi-label models), ``"softmax"`` (default for
       single-label ones) or ``"none"`` (default for regression).
-    - ``data_root``, ``sampling_rate``, ``lead_names``, ``unit``, ``layout``, ``on_error``: see
-      :class:`~ecg_hf.pipelines.base.EcgPipeline`.
+    - ``data_root``, ``sampling_rate``, ``lead_names``, ``unit``, ``layout``, ``on_error``, ``window_s``,
+      ``stride_s``: see :class:`~ecg_hf.pipelines.base.EcgPipeline`.
 
     Returns, per record, a list of ``{"label", "score"}`` by descending score.
 

@@ -20,8 +20,8 @@ class EcgFeatureExtractionPipeline(EcgPipeline):
 
     - ``pool``: ``True`` (default) for one vector per ECG, the model's pooled output; ``False`` for one per token.
     - ``return_tensors``: a float32 tensor instead of a list.
-    - ``data_root``, ``sampling_rate``, ``lead_names``, ``unit``, ``layout``, ``on_error``: see
-      :class:`~ecg_hf.pipelines.base.EcgPipeline`.
+    - ``data_root``, ``sampling_rate``, ``lead_names``, ``unit``, ``layout``, ``on_error``, ``window_s``,
+      ``stride_s``: see :class:`~ecg_hf.pipelines.base.EcgPipeline`.
 
     Returns, per record, ``hidden_size`` numbers, or ``(tokens, hidden_size)`` without pooling.
 

@@ -14,10 +14,12 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ecg_hf.errors import ConfigurationError, SignalError, UnsafePath
 from ecg_hf.processing.backend import is_torch_tensor
+from ecg_hf.processing.inputs import parse_inputs
 from ecg_hf.signal.io.reading import read_record
-from ecg_hf.signal.record import check_keys
+from ecg_hf.signal.io.windows import iter_windows
+from ecg_hf.signal.record import EcgRecord, check_keys
 
-__all__ = ["EcgRows", "EcgStream", "as_pipeline_input", "load_ecg"]
+__all__ = ["EcgRows", "EcgStream", "as_pipeline_input", "load_ecg", "load_windows"]
 
 _ROW_COLUMN = "ecg"
 _CARRIED = frozenset(("sampling_rate", "lead_names", "unit"))
@@ -70,6 +72,48 @@ def load_ecg(
     if unit is not None:
         options["unit"] = unit
     return item, options
+
+
+def load_windows(
+    item: Any,
+    window_s: float,
+    stride_s: float | None = None,
+    *,
+    expected_rate: float,
+    expected_leads: tuple[str, ...],
+    data_root: str | PathLike[str] | None = None,
+    layout: str | None = None,
+    **told: Any,
+) -> Iterator[tuple[float, EcgRecord]]:
+    """Windows of one ECG. Of a path no more than a block is in memory, see :func:`ecg_hf.iter_windows`.
+
+    Args:
+        item: See :func:`load_ecg`.
+        window_s: Seconds of a window.
+        stride_s: Seconds from window to window; ``window_s`` if not given.
+        expected_rate: Assumed for arrays without a rate, in Hz.
+        expected_leads: Assumed for arrays without names.
+        data_root: See :func:`load_ecg`.
+        layout: Axis order of arrays.
+        told: ``sampling_rate``, ``lead_names`` and ``unit`` of what carries none.
+
+    Raises:
+        EcgError: if the recording can't be read, or a length is not positive.
+    """
+    stride_s = window_s if stride_s is None else stride_s
+    if isinstance(item, str | PathLike) and layout is None:
+        unit = told.pop("unit", None)
+        return iter_windows(_under(data_root, item), window_s, stride_s, units=unit, root=data_root, **told)
+    ecg, options = load_ecg(item, data_root=data_root, layout=layout, **told)
+    if not isinstance(ecg, EcgRecord):
+        options.setdefault("unit", "mV")
+        defaults: dict[str, Any] = {"expected_rate": expected_rate, "expected_leads": expected_leads}
+        array, *others = parse_inputs(ecg, **options, **defaults)
+        if others or array.signal.ndim != 2:
+            raise SignalError("pass several ECGs as a list of them: here they would be taken for one")
+        signal = np.asarray(array.signal, dtype=np.float32) * np.float32(array.scale)
+        ecg = EcgRecord(signal, array.sampling_rate, array.lead_names)
+    return iter_windows(ecg, window_s, stride_s)
 
 
 def _told(name: str, row: Mapping[str, Any], option: Any) -> Any:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ecg_hf.errors import EcgError
+from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.pipelines.references import ReferenceEcgs, load_references
-from ecg_hf.signal import EcgRecord, check_quality, read_record
+from ecg_hf.signal import EcgRecord, check_quality, iter_windows, read_record
 from ecg_hf.signal.beats.measure_table import feature_names
 from ecg_hf.signal.beats.measures import measure_records
+from ecg_hf.signal.io.windows import check_seconds
 
 __all__ = ["Finding", "Interpretation", "Interpreter"]
 
@@ -68,10 +70,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Interpretation:
-    """What can be said of one recording.
+    """What can be said of one recording, or of one window of it.
 
     Attributes:
         record: Its name, as it was given.
+        start_s: Where the window begins, in seconds; None for a whole recording.
         error: Why it could not be read; everything else is then empty.
         duration_s: Seconds.
         sampling_rate: Hertz.
@@ -85,6 +88,7 @@ class Interpretation:
     """
 
     record: str
+    start_s: float | None = None
     error: str | None = None
     duration_s: float | None = None
     sampling_rate: float | None = None
@@ -131,45 +135,72 @@ class Interpreter:
         self.device = device
 
     def __call__(
-        self, records: Sequence[str | Path | EcgRecord], *, batch_size: int = 64, **told: Any
+        self,
+        records: Sequence[str | Path | EcgRecord],
+        *,
+        batch_size: int = 64,
+        window_s: float | None = None,
+        stride_s: float | None = None,
+        **told: Any,
     ) -> Iterator[Interpretation]:
         """Interpret recordings one batch at a time, in their order; one that can't be read is an answer too.
 
         Args:
             records: Paths of anything :func:`ecg_hf.read_record` reads, or records.
-            batch_size: Recordings per forward pass.
+            batch_size: Recordings or windows per forward pass.
+            window_s: An answer for each window of so many seconds; long files are read block by block, see
+                :func:`ecg_hf.iter_windows`. None for one answer per recording.
+            stride_s: Seconds from window to window; ``window_s`` if not given.
             told: Options of :func:`ecg_hf.read_record`, for files that do not describe themselves.
+
+        Raises:
+            ConfigurationError: if a length is not positive, or there is a stride without a window.
         """
+        told = {**told, "window_s": window_s, "stride_s": stride_s}
         return (answer for _, answer in self.read(records, batch_size=batch_size, **told))
 
     def read(
-        self, records: Sequence[str | Path | EcgRecord], *, batch_size: int = 64, **told: Any
+        self,
+        records: Sequence[str | Path | EcgRecord],
+        *,
+        batch_size: int = 64,
+        window_s: float | None = None,
+        stride_s: float | None = None,
+        **told: Any,
     ) -> Iterator[tuple[EcgRecord | None, Interpretation]]:
-        """As calling, but each answer comes with its recording, None where it could not be read."""
-        for start in range(0, len(records), batch_size):
-            yield from self._batch(records[start : start + batch_size], told)
+        """As calling, but each answer comes with its recording or window, None where it could not be read."""
+        if window_s is not None:
+            check_seconds("window_s", window_s)
+            check_seconds("stride_s", window_s if stride_s is None else stride_s)
+        elif stride_s is not None:
+            raise ConfigurationError("stride_s needs window_s", value=stride_s)
+        return self._in_batches(_parts(records, window_s, stride_s, told), batch_size)
 
-    def _batch(
-        self, records: Sequence[str | Path | EcgRecord], told: Mapping[str, Any]
-    ) -> list[tuple[EcgRecord | None, Interpretation]]:
-        answers: dict[int, Interpretation] = {}
+    def _in_batches(
+        self, parts: Iterator[_Part], batch_size: int
+    ) -> Iterator[tuple[EcgRecord | None, Interpretation]]:
+        while batch := list(islice(parts, batch_size)):
+            yield from self._batch(batch)
+
+    def _batch(self, batch: Sequence[_Part]) -> list[tuple[EcgRecord | None, Interpretation]]:
         read: dict[int, EcgRecord] = {}
-        for place, item in enumerate(records):
-            try:
-                record = item if isinstance(item, EcgRecord) else read_record(item, **told)
-                read[place] = record.with_notes(
-                    *check_quality(record.signal, record.sampling_rate, record.lead_names, thorough=True)
-                )
-            except EcgError as error:
-                answers[place] = Interpretation(str(item), error=str(error), model=self.name)
+        for place, part in enumerate(batch):
+            if isinstance(part.content, EcgRecord):
+                signal, rate, names = part.content.signal, part.content.sampling_rate, part.content.lead_names
+                read[place] = part.content.with_notes(*check_quality(signal, rate, names, thorough=True))
         scored = self._score(read)
-        for place, record in read.items():
-            item = records[place]
-            shown = (record.record_id or "record") if isinstance(item, EcgRecord) else str(item)
+        answers: list[tuple[EcgRecord | None, Interpretation]] = []
+        for place, part in enumerate(batch):
+            record = read.get(place)
+            if record is None:
+                answer = Interpretation(part.shown, part.start_s, error=str(part.content), model=self.name)
+                answers.append((None, answer))
+                continue
             probabilities, nearest, refused = scored[place]
             abstained = reason_to_abstain(record) or refused
-            answers[place] = Interpretation(
-                record=shown,
+            answer = Interpretation(
+                record=part.shown,
+                start_s=part.start_s,
                 duration_s=record.duration_s,
                 sampling_rate=record.sampling_rate,
                 lead_names=record.lead_names,
@@ -180,7 +211,8 @@ class Interpreter:
                 nearest=() if abstained else nearest,
                 model=self.name,
             )
-        return [(read.get(place), answers[place]) for place in range(len(records))]
+            answers.append((record, answer))
+        return answers
 
     def _score(
         self, read: Mapping[int, EcgRecord]
@@ -232,6 +264,32 @@ class Interpreter:
                 )
             )
         return tuple(sorted(found, key=lambda one: -one.probability))
+
+
+class _Part(NamedTuple):
+    """A recording or a window of one, or why it can't be read."""
+
+    shown: str
+    start_s: float | None
+    content: EcgRecord | EcgError
+
+
+def _parts(
+    records: Sequence[str | Path | EcgRecord],
+    window_s: float | None,
+    stride_s: float | None,
+    told: Mapping[str, Any],
+) -> Iterator[_Part]:
+    for item in records:
+        shown = (item.record_id or "record") if isinstance(item, EcgRecord) else str(item)
+        try:
+            if window_s is None:
+                yield _Part(shown, None, item if isinstance(item, EcgRecord) else read_record(item, **told))
+                continue
+            for start_s, window in iter_windows(item, window_s, stride_s or window_s, **told):
+                yield _Part(shown, start_s, window)
+        except EcgError as error:
+            yield _Part(shown, None, error)
 
 
 def reason_to_abstain(record: EcgRecord) -> str | None:

@@ -43,8 +43,8 @@ class ZeroShotEcgClassificationPipeline(EcgPipeline):
     - ``temperature``: for the softmax; the model's own (``config.temperature`` or ``logit_scale``) by default,
       else 0.07.
     - ``top_k``: number of best labels to keep; all by default.
-    - ``data_root``, ``sampling_rate``, ``lead_names``, ``unit``, ``layout``, ``on_error``: see
-      :class:`~ecg_hf.pipelines.base.EcgPipeline`.
+    - ``data_root``, ``sampling_rate``, ``lead_names``, ``unit``, ``layout``, ``on_error``, ``window_s``,
+      ``stride_s``: see :class:`~ecg_hf.pipelines.base.EcgPipeline`.
 
     Returns, per record, a list of ``{"label", "score", "similarity"}`` by descending score.
 

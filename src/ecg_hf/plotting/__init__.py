@@ -1,8 +1,12 @@
-"""Pictures that need no evaluation: ECGs on paper, losses of a run, maps of embeddings. ``pyplot`` is not used."""
+"""Pictures that need no evaluation: ECGs on paper, scores over time, losses of a run, maps of embeddings.
+
+``pyplot`` is not used.
+"""
 
 from ecg_hf.plotting.ecg_paper import plot_ecg
 from ecg_hf.plotting.embedding_map import categories_of, embed_in_plane, plot_embedding_map
 from ecg_hf.plotting.losses import loss_series, plot_losses
+from ecg_hf.plotting.over_time import plot_over_time
 from ecg_hf.plotting.style import png_bytes, save_figure
 
 __all__ = [
@@ -12,6 +16,7 @@ __all__ = [
     "plot_ecg",
     "plot_embedding_map",
     "plot_losses",
+    "plot_over_time",
     "png_bytes",
     "save_figure",
 ]

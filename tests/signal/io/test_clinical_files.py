@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import re
 import subprocess
 import sys
 import warnings
@@ -14,17 +15,20 @@ import numpy as np
 import pytest
 import wfdb
 
-from ecg_hf import read_record
+from ecg_hf import iter_windows, read_record
+from ecg_hf.cli.main import main
 from ecg_hf.errors import (
     ConfigurationError,
     EcgError,
     LeadError,
+    LibraryMissing,
     MetadataMissing,
     SamplingRateError,
     UnsupportedFormat,
 )
 from ecg_hf.processing import EcgFeatureExtractor
 from tests.signal.io.clinical import (
+    LIBRARIES,
     MARKERS,
     RECORDINGS,
     SMALL,
@@ -155,7 +159,7 @@ def test_nothing_of_a_person_comes_out(path: Path, caplog: pytest.LogCaptureFixt
 
 @pytest.mark.parametrize(("kind", "extra"), [("dicom", "clinical"), ("edf", "clinical"), ("scp_ecg", "scp")])
 def test_a_missing_library_is_one_line_that_names_its_extra(
-    kind: str, extra: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     for name in [
         name for name in sys.modules if name.partition(".")[0] in ("pydicom", "edfio", "ecgdatakit")
@@ -163,9 +167,19 @@ def test_a_missing_library_is_one_line_that_names_its_extra(
         monkeypatch.delitem(sys.modules, name)
     for name in ("pydicom", "edfio", "ecgdatakit"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MetadataMissing, match=rf"pip install 'ecg-hf\[{extra}\]'") as caught:
-        read_record(RECORDINGS / kind / SMALL[kind])
-    assert "\n" not in str(caught.value)
+    path = RECORDINGS / kind / SMALL[kind]
+    line = rf"{path.name}: .* need {LIBRARIES[kind]}: pip install 'ecg-hf\[{extra}\]'.*"
+    for read in (read_record, iter_windows):
+        with pytest.raises(LibraryMissing, match=line) as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(SystemExit) as stop:
+        main(["plot", str(path), "-o", str(tmp_path / "a.png")])
+    assert stop.value.code == 2
+    (said,) = capfd.readouterr().err.splitlines()
+    assert re.search(line, said)
+    assert "--sampling-rate" not in said
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_reading_needs_no_optional_library():

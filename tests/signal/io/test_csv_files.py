@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ecg_hf.errors import (
@@ -254,29 +256,102 @@ def test_missing_cells(tmp_path: Path):
         read(write(tmp_path / "a.csv", ["I"], [["inf"] * N]), **KNOWN)
 
 
-DEVICES: list[tuple[str, dict[str, Any], float, tuple[str, ...]]] = [
-    ("bom.csv", KNOWN, 500, ("I", "II")),
-    ("crlf.csv", KNOWN, 500, ("I", "II")),
-    ("kardia_json_like.csv", KNOWN, 500, ("I",)),
-    ("lightwave.txt", {}, 360, ("MLII", "V5")),
-    ("missing.csv", KNOWN, 500, ("I", "II")),
-    ("movesense.csv", {"unit": "uV", "lead_names": ["I"]}, 500, ("I",)),
-    ("nanword.csv", KNOWN, 500, ("I", "II")),
-    ("physionet_mitdb.csv", {"unit": "uV", "sampling_rate": 360}, 360, ("MLII", "V5")),
-    ("polar_h10.txt", {"lead_names": ["I"]}, 130, ("I",)),
-    ("rdsamp.csv", {}, 360, ("MLII", "V5")),
-    ("semicolon.csv", KNOWN, 500, ("I", "II")),
-    ("time_s.csv", {"unit": "mV"}, 500, ("I", "II")),
-    ("unit_in_header.csv", {"sampling_rate": 500}, 500, ("I", "II")),
-    ("unit_paren.csv", {"sampling_rate": 500}, 500, ("I", "II")),
+def test_quoted_cells(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    path.write_text('"I","II"\n' + '"0,003","-1,5"\n' * 3)
+    assert read(path, **KNOWN).signal[:, 0].tolist() == pytest.approx([0.003, -1.5])
+    path.write_text(
+        '"time (s)", "II, aVR, not sure", "V1"\n' + "".join(f'{i / 500}, "0.5", 1\n' for i in range(N))
+    )
+    assert read(path, unit="mV").lead_names == ("V1",)
+    path.write_text("I,II\n" + '1,"' + "2" * 200_000 + "\n")
+    with pytest.raises(EcgError):
+        read(path, **KNOWN)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A table that a device wrote, and how pandas is told to read it: an independent decoder.
+
+    Attributes:
+        file: Its name.
+        options: All that the file does not say.
+        rate: Hertz that are found.
+        names: Leads that are found.
+        columns: Their places.
+        scale: Millivolts per unit of the numbers.
+        head: Lines above the numbers.
+        dialect: Arguments of ``pandas.read_csv``.
+    """
+
+    file: str
+    options: dict[str, Any]
+    rate: float
+    names: tuple[str, ...] = ("I", "II")
+    columns: tuple[int, ...] = (0, 1)
+    scale: float = 1.0
+    head: int = 1
+    dialect: dict[str, Any] = field(default_factory=dict)
+
+    def expected(self, path: Path) -> np.ndarray:
+        table = pd.read_csv(path, header=None, skiprows=self.head, encoding="utf-8-sig", float_precision="round_trip",
+                            **self.dialect)  # fmt: skip
+        return table.iloc[:, list(self.columns)].to_numpy(np.float64).T * self.scale
+
+
+DEVICES = [
+    Device("bom.csv", KNOWN, 500),
+    Device("crlf.csv", KNOWN, 500),
+    Device("kardia_json_like.csv", KNOWN, 500, ("I",), (0,)),
+    Device("lightwave.txt", {}, 360, ("MLII", "V5"), (1, 2), head=2, dialect={"sep": "\t"}),
+    Device("missing.csv", KNOWN, 500),
+    Device("movesense.csv", {"unit": "uV", "lead_names": ["I"]}, 500, ("I",), (1,), 1e-3),
+    Device("nanword.csv", KNOWN, 500),
+    Device("physionet_mitdb.csv", {"unit": "uV", "sampling_rate": 360}, 360, ("MLII", "V5"), (1, 2), 1e-3),
+    Device("polar_h10.txt", {"lead_names": ["I"]}, 130, ("I",), (3,), 1e-3, dialect={"sep": ";"}),
+    Device("rdsamp.csv", {}, 360, ("MLII", "V5"), (1, 2), head=2),
+    Device("semicolon.csv", KNOWN, 500, dialect={"sep": ";", "decimal": ","}),
+    Device("time_s.csv", {"unit": "mV"}, 500, columns=(1, 2)),
+    Device("unit_in_header.csv", {"sampling_rate": 500}, 500),
+    Device("unit_paren.csv", {"sampling_rate": 500}, 500, scale=1e-3),
 ]
+NEEDED = ("unit", "sampling_rate", "lead_names")
 
 
 def test_tables_of_devices(clinical_files: Path, tmp_path: Path):
     """One test for all, as these tables may not travel with the code: without them one test is skipped."""
-    for file, options, rate, names in DEVICES:
+    assert {path.name for path in (clinical_files / "csv").iterdir()} == {device.file for device in DEVICES}
+    for device in DEVICES:
         path = tmp_path / "a.csv"
-        path.write_bytes((clinical_files / "csv" / file).read_bytes())
-        record = read(path, **options)
-        assert (record.sampling_rate, record.lead_names) == (rate, names), file
-        assert record.signal.shape[1] == 2000, file
+        path.write_bytes((clinical_files / "csv" / device.file).read_bytes())
+        record = read(path, **device.options)
+        assert (record.sampling_rate, record.lead_names) == (device.rate, device.names), device.file
+        expected = device.expected(path)
+        assert record.signal.shape == expected.shape == (len(device.names), 2000)
+        # Half a unit in the last place of float32; missing samples are NaN in both.
+        np.testing.assert_allclose(record.signal, expected, rtol=6e-8, atol=0, err_msg=device.file)
+        assert ("samples_missing" in codes(record)) == bool(np.isnan(expected).any())
+        has_clock = "sampling_rate" not in device.options
+        assert ("sampling_rate_from_time" in codes(record)) == has_clock, device.file
+        for name in NEEDED:
+            told = {option: value for option, value in device.options.items() if option != name}
+            if name in device.options:
+                with pytest.raises(MetadataMissing, match=name):
+                    read(path, **told)
+            else:
+                wrong = {
+                    "unit": "V",
+                    "sampling_rate": 77.0,
+                    "lead_names": ["aVF", "aVL"][: len(device.names)],
+                }
+                with pytest.raises(EcgError):
+                    read(path, **told, **{name: wrong[name]})
+
+
+def test_why_rows_are_not_split_by_pandas(tmp_path: Path):
+    """It fills a row that breaks off with missing samples and says nothing; here that row is an error."""
+    path = tmp_path / "a.csv"
+    path.write_text("I,II\n1,2\n3,4\n5\n")
+    assert np.isnan(pd.read_csv(path)["II"][2])
+    with pytest.raises(UnsupportedFormat, match="row 4 has 1 cells"):
+        read(path, **KNOWN)

@@ -76,10 +76,10 @@ def test_a_gap_is_seen_across_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     content[onset : onset + 2] = b"+9"
     (tmp_path / "gap.edf").write_bytes(content)
     monkeypatch.setattr(windows, "_BLOCK_VALUES", 600)
-    with pytest.raises(SignalError, match="gap"):
+    with pytest.raises(SignalError, match=r"gap\.edf: .*gap"):
         list(iter_windows(tmp_path / "gap.edf", window_s=1, stride_s=1))
     (tmp_path / "short.edf").write_bytes(content[: -2 * size])
-    with pytest.raises(EcgError):
+    with pytest.raises(EcgError, match=r"short\.edf: "):
         list(iter_windows(tmp_path / "short.edf"))
 
 

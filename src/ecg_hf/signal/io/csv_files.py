@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import math
 import re
@@ -161,9 +162,16 @@ def _take_apart(lines: Sequence[str]) -> _Table:
     blanks = mark is None and len(last.split()) > 1 and len(last.split()) == len(head[0].split())
 
     def split(line: str) -> list[str]:
+        if mark is not None and '"' in line:
+            return _quoted_cells(line, mark)
         return line.split(None if blanks else mark) if mark or blanks else [line]
 
-    has_comma = mark != "," and any("," in line for line in lines[places[0] + 1 :])
+    below = lines[places[0] + 1 :]
+    if mark == ",":
+        # "0,5","0,7": spreadsheets put numbers with decimal commas into quotes.
+        has_comma = any("," in cell for line in below if '"' in line for cell in split(line))
+    else:
+        has_comma = any("," in line for line in below)
     rows = [[_cleaned(cell) for cell in split(line)] for line in head]
     first = rows[0]
     if all(_is_value(cell, has_comma) for cell in first):
@@ -187,6 +195,13 @@ def _take_apart(lines: Sequence[str]) -> _Table:
         # Lines of text, perhaps on a person: nothing of them is repeated in an error.
         raise UnsupportedFormat("file is not a table of numbers")
     return _Table(names, units, places[start], split, has_comma)
+
+
+def _quoted_cells(line: str, mark: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=mark, skipinitialspace=True), [])
+    except csv.Error:
+        raise UnsupportedFormat("file is not a table of numbers") from None
 
 
 def _marks(line: str) -> tuple[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ecg_hf.errors import MetadataMissing
+from ecg_hf.errors import LibraryMissing
 
 __all__ = ["needed"]
 
@@ -19,12 +19,12 @@ def needed(module: str, extra: str, what: str) -> Any:
         what: What it reads, in the plural.
 
     Raises:
-        MetadataMissing: if it is not installed; says how to install it.
+        LibraryMissing: if it is not installed; says how to install it.
     """
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise MetadataMissing(
+        raise LibraryMissing(
             f"{what} need {module.partition('.')[0]}: pip install 'ecg-hf[{extra}]' (in a checkout, '.[{extra}]')",
             value=extra,
         ) from None

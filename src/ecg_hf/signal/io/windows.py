@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError, EcgError, SignalError, TruncatedSignal, UnsupportedFormat
 from ecg_hf.signal.io.decoded import StoredLead, digital_from_leads
@@ -21,7 +23,7 @@ from ecg_hf.signal.io.wfdb_objects import read_wfdb_record
 from ecg_hf.signal.io.wfdb_record import read_header
 from ecg_hf.signal.record import EcgRecord
 
-__all__ = ["iter_windows"]
+__all__ = ["check_seconds", "iter_windows"]
 
 _BLOCK_VALUES = 1 << 22
 """Values (leads times samples) read at once: 16 MiB of float32."""
@@ -66,15 +68,21 @@ def iter_windows(
         >>> for start_s, window in iter_windows("holter.ecg", window_s=10, stride_s=5):  # doctest: +SKIP
         ...     scores.append(model(window))
     """
-    for name, value in (("window_s", window_s), ("stride_s", stride_s)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < 1e9:
-            raise ConfigurationError(
-                f"{name} must be a positive number of seconds, got {value!r:.40}", value=value
-            )
+    check_seconds("window_s", window_s)
+    check_seconds("stride_s", stride_s)
     told: dict[str, Any] = {"sampling_rate": sampling_rate, "lead_names": lead_names, "leads": leads}
-    source = _open(path_or_record, ReadOptions(sampling_rate, lead_names, leads, units, True, root, MAX_SAMPLES),
-                   {**told, "units": units, "root": root})  # fmt: skip
-    return _windows(source, float(window_s), float(stride_s))
+    options = ReadOptions(sampling_rate, lead_names, leads, units, True, root, MAX_SAMPLES)
+    with _named_in_errors(path_or_record):
+        source = _open(path_or_record, options, {**told, "units": units, "root": root})
+    return _windows(source, float(window_s), float(stride_s), path_or_record)
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raise a ``ConfigurationError`` unless ``value`` is a positive number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < 1e9:
+        raise ConfigurationError(
+            f"{name} must be a positive number of seconds, got {value!r:.40}", value=value
+        )
 
 
 class _Blocks(ABC):
@@ -224,13 +232,26 @@ def _open(source: Any, options: ReadOptions, told: dict[str, Any]) -> _Blocks:
     return _Whole(read_record(source, **told))
 
 
-def _windows(source: _Blocks, window_s: float, stride_s: float) -> Iterator[tuple[float, EcgRecord]]:
+@contextmanager
+def _named_in_errors(source: object) -> Iterator[None]:
+    try:
+        yield
+    except EcgError as error:
+        if error.path is None and isinstance(source, str | os.PathLike):
+            error.path = os.fspath(source)
+        raise
+
+
+def _windows(
+    source: _Blocks, window_s: float, stride_s: float, named: object
+) -> Iterator[tuple[float, EcgRecord]]:
     rate, total = source.rate, source.samples
     length = round(window_s * rate)
     if length < 1 or stride_s * rate < 1.0:
         raise ConfigurationError("a window or stride is shorter than a sample", value=min(window_s, stride_s))
     block = max(length, _BLOCK_VALUES // source.signals)
     held: EcgRecord | None = None
+    signal: npt.NDArray[np.float32] | None = None
     first = last = 0
     index = 0
     while True:
@@ -241,7 +262,9 @@ def _windows(source: _Blocks, window_s: float, stride_s: float) -> Iterator[tupl
         stop = min(stop, total)
         if held is None or start < first or stop > last:
             first, last = start, min(total, max(stop, start + block))
-            held = source.read(first, last)
+            held = signal = None  # or two blocks would be in memory
+            with _named_in_errors(named):
+                held = source.read(first, last)
         signal = held.signal[:, start - first : stop - first]
         if 0 in signal.shape:
             raise SignalError("record has no samples")

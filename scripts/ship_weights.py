@@ -69,11 +69,13 @@ class Entry:
     sha256: str = ""
     licence: str = LICENCE
     trained_on: str = TRAINED_ON
+    figures: str = "docs/pretrained.md of the package's repository"
 
     def context(self) -> CardContext:
         """What its card needs."""
         training = {
             "supervision": self.supervision,
+            "figures": self.figures,
             "weights": "stored in half precision, computed with in single",
         }
         return CardContext(
@@ -106,7 +108,8 @@ def ship_encoder(run: str, folder: Path, entry: Entry) -> None:
     """A run's encoder with its text side, its extractor and its tokenizer."""
     shutil.rmtree(folder, ignore_errors=True)
     model = AutoModel.from_pretrained(run)
-    extractor = AutoFeatureExtractor.from_pretrained(run)
+    # Runs of earlier versions kept them on.
+    extractor = AutoFeatureExtractor.from_pretrained(run, **dict.fromkeys(model.config.target_inputs, False))
     model.save_pretrained(folder)
     extractor.save_pretrained(folder)
     AutoTokenizer.from_pretrained(run).save_pretrained(folder)
@@ -203,12 +206,13 @@ def ship_classifier(encoder: Path, dataset: Any, folder: Path, entry: Entry) -> 
             "reference_auroc": round(float(areas[column]), 4) if np.isfinite(areas[column]) else None,
         }
     common = [column for column in range(len(names)) if truth[:, column].sum() >= 10]
-    print(
-        f"classifier: C {chosen.c:.2g}, {int(np.isfinite(areas).sum())} classes, "
+    entry.figures = (
+        f"on fold 9, C {chosen.c:.2g}: {int(np.isfinite(areas).sum())} classes, "
         f"macro AUROC {np.nanmean(areas):.4f}; "
         f"superclasses {areas[:5].round(4).tolist()}; calibration error {np.mean([errors[c] for c in common]):.4f} "
         f"(mean of {len(common)} classes with 10 positives or more), superclasses {np.round(errors[:5], 4).tolist()}"
     )
+    print(entry.figures)
 
     shutil.rmtree(folder, ignore_errors=True)
     config = model.config
@@ -252,7 +256,8 @@ def main() -> None:
         ship_encoder(args.cg_dmer, output / made[-1].name, made[-1])
     index = output / "index.json"
     entries = {entry["name"]: entry for entry in json.loads(index.read_text(encoding="utf-8"))}
-    entries |= {entry.name: asdict(entry) for entry in made}
+    for entry in made:
+        entries[entry.name] = {key: value for key, value in asdict(entry).items() if key != "figures"}
     index.write_text(json.dumps(list(entries.values()), indent=2) + "\n", encoding="utf-8")
     for entry in made:
         size = sum(file.stat().st_size for file in (output / entry.name).iterdir())

@@ -18,7 +18,7 @@ from .conftest import Cli
 
 MEASUREMENTS = ["heart_rate_bpm", "pr_ms", "qrs_ms", "qt_ms", "qtc_ms"]
 KEYS = {
-    *("record", "start_s", "error", "duration_s", "sampling_rate", "lead_names", "measurements", "findings"),
+    *("record", "error", "duration_s", "sampling_rate", "lead_names", "measurements", "findings"),
     *("abstained", "notes", "nearest", "model"),
 }
 

@@ -70,7 +70,8 @@ def test_every_window_is_answered(cli: Cli, classifier: Path, long: Path, tmp_pa
     assert "no findings: every lead is constant" in lines[3]
 
     whole = json.loads(cli("predict", long, *told[:-2], "--json").stdout)
-    assert [answer["start_s"] for answer in whole] == [None]
+    assert len(whole) == 1
+    assert "start_s" not in whole[0]
 
 
 def test_several_recordings_and_one_that_is_missing(

@@ -138,7 +138,7 @@ def predict_command(
 
     def written() -> Iterator[Interpretation]:
         nonlocal unread
-        with _table(csv_file, interpreter) as write:
+        with _table(csv_file, interpreter, windows=window is not None) as write:
             for answer in _answers(interpreter, list(found), told, lengths, pictures):
                 write(answer)
                 unread += answer.error is not None
@@ -315,7 +315,9 @@ def _show_recording(answer: Interpretation, count: int) -> None:
 
 
 @contextmanager
-def _table(path: Path | None, interpreter: Interpreter) -> Iterator[Callable[[Interpretation], None]]:
+def _table(
+    path: Path | None, interpreter: Interpreter, *, windows: bool
+) -> Iterator[Callable[[Interpretation], None]]:
     """What writes an answer as a row of a table: one column per measurement and per label."""
     if path is None:
         yield lambda answer: None
@@ -324,7 +326,8 @@ def _table(path: Path | None, interpreter: Interpreter) -> Iterator[Callable[[In
     from ecg_hf.pipelines.interpretation import MEASUREMENTS
 
     labels = sorted(interpreter.model.config.id2label.values())
-    scalars = ("record", "start_s", "error", "duration_s", "sampling_rate", "abstained", "model")
+    start = ("start_s",) if windows else ()
+    scalars = ("record", *start, "error", "duration_s", "sampling_rate", "abstained", "model")
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(path) as binary:
         text = io.TextIOWrapper(binary, encoding="utf-8", newline="")

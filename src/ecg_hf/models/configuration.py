@@ -29,10 +29,13 @@ _OF_THE_LIBRARY = frozenset(
     {
         "attn_implementation",
         "auto_map",
+        "bos_token_id",
+        "eos_token_id",
         "experts_implementation",
         "gradient_checkpointing",
         "is_causal",
         "model_type",
+        "pad_token_id",
         "quantization_config",
         "tie_last_hidden_states",
         "torch_dtype",
@@ -42,7 +45,7 @@ _OF_THE_LIBRARY = frozenset(
 )
 """Options that any configuration of the library accepts besides its fields and settable properties.
 
-``use_cache`` is what the library's Trainer writes into the configuration of every model it trains.
+``use_cache`` and the ids of tokens are what the library's Trainer writes into the configurations of models it trains.
 """
 
 

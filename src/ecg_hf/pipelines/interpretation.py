@@ -101,8 +101,8 @@ class Interpretation:
     model: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
+        """As a JSON object; ``start_s`` is left out of the answer to a whole recording."""
+        return {key: value for key, value in asdict(self).items() if key != "start_s" or value is not None}
 
 
 class Interpreter:

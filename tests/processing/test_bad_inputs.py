@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers.utils import logging as transformers_logging
 
 from ecg_hf.errors import NonFiniteSignal, SamplingRateError, SignalError
 from ecg_hf.processing import NORMALIZATIONS, EcgFeatureExtractor
@@ -39,6 +40,7 @@ def test_the_rate_of_an_extractor_is_a_number() -> None:
 
 
 def test_row_28_rate_not_passed_warns_once(caplog: pytest.LogCaptureFixture) -> None:
+    transformers_logging.warning_once.cache_clear()  # another test may have used it up
     extractor = EcgFeatureExtractor(sampling_rate=RATE, normalization="zscore_lead")
     with caplog.at_level(logging.WARNING):
         for _ in range(3):

@@ -24,8 +24,10 @@ from ecg_hf.nn.losses import (
     reconstruction_loss,
     siglip_loss,
 )
+from ecg_hf.nn.losses.agreement import cross_correlation_terms, query_key_loss, symmetric_cosine
 from ecg_hf.nn.losses.latent import latent_prediction_loss, latent_statistics
 from ecg_hf.nn.losses.regions import region_contrast_loss, region_pair_losses
+from ecg_hf.nn.losses.targets import regression_target_loss, term_entropy, term_loss
 
 ROWS, TOKENS, WIDTH = 64, 24, 32
 WEIGHTS = torch.ones(ROWS, TOKENS)
@@ -45,6 +47,11 @@ CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     ),
     "cpc_logits": lambda a, b: cpc_logits(a, b, NEGATIVES, 3).tanh().sum(),
     "cpc_loss": lambda a, b: cpc_loss(a, b, NEGATIVES, 3).loss,
+    "cross_correlation_terms": lambda a, b: torch.stack(
+        cross_correlation_terms(
+            *vectors(F.layer_norm(a.float(), (WIDTH,)), F.layer_norm(b.float(), (WIDTH,)))
+        )
+    ).sum(),
     "info_nce_loss": lambda a, b: info_nce_loss(*vectors(a, b), temperature=0.1),
     "latent_prediction_loss": lambda a, b: latent_prediction_loss(a, b),
     "latent_statistics": lambda a, b: latent_statistics(a, b)["unexplained"] + 0 * a.sum(),
@@ -52,10 +59,15 @@ CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "normalize_patches": lambda a, b: (normalize_patches(a[:, None], "patch_zscore") * b[:, None]).sum(),
     "nt_xent_loss": lambda a, b: nt_xent_loss(*vectors(a, b), temperature=0.1),
     "orthogonality_loss": lambda a, b: orthogonality_loss(*vectors(a, b)),
+    "query_key_loss": lambda a, b: query_key_loss(*vectors(a, b), *vectors(b, a), temperature=0.1),
     "reconstruction_loss": lambda a, b: reconstruction_loss(a, b, WEIGHTS),
     "region_contrast_loss": lambda a, b: sum(region_contrast_loss(a[:, :5], b[:, :5], temperature=0.1)),
     "region_pair_losses": lambda a, b: region_pair_losses(a[:, :5], b[:, :5], temperature=0.1).sum(),
+    "regression_target_loss": lambda a, b: regression_target_loss(*vectors(a, b)),
     "siglip_loss": lambda a, b: siglip_loss(*vectors(a, b), scale=10.0, bias=-5.0),
+    "symmetric_cosine": lambda a, b: symmetric_cosine(*vectors(a, b), *vectors(a, b)),
+    "term_entropy": lambda a, b: term_entropy(a[:, 0].float().sigmoid()) + 0 * b.sum(),
+    "term_loss": lambda a, b: term_loss(a[:, 0], b[:, 0].float().sigmoid(), torch.tensor(0.5)),
 }
 OPTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "info_nce_loss, decoupled, cold": lambda a, b: info_nce_loss(

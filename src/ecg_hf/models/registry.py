@@ -62,6 +62,7 @@ class MethodSpec:
         official_weights: Licence of the authors' weights; None where there are none to convert.
         family: Folder of the family that it is a member of, with its ``configuration_<name>.py`` and
             ``modeling_<name>.py``; its feature extractor is in the family's ``feature_extraction.py``.
+        python_name: Of its modules, recipes and card, where the name with underscores is none Python knows.
         modules: Where its classes are, if not in a folder of three files that has the method's name: one module for
             all of them, such as ``ecg_hf.models.joint_embedding.simclr``, or one per role that is elsewhere. The
             ``convert_official`` of a method in one module is in that module too.
@@ -80,13 +81,14 @@ class MethodSpec:
     licence: str = "apache-2.0"
     official_weights: str | None = None
     family: str = ""
+    python_name: str = ""
     modules: str | Mapping[ClassRole, str] = field(default="", hash=False)
     trainer: str = ""
 
     @property
     def module(self) -> str:
         """The name with underscores: of its folder, its recipes and its card."""
-        return self.name.replace("-", "_")
+        return self.python_name or self.name.replace("-", "_")
 
     @property
     def short_title(self) -> str:
@@ -335,6 +337,19 @@ METHODS: dict[str, MethodSpec] = {
             sizes=_FAMILY_SIZES,
             family="joint_embedding",
             trainer="ecg_hf.training.method_trainers",
+        ),
+        MethodSpec(
+            name="3kg",
+            class_prefix="ThreeKg",
+            title="3KG: contrast of patients by views of a rotated dipole",
+            paper="2106.04452",
+            official_code="https://github.com/Jwoo5/fairseq-signals",
+            status="views, positives and temperature from the paper's code; inferred: projector and backbone; views, "
+            "loss and gradients equal that code (MIT) on its fixture; patients are used where a batch names them",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
+            python_name="three_kg",
         ),
     )
 }

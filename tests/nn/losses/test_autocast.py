@@ -24,7 +24,9 @@ from ecg_hf.nn.losses import (
     reconstruction_loss,
     siglip_loss,
 )
+from ecg_hf.nn.losses.agreement import cross_correlation_terms, query_key_loss, symmetric_cosine
 from ecg_hf.nn.losses.latent import latent_prediction_loss, latent_statistics
+from ecg_hf.nn.losses.nt_xent import patient_contrast_loss
 from ecg_hf.nn.losses.regions import region_contrast_loss, region_pair_losses
 
 ROWS, TOKENS, WIDTH = 64, 24, 32
@@ -43,6 +45,7 @@ CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "classification_loss": lambda a, b: classification_loss(
         a[:, 0], (b[:, 0] > 0).float(), "multi_label_classification"
     ),
+    "cross_correlation_terms": lambda a, b: sum(cross_correlation_terms(*vectors(a, b))),
     "cpc_logits": lambda a, b: cpc_logits(a, b, NEGATIVES, 3).tanh().sum(),
     "cpc_loss": lambda a, b: cpc_loss(a, b, NEGATIVES, 3).loss,
     "info_nce_loss": lambda a, b: info_nce_loss(*vectors(a, b), temperature=0.1),
@@ -52,10 +55,15 @@ CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "normalize_patches": lambda a, b: (normalize_patches(a[:, None], "patch_zscore") * b[:, None]).sum(),
     "nt_xent_loss": lambda a, b: nt_xent_loss(*vectors(a, b), temperature=0.1),
     "orthogonality_loss": lambda a, b: orthogonality_loss(*vectors(a, b)),
+    "patient_contrast_loss": lambda a, b: patient_contrast_loss(
+        torch.cat(vectors(a, b)), torch.arange(2 * ROWS) % ROWS, temperature=0.1
+    ),
+    "query_key_loss": lambda a, b: query_key_loss(*vectors(a, b), *vectors(b, a), temperature=0.2),
     "reconstruction_loss": lambda a, b: reconstruction_loss(a, b, WEIGHTS),
     "region_contrast_loss": lambda a, b: sum(region_contrast_loss(a[:, :5], b[:, :5], temperature=0.1)),
     "region_pair_losses": lambda a, b: region_pair_losses(a[:, :5], b[:, :5], temperature=0.1).sum(),
     "siglip_loss": lambda a, b: siglip_loss(*vectors(a, b), scale=10.0, bias=-5.0),
+    "symmetric_cosine": lambda a, b: symmetric_cosine(*vectors(a, b), *vectors(b, a)),
 }
 OPTIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "info_nce_loss, decoupled, cold": lambda a, b: info_nce_loss(

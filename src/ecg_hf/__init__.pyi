@@ -73,12 +73,14 @@ from ecg_hf.models.joint_embedding.configuration_byol import ByolConfig
 from ecg_hf.models.joint_embedding.configuration_moco_v3 import MoCoV3Config
 from ecg_hf.models.joint_embedding.configuration_simclr import SimClrConfig
 from ecg_hf.models.joint_embedding.configuration_simsiam import SimSiamConfig
+from ecg_hf.models.joint_embedding.configuration_three_kg import ThreeKgConfig
 from ecg_hf.models.joint_embedding.feature_extraction import (
     BarlowTwinsFeatureExtractor,
     ByolFeatureExtractor,
     MoCoV3FeatureExtractor,
     SimClrFeatureExtractor,
     SimSiamFeatureExtractor,
+    ThreeKgFeatureExtractor,
 )
 from ecg_hf.models.joint_embedding.modeling_barlow_twins import (
     BarlowTwinsForEcgClassification,
@@ -105,6 +107,11 @@ from ecg_hf.models.joint_embedding.modeling_simsiam import (
     SimSiamForPreTraining,
     SimSiamModel,
 )
+from ecg_hf.models.joint_embedding.modeling_three_kg import (
+    ThreeKgForEcgClassification,
+    ThreeKgForPreTraining,
+    ThreeKgModel,
+)
 from ecg_hf.models.pretrained import pretrained, sample_record
 from ecg_hf.pipelines.embedding import embed
 from ecg_hf.plotting import plot_ecg
@@ -123,6 +130,7 @@ EcgBeatTrainer = EcgPreTrainer
 EcgDistilTrainer = EcgPreTrainer
 MoCoV3Trainer = EcgPreTrainer
 SimClrTrainer = EcgPreTrainer
+ThreeKgTrainer = EcgPreTrainer
 
 __version__: str
 
@@ -226,6 +234,12 @@ __all__ = [
     "SimSiamForPreTraining",
     "SimSiamModel",
     "SimSiamTrainer",
+    "ThreeKgConfig",
+    "ThreeKgFeatureExtractor",
+    "ThreeKgForEcgClassification",
+    "ThreeKgForPreTraining",
+    "ThreeKgModel",
+    "ThreeKgTrainer",
     "embed",
     "iter_windows",
     "plot_ecg",

@@ -68,6 +68,7 @@ class MethodSpec:
             ``modeling_<name>.py``; its feature extractor is in the family's ``feature_extraction.py``.
         pretrainable: Whether its objective is here. Without, a method is an encoder and a classifier for the authors'
             weights: it has no ``ForPreTraining``, no trainer and no recipe.
+        python_name: Of its modules, recipes and card, where the name with underscores is none Python knows.
         modules: Where its classes are, if not in a folder of three files that has the method's name: one module for
             all of them, such as ``ecg_hf.models.joint_embedding.simclr``, or one per role that is elsewhere. The
             ``convert_official`` of a method in one module is in that module too.
@@ -89,13 +90,14 @@ class MethodSpec:
     official_weights: str | None = None
     family: str = ""
     pretrainable: bool = True
+    python_name: str = ""
     modules: str | Mapping[ClassRole, str] = field(default="", hash=False)
     trainer: str = ""
 
     @property
     def module(self) -> str:
         """The name with underscores: of its folder, its recipes and its card."""
-        return self.name.replace("-", "_")
+        return self.python_name or self.name.replace("-", "_")
 
     @property
     def short_title(self) -> str:
@@ -432,6 +434,20 @@ METHODS: dict[str, MethodSpec] = {
             family="joint_embedding",
             trainer="ecg_hf.training.method_trainers",
             use="a comparator: neither teacher nor negatives",
+        ),
+        MethodSpec(
+            name="3kg",
+            class_prefix="ThreeKg",
+            title="3KG: contrast of patients by views of a rotated dipole",
+            paper="2106.04452",
+            official_code="https://github.com/Jwoo5/fairseq-signals",
+            status="views, positives and temperature from the paper's code; inferred: projector and backbone; views, "
+            "loss and gradients equal that code (MIT) on its fixture; patients are used where a batch names them",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
+            python_name="three_kg",
+            use="a comparator: views by the geometry of the leads",
         ),
     )
 }

@@ -89,6 +89,17 @@ def test_views_together_or_one_after_the_other() -> None:
     torch.testing.assert_close(apart(values(), **noise).loss, together(values(), **noise).loss)
 
 
+def test_views_add_nothing_where_there_is_no_signal() -> None:
+    model = SimClrForPreTraining(config_of("resnet1d", views=[{"op": "noise"}, {"op": "wander"}]))
+    leads, samples = torch.ones(4, 12, dtype=torch.long), torch.ones(4, 1000, dtype=torch.long)
+    leads[:, 3], samples[:, 700:] = 0, 0
+    noise = model.draw_noise({"input_values": values()}, torch.Generator().manual_seed(1))["view_noise"]
+    for view in model.make_views(values(), noise, leads, samples):
+        assert view.values[:, 3].abs().max() == 0
+        assert view.values[:, :, 700:].abs().max() == 0
+        assert view.values[:, 2, :700].abs().min() > 0
+
+
 @pytest.mark.parametrize("method", FAMILY)
 def test_weights_pass_from_one_method_to_another(method: str, tmp_path: Any) -> None:
     spec = METHODS[method]

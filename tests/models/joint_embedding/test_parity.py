@@ -15,9 +15,12 @@ from ecg_hf import (
     MoCoV3ForPreTraining,
     SimClrForPreTraining,
     SimSiamForPreTraining,
+    ThreeKgForPreTraining,
 )
 from ecg_hf.models.joint_embedding.modeling import JointEmbeddingForPreTraining
 from ecg_hf.nn.ema import cosine_momentum, ema_update
+from ecg_hf.nn.views.augmentations import Signals, apply_views
+from ecg_hf.signal.leads import STANDARD_LEADS
 
 pytestmark = pytest.mark.fixtures
 
@@ -167,3 +170,38 @@ def test_simsiam(shared_fixtures: Any) -> None:
     check_gradients(body, part(expected, "grad.encoder.body."))
     spread = metrics["embedding_spread"] / 7**0.5
     torch.testing.assert_close(spread, expected["collapse_std_z1"], rtol=0.1, atol=0.0)
+
+
+@pytest.mark.parametrize("case", ["distinct", "shared"])
+def test_3kg(shared_fixtures: Any, case: str) -> None:
+    """Rows of the fixture are views; each patient has two or, where one is shared, more."""
+    expected = part(load_file(shared_fixtures / "three_kg" / "three_kg.safetensors"), f"loss_{case}.")
+    order = torch.argsort(expected["patient_id"], stable=True)
+    halves = torch.cat([order[::2], order[1::2]])
+    views = leaf(expected["features"][halves])
+    model = make(ThreeKgForPreTraining)
+    patients = expected["patient_id"][halves[: len(halves) // 2]].long()
+    terms = model.terms(views.chunk(2), views.detach().chunk(2), patients)
+    loss = model.weighted_sum(terms) * expected["n_pairs"]
+    loss.backward()
+    torch.testing.assert_close(loss, expected["loss_sum"], **CLOSE)
+    torch.testing.assert_close(views.grad, expected["grad_proper"][halves], **CLOSE)
+
+
+@pytest.mark.parametrize("case", ["rotate_scale", "full", "identity"])
+def test_3kgs_views(shared_fixtures: Any, case: str) -> None:
+    fixture = load_file(shared_fixtures / "three_kg" / "three_kg.safetensors")
+    given, drawn = fixture["input"].float()[None], part(fixture, f"{case}.")
+    angles, scales = drawn.get("angles_deg", torch.zeros(6)), drawn.get("scales", torch.ones(6))
+    starts = drawn.get("mask_starts")
+    entries: list[dict[str, Any]] = [{"op": "vcg", "degrees": [-45.0, 45.0], "scale": [1.0, 1.5]}]
+    entries += [] if starts is None else [{"op": "lead_time_out"}]
+    for view in range(2):
+        three = slice(3 * view, 3 * view + 3)
+        draws = [(angles[three] + 45.0) / 90.0, (scales[three] - 1.0) / 0.5]
+        if starts is not None:
+            draws.append((starts[12 * view : 12 * view + 12] + 0.5) / given.shape[-1])
+        signals = Signals(given, None, STANDARD_LEADS, 500.0)
+        uniform = torch.cat([draw.float() for draw in draws])[None]
+        made = apply_views(signals, entries, uniform, max_samples=given.shape[-1]).values[0]
+        torch.testing.assert_close(made, drawn[f"view{view + 1}"].float(), **CLOSE)

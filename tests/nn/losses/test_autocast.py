@@ -26,6 +26,7 @@ from ecg_hf.nn.losses import (
 )
 from ecg_hf.nn.losses.agreement import cross_correlation_terms, query_key_loss, symmetric_cosine
 from ecg_hf.nn.losses.latent import latent_prediction_loss, latent_statistics
+from ecg_hf.nn.losses.nt_xent import patient_contrast_loss
 from ecg_hf.nn.losses.regions import region_contrast_loss, region_pair_losses
 from ecg_hf.nn.losses.targets import regression_target_loss, term_entropy, term_loss
 
@@ -45,6 +46,7 @@ CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "classification_loss": lambda a, b: classification_loss(
         a[:, 0], (b[:, 0] > 0).float(), "multi_label_classification"
     ),
+    "cross_correlation_terms": lambda a, b: sum(cross_correlation_terms(*vectors(a, b))),
     "cpc_logits": lambda a, b: cpc_logits(a, b, NEGATIVES, 3).tanh().sum(),
     "cpc_loss": lambda a, b: cpc_loss(a, b, NEGATIVES, 3).loss,
     "cross_correlation_terms": lambda a, b: torch.stack(
@@ -59,7 +61,10 @@ CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "normalize_patches": lambda a, b: (normalize_patches(a[:, None], "patch_zscore") * b[:, None]).sum(),
     "nt_xent_loss": lambda a, b: nt_xent_loss(*vectors(a, b), temperature=0.1),
     "orthogonality_loss": lambda a, b: orthogonality_loss(*vectors(a, b)),
-    "query_key_loss": lambda a, b: query_key_loss(*vectors(a, b), *vectors(b, a), temperature=0.1),
+    "patient_contrast_loss": lambda a, b: patient_contrast_loss(
+        torch.cat(vectors(a, b)), torch.arange(2 * ROWS) % ROWS, temperature=0.1
+    ),
+    "query_key_loss": lambda a, b: query_key_loss(*vectors(a, b), *vectors(b, a), temperature=0.2),
     "reconstruction_loss": lambda a, b: reconstruction_loss(a, b, WEIGHTS),
     "region_contrast_loss": lambda a, b: sum(region_contrast_loss(a[:, :5], b[:, :5], temperature=0.1)),
     "region_pair_losses": lambda a, b: region_pair_losses(a[:, :5], b[:, :5], temperature=0.1).sum(),

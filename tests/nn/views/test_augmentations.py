@@ -19,7 +19,7 @@ from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.synthetic import simulate
 
 RATE, SAMPLES = 250.0, 2500
-KEEP_IDENTITIES = ("crop_resize", "time_out", "gain", "wander", "powerline")
+KEEP_IDENTITIES = ("crop_resize", "time_out", "gain", "wander", "powerline", "vcg")
 
 
 @pytest.fixture(scope="module")

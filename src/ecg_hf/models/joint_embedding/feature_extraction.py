@@ -12,6 +12,7 @@ __all__ = [
     "MoCoV3FeatureExtractor",
     "SimClrFeatureExtractor",
     "SimSiamFeatureExtractor",
+    "ThreeKgFeatureExtractor",
 ]
 
 
@@ -39,4 +40,8 @@ class MoCoV3FeatureExtractor(JointEmbeddingFeatureExtractor):
 
 
 class SimSiamFeatureExtractor(JointEmbeddingFeatureExtractor):
+    """That of the family."""
+
+
+class ThreeKgFeatureExtractor(JointEmbeddingFeatureExtractor):
     """That of the family."""

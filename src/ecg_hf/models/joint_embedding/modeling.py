@@ -215,26 +215,37 @@ class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTrain
             apply_views(whole, entries, view_noise[:, number], max_samples=config.num_samples)
             for number, entries in enumerate(config.view_entries)
         ]
-        # Resampled signals lie sample by sample in memory: rather one copy here than one in every convolution.
-        return [view._replace(values=view.values.contiguous()) for view in views]
+        for number, view in enumerate(views):
+            # What a view adds to a lead that is missing, or to padding, is no signal. Resampled signals lie sample by
+            # sample in memory: rather one copy here than one in every convolution.
+            values, mask = _present(view.values, lead_mask, view.mask)
+            views[number] = view._replace(values=values.contiguous(), mask=mask)
+        return views
 
-    def terms(self, views: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
+    def terms(
+        self, views: Sequence[Tensor], targets: Sequence[Tensor], patients: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The terms of the method's loss, which its configuration may weigh.
 
         Args:
             views: Projections of both views (predictions, if there is a predictor), float32 ``(pool, dim)``.
             targets: The teacher's projections of both views; without a teacher the student's. They have no gradient.
+            patients: int64 ``(pool,)``, see :meth:`forward`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no terms")
 
     def compare(
-        self, embeds: Sequence[Tensor], teacher_embeds: Sequence[Tensor] | None = None
+        self,
+        embeds: Sequence[Tensor],
+        teacher_embeds: Sequence[Tensor] | None = None,
+        patients: Tensor | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Everything behind the backbone: heads, loss terms, and what tells a collapse.
 
         Args:
             embeds: The backbone's embeddings of both views, ``(pool, hidden_size)``.
             teacher_embeds: The teacher's, if there is one.
+            patients: int64 ``(pool,)``, see :meth:`forward`.
 
         Returns:
             Loss terms, and metrics: ``embedding_spread`` (1 is healthy, 0 collapsed) and ``mean_cosine`` of the first
@@ -257,7 +268,7 @@ class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTrain
                 "effective_rank": effective_rank(embeds[0]),
                 "target_cosine": F.cosine_similarity(outputs[0], targets[1], dim=-1).mean(),
             }
-        return self.terms(outputs, targets), metrics
+        return self.terms(outputs, targets, patients), metrics
 
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
@@ -265,6 +276,7 @@ class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTrain
         input_values: Tensor,
         lead_mask: Tensor | None = None,
         sample_mask: Tensor | None = None,
+        patient_ids: Tensor | None = None,
         view_noise: Tensor | None = None,
         return_loss: bool = True,
         **kwargs: Any,
@@ -275,6 +287,8 @@ class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTrain
             input_values: float32 ``(batch, leads, samples)``.
             lead_mask: ``(batch, leads)``, 0 for missing leads.
             sample_mask: ``(batch, samples)``, 0 for padding.
+            patient_ids: int64 ``(batch,)``: records with the same number are of one patient; each negative number is
+                a patient of its own. Of use to methods that contrast patients or records.
             view_noise: float ``(batch, 2, draws)`` uniform; drawn here if not given.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
             kwargs: ``output_hidden_states``, ``output_attentions`` (of each view in turn, or with ``views_together``
@@ -291,9 +305,12 @@ class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTrain
             with torch.no_grad():
                 seen = self._embed(self.teacher["backbone"], views)
             local |= {"teacher_first": seen[0], "teacher_second": seen[1]}
+        if patient_ids is not None:
+            local["patients"] = patient_ids[:, None]
         pool = self.pool_embeddings(local)
+        patients = None if patient_ids is None else pool["patients"][:, 0]
         taught = None if self.teacher is None else [pool["teacher_first"], pool["teacher_second"]]
-        terms, metrics = self.compare([pool["first"], pool["second"]], taught)
+        terms, metrics = self.compare([pool["first"], pool["second"]], taught, patients)
         return EcgPreTrainingOutput(
             loss=self.weighted_sum(terms),
             loss_terms={name: term.detach() for name, term in terms.items()},

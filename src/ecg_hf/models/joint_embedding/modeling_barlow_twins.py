@@ -30,7 +30,9 @@ class BarlowTwinsForPreTraining(JointEmbeddingForPreTraining):
     config_class = BarlowTwinsConfig
     model_class = BarlowTwinsModel
 
-    def terms(self, views: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
+    def terms(
+        self, views: Sequence[Tensor], targets: Sequence[Tensor], patients: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Both parts of the matrix' distance from the identity."""
         invariance, redundancy = cross_correlation_terms(*views)
         return {"invariance": invariance, "redundancy": redundancy}

@@ -30,7 +30,9 @@ class ByolForPreTraining(JointEmbeddingForPreTraining):
     config_class = ByolConfig
     model_class = ByolModel
 
-    def terms(self, views: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
+    def terms(
+        self, views: Sequence[Tensor], targets: Sequence[Tensor], patients: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Squared distance of the normalised predictions from the teacher's projections, both directions added."""
         return {"prediction": 4.0 - 4.0 * symmetric_cosine(*views, *targets)}
 

@@ -36,7 +36,9 @@ class MoCoV3ForPreTraining(JointEmbeddingForPreTraining):
         if self.config.freeze_patch_embedding:
             self.joint_embedding.get_input_embeddings().requires_grad_(False)
 
-    def terms(self, views: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
+    def terms(
+        self, views: Sequence[Tensor], targets: Sequence[Tensor], patients: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Cross-entropy of each query over the keys of the other views of all records."""
         temperature = float(self.config.temperature)
         return {"contrastive": query_key_loss(*views, *targets, temperature=temperature)}

@@ -30,9 +30,12 @@ class SimClrForPreTraining(JointEmbeddingForPreTraining):
     config_class = SimClrConfig
     model_class = SimClrModel
 
-    def terms(self, views: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
-        """NT-Xent."""
-        return {"contrastive": nt_xent_loss(*views, temperature=float(self.config.temperature))}
+    def terms(
+        self, views: Sequence[Tensor], targets: Sequence[Tensor], patients: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """NT-Xent; other records of a patient are no negatives, where patients are known."""
+        temperature = float(self.config.temperature)
+        return {"contrastive": nt_xent_loss(*views, temperature=temperature, groups=patients)}
 
 
 class SimClrForEcgClassification(JointEmbeddingForEcgClassification):

@@ -30,7 +30,9 @@ class SimSiamForPreTraining(JointEmbeddingForPreTraining):
     config_class = SimSiamConfig
     model_class = SimSiamModel
 
-    def terms(self, views: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
+    def terms(
+        self, views: Sequence[Tensor], targets: Sequence[Tensor], patients: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Negative cosine of each prediction with the other view's projection, mean over both directions."""
         return {"negative_cosine": -symmetric_cosine(*views, *targets)}
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ecg_hf.nn.precision import full_precision, similarity
 
-__all__ = ["nt_xent_loss"]
+__all__ = ["nt_xent_loss", "patient_contrast_loss"]
 
 
 def nt_xent_loss(
@@ -41,3 +41,27 @@ def nt_xent_loss(
         same = (group[:, None] == group[None, :]) & (group[:, None] >= 0)
         removed = removed | (same & (index[:, None] % rows != index[None, :] % rows))
     return (logits.masked_fill(removed, -torch.inf).logsumexp(-1) - positive).mean(-1)
+
+
+def patient_contrast_loss(embeddings: Tensor, patients: Tensor, *, temperature: float) -> Tensor:
+    """Each embedding finds each other one of its patient among those of all other patients.
+
+    Paper: 3KG. Every ordered pair of two embeddings of a patient has a softmax of its own, over that pair and the
+    embeddings of other patients.
+
+    Differs from official code: the mean over pairs instead of the sum, and the gradient passes through the length of
+    the embeddings.
+
+    Args:
+        embeddings: float ``(rows, dim)``.
+        patients: int64 ``(rows,)``; at least two rows have the same number.
+        temperature: Divides the cosine similarities.
+    """
+    vectors = F.normalize(full_precision(embeddings), dim=-1)
+    logits = similarity(vectors, vectors) / temperature
+    same = patients[:, None] == patients[None, :]
+    # Not minus infinity: a row without any negative would have no gradient but NaN.
+    negatives = logits.masked_fill(same, torch.finfo(logits.dtype).min).logsumexp(1, keepdim=True)
+    pairs = same & ~torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    losses = torch.where(pairs, torch.logaddexp(logits, negatives) - logits, 0.0)
+    return losses.sum() / pairs.sum()

@@ -31,6 +31,14 @@ _LIMB_LEADS = {
     "aVF": (-0.5, 1.0),
 }
 
+_INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
+_INVERSE_DOWER = (
+    (0.156, -0.009, -0.172, -0.073, 0.122, 0.231, 0.239, 0.193),
+    (-0.227, 0.886, 0.057, -0.019, -0.106, -0.022, 0.040, 0.048),
+    (0.021, 0.102, -0.228, -0.310, -0.245, -0.063, 0.054, 0.108),
+)
+"""Rows X, Y and Z of the dipole from the independent leads."""
+
 
 class Signals(NamedTuple):
     """A batch of recordings on its way through a view.
@@ -172,6 +180,61 @@ def lead_mask(signals: Signals, draws: Tensor, *, probability: float = 0.5) -> S
     """Zero each lead with a probability; at least one stays."""
     kept = (draws >= probability) | (draws == draws.amax(1, keepdim=True))
     return signals._replace(values=signals.values * kept[:, :, None])
+
+
+@_augmentation(lambda leads, samples: leads)
+def lead_time_out(signals: Signals, draws: Tensor, *, share: float = 0.5) -> Signals:
+    """Zero a window of each lead, each at another place; a window that reaches the end goes on at the beginning."""
+    samples = signals.values.shape[-1]
+    start = (draws * samples).floor()[..., None]
+    index = torch.arange(samples, device=draws.device)
+    masked = (index - start) % samples < math.floor(share * samples)
+    return signals._replace(values=signals.values.masked_fill(masked, 0.0))
+
+
+@_augmentation(lambda leads, samples: 6)
+def vcg(
+    signals: Signals,
+    draws: Tensor,
+    *,
+    degrees: Sequence[float] = (-45.0, 45.0),
+    scale: Sequence[float] = (1.0, 1.5),
+) -> Signals:
+    """Rotate the heart's dipole about z, y and x, scale it along x, y and z, and look at it by the leads again.
+
+    The dipole is what the inverse Dower matrix makes of I, II and V1 to V6; what no dipole explains is lost. Limb
+    leads follow from I and II. Paper: 3KG; the first of a record's draws is the angle about z.
+
+    Raises:
+        ConfigurationError: if one of the eight leads is not among the signals'.
+    """
+    absent = [lead for lead in _INDEPENDENT_LEADS if lead not in signals.lead_names]
+    if absent:
+        raise ConfigurationError(f"vcg needs leads {', '.join(absent)} too", value=absent)
+    about_z, about_y, about_x = torch.deg2rad(_between(draws[:, :3], degrees)).unbind(1)
+    turn = _rotation(about_x, 1, 2) @ _rotation(about_y, 2, 0) @ _rotation(about_z, 0, 1)
+    moved = _between(draws[:, 3:6], scale)[:, :, None] * turn
+    inverse_dower = torch.tensor(_INVERSE_DOWER, dtype=torch.float64)
+    to_leads = torch.linalg.pinv(inverse_dower)
+    rows = [signals.lead_names.index(lead) for lead in _INDEPENDENT_LEADS]
+    matrix = to_leads.to(moved) @ moved @ inverse_dower.to(moved)
+    seen = matrix.to(signals.values) @ signals.values[:, rows]
+    limb = seen.new_tensor([_LIMB_LEADS[name] for name in signals.lead_names if name in _LIMB_LEADS])
+    derived = iter((limb @ seen[:, :2]).unbind(1))
+    leads = [
+        next(derived) if name in _LIMB_LEADS else seen[:, _INDEPENDENT_LEADS.index(name)]
+        for name in signals.lead_names
+    ]
+    return signals._replace(values=torch.stack(leads, dim=1))
+
+
+def _rotation(angle: Tensor, first: int, second: int) -> Tensor:
+    """Rotations in the plane of two axes by angles ``(batch,)``: ``(batch, 3, 3)``."""
+    matrix = torch.eye(3, device=angle.device).repeat(len(angle), 1, 1)
+    matrix[:, first, first] = matrix[:, second, second] = angle.cos()
+    matrix[:, second, first] = angle.sin()
+    matrix[:, first, second] = -angle.sin()
+    return matrix
 
 
 def lead_locked(amplitudes: Tensor, lead_names: Sequence[str]) -> Tensor:

@@ -49,11 +49,6 @@ CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_correlation_terms": lambda a, b: sum(cross_correlation_terms(*vectors(a, b))),
     "cpc_logits": lambda a, b: cpc_logits(a, b, NEGATIVES, 3).tanh().sum(),
     "cpc_loss": lambda a, b: cpc_loss(a, b, NEGATIVES, 3).loss,
-    "cross_correlation_terms": lambda a, b: torch.stack(
-        cross_correlation_terms(
-            *vectors(F.layer_norm(a.float(), (WIDTH,)), F.layer_norm(b.float(), (WIDTH,)))
-        )
-    ).sum(),
     "info_nce_loss": lambda a, b: info_nce_loss(*vectors(a, b), temperature=0.1),
     "latent_prediction_loss": lambda a, b: latent_prediction_loss(a, b),
     "latent_statistics": lambda a, b: latent_statistics(a, b)["unexplained"] + 0 * a.sum(),

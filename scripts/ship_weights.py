@@ -63,7 +63,6 @@ class Entry:
     """One line of the index, see ``ecg_hf.models.pretrained.ShippedModel``."""
 
     name: str
-    method: str
     task: str
     supervision: str
     sha256: str = ""
@@ -242,17 +241,17 @@ def main() -> None:
     (args,) = HfArgumentParser(ScriptArguments).parse_args_into_dataclasses()
     output, dataset, made = Path(args.output), load_built(args.dataset), []
     if args.distil is not None:
-        made.append(Entry("ecg-distil-ptbxl", "ecg-distil", "embedding", "reports, measurements"))
+        made.append(Entry("ecg-distil-ptbxl", "embedding", "reports, measurements"))
         ship_encoder(args.distil, output / made[-1].name, made[-1])
         encoder = output / made[-1].name
         supervision = "labels, reports, measurements"
-        made.append(Entry("ecg-distil-ptbxl-statements", "ecg-distil", "classification", supervision))
+        made.append(Entry("ecg-distil-ptbxl-statements", "classification", supervision))
         ship_classifier(encoder, dataset, output / made[-1].name, made[-1])
     if args.beat is not None:
-        made.append(Entry("ecg-beat-ptbxl", "ecg-beat", "embedding", "reports"))
+        made.append(Entry("ecg-beat-ptbxl", "embedding", "reports"))
         ship_encoder(args.beat, output / made[-1].name, made[-1])
     if args.cg_dmer is not None:
-        made.append(Entry("cg-dmer-ptbxl", "cg-dmer", "embedding", "reports"))
+        made.append(Entry("cg-dmer-ptbxl", "embedding", "reports"))
         ship_encoder(args.cg_dmer, output / made[-1].name, made[-1])
     index = output / "index.json"
     entries = {entry["name"]: entry for entry in json.loads(index.read_text(encoding="utf-8"))}

@@ -76,7 +76,7 @@ def scored(title: str, truth: np.ndarray, scores: np.ndarray, patients: Sequence
 
 def describe_fold(interpreter: Interpreter, rows: Any) -> None:
     """Tables of groups, leads and rates."""
-    records = [row["ecg"] for row in rows]
+    records = [EcgRecord(**row["ecg"]) for row in rows]
     truth = label_matrix(rows["labels"][:], "super")[0].astype(bool)
     assert tuple(label_names("super")) == CHECKED
     known, patients = truth.any(1), np.asarray(rows["patient_id"][:])

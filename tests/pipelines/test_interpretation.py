@@ -89,3 +89,16 @@ def test_measurements_are_those_of_the_simulation():
     assert 40.0 < found["qrs_ms"] < 200.0
     flat = measurements_of(EcgRecord(np.zeros((12, 5000), np.float32), 500.0, STANDARD_LEADS))
     assert flat == dict.fromkeys(found)
+
+
+def test_too_few_leads_get_measurements_and_no_findings(interpreter: Interpreter):
+    interpreter.model.config.min_leads = 6
+    whole = _ecg()
+    lead = whole.select_leads(["I"])
+    limb = EcgRecord(whole.signal[:2], whole.sampling_rate, STANDARD_LEADS[:2])
+    one, six = interpreter([lead, limb])
+    assert one.abstained == "findings need at least 6 of 12 leads, here are 1"
+    assert one.findings == ()
+    assert one.measurements["heart_rate_bpm"]
+    assert six.abstained is None, "the other limb leads follow from two"
+    assert six.findings

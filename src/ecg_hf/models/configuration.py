@@ -65,6 +65,8 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
             ``threshold`` (probability from which the label counts as present, chosen on validation records; None
             where they had no positive) and ``reference_auroc`` (on test records, on validation records where there
             was no test; None where undefined). ``ecg-hf finetune`` fills it in.
+        min_leads: Fewest leads, those that follow from others included, with which a classifier's findings are worth
+            giving; ``ecg-hf predict`` gives none with fewer.
 
     Raises:
         ConfigurationError: for unknown options. Unknown fields of a ``config.json`` (which may come from a later
@@ -87,6 +89,7 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
     classifier_dropout: float | int = 0.0
     initializer_range: float | int = 0.02
     label_details: dict[str, dict[str, str | float | int | None]] | None = None
+    min_leads: int = 1
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in the standard leads and normalise their names."""

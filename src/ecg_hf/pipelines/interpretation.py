@@ -222,9 +222,16 @@ class Interpreter:
         prepared: dict[int, Any] = {}
         for place, record in read.items():
             try:
-                prepared[place] = self.extractor(record, return_tensors="pt", return_sample_mask=True)
+                inputs = self.extractor(record, return_tensors="pt", return_sample_mask=True)
             except EcgError as error:
                 found[place] = (None, (), str(error))
+                continue
+            leads = int(inputs["lead_mask"].sum())
+            if leads < self.model.config.min_leads:
+                wanted = f"at least {self.model.config.min_leads} of {inputs['lead_mask'].shape[1]} leads"
+                found[place] = (None, (), f"findings need {wanted}, here are {leads}")
+                continue
+            prepared[place] = inputs
         if not prepared:
             return found
         inputs = {

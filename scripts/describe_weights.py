@@ -137,6 +137,7 @@ def main() -> None:
     (args,) = HfArgumentParser(ScriptArguments).parse_args_into_dataclasses()
     folder = str(ecg_hf.pretrained(args.model))
     model = AutoModelForEcgClassification.from_pretrained(folder)
+    model.config.min_leads = 1  # what it would say with fewer
     interpreter = Interpreter(model, AutoFeatureExtractor.from_pretrained(folder), name=folder)
     dataset = load_built(args.dataset)
     describe_fold(interpreter, dataset.select(np.flatnonzero(np.asarray(dataset["fold"][:]) == 9)))

@@ -78,7 +78,13 @@ class Entry:
             "weights": "stored in half precision, computed with in single",
         }
         return CardContext(
-            self.name, "ptbxl", LICENCE, data=FACTS, training=training, weights_licence=LICENCE
+            self.name,
+            "ptbxl",
+            LICENCE,
+            data=FACTS,
+            training=training,
+            weights_licence=LICENCE,
+            trained_here=True,
         )
 
 

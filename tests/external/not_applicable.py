@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+from ecg_hf.models.registry import METHODS
+
 __all__ = ["NOT_APPLICABLE", "reason_against"]
+
+JOINT_EMBEDDING = tuple(name for name, spec in METHODS.items() if spec.family == "joint_embedding")
 
 # Pattern of the test's name, pattern of "method/role", reason.
 NOT_APPLICABLE: tuple[tuple[str, str, str], ...] = (
@@ -26,10 +30,25 @@ NOT_APPLICABLE: tuple[tuple[str, str, str], ...] = (
         "*/[pc]*",
         "wants hooks of a checkpointed layer to run once; ours are recomputed with it",
     ),
+    *(
+        (
+            f"test_get_text_features_{pattern}",
+            f"{method}/[mz]*",
+            "returns what zero-shot scores are made of, normalised, as documented; no output of a tower",
+        )
+        for method, pattern in (
+            ("cg-dmer", "*"),
+            *(
+                (terms, part)
+                for terms in ("ecg-beat", "ecg-distil")
+                for part in ("output_?", "hidden_states")
+            ),
+        )
+    ),
     (
-        "test_get_text_features_*",
-        "cg-dmer/[mz]*",
-        "returns what zero-shot scores are made of, projected and normalised, as documented; no output of a tower",
+        "test_batching_equivalence",
+        "ecg-beat/pretraining",
+        "a record is mixed with the one beside it in the batch",
     ),
     (
         "test_init_weights_can_init_buffers",
@@ -41,10 +60,13 @@ NOT_APPLICABLE: tuple[tuple[str, str, str], ...] = (
         "ecg-cpc/model",
         "states of windows are joined for the output only, so no gradient passes through the joined tensor",
     ),
-    (
-        "test_batching_equivalence",
-        "acl-ecg/pretraining",
-        "hidden states have two rows per record, all first views before all second ones",
+    *(
+        (
+            "test_batching_equivalence",
+            f"{method}/pretraining",
+            "hidden states have two rows per record, all first views before all second ones",
+        )
+        for method in ("acl-ecg", *JOINT_EMBEDDING)
     ),
     (
         "test_num_layers_is_small",
@@ -52,9 +74,17 @@ NOT_APPLICABLE: tuple[tuple[str, str, str], ...] = (
         "its VGG has 13 convolutions at any width; the micro size is narrow, not shallow",
     ),
     (
-        "test_hidden_states_output",
-        "acl-ecg/*",
-        "hidden states are stages of a convolutional network, each wider and shorter than the one before",
+        "test_num_layers_is_small",
+        "ecg-distil/*",
+        "it has one residual block for each halving of the length, four at any size",
+    ),
+    *(
+        (
+            "test_hidden_states_output",
+            f"{method}/*",
+            "hidden states are stages of a convolutional network, each wider and shorter than the one before",
+        )
+        for method in ("acl-ecg", "ecg-beat", "ecg-distil", *JOINT_EMBEDDING)
     ),
     *(
         (

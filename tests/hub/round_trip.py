@@ -79,6 +79,7 @@ def push(store: Path) -> None:
     from ecg_hf.hub import push_model
     from ecg_hf.models.registry import METHODS
     from ecg_hf.processing import EcgProcessor
+    from ecg_hf.processing.terms import make_term_vocabulary
     from ecg_hf.signal.synthetic import simulate
     from ecg_hf.training.vocabulary import make_tokenizer
 
@@ -89,8 +90,10 @@ def push(store: Path) -> None:
         torch.manual_seed(0)
         config_class = spec.load("config")
         options: dict[str, Any] = {}
-        if spec.multimodal:
-            preset = config_class.preset(spec.sizes[0])
+        preset = config_class.preset(spec.sizes[0])
+        if spec.multimodal and not hasattr(preset, "text_config"):
+            tokenizer = make_term_vocabulary([*TEXTS, *TEXTS, *batch.reports], min_reports=2).tokenizer
+        elif spec.multimodal:
             tokenizer = make_tokenizer(
                 [*TEXTS, *TEXTS, *batch.reports], preset.text_config.vocab_size, preset.max_text_length
             )

@@ -35,7 +35,7 @@ def launch(processes: int, script: str, *arguments: str) -> None:
         timeout=600,
         check=False,
     )
-    assert finished.returncode == 0, finished.stderr[:4000]
+    assert finished.returncode == 0, finished.stderr[-4000:]
 
 
 def run(

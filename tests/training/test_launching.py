@@ -55,7 +55,9 @@ def test_accelerate_reads_the_configurations_as_meant() -> None:
     assert sharded["FSDP_STATE_DICT_TYPE"] == "FULL_STATE_DICT"
     # Which blocks are divided follows from the model; every model says it.
     assert "FSDP_TRANSFORMER_CLS_TO_WRAP" not in sharded
-    assert all(spec.load(spec.whole)._no_split_modules for spec in METHODS.values())
+    for spec in METHODS.values():
+        model = spec.load(spec.whole)(spec.load("config").preset(spec.sizes[0]))
+        assert model._no_split_modules, spec.name
 
 
 @pytest.mark.slow

@@ -35,7 +35,8 @@ def check(rows: list[dict[str, Any]]) -> None:
         model = METHODS[method].load("pretraining")
         if "after_optimizer_step" in vars(model):
             assert row["frozen"] > 0, method
-            assert row["teacher_moved"] > 0.0, method
+            # ECG-Distil's teacher was trained before and stays as it is.
+            assert (row["teacher_moved"] > 0.0) == (method != "ecg-distil"), method
 
 
 @pytest.mark.parametrize("processes", [pytest.param(2), pytest.param(4, marks=pytest.mark.slow)])

@@ -106,7 +106,7 @@ def predict_command(
     if csv_file is not None and csv_file.is_dir():
         raise ConfigurationError("--csv writes a file, and this is a folder", path=csv_file)
     found = _with_folders(records)
-    pictures = {} if plot is None else _pictures(found, plot)
+    pictures = {} if plot is None else _pictures(dict(found), plot)
     if labels is not None:
         if csv_file is not None or (plot is not None and window is None):
             raise ConfigurationError("--csv, and --plot without --window, are for findings, not for --labels")
@@ -118,7 +118,7 @@ def predict_command(
         if not options["candidate_labels"]:
             raise ConfigurationError("--labels names no label", value=labels)
         answer_labels(
-            list(found),
+            [path for path, _ in found],
             told=told,
             lengths=lengths,
             model=model,
@@ -139,7 +139,7 @@ def predict_command(
     def written() -> Iterator[Interpretation]:
         nonlocal unread
         with _table(csv_file, interpreter, windows=window is not None) as write:
-            for answer in _answers(interpreter, list(found), told, lengths, pictures):
+            for answer in _answers(interpreter, [path for path, _ in found], told, lengths, pictures):
                 write(answer)
                 unread += answer.error is not None
                 yield answer
@@ -177,7 +177,7 @@ def _checked(rate: float | None, names: list[str] | None, unit: str | None) -> d
     return {"sampling_rate": rate, "lead_names": names, "units": unit}
 
 
-def _with_folders(paths: Sequence[Path]) -> dict[Path, Path]:
+def _with_folders(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
     """The recordings, those of folders one by one, and the name of each below the folder given.
 
     Raises:
@@ -185,17 +185,17 @@ def _with_folders(paths: Sequence[Path]) -> dict[Path, Path]:
     """
     from ecg_hf.signal.io.paths import recordings_below
 
-    found: dict[Path, Path] = {}
+    found: list[tuple[Path, Path]] = []
     for path in paths:
         if not path.is_dir():
-            found[path] = Path(path.name.removesuffix(".hea"))
+            found.append((path, Path(path.name.removesuffix(".hea"))))
             continue
         inside = list(recordings_below(path))
         if not inside:
             raise RecordNotFound("the folder holds no recordings", path=path)
         # WFDB records go by their names.
         shown = [file.with_suffix("") if file.suffix == ".hea" else file for file in inside]
-        found |= {file: file.relative_to(path) for file in shown}
+        found += [(file, file.relative_to(path)) for file in shown]
     return found
 
 

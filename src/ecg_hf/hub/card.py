@@ -73,7 +73,7 @@ def write_model_card(
         training_text=_lines(context.training) or "Not recorded.",
         classifier=context.classifier is not None,
         results_text=_results_text(context),
-        converted=context.weights_licence is not None and context.weights_licence == spec.official_weights,
+        converted=context.weights_licence is not None and not context.trained_here,
         licence=markdown_text(context.weights_licence or spec.licence),
         data_licence=markdown_text(context.data_licence),
         citation=str(source.get("citation", "")).strip(),

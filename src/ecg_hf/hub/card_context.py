@@ -43,6 +43,7 @@ class CardContext:
         repo: Where the model will be found; a placeholder if it is not on the Hub yet.
         synthetic: Whether the data are simulated.
         weights_licence: Licence of the weights; the method's own for weights trained with this package if not given.
+        trained_here: Whether weights with a licence of their own were trained with this package, not converted.
         extra: Further front matter.
         classifier: Labels and figures of a fine-tuned classifier, as in its ``metrics.json``.
     """
@@ -57,6 +58,7 @@ class CardContext:
     repo: str = PLACEHOLDER
     synthetic: bool = False
     weights_licence: str | None = None
+    trained_here: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
     classifier: ClassifierMetrics | None = None
 

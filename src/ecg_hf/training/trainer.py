@@ -7,7 +7,7 @@ contrastive losses, and a log of every loss term.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,19 @@ class _AfterOptimizerStep(TrainerCallback):
             model.after_optimizer_step(state.global_step, state.max_steps)
         if self.average is not None:
             self.average.update(model, state.global_step + 1)
+
+
+@contextmanager
+def _gathered(model: nn.Module) -> Iterator[None]:
+    """Weights that FSDP2 gathers for the outermost forward alone are whole within the context."""
+    if not hasattr(model, "unshard"):
+        yield
+        return
+    model.unshard()  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        model.reshard()  # type: ignore[operator]
 
 
 def _overrides(model: nn.Module, method: str) -> bool:
@@ -127,7 +140,8 @@ class EcgPreTrainer(EcgTrainer):
             self._average.copy_to(bare)
             self._average = None
         if _overrides(bare, "after_training"):
-            bare.after_training(self._batches_in_order())
+            with _gathered(bare):
+                bare.after_training(self._batches_in_order())
         return result
 
     def _batches_in_order(self) -> Iterator[Batch]:

@@ -39,6 +39,7 @@ from ecg_hf.pipelines.references import ReferenceEcgs
 
 C_GRID = tuple(10.0 ** (e / 2) for e in range(-9, -2))
 NUM_REFERENCES = 2000
+FEWEST_POSITIVES = 10
 LICENCE = "cc-by-4.0"
 TRAINED_ON = "PTB-XL 1.0.3, folds 1-8, 100 Hz"
 FACTS = {
@@ -207,10 +208,10 @@ def ship_classifier(encoder: Path, dataset: Any, folder: Path, entry: Entry) -> 
         probability = 1.0 / (1.0 + np.exp(-(slope * scores[:, column] + offset)))
         details[name] = {
             "name": words.get(name, name),
-            "threshold": best_threshold(probability, present) if present.any() else None,
+            "threshold": best_threshold(probability, present) if present.sum() >= FEWEST_POSITIVES else None,
             "reference_auroc": round(float(areas[column]), 4) if np.isfinite(areas[column]) else None,
         }
-    common = [column for column in range(len(names)) if truth[:, column].sum() >= 10]
+    common = [column for column in range(len(names)) if truth[:, column].sum() >= FEWEST_POSITIVES]
     entry.figures = (
         f"on fold 9, C {chosen.c:.2g}: {int(np.isfinite(areas).sum())} classes, "
         f"macro AUROC {np.nanmean(areas):.4f}; "

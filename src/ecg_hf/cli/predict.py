@@ -264,7 +264,11 @@ def _draw(record: EcgRecord, answer: Interpretation, path: Path) -> None:
 
     rate = answer.measurements.get("heart_rate_bpm")
     parts = [Path(answer.record).name.removesuffix(".hea"), "" if rate is None else f"{rate:.0f}/min"]
-    parts += [f"{one.name} {one.probability:.0%}" for one in answer.findings if one.positive][:3]
+    parts += [
+        f"{one.name} {one.probability:.0%}"
+        for one in answer.findings
+        if one.positive and one.probability >= 0.5
+    ][:3]
     path.parent.mkdir(parents=True, exist_ok=True)
     figure = plot_ecg(
         record.signal, record.sampling_rate, record.lead_names, title=", ".join(filter(None, parts))

@@ -343,7 +343,7 @@ def test_workers_are_silent_when_interrupted(tmp_path: Path) -> None:
     while not any((tmp_path / "d").glob(".building/*")) and time.monotonic() < deadline:
         time.sleep(0.2)
     time.sleep(1.0)
-    # Twice on a loaded machine the first interrupt had no effect; the reason is not known. People press the keys again.
+    # Twice on a loaded machine the first interrupt had no effect, for an unknown reason. People press the keys again.
     for _ in range(6):
         os.killpg(process.pid, signal.SIGINT)
         try:

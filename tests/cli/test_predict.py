@@ -33,6 +33,8 @@ def test_shipped_models_are_what_the_index_says():
     listed = {model.name: model for model in list_pretrained()}
     assert {DEFAULT_MODEL, DEFAULT_CLASSIFIER} <= set(listed)
     for model in listed.values():
+        texts = [file.read_text(encoding="utf-8") for file in Path(model.path).glob("*.json")]
+        assert not any('"_name_or_path": "/' in text for text in texts)
         content = (Path(model.path) / "model.safetensors").read_bytes()
         assert hashlib.sha256(content).hexdigest() == model.sha256
         assert (Path(model.path) / "README.md").is_file()

@@ -204,6 +204,14 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
         result: Self = loaded
         return result
 
+    def to_dict(self) -> dict[str, Any]:
+        """Like the library's, without the folders that configurations inside this one were loaded from."""
+        content: dict[str, Any] = super().to_dict()
+        for name in self.sub_configs:
+            if isinstance(content.get(name), dict):
+                content[name].pop("_name_or_path", None)
+        return content
+
     def feature_extractor(self, **options: Any) -> Any:
         """The method's feature extractor for models of this configuration: its rate, leads and length.
 

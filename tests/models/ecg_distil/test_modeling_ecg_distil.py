@@ -64,7 +64,10 @@ def test_dropped_leads_are_masked_and_one_always_stays():
 def test_a_teacher_is_taken_over_frozen_and_another_is_refused(tmp_path: Path):
     torch.manual_seed(1)
     EcgBeatForPreTraining(EcgBeatConfig.preset("micro")).save_pretrained(tmp_path / "teacher")
-    model = EcgDistilForPreTraining(_config())
+    teacher_config = EcgBeatConfig.from_pretrained(tmp_path / "teacher")
+    model = EcgDistilForPreTraining(_config(teacher_config=teacher_config))
+    model.save_pretrained(tmp_path / "student")
+    assert str(tmp_path) not in (tmp_path / "student" / "config.json").read_text()
     model.load_teacher(tmp_path / "teacher")
     trained = EcgBeatForPreTraining.from_pretrained(tmp_path / "teacher").ecg_beat.encoder.state_dict()
     assert model.teacher is not None

@@ -75,6 +75,24 @@ def test_interrupted_run_is_continued_to_the_same_weights(built_path: Path, tmp_
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
+def test_auxiliary_targets_are_fitted_once_and_count_alike_in_micro_batches(
+    built_path: Path, tmp_path: Path
+) -> None:
+    options = {**RUN, "model_options": {"auxiliary_targets": ["terms", "measures"], "phrase_weight": 1.0}}
+    whole = pretrain("cg-dmer", built_path, tmp_path / "whole", **options)
+    assert 0.5 < whole.train["loss_auxiliary_terms"] < 2.0
+    saved = load_file(tmp_path / "whole" / "model.safetensors")
+    assert 0.0 < saved["auxiliary.prior"].max() < 1.0
+    assert saved["auxiliary.measures.mean"].abs().sum() > 0
+    # What targets need is left out of the extractor that is saved.
+    assert not AutoFeatureExtractor.from_pretrained(tmp_path / "whole").return_measures
+    halves = {**options, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
+    pretrain("cg-dmer", built_path, tmp_path / "halves", **halves)
+    again = load_file(tmp_path / "halves" / "model.safetensors")
+    for name, value in saved.items():
+        torch.testing.assert_close(again[name], value, atol=2e-5, rtol=1e-3, msg=name)
+
+
 def test_folder_of_another_run_is_not_taken(built_path: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     short = {**RUN, "max_steps": 1}

@@ -65,6 +65,10 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
             ``threshold`` (probability from which the label counts as present, chosen on validation records; None
             where they had no positive) and ``reference_auroc`` (on test records, on validation records where there
             was no test; None where undefined). ``ecg-hf finetune`` fills it in.
+        auxiliary_targets: What pretraining predicts from whole records beside its own losses: ``terms`` (words of the
+            report and pairs of them; supervision by reports) and ``measures`` (359 measurements of the ECG).
+        auxiliary_terms: Most terms, the most frequent ones.
+        auxiliary_weight: Weight of the auxiliary losses.
         min_leads: Fewest leads, those that follow from others included, with which a classifier's findings are worth
             giving; ``ecg-hf predict`` gives none with fewer.
 
@@ -79,8 +83,8 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"full": {}}
     """Named ablations and alternatives; ``full`` is the method itself."""
 
-    target_inputs: ClassVar[tuple[str, ...]] = ()
-    """Switches of the feature extractor that are on while pretraining alone: what they return makes targets."""
+    takes_auxiliary_targets: ClassVar[bool] = False
+    """Whether the method's pretraining predicts ``auxiliary_targets``."""
 
     sampling_rate: float | int = 500
     lead_names: list[str] | tuple[str, ...] | None = None
@@ -89,6 +93,9 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
     classifier_dropout: float | int = 0.0
     initializer_range: float | int = 0.02
     label_details: dict[str, dict[str, str | float | int | None]] | None = None
+    auxiliary_targets: list[str] | tuple[str, ...] = ()
+    auxiliary_terms: int = 1024
+    auxiliary_weight: float | int = 1.0
     min_leads: int = 1
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -97,6 +104,18 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
         super().__post_init__(**without_shim(kwargs))
         self.lead_names = list(normalize_lead_names(self.lead_names or STANDARD_LEADS))
         _check_label_details(self.label_details)
+        unknown = set(self.auxiliary_targets) - {"terms", "measures"}
+        self.require(not unknown, "auxiliary_targets are terms and measures", sorted(unknown))
+        self.require(
+            self.takes_auxiliary_targets or not self.auxiliary_targets,
+            f"{self.model_type} takes no auxiliary_targets",
+            list(self.auxiliary_targets),
+        )
+
+    @property
+    def target_inputs(self) -> tuple[str, ...]:
+        """Switches of the feature extractor that are on while pretraining alone: what they return makes targets."""
+        return ("return_measures",) if "measures" in self.auxiliary_targets else ()
 
     @classmethod
     def _unknown(cls, names: Iterable[str]) -> list[str]:

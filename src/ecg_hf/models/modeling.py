@@ -23,6 +23,7 @@ from ecg_hf.models.configuration import EcgConfig
 from ecg_hf.models.outputs import EcgClassifierOutput, EcgModelOutput
 from ecg_hf.models.safe_loading import check_complete, check_finite, check_weight_files
 from ecg_hf.nn.attention import AttentionKernel, SelfAttention, eager_attention
+from ecg_hf.nn.auxiliary import AuxiliaryTargets
 from ecg_hf.nn.backbones.transformer import TransformerBlock
 from ecg_hf.nn.gather import PoolEmbeddings, gather_across_processes
 from ecg_hf.nn.heads import AttentionQueryPool, MaskedTokenHead
@@ -30,6 +31,7 @@ from ecg_hf.nn.losses import classification_loss
 from ecg_hf.nn.normalization import GlobalBatchNorm1d
 from ecg_hf.nn.precision import match_weights
 from ecg_hf.nn.tokenizers import ConvPatchTokenizer, patchify
+from ecg_hf.signal.beats.measures import NUM_MEASURES
 
 __all__ = [
     "EcgEncoder",
@@ -199,6 +201,8 @@ class EcgPreTrainedModel(PreTrainedModel):
             init.normal_(module.query, std=float(self.config.initializer_range))
         elif isinstance(module, MaskedTokenHead):
             init.zeros_(module.bias)
+        elif isinstance(module, AuxiliaryTargets):
+            module.reset_buffers()
         elif isinstance(module, ConvPatchTokenizer):
             # With 0.02 these narrow layers are all but linear and untrained embeddings of PTB-XL records have a mean
             # cosine of 0.996 (0.9996 after min-max); with fan-in scale and wider blocks it is 0.94 (0.994).
@@ -370,14 +374,28 @@ class EcgForPreTraining(EcgPreTrainedModel):
     Attributes:
         pool_embeddings: Called in ``forward`` on the local contrastive embeddings; returns the pool the losses run
             over. Gathers across processes by default; the trainer exchanges it to accumulate gradients exactly.
+        auxiliary: The auxiliary targets of the configuration, if it has any; ``forward`` adds their losses.
     """
 
     pool_embeddings: PoolEmbeddings = staticmethod(gather_across_processes)
+    auxiliary: AuxiliaryTargets | None
     # The base model inside records by its own rule; decoder, predictor and teacher are not to be recorded.
     _can_record_outputs = {
         "hidden_states": OutputRecorder(TransformerBlock, layer_name="encoder"),
         "attentions": OutputRecorder(SelfAttention, index=1, layer_name="encoder"),
     }
+
+    def post_init(self) -> None:
+        """As the library's, once the heads of the auxiliary targets are there."""
+        config = self.config
+        self.auxiliary = None
+        if config.auxiliary_targets:
+            self.auxiliary = AuxiliaryTargets(
+                config.hidden_size,
+                num_terms=config.auxiliary_terms if "terms" in config.auxiliary_targets else 0,
+                num_measures=NUM_MEASURES if "measures" in config.auxiliary_targets else 0,
+            )
+        super().post_init()
 
     def draw_noise(
         self, batch: Mapping[str, Tensor], generator: torch.Generator, rows: int | None = None
@@ -420,13 +438,19 @@ class EcgForPreTraining(EcgPreTrainedModel):
             )
 
     def weighted_sum(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """The loss: each term times ``config.<its name>_weight``, where there is one, added up."""
-        return torch.stack(
-            [getattr(self.config, f"{name}_weight", 1.0) * term for name, term in terms.items()]
-        ).sum()
+        """The loss: each term times ``config.<its name>_weight``, where there is one, added up.
+
+        Auxiliary losses are multiplied by ``config.auxiliary_weight``.
+        """
+
+        def weight(name: str) -> float:
+            name = "auxiliary" if name.startswith("auxiliary_") else name
+            return float(getattr(self.config, f"{name}_weight", 1.0))
+
+        return torch.stack([weight(name) * term for name, term in terms.items()]).sum()
 
     def before_training(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
-        """Learn what targets are relative to, such as means over the training records. Nothing by default.
+        """Learn what targets are relative to, such as means over the training records; the auxiliary ones by default.
 
         Called by the trainer on every process before the first step of a new run, with all training records in their
         own order; what is learnt belongs into buffers, which a resumed run loads.
@@ -434,6 +458,8 @@ class EcgForPreTraining(EcgPreTrainedModel):
         Args:
             batches: Inputs of ``forward``.
         """
+        if self.auxiliary is not None:
+            self.auxiliary.fit(batches)
 
     def after_training(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
         """Learn what scores are relative to from the finished weights. Nothing by default.

@@ -9,9 +9,28 @@ from torch.nn import functional as F
 from ecg_hf.nn.precision import full_precision
 from ecg_hf.nn.targets import Standardizer, TargetHead
 
-__all__ = ["TermBag", "TermHead"]
+__all__ = ["TermBag", "TermHead", "term_codes"]
 
 _NO_LIMIT = 1e30
+# More than any vocabulary has words.
+_CODES = 2**20
+
+
+def term_codes(input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    """One number for each word and for each pair of neighbouring words.
+
+    Args:
+        input_ids: int64 ``(texts, length)``.
+        attention_mask: ``(texts, length)``, 0 for padding.
+
+    Returns:
+        int64 ``(texts, 2 * length)``, -1 where there is none.
+    """
+    ids = input_ids if attention_mask is None else input_ids.masked_fill(attention_mask == 0, -1)
+    following = F.pad(ids[:, 1:], (0, 1), value=-1)
+    single = ids * _CODES
+    pair = torch.where(following >= 0, single + following + 1, -1)
+    return torch.cat([single.masked_fill(ids < 0, -1), pair.masked_fill(ids < 0, -1)], dim=1)
 
 
 class TermBag(nn.Module):
@@ -43,6 +62,15 @@ class TermBag(nn.Module):
         self.words[:, 1] = -1
         self.idf.fill_(1.0)
 
+    @torch.no_grad()
+    def set_codes(self, codes: Tensor, idf: Tensor) -> None:
+        """Take over terms by their numbers, see :func:`term_codes`; places that are left over match nothing."""
+        self.words.fill_(-1)
+        self.words[: len(codes), 0] = codes // _CODES
+        self.words[: len(codes), 1] = codes % _CODES - 1
+        self.idf.zero_()
+        self.idf[: len(codes)] = idf
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Which terms occur.
 
@@ -53,18 +81,13 @@ class TermBag(nn.Module):
         Returns:
             float ``(texts, num_terms)`` of zeros and ones.
         """
-        ids = input_ids if attention_mask is None else input_ids.masked_fill(attention_mask == 0, -1)
-        following = F.pad(ids[:, 1:], (0, 1), value=-1)
-        # One number per word or pair; 2^20 is more than any vocabulary of words.
-        single = ids * 2**20
-        pair = torch.where(following >= 0, single + following + 1, -1)
-        codes = torch.cat([single.masked_fill(ids < 0, -1), pair.masked_fill(ids < 0, -1)], dim=1)
-        wanted = self.words[:, 0] * 2**20 + self.words[:, 1] + 1
+        codes = term_codes(input_ids, attention_mask)
+        wanted = self.words[:, 0] * _CODES + self.words[:, 1] + 1
         order = wanted.argsort()
         sorted_codes = wanted[order]
         place = torch.searchsorted(sorted_codes, codes).clamp(max=len(wanted) - 1)
         found = sorted_codes[place] == codes
-        bag = torch.zeros(len(ids), len(wanted), device=ids.device, dtype=self.idf.dtype)
+        bag = torch.zeros(len(codes), len(wanted), device=codes.device, dtype=self.idf.dtype)
         # Whatever was not found adds nothing to the first term.
         bag = bag.scatter_add(1, order[place], found.to(bag.dtype))
         return bag.clamp(max=1.0)

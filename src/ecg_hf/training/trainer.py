@@ -133,7 +133,8 @@ class EcgPreTrainer(EcgTrainer):
         """See :meth:`EcgTrainer.train`; the model ends with the averaged weights if an average was asked for."""
         self._train_means.reset()
         bare = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        if not resume_from_checkpoint and _overrides(bare, "before_training"):
+        learns = _overrides(bare, "before_training") or getattr(bare, "auxiliary", None) is not None
+        if not resume_from_checkpoint and learns:
             bare.before_training(self._batches_in_order())
         result = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         if self._average is not None:

@@ -3,9 +3,14 @@
 import pytest
 import torch
 
+from ecg_hf import EcgCpcConfig
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.cg_dmer.configuration_cg_dmer import PRESETS, VARIANTS, CgDmerConfig
-from ecg_hf.models.cg_dmer.modeling_cg_dmer import CgDmerForPreTraining
+from ecg_hf.models.cg_dmer.modeling_cg_dmer import (
+    CgDmerForEcgClassification,
+    CgDmerForPreTraining,
+    CgDmerModel,
+)
 from ecg_hf.models.cg_dmer.text_cg_dmer import mask_report, report_signature
 from ecg_hf.nn.losses import normalize_patches
 from ecg_hf.nn.masks.patches import PatchMask
@@ -66,6 +71,14 @@ def test_a_switched_off_loss_has_no_parameters():
         {"text_decoder_layers": 1},
         {"text_pooling": "cls"},
         {"decode_disentangled": True},
+        {"auxiliary_targets": ["terms"], "auxiliary_terms": 16},
+        {
+            "auxiliary_targets": ["terms"],
+            "auxiliary_terms": 16,
+            "auxiliary_weight": 0.0,
+            "phrase_weight": 1.0,
+        },
+        {"signal_jitter": 0.1},
     ],
     ids=str,
 )
@@ -243,3 +256,33 @@ def test_tokens_of_all_leads() -> None:
     lead = values[0, 4, patch : patch + config.patch_size]
     expected = (lead - lead.mean()) / (lead.var(correction=0) + 1e-6).sqrt()
     torch.testing.assert_close(target[0, 0].view(12, -1)[4], expected, atol=0.1, rtol=0.1)
+
+
+def test_phrases_teach_the_text_tower_and_an_encoder_needs_no_auxiliary_heads(tmp_path):
+    options = {"auxiliary_targets": ["terms", "measures"], "auxiliary_terms": 16, "phrase_weight": 1.0}
+    case = make_case("cg-dmer", 4, **options)
+    model = CgDmerForPreTraining(case.config)
+    batch = {**case.batch, "measures": torch.randn(4, 359)}
+    output = model(**batch, **model.draw_noise(batch, torch.Generator().manual_seed(0)))
+    assert {"auxiliary_terms", "auxiliary_measures", "phrase"} <= set(output.loss_terms)
+    phrase = model._phrase_loss(torch.randn(4, case.config.projection_dim), batch["input_ids"], None)
+    phrase.backward()
+    words = model.cg_dmer.text_encoder.get_input_embeddings().weight.grad
+    assert words is not None and words.abs().sum() > 0
+    model.save_pretrained(tmp_path)
+    for loaded in (
+        CgDmerModel.from_pretrained(tmp_path),
+        CgDmerForEcgClassification.from_pretrained(tmp_path),
+    ):
+        assert not hasattr(loaded, "auxiliary")
+    again = CgDmerForPreTraining.from_pretrained(tmp_path)
+    assert torch.equal(again.auxiliary.terms.words, model.auxiliary.terms.words)
+
+
+def test_methods_that_take_no_auxiliary_targets_say_so():
+    with pytest.raises(ConfigurationError, match="takes no auxiliary_targets"):
+        EcgCpcConfig(auxiliary_targets=["measures"])
+    with pytest.raises(ConfigurationError, match="terms and measures"):
+        CgDmerConfig.preset("micro", auxiliary_targets=["words"])
+    with pytest.raises(ConfigurationError, match="phrase_weight needs terms"):
+        CgDmerConfig.preset("micro", phrase_weight=1.0)

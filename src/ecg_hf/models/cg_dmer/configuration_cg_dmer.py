@@ -182,6 +182,10 @@ class CgDmerConfig(EcgConfig):
         gather_negatives: [19] Negatives from all processes, with exact gradients.
         pooled_feature: [21] What ``pooler_output`` is: ``encoder`` (pooled tokens) or ``shared`` (the zero-shot
             embedding).
+        signal_jitter: Standard deviation of a record's amplitude in pretraining; leads get half of it besides,
+            and there is noise of 0.3 times it. 0 [paper].
+        phrase_weight: Weight of predicting the terms of a report through the text tower, for zero-shot by short
+            prompts; needs ``terms`` among the ``auxiliary_targets``. 0 [paper].
         text_config: Configuration of the text tower, any BERT-like encoder.
         text_mask_token_id: Id of the mask token.
         text_special_token_ids: Ids that are never masked (padding, [CLS], [SEP]).
@@ -194,6 +198,7 @@ class CgDmerConfig(EcgConfig):
     presets = PRESETS
     variants = VARIANTS
     sub_configs: ClassVar[dict[str, Any]] = {"text_config": AutoConfig}
+    takes_auxiliary_targets = True
 
     patch_size: int = 50
     token_leads: Literal["one", "all"] = "one"
@@ -255,6 +260,9 @@ class CgDmerConfig(EcgConfig):
     gather_negatives: bool = True
     pooled_feature: Literal["encoder", "shared"] = "encoder"
 
+    signal_jitter: float | int = 0.0
+    phrase_weight: float | int = 0.0
+
     text_config: dict[str, Any] | PreTrainedConfig | None = None
     text_mask_token_id: int = 103
     text_special_token_ids: list[int] | tuple[int, ...] = (0, 101, 102)
@@ -296,6 +304,10 @@ class CgDmerConfig(EcgConfig):
         self.require(0.0 <= self.mask_ratio < 1.0, "mask_ratio must be in [0, 1)", self.mask_ratio)
         self.require(0.0 < self.text_mask_probability < 1.0, "text_mask_probability must be in (0, 1)")
         self.require(self.temperature > 0.0, "temperature must be positive", self.temperature)
+        self.require(
+            self.phrase_weight == 0.0 or "terms" in self.auxiliary_targets,
+            "phrase_weight needs terms among the auxiliary_targets",
+        )
         self.require(self.siglip_scale > 0.0, "siglip_scale must be positive", self.siglip_scale)
         self.require(
             self.ecg_reconstruction_weight == 0.0 or self.mask_ratio > 0.0,

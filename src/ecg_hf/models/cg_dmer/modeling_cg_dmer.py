@@ -51,6 +51,7 @@ from ecg_hf.nn.losses import (
     reconstruction_loss,
     siglip_loss,
 )
+from ecg_hf.nn.losses.targets import term_entropy, term_loss
 from ecg_hf.nn.masks.patches import PatchMask, mask_patches
 from ecg_hf.nn.positions import sincos_positions
 from ecg_hf.nn.precision import similarity
@@ -79,9 +80,12 @@ class CgDmerPreTrainedModel(EcgPreTrainedModel):
                 init.normal_(module.temporal, std=std)
         elif isinstance(module, CgDmerEcgDecoder):
             init.normal_(module.mask_token, std=std)
-        elif isinstance(module, CgDmerForPreTraining) and self.config.siglip_weight > 0.0:
-            init.constant_(module.siglip_log_scale, math.log(self.config.siglip_scale))
-            init.constant_(module.siglip_bias, float(self.config.siglip_bias))
+        elif isinstance(module, CgDmerForPreTraining):
+            if self.config.siglip_weight > 0.0:
+                init.constant_(module.siglip_log_scale, math.log(self.config.siglip_scale))
+                init.constant_(module.siglip_bias, float(self.config.siglip_bias))
+            if self.config.phrase_weight > 0.0:
+                init.constant_(module.phrase_log_scale, math.log(self.config.siglip_scale))
 
     def token_mask(
         self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
@@ -108,6 +112,8 @@ class CgDmerModel(CgDmerPreTrainedModel, EcgEncoder):
         r"^text_decoder\.",
         r"^.*_specific\.",
         r"^siglip_",
+        r"^auxiliary\.",
+        r"^phrase_",
     ]
 
     def __init__(self, config: CgDmerConfig, add_text_tower: bool = True) -> None:
@@ -255,6 +261,8 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
             learn = config.learn_siglip_scale
             self.siglip_log_scale = nn.Parameter(torch.zeros(()), requires_grad=learn)
             self.siglip_bias = nn.Parameter(torch.zeros(()), requires_grad=learn)
+        if config.phrase_weight > 0.0:
+            self.phrase_log_scale = nn.Parameter(torch.zeros(()))
         self.post_init()
         # The library adds the text tower's own list. Word embeddings also decode masked words: they must not be a
         # unit that FSDP gathers for the embedding's forward only.
@@ -311,6 +319,12 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
             noise["token_noise"] = uniform(config.max_text_length)
             if config.text_mask_replacement == "bert":
                 noise["choice_noise"] = uniform(config.max_text_length)
+        if config.signal_jitter:
+            leads, samples = values.shape[1:]
+            noise["gain_noise"] = torch.randn(rows, 1 + leads, generator=generator, device=values.device)
+            noise["signal_noise"] = torch.randn(
+                rows, leads, samples, generator=generator, device=values.device
+            )
         return noise
 
     @capture_outputs(tie_last_hidden_states=False)
@@ -324,6 +338,9 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
         patch_noise: Tensor | None = None,
         token_noise: Tensor | None = None,
         choice_noise: Tensor | None = None,
+        gain_noise: Tensor | None = None,
+        signal_noise: Tensor | None = None,
+        measures: Tensor | None = None,
         return_loss: bool = True,
         **kwargs: Any,
     ) -> EcgPreTrainingOutput:
@@ -339,6 +356,9 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
                 if not given.
             token_noise: float ``(batch, >= length)`` uniform; drawn here if not given.
             choice_noise: Likewise, for 80/10/10 replacement.
+            gain_noise: float ``(batch, 1 + leads)`` normal, for ``signal_jitter``; none of it if not given.
+            signal_noise: float ``(batch, leads, samples)`` normal, likewise.
+            measures: float ``(batch, 359)``, NaN where undefined; needed if measurements are an auxiliary target.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
             kwargs: ``output_hidden_states`` and ``output_attentions`` (of the ECG encoder), ``return_dict``.
 
@@ -359,6 +379,8 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
             patch_noise, token_noise = noise["patch_noise"], noise["token_noise"]
             choice_noise = noise["choice_noise"]
 
+        if gain_noise is not None and signal_noise is not None:
+            input_values = self._jittered(input_values, gain_noise, signal_noise)
         token_mask = self.token_mask(input_values, lead_mask, sample_mask)
         mask = None
         if patch_noise is not None:
@@ -414,6 +436,15 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
                 self.cg_dmer.text_encoder.get_input_embeddings(),
                 text_condition,
             )
+        if self.auxiliary is not None:
+            whole = ecg_pooled
+            if mask is not None and config.contrastive_view == "masked":
+                whole = self.cg_dmer.ecg_encoder(input_values, token_mask)[1]
+            terms |= self.auxiliary(
+                whole, input_ids=input_ids, attention_mask=attention_mask, measures=measures
+            )
+        if config.phrase_weight > 0.0:
+            terms["phrase"] = self._phrase_loss(ecg_shared, input_ids, attention_mask)
         return EcgPreTrainingOutput(
             loss=self.weighted_sum(terms),
             loss_terms={name: term.detach() for name, term in terms.items()},
@@ -459,6 +490,39 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
             )
         return terms
 
+    def _phrase_loss(self, ecg: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Which terms a report contains, by the cosines between its ECG and what the text tower makes of each term.
+
+        Reports are long and prompts are short: this teaches the text tower the words and pairs of words that prompts
+        are made of. Not in the paper.
+        """
+        assert self.auxiliary is not None
+        prior, bag = self.auxiliary.prior, self.auxiliary.terms
+        pad, start, end = list(self.config.text_special_token_ids)[:3]
+        pair = bag.words[:, 1] >= 0
+        phrases = torch.stack(
+            [
+                torch.full_like(bag.words[:, 0], start),
+                bag.words[:, 0].clamp(min=pad),
+                torch.where(pair, bag.words[:, 1], end),
+                torch.where(pair, end, pad),
+            ],
+            dim=1,
+        )
+        read = torch.ones_like(phrases)
+        read[:, 3] = pair
+        text = self.cg_dmer.get_text_features(phrases, read)
+        cosine = similarity(F.normalize(ecg, dim=-1), text)
+        logits = self.phrase_log_scale.exp() * cosine + torch.logit(prior.clamp(1e-5, 1.0 - 1e-5))
+        return term_loss(logits, bag(input_ids, attention_mask), term_entropy(prior))
+
+    def _jittered(self, values: Tensor, gain_noise: Tensor, signal_noise: Tensor) -> Tensor:
+        """Records at other amplitudes, of leads too, with noise of a thirtieth of the signals' own spread."""
+        jitter = float(self.config.signal_jitter)
+        scale = (1.0 + jitter * gain_noise[:, :1]) * (1.0 + 0.5 * jitter * gain_noise[:, 1:])
+        level = 0.3 * jitter * values.std(-1, keepdim=True, correction=0)
+        return values * scale[..., None] + level * signal_noise
+
     def _reconstruction_target(
         self, input_values: Tensor, mask: PatchMask, token_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
@@ -475,6 +539,8 @@ class CgDmerForEcgClassification(CgDmerPreTrainedModel, EcgForClassification):
         r"text_encoder\.",
         r"(ecg|text)_(shared|specific|decoder)\.",
         r"^siglip_",
+        r"^auxiliary\.",
+        r"^phrase_",
     ]
 
     def build_encoder(self) -> CgDmerModel:

@@ -25,11 +25,26 @@ ROLES = ("model", "pretraining", "classification")
 BATCH_NORMED = ("acl-ecg", "ecg-cpc", "byol")
 
 
-@pytest.fixture(params=ROLES)
-def role(request: pytest.FixtureRequest, case: MicroCase) -> str:
-    if request.param not in case.spec.roles:
-        pytest.skip(f"{case.spec.name} is not pretrained here")
+@pytest.fixture
+def case(request: pytest.FixtureRequest) -> MicroCase:
+    torch.manual_seed(0)
+    return make_case(request.param)
+
+
+@pytest.fixture
+def role(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every method in each of its roles (some are not pretrained here), unless the test names methods itself."""
+    if any(mark.args[0] == "case" for mark in metafunc.definition.iter_markers("parametrize")):
+        return
+    if {"case", "role"} <= set(metafunc.fixturenames):
+        roles = [(name, role) for name in METHODS for role in ROLES if role in METHODS[name].roles]
+        metafunc.parametrize(("case", "role"), roles, indirect=True)
+    elif "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", sorted(METHODS), indirect=True)
 
 
 def built(case: MicroCase, role: str, config: object = None) -> nn.Module:

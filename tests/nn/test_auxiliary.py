@@ -36,7 +36,7 @@ def test_terms_are_those_of_enough_reports_and_not_of_all():
     assert found.pop((6, -1)) == pytest.approx(0.2)
     assert found.pop((5, 6)) == pytest.approx(0.2)
     # 7 stands in every report and 9 in too few; what is left over matches nothing and is never expected.
-    assert not any(7 == words[0] and words[1] == -1 for words in found)
+    assert not any(words[0] == 7 and words[1] == -1 for words in found)
     assert not any(9 in words for words in found)
     left = targets.prior == 0
     assert not targets.terms(batch)[:, left].any()

@@ -268,7 +268,8 @@ def test_phrases_teach_the_text_tower_and_an_encoder_needs_no_auxiliary_heads(tm
     phrase = model._phrase_loss(torch.randn(4, case.config.projection_dim), batch["input_ids"], None)
     phrase.backward()
     words = model.cg_dmer.text_encoder.get_input_embeddings().weight.grad
-    assert words is not None and words.abs().sum() > 0
+    assert words is not None
+    assert words.abs().sum() > 0
     model.save_pretrained(tmp_path)
     for loaded in (
         CgDmerModel.from_pretrained(tmp_path),

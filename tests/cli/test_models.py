@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.numpy import load_file
@@ -152,3 +153,22 @@ def test_softmax_and_table(pretrained: Path, record: Path, cli: Cli) -> None:
     assert len(lines) == 2 + len(scores)
     best = json.loads(cli(*arguments, "--top-k", "1", "--json").stdout)[0]["scores"]
     assert best == scores[:1]
+
+
+def test_embedding_into_a_folder_of_parts(cli: Cli, dataset: Path, pretrained: Path, tmp_path: Path) -> None:
+    said = cli("embed", "--model", pretrained, "--dataset", dataset, "--output", tmp_path / "out", "--num-proc", 2,
+               "--records-per-part", 16, "--json")  # fmt: skip
+    assert said.returncode == 0
+    report = json.loads(said.stdout)
+    assert (report["records"], report["parts"], report["reused"]) == (RECORDS, -(-RECORDS // 16), 0)
+    table = pq.read_table(tmp_path / "out")
+    assert table.column_names == ["record_id", "split", "embedding"]
+    for wrong in (
+        ("--num-proc", 2, "--output", tmp_path / "a.safetensors"),
+        ("--engine", "ray", "--output", tmp_path / "other"),
+        ("--engine", "dask", "--output", tmp_path / "other"),
+        ("--on-error", "hide", "--output", tmp_path / "other"),
+    ):
+        failed = cli("embed", "--model", pretrained, "--dataset", dataset, *wrong)
+        assert failed.returncode == 2
+        assert len(failed.stderr.splitlines()) == 1

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout
 from ecg_hf.cli.output import echo, print_json
 from ecg_hf.models.pretrained import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from ecg_hf.evaluation import PartsReport
 
 __all__ = ["embed_command"]
 
 
 def embed_command(
-    output: Annotated[Path, typer.Option(help="File to write: .safetensors, or .parquet for recordings.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            help="File to write: .safetensors, or .parquet for recordings. A name without suffix is a folder of "
+            "Parquet parts of a --dataset."
+        ),
+    ],
     records: Annotated[
         list[Path] | None,
         typer.Argument(metavar="RECORD...", help="Recordings of any format, instead of --dataset."),
@@ -44,14 +55,27 @@ def embed_command(
     stride: Annotated[
         float | None, typer.Option(help="Seconds from window to window; as --window by default.")
     ] = None,
+    num_proc: NumProc = 1,
+    engine: EngineName = "local",
+    address: Address = None,
+    piece_timeout: PieceTimeout = None,
+    records_per_part: Annotated[
+        int, typer.Option(min=1, help="Recordings in a part of an output folder.")
+    ] = 1024,
+    on_error: Annotated[
+        str,
+        typer.Option(help="With an output folder: 'raise', or 'skip' recordings that can't be embedded."),
+    ] = "raise",
     overwrite: Annotated[bool, typer.Option(help="Replace the output of another model or dataset.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Embed every recording once. Rows are in the order of the dataset; a killed run continues."""
-    from ecg_hf.cli.loading import load_model
+    from ecg_hf.cli.loading import load_model, resolve_device
     from ecg_hf.data import load_built
+    from ecg_hf.engine import Engine
     from ecg_hf.errors import ConfigurationError
-    from ecg_hf.evaluation import embed_dataset, embed_tokens
+    from ecg_hf.evaluation import embed_dataset, embed_in_parts, embed_tokens
+    from ecg_hf.models.pretrained import resolve_model
 
     if pool_tokens > 1 and features != "tokens":
         raise ConfigurationError("--pool-tokens needs --features tokens", value=pool_tokens)
@@ -73,6 +97,30 @@ def embed_command(
     if window is not None or stride is not None:
         raise ConfigurationError("--window and --stride are for recordings")
     assert dataset is not None  # one of the two, as was looked at above
+    where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
+    if not output.suffix and features != "tokens":
+        report = embed_in_parts(
+            resolve_model(model),
+            dataset,
+            output,
+            engine=where,
+            records_per_part=records_per_part,
+            batch_size=batch_size,
+            device=resolve_device(device),
+            features=features,
+            on_error=on_error,
+            overwrite=overwrite,
+        )
+        if as_json:
+            print_json({**asdict(report), "output": str(output)})
+        else:
+            echo(_said(report, output))
+        return
+    if where != Engine() or on_error != "raise":
+        raise ConfigurationError(
+            "--num-proc, --engine and --on-error need an output folder: a name without suffix",
+            value=str(output),
+        )
     built = load_built(dataset)
     encoder, extractor = load_model(model, device=device)
     if features == "tokens":
@@ -107,6 +155,16 @@ def embed_command(
         print_json({**account, "preparation": dict(counts)})
     else:
         echo(f"{embeddings.shape[0]} embeddings of {embeddings.shape[1]} numbers in {output}")
+
+
+def _said(report: PartsReport, output: Path) -> str:
+    said = f"{report.records} embeddings in {report.parts} files in {output}"
+    if report.reused:
+        said += f", {report.reused} of them there already"
+    if report.errors:
+        first = ", ".join(f"{name} ({error})" for name, error in list(report.errors.items())[:3])
+        said += f"; {len(report.errors)} recordings have none: {first}"
+    return said
 
 
 def _embed_recordings(

@@ -15,6 +15,7 @@ from ecg_hf.evaluation.benchmark_data import (
     nested_subsets,
 )
 from ecg_hf.evaluation.evaluate import Evaluation, LoadedModel, evaluate_model
+from ecg_hf.evaluation.features.parts import PartsReport, embed_in_parts
 from ecg_hf.evaluation.features.pooled import embed_dataset, read_embeddings, write_embeddings
 from ecg_hf.evaluation.features.store import TokenFeatures, read_tokens
 from ecg_hf.evaluation.features.tokens import embed_tokens
@@ -59,6 +60,7 @@ __all__ = [
     "LoadedModel",
     "MacroScore",
     "PairedResult",
+    "PartsReport",
     "Protocol",
     "Recordings",
     "Results",
@@ -72,6 +74,7 @@ __all__ = [
     "cosine_scores",
     "delong_auroc",
     "embed_dataset",
+    "embed_in_parts",
     "embed_tokens",
     "encode_prompts",
     "evaluate_model",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ecg_hf.nn.normalization import PoolBatchNorm1d
+from ecg_hf.nn.precision import full_precision
 
 __all__ = [
     "AttentionQueryPool",
@@ -19,6 +20,7 @@ __all__ = [
     "UnprojectedQueryPool",
     "masked_mean",
     "mean_probability_logits",
+    "pooled_statistics",
 ]
 
 
@@ -31,6 +33,32 @@ def masked_mean(tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
         return tokens.mean(1)
     weights = token_mask.to(tokens.dtype).unsqueeze(-1)
     return (tokens * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+
+
+def pooled_statistics(tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
+    """Mean, standard deviation and maximum over the tokens, float32.
+
+    Args:
+        tokens: float ``(batch, tokens, dim)``.
+        token_mask: bool ``(batch, tokens)``; False tokens are left out.
+
+    Returns:
+        float ``(batch, 3 * dim)``; zeros for a record without any token, but for the standard deviation's 0.001.
+    """
+    values = full_precision(tokens)
+    if token_mask is None:
+        weight, largest = values.new_ones(values.shape[:2]), values.amax(1)
+    else:
+        weight = token_mask.to(values.dtype)
+        hidden = values.masked_fill(~token_mask.bool().unsqueeze(-1), -torch.inf)
+        largest = hidden.amax(1).masked_fill(~token_mask.bool().any(1, keepdim=True), 0.0)
+        values = values * weight[..., None]
+    count = weight.sum(1, keepdim=True).clamp(min=1.0)
+    mean = values.sum(1) / count
+    deviation = (values - mean[:, None]) * weight[..., None]
+    # The root of zero has no gradient: a channel that never fires has a spread of a thousandth.
+    spread = (deviation.square().sum(1) / count + 1e-6).sqrt()
+    return torch.cat([mean, spread, largest], dim=1)
 
 
 def mean_probability_logits(logits: Tensor, weights: Tensor, problem_type: str) -> Tensor:

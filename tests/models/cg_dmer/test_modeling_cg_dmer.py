@@ -66,6 +66,7 @@ def test_a_switched_off_loss_has_no_parameters():
         {"normalize_shared": False},
         {"projection_hidden_size": 48},
         {"ecg_pooling": "norm_of_mean"},
+        {"ecg_pooling": "statistics"},
         {"contrastive_view": "full"},
         {"text_mask_replacement": "bert"},
         {"text_decoder_layers": 1},

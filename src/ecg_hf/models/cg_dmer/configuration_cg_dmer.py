@@ -169,7 +169,8 @@ class CgDmerConfig(EcgConfig):
         normalize_shared: [10] L2-normalise the shared embeddings in both alignment losses.
         projection_dim: [11] Width of the four disentangled embeddings.
         projection_hidden_size: [11] Hidden width of the four MLPs.
-        ecg_pooling: [12] ``mean_of_norm`` (norm tokens, then average) or ``norm_of_mean`` (ST-MEM, MERL).
+        ecg_pooling: [12] ``mean_of_norm`` (norm tokens, then average), ``norm_of_mean`` (ST-MEM, MERL) or
+            ``statistics`` (mean, standard deviation and maximum of normed tokens: three times the width).
         contrastive_view: [13] ``masked`` (one forward feeds all losses) or ``full`` (a second, unmasked pass).
         text_mask_probability: Share of text tokens to predict; 0.15 [paper].
         text_mask_replacement: [14] ``mask`` (always the mask token) or ``bert`` (80/10/10).
@@ -246,7 +247,7 @@ class CgDmerConfig(EcgConfig):
     normalize_shared: bool = True
     projection_dim: int = 256
     projection_hidden_size: int = 256
-    ecg_pooling: Literal["mean_of_norm", "norm_of_mean"] = "mean_of_norm"
+    ecg_pooling: Literal["mean_of_norm", "norm_of_mean", "statistics"] = "mean_of_norm"
     contrastive_view: Literal["masked", "full"] = "masked"
 
     text_mask_probability: float | int = 0.15
@@ -313,6 +314,11 @@ class CgDmerConfig(EcgConfig):
             self.ecg_reconstruction_weight == 0.0 or self.mask_ratio > 0.0,
             "reconstruction needs a mask_ratio above 0",
         )
+
+    @property
+    def pooled_size(self) -> int:
+        """Width of the ECG encoder's embedding of a record."""
+        return self.hidden_size * (3 if self.ecg_pooling == "statistics" else 1)
 
     @property
     def num_patches(self) -> int:

@@ -9,7 +9,7 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.cg_dmer.configuration_cg_dmer import CgDmerConfig
 from ecg_hf.models.modeling import attention_kernel
 from ecg_hf.nn.backbones.transformer import TransformerStack
-from ecg_hf.nn.heads import masked_mean
+from ecg_hf.nn.heads import masked_mean, pooled_statistics
 from ecg_hf.nn.masks.patches import PatchMask
 from ecg_hf.nn.precision import match_weights
 from ecg_hf.nn.tokenizers import ConvPatchTokenizer, gather_tokens, patchify
@@ -102,7 +102,7 @@ class CgDmerEcgEncoder(nn.Module):
             need_weights: Use a kernel that returns attention weights.
 
         Returns:
-            Normed tokens ``(batch, k or tokens, hidden_size)`` and pooled ``(batch, hidden_size)``.
+            Normed tokens ``(batch, k or tokens, hidden_size)`` and pooled ``(batch, pooled_size)``.
 
         Raises:
             ConfigurationError: if the signal is longer than the temporal table or not whole patches.
@@ -125,6 +125,8 @@ class CgDmerEcgEncoder(nn.Module):
         attention_mask = None if token_mask is None else token_mask[:, None, None, :]
         hidden_states = self.layers(hidden_states, attention_mask, need_weights=need_weights)
         normed = self.norm(hidden_states)
+        if config.ecg_pooling == "statistics":
+            return normed, pooled_statistics(normed, token_mask)
         if config.ecg_pooling == "mean_of_norm":
             return normed, masked_mean(normed, token_mask)
         return normed, self.norm(masked_mean(hidden_states, token_mask))

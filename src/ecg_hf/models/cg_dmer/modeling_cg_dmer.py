@@ -122,7 +122,7 @@ class CgDmerModel(CgDmerPreTrainedModel, EcgEncoder):
         self.ecg_shared: MlpProjector | None = None
         if add_text_tower:
             width, hidden = config.projection_dim, config.projection_hidden_size
-            self.ecg_shared = MlpProjector(config.hidden_size, hidden, width)
+            self.ecg_shared = MlpProjector(config.pooled_size, hidden, width)
             self.text_encoder = build_text_tower(config)
             self.text_shared = MlpProjector(config.text_config.hidden_size, hidden, width)  # type: ignore[union-attr]
         self.post_init()
@@ -154,7 +154,7 @@ class CgDmerModel(CgDmerPreTrainedModel, EcgEncoder):
         return self.ecg_encoder.layers.blocks
 
     def project_ecg(self, pooled: Tensor) -> Tensor:
-        """Shared ECG embedding, not normalised: ``(batch, hidden_size)`` to ``(batch, projection_dim)``.
+        """Shared ECG embedding, not normalised: ``(batch, pooled_size)`` to ``(batch, projection_dim)``.
 
         Raises:
             ConfigurationError: if the model was built without its text tower.
@@ -251,7 +251,7 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
         text_width = config.text_config.hidden_size  # type: ignore[union-attr]
         width, hidden = config.projection_dim, config.projection_hidden_size
         if config.orthogonality_weight > 0.0 or config.decode_disentangled:
-            self.ecg_specific = MlpProjector(config.hidden_size, hidden, width)
+            self.ecg_specific = MlpProjector(config.pooled_size, hidden, width)
             self.text_specific = MlpProjector(text_width, hidden, width)
         if config.ecg_reconstruction_weight > 0.0:
             self.ecg_decoder = CgDmerEcgDecoder(config)
@@ -546,6 +546,11 @@ class CgDmerForEcgClassification(CgDmerPreTrainedModel, EcgForClassification):
     def build_encoder(self) -> CgDmerModel:
         """The ECG encoder without the text tower."""
         return CgDmerModel(self.config, add_text_tower=False)
+
+    def build_head(self) -> None:
+        """The classifier; an attention query pools tokens, which may be narrower than the record's embedding."""
+        config = self.config
+        self.build_classifier(config.pooled_size, config.num_attention_heads, token_size=config.hidden_size)
 
 
 def _error_against_zero(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:

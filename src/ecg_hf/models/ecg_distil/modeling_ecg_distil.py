@@ -28,6 +28,7 @@ from ecg_hf.models.ecg_distil.configuration_ecg_distil import EcgDistilConfig
 from ecg_hf.models.modeling import EcgForClassification, EcgForPreTraining, EcgPreTrainedModel
 from ecg_hf.models.outputs import EcgAlignmentOutput, EcgPreTrainingOutput
 from ecg_hf.nn.backbones.resnet1d import ResidualBlock1d, ResNet1d
+from ecg_hf.nn.heads import pooled_statistics
 from ecg_hf.nn.losses.targets import regression_target_loss, term_entropy, term_loss
 from ecg_hf.nn.median_beat import representative_beats
 from ecg_hf.nn.precision import full_precision, match_weights
@@ -69,30 +70,6 @@ class EcgDistilPreTrainedModel(EcgPreTrainedModel):
             module.reset_buffers()
         elif isinstance(module, EcgDistilForPreTraining):
             module.progress.fill_(1.0)
-
-
-def pooled_statistics(tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
-    """Mean, standard deviation and maximum over the steps, float32.
-
-    Args:
-        tokens: float ``(batch, steps, channels)``, not negative.
-        token_mask: bool ``(batch, steps)``.
-
-    Returns:
-        float ``(batch, 3 * channels)``; zeros for a record without any step.
-    """
-    values = full_precision(tokens)
-    if token_mask is None:
-        weight = values.new_ones(values.shape[:2])
-    else:
-        weight = token_mask.to(values.dtype)
-        values = values * weight[..., None]
-    count = weight.sum(1, keepdim=True).clamp(min=1.0)
-    mean = values.sum(1) / count
-    deviation = (values - mean[:, None]) * weight[..., None]
-    # The root of zero has no gradient: a channel that never fires has a spread of a thousandth.
-    spread = (deviation.square().sum(1) / count + 1e-6).sqrt()
-    return torch.cat([mean, spread, values.amax(1)], dim=1)
 
 
 class EcgDistilModel(EcgDistilPreTrainedModel):

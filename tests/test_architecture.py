@@ -26,6 +26,7 @@ FLOORS = {
     "planning": 4,
     "evaluation": 4,
     "pipelines": 5,
+    "studies": 5,
     "hub": 5,
     "cli": 6,
     "quickstart": 6,

@@ -26,6 +26,7 @@ from ecg_hf.cli import (
     pretrain,
     push,
     quickstart,
+    study,
 )
 from ecg_hf.cli.disk_errors import disk_trouble
 from ecg_hf.cli.output import echo, printable_logs
@@ -41,6 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(study.app, name="study")
 app.command("list")(listing.list_command)
 app.command("quickstart")(quickstart.quickstart_command)
 app.command("pretrain", context_settings=pretrain.PASS_THROUGH)(pretrain.pretrain_command)

@@ -391,7 +391,7 @@ class EcgForPreTraining(EcgPreTrainedModel):
         self.auxiliary = None
         if config.auxiliary_targets:
             self.auxiliary = AuxiliaryTargets(
-                getattr(config, "pooled_size", config.hidden_size),
+                int(getattr(config, "pooled_size", None) or config.hidden_size),
                 num_terms=config.auxiliary_terms if "terms" in config.auxiliary_targets else 0,
                 num_measures=NUM_MEASURES if "measures" in config.auxiliary_targets else 0,
             )

@@ -33,7 +33,9 @@ class PrecisionName(StrEnum):
 def plan_command(
     context: typer.Context,
     model: Method,
-    dataset_size: Annotated[int, typer.Option(min=1, help="Training records.")],
+    dataset_size: Annotated[
+        int, typer.Option("--dataset-size", "--records", min=1, help="Training records.")
+    ],
     gpus: Annotated[
         int | None,
         typer.Option(

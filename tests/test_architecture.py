@@ -36,6 +36,7 @@ FLOORS = {
 NEIGHBOURS = {
     ("cli", "quickstart"),
     ("evaluation", "training"),
+    ("pipelines", "hub"),
     ("planning", "training"),
     ("files", "errors"),
     ("engine", "errors"),

@@ -42,7 +42,7 @@ _EXPORTS = {
     "iter_windows": "ecg_hf.signal",
     "embed": "ecg_hf.pipelines.embedding",
     "plot_ecg": "ecg_hf.plotting",
-    "pretrained": "ecg_hf.models.pretrained",
+    "pretrained": "ecg_hf.hub.fetching",
     "read_record": "ecg_hf.signal",
     "sample_record": "ecg_hf.models.pretrained",
 }

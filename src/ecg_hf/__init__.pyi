@@ -2,6 +2,7 @@
 
 from ecg_hf.data import Ecg
 from ecg_hf.errors import EcgError
+from ecg_hf.hub.fetching import pretrained
 from ecg_hf.models.acl_ecg.configuration_acl_ecg import AclEcgConfig
 from ecg_hf.models.acl_ecg.feature_extraction_acl_ecg import AclEcgFeatureExtractor
 from ecg_hf.models.acl_ecg.modeling_acl_ecg import (
@@ -112,7 +113,7 @@ from ecg_hf.models.joint_embedding.modeling_three_kg import (
     ThreeKgForPreTraining,
     ThreeKgModel,
 )
-from ecg_hf.models.pretrained import pretrained, sample_record
+from ecg_hf.models.pretrained import sample_record
 from ecg_hf.pipelines.embedding import embed
 from ecg_hf.plotting import plot_ecg
 from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor

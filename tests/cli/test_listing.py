@@ -10,7 +10,7 @@ import pytest
 
 from ecg_hf.data import list_sources
 from ecg_hf.evaluation import BENCHMARKS
-from ecg_hf.models.pretrained import list_pretrained
+from ecg_hf.hub.fetching import list_all_pretrained
 from ecg_hf.models.registry import METHODS
 from tests.cli.conftest import Cli
 
@@ -18,7 +18,7 @@ NAMES = {
     "models": list(METHODS),
     "datasets": [source.name for source in list_sources()],
     "benchmarks": list(BENCHMARKS),
-    "pretrained": [model.name for model in list_pretrained()],
+    "pretrained": [row["name"] for row in list_all_pretrained()],
 }
 
 
@@ -37,7 +37,7 @@ def test_table_has_a_line_for_each(kind: str, cli: Cli) -> None:
 
 
 def test_shipped_models_are_listed_with_where_they_are_and_what_of(cli: Cli) -> None:
-    rows = json.loads(cli("list", "pretrained", "--json").stdout)
+    rows = [row for row in json.loads(cli("list", "pretrained", "--json").stdout) if row["origin"] == "ships"]
     assert {"ecg-distil-ptbxl", "ecg-beat-ptbxl", "ecg-distil-ptbxl-statements"} <= {
         row["name"] for row in rows
     }
@@ -53,6 +53,7 @@ def test_shipped_models_are_listed_with_where_they_are_and_what_of(cli: Cli) -> 
                 "licence",
                 "supervision",
                 "trained_on",
+                "origin",
             )
         ]
         assert row["method"] in METHODS

@@ -75,7 +75,7 @@ def embed_command(
     from ecg_hf.engine import Engine
     from ecg_hf.errors import ConfigurationError
     from ecg_hf.evaluation import embed_dataset, embed_in_parts, embed_tokens
-    from ecg_hf.models.pretrained import resolve_model
+    from ecg_hf.hub.fetching import resolve_model
 
     if pool_tokens > 1 and features != "tokens":
         raise ConfigurationError("--pool-tokens needs --features tokens", value=pool_tokens)

@@ -123,7 +123,7 @@ def evaluate_command(
     for folds in (train_folds, validation_folds, test_folds):
         parse_folds(folds or "")
     from ecg_hf.cli.loading import load_model, resolve_device
-    from ecg_hf.models.pretrained import resolve_model
+    from ecg_hf.hub.fetching import resolve_model
 
     place = resolve_device(device)
     heads = _names(head, "--head")

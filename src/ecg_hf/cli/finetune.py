@@ -65,7 +65,7 @@ def finetune_command(
     --num-train-epochs 30 --early-stopping-patience 10 --layer-decay 0.75 --classifier-pooling attention.
     """
     from ecg_hf.cli.loading import load_config
-    from ecg_hf.models.pretrained import resolve_model
+    from ecg_hf.hub.fetching import resolve_model
     from ecg_hf.training import EcgFineTuningArguments, finetune
 
     model = resolve_model(model)

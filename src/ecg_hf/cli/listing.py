@@ -66,9 +66,9 @@ def _launchers() -> list[dict[str, Any]]:
 
 
 def _pretrained() -> list[dict[str, Any]]:
-    from ecg_hf.models.pretrained import list_pretrained
+    from ecg_hf.hub.fetching import list_all_pretrained
 
-    return [model.as_dict() for model in list_pretrained()]
+    return list_all_pretrained()
 
 
 _LISTS: dict[Kind, tuple[Callable[[], list[dict[str, Any]]], tuple[str, ...]]] = {
@@ -76,7 +76,7 @@ _LISTS: dict[Kind, tuple[Callable[[], list[dict[str, Any]]], tuple[str, ...]]] =
     Kind.datasets: (_datasets, ("name", "title")),
     Kind.benchmarks: (_benchmarks, ("name", "description")),
     Kind.launchers: (_launchers, ("name", "path")),
-    Kind.pretrained: (_pretrained, ("name", "task", "supervision", "trained_on")),
+    Kind.pretrained: (_pretrained, ("name", "origin", "task", "licence", "trained_on")),
 }
 
 

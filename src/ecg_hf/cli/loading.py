@@ -62,7 +62,7 @@ def load_model(name_or_path: str, *, device: str | None = None) -> tuple[Any, An
     quiet_libraries()
     from transformers import AutoFeatureExtractor, AutoModel
 
-    from ecg_hf.models.pretrained import resolve_model
+    from ecg_hf.hub.fetching import resolve_model
     from ecg_hf.processing import EcgFeatureExtractor
 
     target, name_or_path = resolve_device(device), resolve_model(name_or_path)
@@ -113,7 +113,7 @@ def load_pipeline(task: str, name_or_path: str, *, device: str | None = None) ->
     quiet_libraries()
     from transformers import pipeline
 
-    from ecg_hf.models.pretrained import resolve_model
+    from ecg_hf.hub.fetching import resolve_model
     from ecg_hf.models.registry import METHODS, get_method
 
     target, name_or_path = resolve_device(device), resolve_model(name_or_path)
@@ -142,7 +142,7 @@ def load_classifier(name_or_path: str, *, device: str | None = None) -> tuple[An
     Raises:
         ModelFolderError: if there is no such model, its files can't be loaded, or it has no classifier.
     """
-    from ecg_hf.models.pretrained import resolve_model
+    from ecg_hf.hub.fetching import resolve_model
 
     pipe = load_pipeline("ecg-classification", name_or_path, device=device)
     return pipe.model, pipe.feature_extractor, resolve_model(name_or_path), resolve_device(device)

@@ -16,8 +16,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "ShippedModel",
     "list_pretrained",
-    "pretrained",
-    "resolve_model",
+    "pretrained_folder",
     "sample_record",
     "weights_folder",
 ]
@@ -37,7 +36,7 @@ class ShippedModel:
     """A model in the package.
 
     Attributes:
-        name: What :func:`pretrained` takes.
+        name: What ``ecg_hf.pretrained`` takes.
         method: Name of its method in the registry.
         task: ``embedding`` or ``classification``.
         path: Its folder.
@@ -83,34 +82,17 @@ def _shipped(folder: Path, entry: dict[str, str]) -> ShippedModel:
     return ShippedModel(method=method, path=str(folder), size_bytes=size, **entry)
 
 
-def pretrained(name: str | None = None) -> Path:
-    """Folder of a model that ships with the package, for ``from_pretrained``.
-
-    Args:
-        name: One of :func:`list_pretrained`; the default encoder if not given.
+def pretrained_folder(name: str) -> Path:
+    """Folder of a model that ships with the package.
 
     Raises:
         ConfigurationError: for an unknown name; the message lists those there are.
-
-    Example:
-        >>> model = AutoModel.from_pretrained(ecg_hf.pretrained("ecg-distil-ptbxl"))
     """
-    wanted = DEFAULT_MODEL if name is None else name
     for model in list_pretrained():
-        if model.name == wanted:
+        if model.name == name:
             return Path(model.path)
     known = ", ".join(model.name for model in list_pretrained())
-    raise ConfigurationError(f"no pretrained model {wanted!r}; there are {known}", value=wanted)
-
-
-def resolve_model(source: str | Path) -> str:
-    """What a command's ``--model`` stands for: the folder of a shipped name, else ``source`` itself.
-
-    A folder of that name in the working directory takes precedence, as in ``from_pretrained``.
-    """
-    text = str(source)
-    shipped = {model.name for model in list_pretrained()}
-    return str(pretrained(text)) if text in shipped and not Path(text).exists() else text
+    raise ConfigurationError(f"no pretrained model {name!r}; there are {known}", value=name)
 
 
 def sample_record() -> Path:

@@ -52,7 +52,8 @@ def embed(
         >>> ecg_hf.embed("records100/00000/00001_lr").shape
         (1, 768)
     """
-    from ecg_hf.models.pretrained import DEFAULT_MODEL, resolve_model
+    from ecg_hf.hub.fetching import resolve_model
+    from ecg_hf.models.pretrained import DEFAULT_MODEL
 
     several = [records] if isinstance(records, (str, Path, EcgRecord)) else list(records)
     if not several:

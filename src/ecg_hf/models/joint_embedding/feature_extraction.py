@@ -7,6 +7,9 @@ from typing import Any
 from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
 
 __all__ = [
+    "AstclFeatureExtractor",
+    "TsTccFeatureExtractor",
+    "ClocsFeatureExtractor",
     "BarlowTwinsFeatureExtractor",
     "ByolFeatureExtractor",
     "MoCoV3FeatureExtractor",
@@ -44,4 +47,16 @@ class SimSiamFeatureExtractor(JointEmbeddingFeatureExtractor):
 
 
 class ThreeKgFeatureExtractor(JointEmbeddingFeatureExtractor):
+    """That of the family."""
+
+
+class ClocsFeatureExtractor(JointEmbeddingFeatureExtractor):
+    """That of the family."""
+
+
+class TsTccFeatureExtractor(JointEmbeddingFeatureExtractor):
+    """That of the family."""
+
+
+class AstclFeatureExtractor(JointEmbeddingFeatureExtractor):
     """That of the family."""

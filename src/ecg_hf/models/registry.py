@@ -455,9 +455,9 @@ METHODS: dict[str, MethodSpec] = {
             title="TS-TCC: prediction of the other view's future, and contrast of contexts",
             paper="2106.14112",
             official_code="https://github.com/emadeldeen24/TS-TCC",
-            status="a method for time series: losses, their weights and the network of the contexts from the official "
-            "code (MIT); inferred: backbone, steps, ranges of the views; losses and gradients equal that code on its "
-            "fixture",
+            status="a method for time series: losses, their weights and the network of the contexts from the "
+            "official code (MIT); inferred: backbone, steps, ranges of the views; losses and gradients equal "
+            "that code on its fixture",
             multimodal=False,
             sizes=_FAMILY_SIZES,
             family="joint_embedding",
@@ -469,9 +469,9 @@ METHODS: dict[str, MethodSpec] = {
             title="CLOCS: contrast of segments and leads of patients",
             paper="2005.13249",
             official_code="https://github.com/danikiyasseh/CLOCS",
-            status="loss, positives, temperature and the network for single leads from the paper and the official code "
-            "(CC BY-NC-SA 4.0; nothing of it is copied), all pairs of views instead of the last; inferred: backbone and "
-            "projector of the default `cmsc`; losses and gradients equal its fixture",
+            status="loss, positives, temperature and the network for single leads from the paper and the official "
+            "code (CC BY-NC-SA 4.0; nothing of it is copied), all pairs of views instead of the last; inferred: "
+            "backbone and projector of the default, cmsc; losses and gradients equal its fixture",
             multimodal=False,
             sizes=_FAMILY_SIZES,
             family="joint_embedding",
@@ -483,8 +483,8 @@ METHODS: dict[str, MethodSpec] = {
             title="ASTCL: agreement of noisy and denoised views of a patient, and a discriminator between them",
             paper="10.1109/TNNLS.2023.3272153",
             official_code=None,
-            status="re-derived from the paper's abstract: kinds of views and modules; all else is inferred, each value "
-            "a field of AstclConfig; nothing to compare with",
+            status="re-derived from the paper's abstract: kinds of views and modules; all else is inferred, each "
+            "value a field of AstclConfig; nothing to compare with",
             multimodal=False,
             sizes=_FAMILY_SIZES,
             family="joint_embedding",

@@ -21,7 +21,7 @@ from ecg_hf.nn.backbones.resnet1d import ConvNorm1d, ResNet1d
 from ecg_hf.nn.backbones.transformer import TransformerStack
 from ecg_hf.nn.positions import sincos_positions
 
-__all__ = ["Backbone", "CnnBackbone", "TimePositions", "build_backbone", "holds_signal"]
+__all__ = ["Backbone", "TimePositions", "build_backbone", "holds_signal"]
 
 
 class Backbone(nn.Module):
@@ -50,6 +50,10 @@ class Backbone(nn.Module):
 
     def output_mask(self, sample_mask: Tensor) -> Tensor:
         """Which tokens hold signal: bool ``(batch, samples)`` to bool ``(batch, tokens)``."""
+        raise NotImplementedError
+
+    def lead_tokens(self, signal: Tensor) -> Tensor:
+        """Tokens of each lead by itself, of ``leadwise`` networks: ``(batch, leads, tokens, hidden_size)``."""
         raise NotImplementedError
 
 
@@ -154,7 +158,7 @@ class _TransformerBackbone(Backbone):
         return held
 
 
-class CnnBackbone(Backbone):
+class _CnnBackbone(Backbone):
     """What :class:`~ecg_hf.models.joint_embedding.configuration.CnnFields` describe."""
 
     def __init__(self, fields: CnnFields, config: JointEmbeddingConfig) -> None:
@@ -176,7 +180,6 @@ class CnnBackbone(Backbone):
         return self.layers[0]
 
     def lead_tokens(self, signal: Tensor) -> Tensor:
-        """Tokens of each lead by itself, of a ``leadwise`` network: ``(batch, leads, tokens, hidden_size)``."""
         features = signal.flatten(0, 1).unsqueeze(1)
         for layer in self.layers:
             features = layer(features)
@@ -212,7 +215,7 @@ _NETWORKS: dict[type, Callable[[Any, JointEmbeddingConfig], Backbone]] = {
     ResNet1dFields: _ConvolutionalBackbone,
     Xresnet1dFields: _ConvolutionalBackbone,
     VitFields: _TransformerBackbone,
-    CnnFields: CnnBackbone,
+    CnnFields: _CnnBackbone,
 }
 
 

@@ -46,8 +46,8 @@ class ClocsConfig(JointEmbeddingConfig):
     instead of reading a flattened signal of 5 s, so that signals of any length fit.
 
     Args:
-        contrast: ``segments`` compares the two views of a record, ``leads`` the leads of the first, ``segments_leads``
-            the leads of both; the latter two need a ``leadwise`` backbone.
+        contrast: ``segments`` compares the two views of a record, ``leads`` the leads of the first,
+            ``segments_leads`` the leads of both; the latter two need a ``leadwise`` backbone.
         temperature: Divides the cosine similarities.
     """
 

@@ -29,8 +29,8 @@ class TsTccConfig(TemporalConfig):
     """Configuration of TS-TCC; the other fields are in :class:`TemporalConfig` and :class:`JointEmbeddingConfig`.
 
     From the official code: a weak view that is scaled and a strong one that is permuted and noisy, both losses and
-    their weights, the projector, the temperature of 0.2; with the variant ``cnn`` its backbone. Inferred: the ranges of
-    the views, milder than for its own signals, and the family's backbone.
+    their weights, the projector, the temperature of 0.2; with the variant ``cnn`` its backbone. Inferred: the ranges
+    of the views, milder than for its own signals, and the family's backbone.
 
     Differs from official code: a view is scaled about 1, not 2; a permutation moves each lead, where the code copies
     the first lead into all of them; one optimiser.

@@ -8,14 +8,14 @@ from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
 
 __all__ = [
     "AstclFeatureExtractor",
-    "TsTccFeatureExtractor",
-    "ClocsFeatureExtractor",
     "BarlowTwinsFeatureExtractor",
     "ByolFeatureExtractor",
+    "ClocsFeatureExtractor",
     "MoCoV3FeatureExtractor",
     "SimClrFeatureExtractor",
     "SimSiamFeatureExtractor",
     "ThreeKgFeatureExtractor",
+    "TsTccFeatureExtractor",
 ]
 
 

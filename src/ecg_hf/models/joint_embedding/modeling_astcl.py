@@ -68,7 +68,7 @@ class AstclForPreTraining(TemporalForPreTraining):
         logits = further["logits"]
         noisy = torch.tensor([1.0, 0.0], device=logits.device).expand_as(logits)
         return {
-            "patient": -patient_cosine(*views, *targets, owners),
+            "patient": -patient_cosine(*views, *targets, patients=owners),
             "temporal": (further["misses"] * valid).sum() / valid.sum().clamp(min=1.0),
             "adversarial": F.binary_cross_entropy_with_logits(logits, noisy),
         }

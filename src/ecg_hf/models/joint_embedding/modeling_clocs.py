@@ -1,4 +1,4 @@
-"""CLOCS: segments and leads of a patient's recordings find each other among those of all others (arXiv 2005.13249)."""
+"""CLOCS: segments and leads of a patient find each other among those of all others (arXiv 2005.13249)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ecg_hf.models.joint_embedding.backbones import CnnBackbone, holds_signal
+from ecg_hf.models.joint_embedding.backbones import holds_signal
 from ecg_hf.models.joint_embedding.configuration_clocs import ClocsConfig
 from ecg_hf.models.joint_embedding.modeling import (
     JointEmbeddingForEcgClassification,
@@ -43,7 +43,6 @@ class ClocsForPreTraining(JointEmbeddingForPreTraining):
         if self.config.contrast == "segments":
             return super().represent(views, view_noise, need_weights)
         backbone = self.joint_embedding.encoder
-        assert isinstance(backbone, CnnBackbone)
         embeds, present = [], []
         for view in views[: 1 if self.config.contrast == "leads" else 2]:
             tokens = full_precision(backbone.lead_tokens(match_weights(view.values, backbone)))

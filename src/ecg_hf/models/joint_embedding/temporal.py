@@ -68,8 +68,9 @@ class TemporalContext(nn.Module):
             ),
         )
         for block in self.stack.blocks:
-            block.attention.scaling = width**-0.5  # type: ignore[union-attr]
-            block.mlp[1] = nn.ReLU()  # type: ignore[index, operator]
+            assert isinstance(block, EcgTransformerBlock)
+            block.attention.scaling = width**-0.5
+            block.mlp[1] = nn.ReLU()
         self.predictors = nn.ModuleList([nn.Linear(width, size) for _ in range(config.future_steps)])
 
     def steps(self, tokens: Tensor, samples: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Contrastive prediction of the future: which moment of a recording (CPC), or which recording (TS-TCC), comes next?"""
+"""Contrastive prediction of the future: which moment (CPC), or which record (TS-TCC), comes next?"""
 
 from __future__ import annotations
 

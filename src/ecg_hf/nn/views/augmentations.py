@@ -1,8 +1,8 @@
 """Views as data: a configuration names augmentations with physical units, in order.
 
 An entry is ``{"op": "time_out", "share": [0.2, 0.4]}``; ``"p": 0.5`` applies it to half of the records, and
-``"snr_db": [6, 24]`` makes what it adds to each record so much weaker than the record. All random uniform and drawn beforehand (:func:`count_draws` says how many), so that a view is a function of the signal and its
-draws.
+``"snr_db": [6, 24]`` makes what it adds to a record so much weaker than the record. All random numbers are uniform
+and drawn beforehand (:func:`count_draws` says how many), so that a view is a function of the signal and its draws.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def permutation(signals: Signals, draws: Tensor, *, segments: float = 5) -> Sign
     cuts = cuts.masked_fill(unused, float(samples))
     time = torch.arange(samples, device=draws.device)
     piece = (cuts[:, :, None] <= time).sum(1)
-    index = draws[:, _MOST_SEGMENTS:].gather(1, piece).argsort(1, stable=True)
+    index = draws[:, _MOST_SEGMENTS:].gather(1, piece).argsort(dim=1, stable=True)
     mask = None if signals.mask is None else signals.mask.gather(1, index)
     return signals._replace(values=_at(signals.values, index), mask=mask)
 
@@ -313,7 +313,7 @@ def _rotation(angle: Tensor, first: int, second: int) -> Tensor:
 
 
 def _at_ratio(signals: Signals, changed: Signals, decibels: Tensor) -> Signals:
-    """``signals`` with what was added to them at a ratio of the powers, over all leads, of ``decibels`` per record."""
+    """``signals`` with what was added to them at a ratio of the powers, over all leads, of ``decibels``."""
     added = changed.values - signals.values
     power, noise_power = (values.square().mean((1, 2)) for values in (signals.values, added))
     factor = (power / noise_power.clamp(min=1e-12)).sqrt() * 10.0 ** (-decibels / 20.0)

@@ -115,7 +115,8 @@ def test_same_noise_same_loss(case: MicroCase):
     model = case.spec.load("pretraining")(case.config).eval()
     first, again, other = (pretraining_output(case, model, seed).loss for seed in (1, 1, 2))
     assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    # Views of CLOCS are the halves of a record.
+    assert torch.equal(first, other) == (case.spec.name == "clocs")
 
 
 @pytest.mark.parametrize("case", PRETRAINED, indirect=True)

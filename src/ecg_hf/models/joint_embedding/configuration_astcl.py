@@ -27,11 +27,11 @@ DENOISED: tuple[dict[str, Any], ...] = ({"op": "bandpass", "low_hz": 0.5, "high_
 class AstclConfig(TemporalConfig):
     """Configuration of ASTCL; the other fields are in :class:`TemporalConfig` and :class:`JointEmbeddingConfig`.
 
-    From the paper's abstract: a noisy and a denoised view; a discriminator that the encoder plays against; prediction
-    in time; agreement of a patient's pairs alone, with a predictor and stop-gradient against collapse. **Inferred, for
-    lack of the full text and of code: everything else.** Wander, noise of muscles and of the mains at 6 to 24 dB, each
-    in half of the records; a band-pass as denoising; SimSiam's heads and loss; TS-TCC's network of the contexts, whose
-    predictions are compared by their cosine; gradient reversal with a weight that stays what it is.
+    From the paper's abstract: a noisy and a denoised view; a discriminator that the encoder plays against;
+    prediction in time; agreement of a patient's pairs alone, with a predictor and stop-gradient against collapse.
+    **Inferred, for lack of the full text and of code: everything else.** Wander, noise of muscles and of the mains at
+    6 to 24 dB, each in half of the records; a band-pass as denoising; SimSiam's heads and loss; TS-TCC's network of
+    the contexts, whose predictions are compared by their cosine; gradient reversal with a constant weight.
 
     Args:
         discriminator_size: Hidden width of the network that tells noisy from denoised embeddings.

@@ -63,12 +63,13 @@ class AstclForPreTraining(TemporalForPreTraining):
         **further: Tensor,
     ) -> dict[str, Tensor]:
         """Agreement of each patient's views, prediction in time, and whether a view shows that it is noisy."""
-        owners = patient_numbers(patients, views[0])
+        (first, second), (first_target, second_target) = views, targets
+        owners = patient_numbers(patients, first)
         valid = further["valid"].to(further["misses"].dtype)
         logits = further["logits"]
         noisy = torch.tensor([1.0, 0.0], device=logits.device).expand_as(logits)
         return {
-            "patient": -patient_cosine(*views, *targets, patients=owners),
+            "patient": -patient_cosine(first, second, first_target, second_target, owners),
             "temporal": (further["misses"] * valid).sum() / valid.sum().clamp(min=1.0),
             "adversarial": F.binary_cross_entropy_with_logits(logits, noisy),
         }

@@ -110,5 +110,6 @@ def view_pairs_loss(
         kept = positives & usable
         counts.append(kept.sum((1, 2)))
         means.append(torch.where(kept, losses, 0.0).sum((1, 2)) / counts[-1].clamp(min=1))
-    terms = (torch.stack(counts) > 0).sum(0).clamp(min=1)
-    return (torch.stack(means).sum(0) / terms).mean()
+    terms = (torch.stack(counts) > 0).sum(0)
+    pairs = torch.stack(means).sum(0) / terms.clamp(min=1)
+    return pairs.sum() / (terms > 0).sum().clamp(min=1)

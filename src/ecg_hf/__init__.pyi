@@ -69,19 +69,30 @@ from ecg_hf.models.ecgfounder.modeling_ecgfounder import EcgFounderForEcgClassif
 from ecg_hf.models.hubert_ecg.configuration_hubert_ecg import HubertEcgConfig
 from ecg_hf.models.hubert_ecg.feature_extraction_hubert_ecg import HubertEcgFeatureExtractor
 from ecg_hf.models.hubert_ecg.modeling_hubert_ecg import HubertEcgForEcgClassification, HubertEcgModel
+from ecg_hf.models.joint_embedding.configuration_astcl import AstclConfig
 from ecg_hf.models.joint_embedding.configuration_barlow_twins import BarlowTwinsConfig
 from ecg_hf.models.joint_embedding.configuration_byol import ByolConfig
+from ecg_hf.models.joint_embedding.configuration_clocs import ClocsConfig
 from ecg_hf.models.joint_embedding.configuration_moco_v3 import MoCoV3Config
 from ecg_hf.models.joint_embedding.configuration_simclr import SimClrConfig
 from ecg_hf.models.joint_embedding.configuration_simsiam import SimSiamConfig
 from ecg_hf.models.joint_embedding.configuration_three_kg import ThreeKgConfig
+from ecg_hf.models.joint_embedding.configuration_ts_tcc import TsTccConfig
 from ecg_hf.models.joint_embedding.feature_extraction import (
+    AstclFeatureExtractor,
     BarlowTwinsFeatureExtractor,
     ByolFeatureExtractor,
+    ClocsFeatureExtractor,
     MoCoV3FeatureExtractor,
     SimClrFeatureExtractor,
     SimSiamFeatureExtractor,
     ThreeKgFeatureExtractor,
+    TsTccFeatureExtractor,
+)
+from ecg_hf.models.joint_embedding.modeling_astcl import (
+    AstclForEcgClassification,
+    AstclForPreTraining,
+    AstclModel,
 )
 from ecg_hf.models.joint_embedding.modeling_barlow_twins import (
     BarlowTwinsForEcgClassification,
@@ -92,6 +103,11 @@ from ecg_hf.models.joint_embedding.modeling_byol import (
     ByolForEcgClassification,
     ByolForPreTraining,
     ByolModel,
+)
+from ecg_hf.models.joint_embedding.modeling_clocs import (
+    ClocsForEcgClassification,
+    ClocsForPreTraining,
+    ClocsModel,
 )
 from ecg_hf.models.joint_embedding.modeling_moco_v3 import (
     MoCoV3ForEcgClassification,
@@ -113,6 +129,11 @@ from ecg_hf.models.joint_embedding.modeling_three_kg import (
     ThreeKgForPreTraining,
     ThreeKgModel,
 )
+from ecg_hf.models.joint_embedding.modeling_ts_tcc import (
+    TsTccForEcgClassification,
+    TsTccForPreTraining,
+    TsTccModel,
+)
 from ecg_hf.models.pretrained import sample_record
 from ecg_hf.pipelines.embedding import embed
 from ecg_hf.plotting import plot_ecg
@@ -122,16 +143,19 @@ from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
 from ecg_hf.training.method_trainers import EcgCpcTrainer, EcgJepaTrainer, SimSiamTrainer
 
 AclEcgTrainer = EcgPreTrainer
+AstclTrainer = EcgPreTrainer
 BarlowTwinsTrainer = EcgPreTrainer
 ByolTrainer = EcgPreTrainer
 CgDmerTrainer = EcgPreTrainer
 ClearHugTrainer = EcgPreTrainer
+ClocsTrainer = EcgPreTrainer
 CoreEcgTrainer = EcgPreTrainer
 EcgBeatTrainer = EcgPreTrainer
 EcgDistilTrainer = EcgPreTrainer
 MoCoV3Trainer = EcgPreTrainer
 SimClrTrainer = EcgPreTrainer
 ThreeKgTrainer = EcgPreTrainer
+TsTccTrainer = EcgPreTrainer
 
 __version__: str
 
@@ -142,6 +166,12 @@ __all__ = [
     "AclEcgForPreTraining",
     "AclEcgModel",
     "AclEcgTrainer",
+    "AstclConfig",
+    "AstclFeatureExtractor",
+    "AstclForEcgClassification",
+    "AstclForPreTraining",
+    "AstclModel",
+    "AstclTrainer",
     "AutoModelForEcgClassification",
     "AutoModelForZeroShotEcgClassification",
     "BarlowTwinsConfig",
@@ -168,6 +198,12 @@ __all__ = [
     "ClearHugForPreTraining",
     "ClearHugModel",
     "ClearHugTrainer",
+    "ClocsConfig",
+    "ClocsFeatureExtractor",
+    "ClocsForEcgClassification",
+    "ClocsForPreTraining",
+    "ClocsModel",
+    "ClocsTrainer",
     "CoreEcgConfig",
     "CoreEcgFeatureExtractor",
     "CoreEcgForEcgClassification",
@@ -241,6 +277,12 @@ __all__ = [
     "ThreeKgForPreTraining",
     "ThreeKgModel",
     "ThreeKgTrainer",
+    "TsTccConfig",
+    "TsTccFeatureExtractor",
+    "TsTccForEcgClassification",
+    "TsTccForPreTraining",
+    "TsTccModel",
+    "TsTccTrainer",
     "embed",
     "iter_windows",
     "plot_ecg",

@@ -58,7 +58,8 @@ def test_every_variant_sets_its_fields_over_the_preset(case: MicroCase):
         fields = kind.variant_fields(variant)
         made = kind.preset(smallest, variant=variant).to_dict()
         assert all(made[name] == value for name, value in fields.items())
-        assert variant == "full" or any(full[name] != value for name, value in fields.items())
+        # A variant without fields is another name of the default.
+        assert not fields or any(full[name] != value for name, value in fields.items())
     with pytest.raises(EcgError, match=r"unknown variant 'other'; known: .*full"):
         kind.preset(smallest, variant="other")
 
@@ -114,7 +115,8 @@ def test_same_noise_same_loss(case: MicroCase):
     model = case.spec.load("pretraining")(case.config).eval()
     first, again, other = (pretraining_output(case, model, seed).loss for seed in (1, 1, 2))
     assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    # Views of CLOCS are the halves of a record.
+    assert torch.equal(first, other) == (case.spec.name == "clocs")
 
 
 @pytest.mark.parametrize("case", PRETRAINED, indirect=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ecg_hf.nn.backbones.net1d import Net1dBlock
-from ecg_hf.nn.backbones.resnet1d import ResidualBlock1d
+from ecg_hf.nn.backbones.resnet1d import ConvPoolBlock, ResidualBlock1d
 from ecg_hf.nn.backbones.s4 import S4Block
 from ecg_hf.nn.backbones.transformer import TransformerBlock
 from ecg_hf.nn.backbones.vgg1d import VggStage
@@ -21,6 +21,7 @@ from ecg_hf.nn.normalization import statistics_kept
 
 __all__ = [
     "CheckpointedLayer",
+    "EcgConvPoolBlock",
     "EcgNet1dBlock",
     "EcgResidualBlock1d",
     "EcgS4Block",
@@ -86,3 +87,7 @@ class EcgResidualBlock1d(ResidualBlock1d, CheckpointedLayer):
 
 class EcgVggStage(VggStage, CheckpointedLayer):
     """:class:`~ecg_hf.nn.backbones.vgg1d.VggStage` that can be checkpointed."""
+
+
+class EcgConvPoolBlock(ConvPoolBlock, CheckpointedLayer):
+    """:class:`~ecg_hf.nn.backbones.resnet1d.ConvPoolBlock` that can be checkpointed."""

@@ -442,12 +442,53 @@ METHODS: dict[str, MethodSpec] = {
             paper="2106.04452",
             official_code="https://github.com/Jwoo5/fairseq-signals",
             status="views, positives and temperature from the paper's code; inferred: projector and backbone; views, "
-            "loss and gradients equal that code (MIT) on its fixture; patients are used where a batch names them",
+            "loss and gradients equal that code (MIT) on its fixture",
             multimodal=False,
             sizes=_FAMILY_SIZES,
             family="joint_embedding",
             python_name="three_kg",
             use="a comparator: views by the geometry of the leads",
+        ),
+        MethodSpec(
+            name="ts-tcc",
+            class_prefix="TsTcc",
+            title="TS-TCC: prediction of the other view's future, and contrast of contexts",
+            paper="2106.14112",
+            official_code="https://github.com/emadeldeen24/TS-TCC",
+            status="a method for time series: losses, their weights and the network of the contexts from the "
+            "official code (MIT); inferred: backbone, steps, ranges of the views; losses and gradients equal "
+            "that code on its fixture",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
+            use="a comparator: predicts what comes next",
+        ),
+        MethodSpec(
+            name="clocs",
+            class_prefix="Clocs",
+            title="CLOCS: contrast of segments and leads of patients",
+            paper="2005.13249",
+            official_code="https://github.com/danikiyasseh/CLOCS",
+            status="loss, positives, temperature and the network for single leads from the paper and the official "
+            "code (CC BY-NC-SA 4.0; nothing of it is copied), all pairs of views instead of the last; inferred: "
+            "backbone and projector of the default, cmsc; losses and gradients equal its fixture",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
+            use="a comparator: positives by patient, no augmentation",
+        ),
+        MethodSpec(
+            name="astcl",
+            class_prefix="Astcl",
+            title="ASTCL: agreement of noisy and denoised views of a patient, and a discriminator between them",
+            paper="10.1109/TNNLS.2023.3272153",
+            official_code=None,
+            status="re-derived from the paper's abstract: kinds of views and modules; all else is inferred, each "
+            "value a field of AstclConfig; nothing to compare with",
+            multimodal=False,
+            sizes=_FAMILY_SIZES,
+            family="joint_embedding",
+            use="a comparator: robust to noise, no negatives",
         ),
     )
 }

@@ -34,6 +34,7 @@ __all__ = [
     "MixedBatch",
     "TokenisedTexts",
     "extract_features",
+    "patient_ids",
 ]
 
 MixedBatch = Sequence[tuple[npt.NDArray[np.int64], DecodedBatch]]
@@ -106,6 +107,27 @@ def _with_missing_leads(decoded: DecodedBatch) -> npt.NDArray[np.float32]:
 
 def _without_full_masks(features: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in features.items() if name not in _MASKS or not bool(value.all())}
+
+
+def patient_ids(decoder: BatchDecoder, indices: Sequence[int]) -> Tensor:
+    """Numbers of the patients of rows: the same for the same patient of one source, in every batch and process.
+
+    Args:
+        decoder: Of rows with ``source`` and ``patient_id``.
+        indices: Which rows.
+
+    Returns:
+        int64 ``(rows,)``; -1 where the patient is not known.
+    """
+    names = zip(decoder.texts(indices, "source"), decoder.texts(indices, "patient_id"), strict=True)
+    return torch.tensor([_patient_id(source, patient) if patient else -1 for source, patient in names])
+
+
+def _patient_id(source: str, patient: str) -> int:
+    # 63 bits: never negative, and no two of a million patients alike.
+    return (
+        int.from_bytes(hashlib.blake2b(f"{source}\0{patient}".encode(), digest_size=8).digest(), "big") >> 1
+    )
 
 
 class EcgCollator:
@@ -235,7 +257,7 @@ class EcgBatch:
     Attributes:
         decoded: The signals in millivolts, if they still have to go through the feature extractor: one array, or
             groups where the dataset has recordings of several rates.
-        features: Finished model inputs (cached signals, labels).
+        features: Finished model inputs (cached signals, labels, numbers of patients).
         indices: Rows of the dataset.
         texts: Where to find the rows' tokens, for multimodal training.
     """
@@ -258,6 +280,7 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
         tokenizer: Tokenise ``report`` once, up front; needed by :class:`~ecg_hf.training.collators.EcgTextCollator`.
         max_text_length: Longest report in tokens.
         labels: Delivered as ``labels``: floats ``(rows, labels)`` as float32, class numbers ``(rows,)`` as int64.
+        with_patients: Deliver ``patient_ids``, see :func:`patient_ids`.
         cache_with: Run all signals through this extractor now and keep its output in memory: no decoding or
             extraction per step afterwards. Worth it for small sets seen many times.
         cache_dtype: Type of the cache. float16 halves it and rounds to about 3 decimal digits.
@@ -272,11 +295,13 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
         tokenizer: Any = None,
         max_text_length: int = 256,
         labels: npt.NDArray[np.floating[Any]] | npt.NDArray[np.integer[Any]] | None = None,
+        with_patients: bool = False,
         cache_with: EcgFeatureExtractor | None = None,
         cache_dtype: torch.dtype = torch.float32,
         cache_dir: str | Path | None = None,
     ) -> None:
         self.decoder = BatchDecoder(dataset)
+        self.with_patients = with_patients
         self.texts = None
         if tokenizer is not None:
             self.texts = TokenisedTexts(tokenizer, self.decoder.reports(), max_text_length)
@@ -352,6 +377,8 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
         features: dict[str, Tensor] = {}
         if self.labels is not None:
             features["labels"] = self.labels[indices]
+        if self.with_patients:
+            features["patient_ids"] = patient_ids(self.decoder, indices)
         if self._cache is None:
             return EcgBatch(self._decode(indices), features, indices, self.texts)
         for name, values in self._cache.items():

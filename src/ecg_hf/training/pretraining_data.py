@@ -57,8 +57,17 @@ class PretrainingData(Protocol):
         extractor: EcgFeatureExtractor,
         tokenizer: Any,
         max_text_length: int,
+        with_patients: bool = False,
     ) -> tuple[Any, BatchedEcgDataset | None]:
-        """Training set and validation set, None without validation records."""
+        """Training set and validation set, None without validation records.
+
+        Args:
+            arguments: Of the run.
+            extractor: Makes inputs of signals, where they are cached.
+            tokenizer: Of the reports; None for methods that learn from signals alone.
+            max_text_length: Longest report in tokens.
+            with_patients: Deliver numbers of patients too.
+        """
         ...
 
 
@@ -113,6 +122,7 @@ class BuiltData:
         extractor: EcgFeatureExtractor,
         tokenizer: Any,
         max_text_length: int,
+        with_patients: bool = False,
     ) -> tuple[BatchedEcgDataset, BatchedEcgDataset | None]:
         """Both sets, cached if that was asked for or takes little."""
         samples = round(float(extractor.sampling_rate) * float(extractor.duration_s or 0.0))
@@ -124,6 +134,7 @@ class BuiltData:
                 self._mixed.dataset.select(rows),
                 tokenizer=tokenizer,
                 max_text_length=max_text_length,
+                with_patients=with_patients,
                 cache_with=extractor if cached else None,
                 cache_dir=self._cache_dir,
             )
@@ -227,6 +238,7 @@ class StreamedData:
         extractor: EcgFeatureExtractor,
         tokenizer: Any,
         max_text_length: int,
+        with_patients: bool = False,
     ) -> tuple[StreamedEcgDataset, BatchedEcgDataset | None]:
         """The stream of this process, and the validation set."""
         stream = RowStream(
@@ -236,7 +248,11 @@ class StreamedData:
             rank=arguments.process_index,
             world_size=arguments.world_size,
         )
-        reading: dict[str, Any] = {"tokenizer": tokenizer, "max_text_length": max_text_length}
+        reading: dict[str, Any] = {
+            "tokenizer": tokenizer,
+            "max_text_length": max_text_length,
+            "with_patients": with_patients,
+        }
         train = StreamedEcgDataset(stream, arguments.per_device_train_batch_size, **reading)
         return train, None if self._validation is None else BatchedEcgDataset(self._validation, **reading)
 

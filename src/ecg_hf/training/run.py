@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -255,7 +256,10 @@ def _trainer(
     collator = EcgCollator(extractor)
     if tokenizer is not None:
         collator = EcgTextCollator(extractor, tokenizer, max_text_length)
-    train_set, validation_set = data.datasets(arguments, extractor, tokenizer, max_text_length)
+    asks_for_patients = "patient_ids" in inspect.signature(model.forward).parameters
+    train_set, validation_set = data.datasets(
+        arguments, extractor, tokenizer, max_text_length, with_patients=asks_for_patients
+    )
     if model.config.target_inputs:
         without_targets = dict.fromkeys(model.config.target_inputs, False)
         extractor = type(extractor).from_dict({**extractor.to_dict(), **without_targets})

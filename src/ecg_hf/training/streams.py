@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ecg_hf.data.decoding import BatchDecoder
 from ecg_hf.data.streaming import RowStream
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.training.collators import EcgBatch, TokenisedTexts
+from ecg_hf.training.collators import EcgBatch, TokenisedTexts, patient_ids
 
 __all__ = ["StreamEpochs", "StreamedEcgDataset", "batches_per_epoch", "stream_loader"]
 
@@ -47,18 +47,26 @@ class StreamedEcgDataset(IterableDataset[EcgBatch]):
         batch_size: Rows of a batch of this process.
         tokenizer: Tokenises ``report``, for multimodal training.
         max_text_length: Longest report in tokens.
+        with_patients: Deliver ``patient_ids``, see :func:`ecg_hf.training.collators.patient_ids`.
 
     Raises:
         ConfigurationError: if there are fewer rows than one batch of all processes takes.
     """
 
     def __init__(
-        self, stream: RowStream, batch_size: int, *, tokenizer: Any = None, max_text_length: int = 256
+        self,
+        stream: RowStream,
+        batch_size: int,
+        *,
+        tokenizer: Any = None,
+        max_text_length: int = 256,
+        with_patients: bool = False,
     ) -> None:
         self.stream = stream
         self.batch_size = batch_size
         self.tokenizer = tokenizer
         self.max_text_length = max_text_length
+        self.with_patients = with_patients
         self.epoch = 0
         self._length = batches_per_epoch(len(stream), batch_size, stream.world_size)
 
@@ -77,7 +85,8 @@ class StreamedEcgDataset(IterableDataset[EcgBatch]):
                 texts = TokenisedTexts(self.tokenizer, decoder.reports(), self.max_text_length)
             indices = list(range(len(rows)))
             # Never as one array: a record must not take another path because of its neighbours.
-            yield EcgBatch(decoder.by_layout(indices), {}, indices, texts)
+            features = {"patient_ids": patient_ids(decoder, indices)} if self.with_patients else {}
+            yield EcgBatch(decoder.by_layout(indices), features, indices, texts)
 
 
 def stream_loader(

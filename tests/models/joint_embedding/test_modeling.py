@@ -18,6 +18,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "resnet1d": {"channels": [8, 16], "depths": [1, 1]},
     "xresnet1d": {"channels": [8, 16], "depths": [1, 1]},
     "vit": {"width": 16, "depth": 2, "num_heads": 2},
+    "cnn": {"channels": [4, 8], "strides": [3, 1], "kernel_size": 7, "leadwise": True, "width": 16},
 }
 
 
@@ -127,9 +128,12 @@ def test_a_batch_of_one_has_a_finite_loss(method: str) -> None:
         ({"backbone": {"type": "vit", "patch": 3}}, "vit has no field 'patch'; it has type, patch_s"),
         ({"backbone": {"type": "vit", "width": 10, "num_heads": 3}}, "width must be a multiple"),
         ({"backbone": {"channels": [8], "depths": [1, 1]}}, "channels and depths"),
+        ({"backbone": {"type": "cnn", "width": 8}}, "of leadwise networks alone"),
+        ({"views": [{"op": "segment", "p": 0.5}]}, r"views\[0\]: p of segment can't be 0.5"),
+        ({"views": [{"op": "gain", "snr_db": [6, 24]}]}, "snr_db of gain can't be"),
         ({"backbone": {"depths": "two"}}, "backbone resnet1d: .*depths"),
         ({"views": [{"op": "blur"}]}, r"views\[0\]: unknown op 'blur'; known: crop_resize"),
-        ({"views": [{"op": "noise", "sd": 1.0}]}, r"noise has no option 'sd'; it has std and p"),
+        ({"views": [{"op": "noise", "sd": 1.0}]}, r"noise has no option 'sd'; it has std, above_hz and p"),
         ({"views": [{"op": "noise"}, {"op": "time_out", "share": [0.4, 0.2]}]}, r"views\[1\]: share"),
         ({"second_views": [{"op": "noise", "p": 2}]}, r"second_views\[0\]: p of noise can't be 2"),
         ({"projector_sizes": []}, "widths of heads must be positive"),

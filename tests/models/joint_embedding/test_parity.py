@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 from ecg_hf import (
     BarlowTwinsForPreTraining,
     ByolForPreTraining,
+    ClocsForPreTraining,
     MoCoV3ForPreTraining,
     SimClrForPreTraining,
     SimSiamForPreTraining,
     ThreeKgForPreTraining,
+    TsTccForPreTraining,
 )
 from ecg_hf.models.joint_embedding.modeling import JointEmbeddingForPreTraining
 from ecg_hf.nn.ema import cosine_momentum, ema_update
@@ -205,3 +208,110 @@ def test_3kgs_views(shared_fixtures: Any, case: str) -> None:
         uniform = torch.cat([draw.float() for draw in draws])[None]
         made = apply_views(signals, entries, uniform, max_samples=given.shape[-1]).values[0]
         torch.testing.assert_close(made, drawn[f"view{view + 1}"].float(), **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "case", ["cmsc_distinct", "cmsc_repeat", "cmlc_distinct_3views", "cmlc_4views", "cmsmlc_8views"]
+)
+def test_clocs(shared_fixtures: Any, case: str) -> None:
+    """By the paper's sum over all pairs, which with two views is the official code's."""
+    expected = part(load_file(shared_fixtures / "clocs" / "clocs.safetensors"), f"{case}.")
+    views = [leaf(view) for view in expected["embeddings"].unbind(2)]
+    model = make(ClocsForPreTraining)
+    terms = model.terms(views, [view.detach() for view in views], expected["patient_ids"])
+    loss = model.weighted_sum(terms)
+    loss.backward()
+    torch.testing.assert_close(loss, expected["paper_loss"], **CLOSE)
+    gradient = torch.stack([view.grad for view in views], dim=2)
+    torch.testing.assert_close(gradient, expected["paper_grad"], **CLOSE)
+    if len(views) == 2:
+        torch.testing.assert_close(loss, expected["official_loss"], **CLOSE)
+
+
+def temporal_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The official names of the network of the contexts (below ``tc.``) as ours."""
+    names = {
+        r"Wk\.(\d)": r"temporal.predictors.\1",
+        r"seq_transformer\.c_token": "temporal.token",
+        r"seq_transformer\.patch_to_embedding": "temporal.to_context",
+        r"seq_transformer\.transformer\.layers\.(\d)\.": r"temporal.stack.blocks.\1.",
+        r"0\.fn\.norm": "attention_norm",
+        r"0\.fn\.fn\.to_qkv": "attention.qkv",
+        r"0\.fn\.fn\.to_out\.0": "attention.output",
+        r"1\.fn\.norm": "mlp_norm",
+        r"1\.fn\.fn\.net": "mlp",
+        r"projection_head": "projector",
+    }
+    renamed = {}
+    for name, value in tensors.items():
+        for official, own in names.items():
+            name = re.sub(official, own, name)
+        renamed[name] = value
+    return renamed
+
+
+def backbone_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The official names of the convolutions as ours."""
+    return {
+        re.sub(
+            r"conv_block(\d)\.(\d)",
+            lambda found: f"joint_embedding.encoder.layers.{int(found[1]) - 1}.0.{found[2]}",
+            name,
+        ): value
+        for name, value in tensors.items()
+    }
+
+
+def test_ts_tcc(shared_fixtures: Any) -> None:
+    """From both views to the loss: convolutions, features, contexts, predictions, projections.
+
+    In double precision: batch norms over six rows magnify rounding, and what the fixture has of it is near 1e-5.
+    """
+    stored = load_file(shared_fixtures / "ts_tcc" / "ts_tcc.safetensors")
+    expected = {name: value.double() for name, value in stored.items()}
+    config = TsTccForPreTraining.config_class.preset(
+        "micro",
+        backbone={"type": "cnn", "channels": [32, 64, 16], "dropout": 0.0},
+        num_samples=96,
+        views_together=False,
+        views=[],
+        second_views=[],
+        step_s=0.0,
+        feature_size=None,
+        future_steps=4,
+        context_size=20,
+        context_layers=4,
+        context_heads=4,
+        context_mlp_size=64,
+        projector_sizes=[8, 4],
+    )
+    model = TsTccForPreTraining(config).train().double()
+    given = {
+        **temporal_state(part(expected, "state.tc.")),
+        **backbone_state(part(expected, "state.model.")),
+    }
+    missing, extra = model.load_state_dict(given, strict=False)
+    assert extra == ["projector.0.bias"]  # before a batch norm
+    assert all("running" in name or "tracked" in name for name in missing)
+    views = [Signals(expected[f"aug{view}"], None, STANDARD_LEADS, 100.0) for view in (1, 2)]
+    steps = expected["features1"].shape[-1]
+    moments = (expected["t_samples"] + 0.5) / (steps - 4)
+    noise = moments.expand(len(expected["aug1"]), 2)[..., None]
+    contexts, further = model.represent(views, noise)
+    for number, view in enumerate(views, start=1):
+        tokens = model.joint_embedding.encoder(view.values, None)
+        features = model.temporal.steps(tokens, 96).transpose(1, 2)
+        torch.testing.assert_close(features, expected[f"features{number}"], **CLOSE)
+    terms, _ = model.compare(contexts, further=further)
+    loss = model.weighted_sum(terms)
+    loss.backward()
+    torch.testing.assert_close(terms["temporal"], expected["tc_loss1"] + expected["tc_loss2"], **CLOSE)
+    torch.testing.assert_close(terms["contextual"], expected["context_loss"], **CLOSE)
+    torch.testing.assert_close(loss, expected["loss"], **CLOSE)
+    gradients = part(expected, "grad.")
+    own = {
+        **temporal_state(part(gradients, "tc.")),
+        **backbone_state({name: value for name, value in gradients.items() if name.startswith("conv")}),
+    }
+    assert len(own) == len(gradients)
+    check_gradients(model, own)

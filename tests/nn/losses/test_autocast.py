@@ -24,9 +24,15 @@ from ecg_hf.nn.losses import (
     reconstruction_loss,
     siglip_loss,
 )
-from ecg_hf.nn.losses.agreement import cross_correlation_terms, query_key_loss, symmetric_cosine
+from ecg_hf.nn.losses.agreement import (
+    cross_correlation_terms,
+    patient_cosine,
+    query_key_loss,
+    symmetric_cosine,
+)
 from ecg_hf.nn.losses.latent import latent_prediction_loss, latent_statistics
-from ecg_hf.nn.losses.nt_xent import patient_contrast_loss
+from ecg_hf.nn.losses.nt_xent import patient_contrast_loss, view_pairs_loss
+from ecg_hf.nn.losses.predictive import temporal_prediction_loss
 from ecg_hf.nn.losses.regions import region_contrast_loss, region_pair_losses
 from ecg_hf.nn.losses.targets import regression_target_loss, term_entropy, term_loss
 
@@ -56,6 +62,7 @@ CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "normalize_patches": lambda a, b: (normalize_patches(a[:, None], "patch_zscore") * b[:, None]).sum(),
     "nt_xent_loss": lambda a, b: nt_xent_loss(*vectors(a, b), temperature=0.1),
     "orthogonality_loss": lambda a, b: orthogonality_loss(*vectors(a, b)),
+    "patient_cosine": lambda a, b: patient_cosine(*vectors(a, b), *vectors(a, b), torch.arange(ROWS) // 2),
     "patient_contrast_loss": lambda a, b: patient_contrast_loss(
         torch.cat(vectors(a, b)), torch.arange(2 * ROWS) % ROWS, temperature=0.1
     ),
@@ -66,6 +73,10 @@ CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "regression_target_loss": lambda a, b: regression_target_loss(*vectors(a, b)),
     "siglip_loss": lambda a, b: siglip_loss(*vectors(a, b), scale=10.0, bias=-5.0),
     "symmetric_cosine": lambda a, b: symmetric_cosine(*vectors(a, b), *vectors(a, b)),
+    "temporal_prediction_loss": lambda a, b: temporal_prediction_loss(a, b, WEIGHTS),
+    "view_pairs_loss": lambda a, b: view_pairs_loss(
+        torch.stack(vectors(a, b)), torch.arange(ROWS) // 2, temperature=0.1
+    ),
     "term_entropy": lambda a, b: term_entropy(a[:, 0].float().sigmoid()) + 0 * b.sum(),
     "term_loss": lambda a, b: term_loss(a[:, 0], b[:, 0].float().sigmoid(), torch.tensor(0.5)),
 }

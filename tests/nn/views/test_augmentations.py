@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from ecg_hf.errors import ConfigurationError
 from ecg_hf.nn.views.augmentations import (
     AUGMENTATIONS,
     Signals,
@@ -19,7 +20,10 @@ from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.synthetic import simulate
 
 RATE, SAMPLES = 250.0, 2500
-KEEP_IDENTITIES = ("crop_resize", "time_out", "gain", "wander", "powerline", "vcg")
+KEEP_IDENTITIES = (
+    *("crop_resize", "time_out", "gain", "wander", "powerline", "vcg"),
+    *("segment", "scaling", "permutation", "bandpass"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +43,9 @@ def view(signals: Signals, *entries: dict[str, Any], seed: int = 0) -> Signals:
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
 def test_draws_decide_and_shapes_stay(signals: Signals, name: str) -> None:
     first, again, other = (view(signals, {"op": name}, seed=seed).values for seed in (1, 1, 2))
-    assert first.shape == signals.values.shape
+    assert first.shape == (6, 12, SAMPLES // 2 if name == "segment" else SAMPLES)
     assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    assert torch.equal(first, other) == (name == "bandpass")
     assert first.isfinite().all()
 
 
@@ -123,3 +127,51 @@ def test_limb_leads_follow_from_two() -> None:
     sizes = lead_locked(amplitudes, STANDARD_LEADS)[0]
     assert sizes[:6].tolist() == [1.0, 2.0, 1.0, -1.5, 0.0, 1.5]
     assert sizes[6:].tolist() == amplitudes[0, 8:].tolist()
+
+
+def test_a_segment_is_a_stretch_of_the_record(signals: Signals) -> None:
+    mask = torch.ones(6, SAMPLES, dtype=torch.bool)
+    mask[:, 2000:] = False
+    whole = signals._replace(mask=mask)
+    half = view(whole, {"op": "segment", "start": [0.5, 0.5], "length": 0.5})
+    assert torch.equal(half.values, signals.values[..., SAMPLES // 2 :])
+    assert half.mask is not None
+    assert torch.equal(half.mask, mask[:, SAMPLES // 2 :])
+
+
+def test_a_permutation_moves_pieces_of_all_leads_together(signals: Signals) -> None:
+    """Up to five pieces, each whole: at most four neighbours are no neighbours any more."""
+    time = torch.arange(float(SAMPLES)).expand(6, 12, SAMPLES)
+    moved = view(signals._replace(values=time), {"op": "permutation", "segments": 5}).values
+    assert torch.equal(moved, moved[:, :1].expand(-1, 12, -1))
+    assert torch.equal(moved.sort(dim=2).values, time)
+    breaks = (moved[:, 0].diff() != 1.0).sum(1)
+    assert breaks.max() <= 4
+    assert breaks.max() > 0
+    with pytest.raises(ConfigurationError, match="segments must be 1 to 16"):
+        view(signals, {"op": "permutation", "segments": 17})
+
+
+@pytest.mark.parametrize("name", ["noise", "wander", "powerline"])
+def test_what_is_added_has_the_power_that_was_asked_for(signals: Signals, name: str) -> None:
+    made = view(signals, {"op": name, "snr_db": [12.0, 12.0]}).values
+    power, added = (values.square().mean((1, 2)) for values in (signals.values, made - signals.values))
+    torch.testing.assert_close(10.0 * (power / added).log10(), torch.full((6,), 12.0), rtol=0.0, atol=0.01)
+
+
+def test_noise_of_muscles_and_denoising_are_of_other_frequencies(signals: Signals) -> None:
+    frequency = torch.fft.rfftfreq(SAMPLES, 1.0 / RATE)
+    added = view(signals, {"op": "noise", "std": 1.0, "above_hz": 20.0}).values - signals.values
+    spectrum = torch.fft.rfft(added).abs().square().mean((0, 1))
+    assert spectrum[frequency < 5.0].mean() < 0.01 * spectrum[frequency > 40.0].mean()
+    slow = torch.sin(2.0 * torch.pi * 0.1 * torch.arange(SAMPLES) / RATE).expand(6, 12, SAMPLES)
+    filtered = view(signals._replace(values=slow), {"op": "bandpass"}).values
+    assert filtered[..., 500:-500].abs().max() < 0.05
+
+
+def test_scaling_is_about_one_and_common_to_all_leads(signals: Signals) -> None:
+    ones = signals._replace(values=torch.ones(6, 12, SAMPLES))
+    factors = view(ones, {"op": "scaling", "std": 0.1}).values
+    assert torch.equal(factors, factors[:, :1].expand(-1, 12, -1))
+    assert float(factors.mean()) == pytest.approx(1.0, abs=0.01)
+    assert float(factors[:, 0].std()) == pytest.approx(0.1, rel=0.05)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ecg_hf.models.joint_embedding.configuration import (
+    CnnFields,
     JointEmbeddingConfig,
     ResNet1dFields,
     VitFields,
@@ -20,7 +21,7 @@ from ecg_hf.nn.backbones.resnet1d import ConvNorm1d, ResNet1d
 from ecg_hf.nn.backbones.transformer import TransformerStack
 from ecg_hf.nn.positions import sincos_positions
 
-__all__ = ["Backbone", "TimePositions", "build_backbone"]
+__all__ = ["Backbone", "TimePositions", "build_backbone", "holds_signal"]
 
 
 class Backbone(nn.Module):
@@ -49,6 +50,10 @@ class Backbone(nn.Module):
 
     def output_mask(self, sample_mask: Tensor) -> Tensor:
         """Which tokens hold signal: bool ``(batch, samples)`` to bool ``(batch, tokens)``."""
+        raise NotImplementedError
+
+    def lead_tokens(self, signal: Tensor) -> Tensor:
+        """Tokens of each lead by itself, of ``leadwise`` networks: ``(batch, leads, tokens, hidden_size)``."""
         raise NotImplementedError
 
 
@@ -153,10 +158,64 @@ class _TransformerBackbone(Backbone):
         return held
 
 
+class _CnnBackbone(Backbone):
+    """What :class:`~ecg_hf.models.joint_embedding.configuration.CnnFields` describe."""
+
+    def __init__(self, fields: CnnFields, config: JointEmbeddingConfig) -> None:
+        super().__init__()
+        # Not at the top: the module loads the Auto classes, and they load this one.
+        from ecg_hf.models.layers import EcgConvPoolBlock
+
+        self.leadwise = fields.leadwise
+        width = 1 if fields.leadwise else config.num_leads
+        self.layers = nn.ModuleList()
+        for number, (channels, stride) in enumerate(zip(fields.channels, fields.strides, strict=True)):
+            dropout = float(fields.dropout) if fields.leadwise or number == 0 else 0.0
+            self.layers.append(EcgConvPoolBlock(width, channels, fields.kernel_size, stride, dropout))
+            width = channels
+        self.widen = nn.Identity() if fields.width is None else nn.Linear(width, fields.width)
+
+    @property
+    def embedding(self) -> nn.Module:  # type: ignore[override]
+        return self.layers[0]
+
+    def lead_tokens(self, signal: Tensor) -> Tensor:
+        features = signal.flatten(0, 1).unsqueeze(1)
+        for layer in self.layers:
+            features = layer(features)
+        tokens: Tensor = self.widen(features.transpose(1, 2)).unflatten(0, signal.shape[:2])
+        return tokens
+
+    def forward(self, signal: Tensor, sample_mask: Tensor | None, *, need_weights: bool = False) -> Tensor:
+        if self.leadwise:
+            held = holds_signal(signal).to(signal.dtype)
+            weights = held / held.sum(1, keepdim=True).clamp(min=1.0)
+            return (self.lead_tokens(signal) * weights[:, :, None, None]).sum(1)
+        for layer in self.layers:
+            signal = layer(signal)
+        return signal.transpose(1, 2)
+
+    def output_mask(self, sample_mask: Tensor) -> Tensor:
+        steps = sample_mask.shape[-1]
+        for layer in self.layers:
+            convolution = layer[0][0]  # type: ignore[index]
+            padding, width = convolution.padding[0], convolution.kernel_size[0]
+            steps = (steps + 2 * padding - width) // convolution.stride[0] + 1
+            steps = steps // 2 + 1
+        held = F.interpolate(sample_mask[:, None].float(), size=steps, mode="nearest")
+        return held[:, 0] > 0.5
+
+
+def holds_signal(signal: Tensor) -> Tensor:
+    """Which leads are there: missing ones are zeros. ``(batch, leads, samples)`` to bool ``(batch, leads)``."""
+    return (signal != 0.0).any(-1)
+
+
 _NETWORKS: dict[type, Callable[[Any, JointEmbeddingConfig], Backbone]] = {
     ResNet1dFields: _ConvolutionalBackbone,
     Xresnet1dFields: _ConvolutionalBackbone,
     VitFields: _TransformerBackbone,
+    CnnFields: _CnnBackbone,
 }
 
 

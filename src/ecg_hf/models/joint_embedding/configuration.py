@@ -16,8 +16,10 @@ from ecg_hf.nn.views.augmentations import check_views
 __all__ = [
     "BACKBONES",
     "BackboneFields",
+    "CnnFields",
     "JointEmbeddingConfig",
     "ResNet1dFields",
+    "TemporalConfig",
     "VitFields",
     "Xresnet1dFields",
     "as_entry",
@@ -163,10 +165,57 @@ class VitFields(BackboneFields):
         return self.num_heads
 
 
+@strict
+@dataclass(kw_only=True)
+class CnnFields(BackboneFields):
+    """Convolutions, each followed by batch norm, ReLU and pooling of two steps: those of TS-TCC with these defaults.
+
+    ``leadwise``, one network reads every lead by itself, as in CLOCS; a token is the mean of the leads that hold
+    signal, and a linear layer behind them gives it its ``width``.
+
+    Attributes:
+        channels: Of each layer.
+        kernel_size: Width of the convolutions.
+        strides: Of each convolution.
+        dropout: Behind the first layer, ``leadwise`` behind each.
+        leadwise: One network for every lead.
+        width: Of a token, for ``leadwise``; None for the last channels.
+    """
+
+    layer_class = "EcgConvPoolBlock"
+
+    channels: list[int] | tuple[int, ...] = (32, 64, 128)
+    kernel_size: int = 8
+    strides: list[int] | tuple[int, ...] = (1, 1, 1)
+    dropout: float | int = 0.35
+    leadwise: bool = False
+    width: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that sizes fit."""
+        if not 0 < len(self.channels) == len(self.strides) or min(*self.channels, *self.strides) < 1:
+            raise ValueError("channels and strides must be positive, and as many")
+        if self.kernel_size < 1 or not 0.0 <= self.dropout < 1.0:
+            raise ValueError("kernel_size must be positive, dropout in [0, 1)")
+        if self.width is not None and (self.width < 1 or not self.leadwise):
+            raise ValueError("width is positive, and of leadwise networks alone")
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of a token."""
+        return self.width or self.channels[-1]
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Convolutions."""
+        return len(self.channels)
+
+
 BACKBONES: dict[str, type[BackboneFields]] = {
     "resnet1d": ResNet1dFields,
     "xresnet1d": Xresnet1dFields,
     "vit": VitFields,
+    "cnn": CnnFields,
 }
 """Fields of each backbone by its name."""
 
@@ -208,6 +257,17 @@ MICRO: dict[str, Any] = {
     "views_together": True,
 }
 """For tests."""
+
+MICRO_CONTEXT: dict[str, Any] = {
+    "feature_size": 16,
+    "future_steps": 3,
+    "context_size": 16,
+    "context_layers": 1,
+    "context_heads": 2,
+    "context_mlp_size": 32,
+    "context_dropout": 0.0,
+}
+"""For tests of methods that read a record in the order of time."""
 
 TINY: dict[str, Any] = {
     "sampling_rate": 100,
@@ -333,3 +393,43 @@ class JointEmbeddingConfig(EcgConfig):
         """Augmentations of the first view and of the second."""
         first = list(self.views)
         return first, first if self.second_views is None else list(self.second_views)
+
+
+@strict
+class TemporalConfig(JointEmbeddingConfig):
+    """What the methods that read a record in the order of time share; the other fields are the family's.
+
+    From TS-TCC's official code: the network of the contexts with its sizes. Inferred: steps of 0.16 s, of which 10 s
+    have 62, at any rate; 19 of them are predicted, the share that the code predicts of its own.
+
+    Args:
+        step_s: Seconds of a step, the mean of the tokens it takes; 0 for one step per token.
+        feature_size: Width of a step behind a linear layer; None for the backbone's tokens as they are.
+        future_steps: Steps that are predicted, each by a linear layer of its own.
+        context_size: Width of the transformer over the steps, and of the context.
+        context_layers: Its layers.
+        context_heads: Attention heads of a layer.
+        context_mlp_size: Width inside a layer's MLP.
+        context_dropout: Dropout in its layers.
+    """
+
+    step_s: float | int = 0.16
+    feature_size: int | None = 128
+    future_steps: int = 19
+    context_size: int = 100
+    context_layers: int = 4
+    context_heads: int = 4
+    context_mlp_size: int = 64
+    context_dropout: float | int = 0.1
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Check that sizes fit."""
+        super().__post_init__(**kwargs)
+        positive = ("future_steps", "context_size", "context_layers", "context_heads", "context_mlp_size")
+        for name in (*positive, *(["feature_size"] if self.feature_size is not None else [])):
+            self.require(getattr(self, name) > 0, f"{name} must be positive", getattr(self, name))
+        fits = self.context_size % self.context_heads == 0
+        self.require(fits, "context_size must be a multiple of context_heads", self.context_size)
+        self.require(self.step_s >= 0.0, "step_s must not be negative", self.step_s)
+        dropout = self.context_dropout
+        self.require(0.0 <= dropout < 1.0, "context_dropout must be in [0, 1)", dropout)

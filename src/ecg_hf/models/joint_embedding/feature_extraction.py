@@ -7,12 +7,15 @@ from typing import Any
 from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
 
 __all__ = [
+    "AstclFeatureExtractor",
     "BarlowTwinsFeatureExtractor",
     "ByolFeatureExtractor",
+    "ClocsFeatureExtractor",
     "MoCoV3FeatureExtractor",
     "SimClrFeatureExtractor",
     "SimSiamFeatureExtractor",
     "ThreeKgFeatureExtractor",
+    "TsTccFeatureExtractor",
 ]
 
 
@@ -44,4 +47,16 @@ class SimSiamFeatureExtractor(JointEmbeddingFeatureExtractor):
 
 
 class ThreeKgFeatureExtractor(JointEmbeddingFeatureExtractor):
+    """That of the family."""
+
+
+class ClocsFeatureExtractor(JointEmbeddingFeatureExtractor):
+    """That of the family."""
+
+
+class TsTccFeatureExtractor(JointEmbeddingFeatureExtractor):
+    """That of the family."""
+
+
+class AstclFeatureExtractor(JointEmbeddingFeatureExtractor):
     """That of the family."""

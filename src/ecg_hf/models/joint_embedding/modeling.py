@@ -20,7 +20,7 @@ from ecg_hf.models.joint_embedding.configuration import JointEmbeddingConfig
 from ecg_hf.models.modeling import EcgEncoder, EcgForClassification, EcgForPreTraining, EcgPreTrainedModel
 from ecg_hf.models.outputs import EcgPreTrainingOutput
 from ecg_hf.nn.attention import SelfAttention
-from ecg_hf.nn.backbones.resnet1d import ResidualBlock1d
+from ecg_hf.nn.backbones.resnet1d import ConvPoolBlock, ResidualBlock1d
 from ecg_hf.nn.backbones.transformer import TransformerBlock
 from ecg_hf.nn.collapse import effective_rank, embedding_spread, mean_cosine
 from ecg_hf.nn.ema import copy_weights, cosine_momentum, ema_update
@@ -35,6 +35,7 @@ __all__ = [
     "JointEmbeddingForPreTraining",
     "JointEmbeddingModel",
     "JointEmbeddingPreTrainedModel",
+    "patient_numbers",
 ]
 
 _HEADS_OF_POOL = 4
@@ -47,13 +48,13 @@ class JointEmbeddingPreTrainedModel(EcgPreTrainedModel):
     config: JointEmbeddingConfig
     config_class = JointEmbeddingConfig
     base_model_prefix = "joint_embedding"
-    _keys_to_ignore_on_load_unexpected = [r"^(projector|predictor|teacher)\."]
+    _keys_to_ignore_on_load_unexpected = [r"^(projector|predictor|teacher|temporal|discriminator)\."]
 
     def __init__(self, config: JointEmbeddingConfig) -> None:
         # Of the backbone that is there: the library asks for the names of layers that exist, and records attentions
         # of models that have any.
         self._no_split_modules = [config.backbone_fields.layer_class]
-        layers = (ResidualBlock1d, TransformerBlock)
+        layers = (ResidualBlock1d, TransformerBlock, ConvPoolBlock)
         recorded: dict[str, Any] = {
             "hidden_states": [OutputRecorder(layer, layer_name="encoder") for layer in layers]
         }
@@ -162,11 +163,15 @@ class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTrain
             for module in self.teacher.modules():
                 if isinstance(module, GlobalBatchNorm1d):
                     module.of_teacher = True
+        self.add_parts()
         self.post_init()
         if self.teacher is not None and self.device.type != "meta":
             for name, student in self._students.items():
                 copy_weights(self.teacher[name], student)
         self.freeze_fixed_parameters()
+
+    def add_parts(self) -> None:
+        """Make further modules of the method. None by default."""
 
     def _make_projector(self) -> nn.Module:
         config = self.config
@@ -222,8 +227,28 @@ class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTrain
             views[number] = view._replace(values=values.contiguous(), mask=mask)
         return views
 
+    def represent(
+        self, views: Sequence[Signals], view_noise: Tensor, need_weights: bool = False
+    ) -> tuple[Sequence[Tensor], dict[str, Tensor]]:
+        """What is compared: by default the backbone's embeddings of both views, and nothing else.
+
+        Args:
+            views: As :meth:`make_views` gives them.
+            view_noise: float ``(batch, 2, draws)``, see :meth:`forward`.
+            need_weights: Use an attention kernel that returns its weights.
+
+        Returns:
+            What the projector gets, of each view ``(batch, width)``; and further tensors for :meth:`terms`, with
+            ``batch`` rows each, which are pooled like the former.
+        """
+        return self._embed(self.joint_embedding.encoder, views, need_weights), {}
+
     def terms(
-        self, views: Sequence[Tensor], targets: Sequence[Tensor], patients: Tensor | None = None
+        self,
+        views: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        patients: Tensor | None = None,
+        **further: Tensor,
     ) -> dict[str, Tensor]:
         """The terms of the method's loss, which its configuration may weigh.
 
@@ -231,6 +256,7 @@ class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTrain
             views: Projections of both views (predictions, if there is a predictor), float32 ``(pool, dim)``.
             targets: The teacher's projections of both views; without a teacher the student's. They have no gradient.
             patients: int64 ``(pool,)``, see :meth:`forward`.
+            further: Those of :meth:`represent`, pooled.
         """
         raise NotImplementedError(f"{type(self).__name__} has no terms")
 
@@ -239,13 +265,15 @@ class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTrain
         embeds: Sequence[Tensor],
         teacher_embeds: Sequence[Tensor] | None = None,
         patients: Tensor | None = None,
+        further: Mapping[str, Tensor] | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Everything behind the backbone: heads, loss terms, and what tells a collapse.
 
         Args:
-            embeds: The backbone's embeddings of both views, ``(pool, hidden_size)``.
+            embeds: What :meth:`represent` makes of each view, pooled: ``(pool, hidden_size)``.
             teacher_embeds: The teacher's, if there is one.
             patients: int64 ``(pool,)``, see :meth:`forward`.
+            further: What else :meth:`represent` made, pooled.
 
         Returns:
             Loss terms, and metrics: ``embedding_spread`` (1 is healthy, 0 collapsed) and ``mean_cosine`` of the first
@@ -268,7 +296,7 @@ class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTrain
                 "effective_rank": effective_rank(embeds[0]),
                 "target_cosine": F.cosine_similarity(outputs[0], targets[1], dim=-1).mean(),
             }
-        return self.terms(outputs, targets, patients), metrics
+        return self.terms(outputs, targets, patients, **(further or {})), metrics
 
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
@@ -299,8 +327,8 @@ class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTrain
         assert view_noise is not None
         views = self.make_views(input_values, view_noise, lead_mask, sample_mask)
         need_weights = self.wants_attentions(kwargs)
-        embeds = self._embed(self.joint_embedding.encoder, views, need_weights)
-        local = {"first": embeds[0], "second": embeds[1]}
+        embeds, further = self.represent(views, view_noise, need_weights)
+        local = {f"view_{number}": embed for number, embed in enumerate(embeds)} | further
         if self.teacher is not None:
             with torch.no_grad():
                 seen = self._embed(self.teacher["backbone"], views)
@@ -310,7 +338,8 @@ class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTrain
         pool = self.pool_embeddings(local)
         patients = None if patient_ids is None else pool["patients"][:, 0]
         taught = None if self.teacher is None else [pool["teacher_first"], pool["teacher_second"]]
-        terms, metrics = self.compare([pool["first"], pool["second"]], taught, patients)
+        pooled = [pool[f"view_{number}"] for number in range(len(embeds))]
+        terms, metrics = self.compare(pooled, taught, patients, {name: pool[name] for name in further})
         return EcgPreTrainingOutput(
             loss=self.weighted_sum(terms),
             loss_terms={name: term.detach() for name, term in terms.items()},
@@ -320,12 +349,24 @@ class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTrain
 
     def _embed(self, backbone: Any, views: Sequence[Signals], need_weights: bool = False) -> Sequence[Tensor]:
         """The backbone's embeddings of both views, each ``(batch, hidden_size)``."""
+        return [embed for _, embed in self._encode(backbone, views, need_weights)]
+
+    def _encode(
+        self, backbone: Any, views: Sequence[Signals], need_weights: bool = False
+    ) -> list[tuple[Tensor, Tensor]]:
+        """The backbone's tokens and embeddings of each view."""
         if not self.config.views_together:
-            return [encode_with(backbone, v.values, v.mask, need_weights=need_weights)[1] for v in views]
+            return [encode_with(backbone, v.values, v.mask, need_weights=need_weights) for v in views]
         values = torch.cat([view.values for view in views])
         masks = [view.mask for view in views if view.mask is not None]
         both = encode_with(backbone, values, torch.cat(masks) if masks else None, need_weights=need_weights)
-        return both[1].chunk(2)
+        return list(zip(both[0].chunk(2), both[1].chunk(2), strict=True))
+
+
+def patient_numbers(patients: Tensor | None, rows: Tensor) -> Tensor:
+    """A number for the patient of each of ``rows``: each unknown one, or negative number, is another patient."""
+    index = torch.arange(len(rows), device=rows.device)
+    return index if patients is None else torch.where(patients < 0, -1 - index, patients)
 
 
 def _full(head: nn.Module, embeddings: Tensor) -> Tensor:

@@ -31,7 +31,11 @@ class BarlowTwinsForPreTraining(JointEmbeddingForPreTraining):
     model_class = BarlowTwinsModel
 
     def terms(
-        self, views: Sequence[Tensor], targets: Sequence[Tensor], patients: Tensor | None = None
+        self,
+        views: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        patients: Tensor | None = None,
+        **further: Tensor,
     ) -> dict[str, Tensor]:
         """Both parts of the matrix' distance from the identity."""
         invariance, redundancy = cross_correlation_terms(*views)

@@ -31,7 +31,11 @@ class ByolForPreTraining(JointEmbeddingForPreTraining):
     model_class = ByolModel
 
     def terms(
-        self, views: Sequence[Tensor], targets: Sequence[Tensor], patients: Tensor | None = None
+        self,
+        views: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        patients: Tensor | None = None,
+        **further: Tensor,
     ) -> dict[str, Tensor]:
         """Squared distance of the normalised predictions from the teacher's projections, both directions added."""
         return {"prediction": 4.0 - 4.0 * symmetric_cosine(*views, *targets)}

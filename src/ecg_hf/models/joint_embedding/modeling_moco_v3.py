@@ -37,7 +37,11 @@ class MoCoV3ForPreTraining(JointEmbeddingForPreTraining):
             self.joint_embedding.get_input_embeddings().requires_grad_(False)
 
     def terms(
-        self, views: Sequence[Tensor], targets: Sequence[Tensor], patients: Tensor | None = None
+        self,
+        views: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        patients: Tensor | None = None,
+        **further: Tensor,
     ) -> dict[str, Tensor]:
         """Cross-entropy of each query over the keys of the other views of all records."""
         temperature = float(self.config.temperature)

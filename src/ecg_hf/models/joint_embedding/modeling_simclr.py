@@ -31,7 +31,11 @@ class SimClrForPreTraining(JointEmbeddingForPreTraining):
     model_class = SimClrModel
 
     def terms(
-        self, views: Sequence[Tensor], targets: Sequence[Tensor], patients: Tensor | None = None
+        self,
+        views: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        patients: Tensor | None = None,
+        **further: Tensor,
     ) -> dict[str, Tensor]:
         """NT-Xent; other records of a patient are no negatives, where patients are known."""
         temperature = float(self.config.temperature)

@@ -31,7 +31,11 @@ class SimSiamForPreTraining(JointEmbeddingForPreTraining):
     model_class = SimSiamModel
 
     def terms(
-        self, views: Sequence[Tensor], targets: Sequence[Tensor], patients: Tensor | None = None
+        self,
+        views: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        patients: Tensor | None = None,
+        **further: Tensor,
     ) -> dict[str, Tensor]:
         """Negative cosine of each prediction with the other view's projection, mean over both directions."""
         return {"negative_cosine": -symmetric_cosine(*views, *targets)}

@@ -12,6 +12,7 @@ from ecg_hf.models.joint_embedding.modeling import (
     JointEmbeddingForEcgClassification,
     JointEmbeddingForPreTraining,
     JointEmbeddingModel,
+    patient_numbers,
 )
 from ecg_hf.nn.losses.nt_xent import patient_contrast_loss
 
@@ -32,11 +33,14 @@ class ThreeKgForPreTraining(JointEmbeddingForPreTraining):
     model_class = ThreeKgModel
 
     def terms(
-        self, views: Sequence[Tensor], targets: Sequence[Tensor], patients: Tensor | None = None
+        self,
+        views: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        patients: Tensor | None = None,
+        **further: Tensor,
     ) -> dict[str, Tensor]:
         """Contrast of patients; without knowledge of them each record is a patient of its own."""
-        index = torch.arange(len(views[0]), device=views[0].device)
-        owners = index if patients is None else torch.where(patients < 0, -1 - index, patients)
+        owners = patient_numbers(patients, views[0])
         loss = patient_contrast_loss(
             torch.cat(list(views)), owners.repeat(2), temperature=float(self.config.temperature)
         )

@@ -1,4 +1,4 @@
-"""One-dimensional residual networks of basic blocks, with batch norm over the batches of all processes."""
+"""One-dimensional convolutional networks, plain and residual, with batch norm over the batches of all processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ecg_hf.nn.normalization import GlobalBatchNorm1d
 from ecg_hf.nn.tokenizers import pool_tokens_mask
 
-__all__ = ["ConvNorm1d", "ResNet1d", "ResidualBlock1d"]
+__all__ = ["ConvNorm1d", "ConvPoolBlock", "ResNet1d", "ResidualBlock1d"]
 
 
 class ConvNorm1d(nn.Sequential):
@@ -24,6 +24,27 @@ class ConvNorm1d(nn.Sequential):
         )
         layers: list[nn.Module] = [convolution, GlobalBatchNorm1d(out_channels)]
         super().__init__(*layers, nn.ReLU()) if relu else super().__init__(*layers)
+
+
+class ConvPoolBlock(nn.Sequential):
+    """:class:`ConvNorm1d`, max-pooling of two steps and dropout.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Width of the convolution.
+        stride: Its stride.
+        dropout: Probability of zeroing a value while training.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int, dropout: float
+    ) -> None:
+        super().__init__(
+            ConvNorm1d(in_channels, out_channels, kernel_size, stride=stride),
+            nn.MaxPool1d(2, padding=1),
+            nn.Dropout(dropout),
+        )
 
 
 class ResidualBlock1d(nn.Module):

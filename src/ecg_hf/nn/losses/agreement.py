@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ecg_hf.nn.precision import full_precision, similarity
 
-__all__ = ["cross_correlation_terms", "query_key_loss", "symmetric_cosine"]
+__all__ = ["cross_correlation_terms", "patient_cosine", "query_key_loss", "symmetric_cosine"]
 
 
 def symmetric_cosine(first: Tensor, second: Tensor, first_target: Tensor, second_target: Tensor) -> Tensor:
@@ -25,6 +25,28 @@ def symmetric_cosine(first: Tensor, second: Tensor, first_target: Tensor, second
     one = F.cosine_similarity(full_precision(first), full_precision(second_target.detach()), dim=-1)
     two = F.cosine_similarity(full_precision(second), full_precision(first_target.detach()), dim=-1)
     return (one.mean() + two.mean()) / 2.0
+
+
+def patient_cosine(
+    first: Tensor, second: Tensor, first_target: Tensor, second_target: Tensor, patients: Tensor
+) -> Tensor:
+    """:func:`symmetric_cosine` with the targets of all records of the row's patient, averaged over those.
+
+    Args:
+        first: As for :func:`symmetric_cosine`, as are the next three.
+        second: See there.
+        first_target: See there.
+        second_target: See there.
+        patients: int64 ``(rows,)``.
+    """
+    same = patients[:, None] == patients[None, :]
+    means = []
+    for prediction, target in ((first, second_target), (second, first_target)):
+        cosines = similarity(
+            *(F.normalize(full_precision(rows), dim=-1) for rows in (prediction, target.detach()))
+        )
+        means.append((torch.where(same, cosines, 0.0).sum(1) / same.sum(1)).mean())
+    return torch.stack(means).mean()
 
 
 def cross_correlation_terms(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

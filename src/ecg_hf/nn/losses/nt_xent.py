@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ecg_hf.nn.precision import full_precision, similarity
 
-__all__ = ["nt_xent_loss", "patient_contrast_loss"]
+__all__ = ["nt_xent_loss", "patient_contrast_loss", "view_pairs_loss"]
 
 
 def nt_xent_loss(
@@ -65,3 +65,51 @@ def patient_contrast_loss(embeddings: Tensor, patients: Tensor, *, temperature: 
     pairs = same & ~torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     losses = torch.where(pairs, torch.logaddexp(logits, negatives) - logits, 0.0)
     return losses.sum() / pairs.sum()
+
+
+def view_pairs_loss(
+    views: Tensor, patients: Tensor, *, temperature: float, present: Tensor | None = None
+) -> Tensor:
+    """Contrast of every pair of views; all embeddings of a patient are positives (CLOCS).
+
+    In a pair, rows of the one view are compared with all rows of the other, the softmax of a row or of a column
+    including its positive. Each record's own embedding is a positive of its row and of its column; that of another
+    record of the patient is one of the earlier record's row, and of its column. The four means are averaged, without
+    those that have no positives, and so are the pairs.
+
+    Paper: CLOCS, Eqs. 1 and 2.
+
+    Differs from official code: that keeps the last pair alone, but divides by the number of all. With two views both
+    agree.
+
+    Args:
+        views: float ``(views, rows, dim)``, two views or more.
+        patients: int64 ``(rows,)``.
+        temperature: Divides the cosine similarities.
+        present: bool ``(views, rows)``, False for embeddings that are to be left out; None if there are none.
+    """
+    vectors = F.normalize(full_precision(views), dim=-1)
+    first, second = torch.combinations(torch.arange(len(views), device=views.device)).unbind(1)
+    logits = similarity(vectors[first], vectors[second]) / temperature
+    usable = torch.ones_like(logits, dtype=torch.bool)
+    if present is not None:
+        usable = present[first][:, :, None] & present[second][:, None, :]
+        # Not minus infinity: a row without any embedding would have no gradient but NaN.
+        logits = logits.masked_fill(~usable, torch.finfo(logits.dtype).min)
+    by_row = logits.logsumexp(2, keepdim=True) - logits
+    by_column = logits.logsumexp(1, keepdim=True) - logits
+    same = patients[:, None] == patients[None, :]
+    own = torch.eye(len(same), dtype=torch.bool, device=same.device)
+    means, counts = [], []
+    for losses, positives in (
+        (by_row, own),
+        (by_column, own),
+        (by_row, same.triu(1)),
+        (by_column, same.tril(-1)),
+    ):
+        kept = positives & usable
+        counts.append(kept.sum((1, 2)))
+        means.append(torch.where(kept, losses, 0.0).sum((1, 2)) / counts[-1].clamp(min=1))
+    terms = (torch.stack(counts) > 0).sum(0)
+    pairs = torch.stack(means).sum(0) / terms.clamp(min=1)
+    return pairs.sum() / (terms > 0).sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""Contrastive prediction of the future (CPC): which of many moments of the same recording comes next?"""
+"""Contrastive prediction of the future: which moment (CPC), or which record (TS-TCC), comes next?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ecg_hf.nn.precision import similarity
 
-__all__ = ["CpcLoss", "cpc_logits", "cpc_loss", "draw_negatives"]
+__all__ = ["CpcLoss", "cpc_logits", "cpc_loss", "draw_negatives", "temporal_prediction_loss"]
 
 
 class CpcLoss(NamedTuple):
@@ -105,3 +105,21 @@ def cpc_loss(
         correct = (logits[..., 0] >= logits[..., 1:].amax(-1)).to(logits.dtype)
         accuracy, mean = (correct * weights).sum() / count, total / count
     return CpcLoss(total / batch, mean, accuracy)
+
+
+def temporal_prediction_loss(predictions: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+    """Each step to come finds the prediction from its own record among those from all records.
+
+    Paper: TS-TCC, Eqs. 1 and 2; dot products, without a temperature.
+
+    Differs from official code: steps that hold no signal are left out of the mean.
+
+    Args:
+        predictions: float ``(rows, steps, dim)``.
+        targets: float ``(rows, steps, dim)``.
+        valid: float or bool ``(rows, steps)``: which targets count.
+    """
+    logits = similarity(targets.transpose(0, 1), predictions.transpose(0, 1))
+    losses = logits.logsumexp(2) - logits.diagonal(dim1=1, dim2=2)
+    weights = valid.to(losses.dtype).T
+    return (losses * weights).sum() / weights.sum().clamp(min=1.0)

@@ -1,8 +1,8 @@
 """Views as data: a configuration names augmentations with physical units, in order.
 
-An entry is ``{"op": "time_out", "share": [0.2, 0.4]}``; ``"p": 0.5`` applies it to half of the records. All random
-numbers are uniform and drawn beforehand (:func:`count_draws` says how many), so that a view is a function of the
-signal and its draws.
+An entry is ``{"op": "time_out", "share": [0.2, 0.4]}``; ``"p": 0.5`` applies it to half of the records, and
+``"snr_db": [6, 24]`` makes what it adds to a record so much weaker than the record. All random numbers are uniform
+and drawn beforehand (:func:`count_draws` says how many), so that a view is a function of the signal and its draws.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ import torch
 from torch import Tensor
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.nn.filtering import zero_phase_bandpass
 from ecg_hf.nn.views.cardiac import render, render_mask, scale_crop
 
 __all__ = ["AUGMENTATIONS", "Signals", "apply_views", "check_views", "count_draws", "lead_locked"]
+
+_ADDITIVE = ("noise", "wander", "powerline")
 
 # Limb leads as combinations of I and II.
 _LIMB_LEADS = {
@@ -106,6 +109,27 @@ def crop_resize(signals: Signals, draws: Tensor, *, length: Sequence[float] = (0
     return signals._replace(values=render(signals.values, view), mask=mask)
 
 
+@_augmentation(lambda leads, samples: 1)
+def segment(
+    signals: Signals, draws: Tensor, *, start: Sequence[float] = (0.0, 0.5), length: float = 0.5
+) -> Signals:
+    """Cut a stretch out, all leads alike: ``length`` and ``start`` are shares of the record. Lead identities hold.
+
+    The view is shorter than the record, so this entry has no ``p``.
+    """
+    samples = signals.values.shape[-1]
+    width = min(max(1, round(length * samples)), samples)
+    first = (_between(draws[:, 0], start) * samples).round().long().clamp(0, samples - width)
+    index = first[:, None] + torch.arange(width, device=draws.device)
+    mask = None if signals.mask is None else signals.mask.gather(1, index)
+    return signals._replace(values=_at(signals.values, index), mask=mask)
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """Samples of all leads by index ``(batch, samples)``."""
+    return values.gather(2, index[:, None].expand(-1, values.shape[1], -1))
+
+
 @_augmentation(lambda leads, samples: 2)
 def time_out(signals: Signals, draws: Tensor, *, share: Sequence[float] = (0.2, 0.4)) -> Signals:
     """Zero one window of all leads, of a ``share`` of the record. Lead identities hold."""
@@ -118,11 +142,62 @@ def time_out(signals: Signals, draws: Tensor, *, share: Sequence[float] = (0.2, 
 
 
 @_augmentation(lambda leads, samples: leads * samples)
-def noise(signals: Signals, draws: Tensor, *, std: float = 0.02) -> Signals:
-    """Add white noise of ``std`` (units of the signal), independent in every lead and sample."""
+def noise(signals: Signals, draws: Tensor, *, std: float = 0.02, above_hz: float = 0.0) -> Signals:
+    """Add white noise of ``std`` (units of the signal), independent in every lead and sample.
+
+    ``above_hz`` takes its slower part out afterwards, which makes it much like that of muscles.
+    """
     values = signals.values
     normal = torch.special.ndtri(draws.clamp(1e-6, 1.0 - 1e-6))
-    return signals._replace(values=values + std * normal[:, : values[0].numel()].reshape(values.shape))
+    added = std * normal[:, : values[0].numel()].reshape(values.shape)
+    if above_hz > 0.0:
+        added = zero_phase_bandpass(added, signals.sampling_rate, above_hz, math.inf)
+    return signals._replace(values=values + added)
+
+
+@_augmentation(lambda leads, samples: samples)
+def scaling(signals: Signals, draws: Tensor, *, std: float = 0.1) -> Signals:
+    """Multiply each moment by a normal factor of mean 1 and ``std``, all leads alike. Lead identities hold.
+
+    Paper: TS-TCC, whose code has a mean of 2.
+    """
+    normal = torch.special.ndtri(draws.clamp(1e-6, 1.0 - 1e-6))
+    factors = 1.0 + std * normal[:, : signals.values.shape[-1]]
+    return signals._replace(values=signals.values * factors[:, None])
+
+
+_MOST_SEGMENTS = 16
+
+
+@_augmentation(lambda leads, samples: 2 * _MOST_SEGMENTS)
+def permutation(signals: Signals, draws: Tensor, *, segments: float = 5) -> Signals:
+    """Cut the record into up to ``segments`` pieces at random places and shuffle them, all leads alike.
+
+    Lead identities hold; rhythm does not, and cuts are no physiology: TS-TCC alone has this view.
+
+    Raises:
+        ConfigurationError: for no segments, or more than 16.
+    """
+    if not 1 <= segments <= _MOST_SEGMENTS:
+        raise ConfigurationError(f"segments must be 1 to {_MOST_SEGMENTS}", value=segments)
+    samples = signals.values.shape[-1]
+    count = (draws[:, :1] * int(segments)).floor() + 1.0
+    cuts = (draws[:, 1:_MOST_SEGMENTS] * samples).floor()
+    unused = torch.arange(1, _MOST_SEGMENTS, device=draws.device) >= count
+    cuts = cuts.masked_fill(unused, float(samples))
+    time = torch.arange(samples, device=draws.device)
+    piece = (cuts[:, :, None] <= time).sum(1)
+    index = draws[:, _MOST_SEGMENTS:].gather(1, piece).argsort(dim=1, stable=True)
+    mask = None if signals.mask is None else signals.mask.gather(1, index)
+    return signals._replace(values=_at(signals.values, index), mask=mask)
+
+
+@_augmentation(lambda leads, samples: 0)
+def bandpass(signals: Signals, draws: Tensor, *, low_hz: float = 0.5, high_hz: float = 40.0) -> Signals:
+    """Take out what is slower or faster, without delay. Lead identities hold."""
+    return signals._replace(
+        values=zero_phase_bandpass(signals.values, signals.sampling_rate, low_hz, high_hz)
+    )
 
 
 @_augmentation(lambda leads, samples: leads)
@@ -237,6 +312,14 @@ def _rotation(angle: Tensor, first: int, second: int) -> Tensor:
     return matrix
 
 
+def _at_ratio(signals: Signals, changed: Signals, decibels: Tensor) -> Signals:
+    """``signals`` with what was added to them at a ratio of the powers, over all leads, of ``decibels``."""
+    added = changed.values - signals.values
+    power, noise_power = (values.square().mean((1, 2)) for values in (signals.values, added))
+    factor = (power / noise_power.clamp(min=1e-12)).sqrt() * 10.0 ** (-decibels / 20.0)
+    return changed._replace(values=signals.values + factor[:, None, None] * added)
+
+
 def lead_locked(amplitudes: Tensor, lead_names: Sequence[str]) -> Tensor:
     """Amplitudes of additive disturbances that obey Einthoven and Goldberger, as those of electrodes do.
 
@@ -278,15 +361,16 @@ def check_views(views: Sequence[Mapping[str, Any]], field: str = "views") -> Non
             if option == "op":
                 continue
             if option == "p":
-                fits = _is_number(value) and 0.0 <= value <= 1.0
+                fits = name != "segment" and _is_number(value) and 0.0 <= value <= 1.0
+            elif option == "snr_db":
+                fits = name in _ADDITIVE and _is_range(value)
             elif option not in options:
                 raise ConfigurationError(
                     f"{where}: {name} has no option {option!r}; it has {', '.join(options)} and p",
                     value=option,
                 )
             elif isinstance(options[option], tuple):
-                pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
-                fits = pair and value[0] <= value[1]
+                fits = _is_range(value)
             elif isinstance(options[option], bool):
                 fits = isinstance(value, bool)
             else:
@@ -299,9 +383,18 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _is_range(value: object) -> bool:
+    if not isinstance(value, (list, tuple)) or len(value) != 2 or not all(map(_is_number, value)):
+        return False
+    return bool(value[0] <= value[1])
+
+
 def count_draws(views: Sequence[Mapping[str, Any]], leads: int, samples: int) -> int:
     """Uniform numbers that :func:`apply_views` needs per record."""
-    return sum(AUGMENTATIONS[entry["op"]].draws(leads, samples) + ("p" in entry) for entry in views)
+    return sum(
+        AUGMENTATIONS[entry["op"]].draws(leads, samples) + ("snr_db" in entry) + ("p" in entry)
+        for entry in views
+    )
 
 
 @torch.no_grad()
@@ -321,9 +414,12 @@ def apply_views(
     for entry in views:
         operation = AUGMENTATIONS[entry["op"]]
         count = operation.draws(leads, max_samples)
-        options = {name: value for name, value in entry.items() if name not in ("op", "p")}
+        options = {name: value for name, value in entry.items() if name not in ("op", "p", "snr_db")}
         changed = operation.apply(signals, draws[:, used : used + count], **options)
         used += count
+        if "snr_db" in entry:
+            changed = _at_ratio(signals, changed, _between(draws[:, used], entry["snr_db"]))
+            used += 1
         if "p" in entry:
             chosen = draws[:, used] < entry["p"]
             values = torch.where(chosen[:, None, None], changed.values, signals.values)

@@ -113,6 +113,9 @@ from ecg_hf.models.joint_embedding.modeling_three_kg import (
     ThreeKgModel,
 )
 from ecg_hf.models.pretrained import pretrained, sample_record
+from ecg_hf.models.st_mem.configuration_st_mem import StMemConfig
+from ecg_hf.models.st_mem.feature_extraction_st_mem import StMemFeatureExtractor
+from ecg_hf.models.st_mem.modeling_st_mem import StMemForEcgClassification, StMemForPreTraining, StMemModel
 from ecg_hf.pipelines.embedding import embed
 from ecg_hf.plotting import plot_ecg
 from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
@@ -130,6 +133,7 @@ EcgBeatTrainer = EcgPreTrainer
 EcgDistilTrainer = EcgPreTrainer
 MoCoV3Trainer = EcgPreTrainer
 SimClrTrainer = EcgPreTrainer
+StMemTrainer = EcgPreTrainer
 ThreeKgTrainer = EcgPreTrainer
 
 __version__: str
@@ -234,6 +238,12 @@ __all__ = [
     "SimSiamForPreTraining",
     "SimSiamModel",
     "SimSiamTrainer",
+    "StMemConfig",
+    "StMemFeatureExtractor",
+    "StMemForEcgClassification",
+    "StMemForPreTraining",
+    "StMemModel",
+    "StMemTrainer",
     "ThreeKgConfig",
     "ThreeKgFeatureExtractor",
     "ThreeKgForEcgClassification",

@@ -372,9 +372,9 @@ METHODS: dict[str, MethodSpec] = {
             title="ST-MEM: reconstruction of hidden patches, lead by lead, from visible ones of all leads",
             paper="2402.09450",
             official_code="https://github.com/bakqui/ST-MEM",
-            status="equal to the official code (CC BY-NC 4.0; nothing of it is copied) on its fixture: preprocessing, "
-            "tokens, embedding, reconstruction, loss, gradients; official weights convert; inferred: masks of missing "
-            "leads, schedule; the first 9 s are taken, not random ones",
+            status="equal to the official code (CC BY-NC 4.0; nothing of it is copied) on its fixture: "
+            "preprocessing, tokens, embedding, reconstruction, loss, gradients; official weights convert; inferred: "
+            "masks of missing leads, schedule; the first 9 s are taken, not random ones",
             multimodal=False,
             use="signals without reports, a GPU: a masked autoencoder that knows leads and times",
             sizes=("micro", "tiny", "small-100hz", "small-500hz", "small", "base"),

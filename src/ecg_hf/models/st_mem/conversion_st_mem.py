@@ -21,7 +21,8 @@ FILES = OfficialFiles(
     names=("st_mem_vit_base_encoder.pth", "st_mem_vit_base_full.pth"),
     repository="https://github.com/bakqui/ST-MEM (links to Google Drive)",
     size_bytes=354_139_012,
-    parity="fixture, 1e-5: tokens, embedding, reconstruction, loss, gradients; keys and shapes of the published sizes",
+    parity="fixture, 1e-5: preprocessing, tokens, embedding, reconstruction, loss, gradients; keys and shapes of the "
+    "published sizes",
     keys=("sep_embedding", "lead_embeddings.0", "block0.attn.fn.to_qkv.weight"),
 )
 

@@ -31,6 +31,9 @@ from ecg_hf.models.core_ecg.modeling_core_ecg import (
     CoreEcgForPreTraining,
     CoreEcgModel,
 )
+from ecg_hf.models.crt.configuration_crt import CrtConfig
+from ecg_hf.models.crt.feature_extraction_crt import CrtFeatureExtractor
+from ecg_hf.models.crt.modeling_crt import CrtForEcgClassification, CrtForPreTraining, CrtModel
 from ecg_hf.models.ecg_beat.configuration_ecg_beat import EcgBeatConfig
 from ecg_hf.models.ecg_beat.feature_extraction_ecg_beat import EcgBeatFeatureExtractor
 from ecg_hf.models.ecg_beat.modeling_ecg_beat import (
@@ -129,6 +132,7 @@ ByolTrainer = EcgPreTrainer
 CgDmerTrainer = EcgPreTrainer
 ClearHugTrainer = EcgPreTrainer
 CoreEcgTrainer = EcgPreTrainer
+CrtTrainer = EcgPreTrainer
 EcgBeatTrainer = EcgPreTrainer
 EcgDistilTrainer = EcgPreTrainer
 MoCoV3Trainer = EcgPreTrainer
@@ -177,6 +181,12 @@ __all__ = [
     "CoreEcgForPreTraining",
     "CoreEcgModel",
     "CoreEcgTrainer",
+    "CrtConfig",
+    "CrtFeatureExtractor",
+    "CrtForEcgClassification",
+    "CrtForPreTraining",
+    "CrtModel",
+    "CrtTrainer",
     "Ecg",
     "EcgBeatConfig",
     "EcgBeatFeatureExtractor",

@@ -36,7 +36,9 @@ _BLOCK = {
     "ff.fn.net.3": "mlp.3",
 }
 _EMBEDDING = {"1": "patch_norm", "2": "patch_projection", "3": "token_norm"}
-_NOTE_LICENCE = "the authors' code and weights are under CC BY-NC 4.0: not for commercial use, and so is what is made of them"
+_NOTE_LICENCE = (
+    "the authors' code and weights are under CC BY-NC 4.0: not for commercial use, nor what is made of them"
+)
 _NOTE_ENCODER = "the checkpoint holds only the encoder: more pretraining starts with a new decoder"
 
 
@@ -53,9 +55,8 @@ def convert_official(state: OfficialState, *, num_attention_heads: int | None = 
     Raises:
         ConversionError: Sizes can't be read or don't fit, or this is not a checkpoint of this method.
     """
-    prefix = next(
-        (key.removesuffix("sep_embedding") for key in state.keys() if key.endswith("sep_embedding")), ""
-    )
+    keys = [*state.keys()]
+    prefix = next((k.removesuffix("sep_embedding") for k in keys if k.endswith("sep_embedding")), "")
     root = prefix.removesuffix("encoder.")
     patch_size = state.require_shape(f"{prefix}to_patch_embedding.1.weight", 1)[0]
     _, positions, width = state.require_shape(f"{prefix}pos_embedding", 3)

@@ -1,8 +1,8 @@
 """ST-MEM: the encoder, its pretraining by reconstruction of hidden patches, and its classifier.
 
 Paper: Na et al., "Guiding Masked Representation Learning to Capture Spatio-Temporal Relationship of
-Electrocardiogram", ICLR 2024, arXiv 2402.09450. Official code: ``bakqui/ST-MEM``, CC BY-NC 4.0; nothing of it is copied
-here.
+Electrocardiogram", ICLR 2024, arXiv 2402.09450. Official code: ``bakqui/ST-MEM``, CC BY-NC 4.0; nothing of it is
+copied here.
 """
 
 from __future__ import annotations

@@ -386,8 +386,8 @@ METHODS: dict[str, MethodSpec] = {
             title="CRT: reconstruction of time, magnitude and phase from what is left of all three",
             paper="2205.09928",
             official_code="https://github.com/BobZwr/Cross-Reconstruction-Transformer",
-            status="from the official code (no licence; nothing of it is copied): domains, networks, dropping, loss and "
-            'gradients equal it on its fixture with targets="official", which pairs predictions with the wrong '
+            status="from the official code (no licence; nothing of it is copied): domains, networks, dropping, loss "
+            'and gradients equal it on its fixture with targets="official", which pairs predictions with the wrong '
             "patches; by default each is compared with its own; inferred: logarithm and scale of the spectrum, "
             "schedule",
             multimodal=False,

@@ -181,7 +181,7 @@ class CrtEncoder(nn.Module):
 
 
 class CrtDecoder(nn.Module):
-    """Predicts dropped patches from a mask token each, beside the encoder's tokens, and kept ones from those alone."""
+    """Predicts dropped patches from mask tokens beside the encoder's tokens, and kept ones from those alone."""
 
     def __init__(self, config: CrtConfig) -> None:
         super().__init__()

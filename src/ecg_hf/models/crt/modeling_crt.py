@@ -1,8 +1,8 @@
 """CRT: the encoder, its pretraining by reconstruction across domains, and its classifier.
 
 Paper: Zhang et al., "Self-Supervised Time Series Representation Learning via Cross Reconstruction Transformer", IEEE
-TNNLS 2023, arXiv 2205.09928. Official code: ``BobZwr/Cross-Reconstruction-Transformer``, without a licence; nothing of
-it is copied here.
+TNNLS 2023, arXiv 2205.09928. Official code: ``BobZwr/Cross-Reconstruction-Transformer``, without a licence; nothing
+of it is copied here.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ class CrtForPreTraining(CrtPreTrainedModel, EcgForPreTraining):
     """CRT with its decoder and the two projections of instance discrimination.
 
     Some patches of time are dropped, and the same ones of magnitude and phase. The decoder predicts them; those that
-    were kept are to be told from the encoder's tokens directly. The share that is dropped grows with the training, whose
-    progress is stored with the weights.
+    were kept are to be told from the encoder's tokens directly. The share that is dropped grows with the training,
+    whose progress is stored with the weights.
     """
 
     progress: Tensor
@@ -184,8 +184,8 @@ class CrtForPreTraining(CrtPreTrainedModel, EcgForPreTraining):
             input_values: float32 ``(batch, leads, samples)``.
             lead_mask: ``(batch, leads)``, 0 for missing leads; they are no targets.
             sample_mask: ``(batch, samples)``, 0 for padding; likewise.
-            time_noise: float ``(batch, patches of time)``: those with the smallest numbers are kept; drawn here if not
-                given.
+            time_noise: float ``(batch, patches of time)``: those with the smallest numbers are kept; drawn here if
+                not given.
             frequency_noise: float ``(batch, patches of magnitude)``, likewise.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
             kwargs: ``output_hidden_states`` and ``output_attentions`` (of the encoder), ``return_dict``.

@@ -67,12 +67,12 @@ class CrtTokens(NamedTuple):
     Attributes:
         embedded: float ``(batch, k, hidden_size)``: patches before positions.
         encoded: float ``(batch, 3 + k, hidden_size)``: the [CLS] of each domain, then the patches.
-        index: int64 ``(batch, k)``: place of each of these patches among all of a record.
+        places: int64 ``(batch, k)``: place of each of these patches among all of a record.
     """
 
     embedded: Tensor
     encoded: Tensor
-    index: Tensor
+    places: Tensor
 
 
 class PatchNetwork(nn.Module):
@@ -106,7 +106,8 @@ class PatchNetwork(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Float ``(batch, patches, leads, patch_size)`` to ``(batch, patches, hidden_size)``."""
         features: Tensor = self.network(match_weights(patches, self).flatten(0, 1)).mean(-1)
-        return features.unflatten(0, patches.shape[:2])
+        vectors: Tensor = features.unflatten(0, patches.shape[:2])
+        return vectors
 
 
 def _stack(config: CrtConfig, depth: int) -> TransformerStack:
@@ -211,13 +212,14 @@ class CrtDecoder(nn.Module):
         hidden = (torch.cat(masks) + self.positions[index]).to(encoded.dtype)
         keys = None
         if token_mask is not None:
-            given = token_mask.gather(1, torch.cat([tokens.index, index], dim=1) + DOMAINS)
+            given = token_mask.gather(1, torch.cat([tokens.places, index], dim=1) + DOMAINS)
             keys = F.pad(given, (DOMAINS, 0), value=True)[:, None, None, :]
         decoded = self.layers(torch.cat([encoded, hidden], dim=1), keys)
         batch, given_tokens, width = encoded.shape
         states = decoded.new_zeros(batch, len(self.positions), width)
-        for place, values in ((tokens.index, encoded[:, DOMAINS:]), (index, decoded[:, given_tokens:])):
+        for place, values in ((tokens.places, encoded[:, DOMAINS:]), (index, decoded[:, given_tokens:])):
             states = states.scatter(1, place.unsqueeze(-1).expand(-1, -1, width), values.to(states.dtype))
         parts = states.split(self.domain_patches, dim=1)
         predicted = [head(part) for head, part in zip(self.heads, parts, strict=True)]
-        return torch.cat(predicted, dim=1).unflatten(2, self.shape)
+        prediction: Tensor = torch.cat(predicted, dim=1).unflatten(2, self.shape)
+        return prediction

@@ -216,7 +216,7 @@ class CrtForPreTraining(CrtPreTrainedModel, EcgForPreTraining):
         discrimination = instance_discrimination_loss(
             self.first_projection(tokens.embedded),
             self.second_projection(tokens.encoded[:, DOMAINS:]),
-            None if token_mask is None else token_mask.gather(1, tokens.index + DOMAINS),
+            None if token_mask is None else token_mask.gather(1, tokens.places + DOMAINS),
         )
         terms = {"reconstruction": reconstruction, "discrimination": discrimination}
         hidden = torch.cat(dropped, dim=1)
@@ -262,7 +262,8 @@ def _error(
     def pick(values: Tensor, index: Tensor | None) -> Tensor:
         if index is None:
             return values
-        return gather_tokens(values.flatten(2), index).unflatten(2, values.shape[2:])
+        picked: Tensor = gather_tokens(values.flatten(2), index).unflatten(2, values.shape[2:])
+        return picked
 
     return reconstruction_loss(
         pick(predicted, of_predicted).flatten(1, 2),

@@ -173,10 +173,10 @@ class CrtEncoder(nn.Module):
         blocks = [own + embedding for own, embedding in zip(embedded, self.domain_embedding, strict=True)]
         cls = (self.cls_tokens + self.domain_embedding).expand(batch, -1, -1)
         index = torch.cat(list(kept), dim=1)
-        places = F.pad(index + DOMAINS, (DOMAINS, 0))
-        places[:, :DOMAINS] = torch.arange(DOMAINS, device=index.device)
-        hidden_states = self.dropout(torch.cat([cls, *blocks], dim=1) + self.positions[places])
-        keys = None if token_mask is None else token_mask.gather(1, places)[:, None, None, :]
+        rows = F.pad(index + DOMAINS, (DOMAINS, 0))
+        rows[:, :DOMAINS] = torch.arange(DOMAINS, device=index.device)
+        hidden_states = self.dropout(torch.cat([cls, *blocks], dim=1) + self.positions[rows])
+        keys = None if token_mask is None else token_mask.gather(1, rows)[:, None, None, :]
         encoded = self.layers(hidden_states, keys, need_weights=need_weights)
         return CrtTokens(torch.cat(embedded, dim=1), encoded, index)
 

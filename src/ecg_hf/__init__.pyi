@@ -32,6 +32,9 @@ from ecg_hf.models.core_ecg.modeling_core_ecg import (
     CoreEcgForPreTraining,
     CoreEcgModel,
 )
+from ecg_hf.models.crt.configuration_crt import CrtConfig
+from ecg_hf.models.crt.feature_extraction_crt import CrtFeatureExtractor
+from ecg_hf.models.crt.modeling_crt import CrtForEcgClassification, CrtForPreTraining, CrtModel
 from ecg_hf.models.ecg_beat.configuration_ecg_beat import EcgBeatConfig
 from ecg_hf.models.ecg_beat.feature_extraction_ecg_beat import EcgBeatFeatureExtractor
 from ecg_hf.models.ecg_beat.modeling_ecg_beat import (
@@ -135,6 +138,9 @@ from ecg_hf.models.joint_embedding.modeling_ts_tcc import (
     TsTccModel,
 )
 from ecg_hf.models.pretrained import sample_record
+from ecg_hf.models.st_mem.configuration_st_mem import StMemConfig
+from ecg_hf.models.st_mem.feature_extraction_st_mem import StMemFeatureExtractor
+from ecg_hf.models.st_mem.modeling_st_mem import StMemForEcgClassification, StMemForPreTraining, StMemModel
 from ecg_hf.pipelines.embedding import embed
 from ecg_hf.plotting import plot_ecg
 from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
@@ -150,10 +156,12 @@ CgDmerTrainer = EcgPreTrainer
 ClearHugTrainer = EcgPreTrainer
 ClocsTrainer = EcgPreTrainer
 CoreEcgTrainer = EcgPreTrainer
+CrtTrainer = EcgPreTrainer
 EcgBeatTrainer = EcgPreTrainer
 EcgDistilTrainer = EcgPreTrainer
 MoCoV3Trainer = EcgPreTrainer
 SimClrTrainer = EcgPreTrainer
+StMemTrainer = EcgPreTrainer
 ThreeKgTrainer = EcgPreTrainer
 TsTccTrainer = EcgPreTrainer
 
@@ -210,6 +218,12 @@ __all__ = [
     "CoreEcgForPreTraining",
     "CoreEcgModel",
     "CoreEcgTrainer",
+    "CrtConfig",
+    "CrtFeatureExtractor",
+    "CrtForEcgClassification",
+    "CrtForPreTraining",
+    "CrtModel",
+    "CrtTrainer",
     "Ecg",
     "EcgBeatConfig",
     "EcgBeatFeatureExtractor",
@@ -271,6 +285,12 @@ __all__ = [
     "SimSiamForPreTraining",
     "SimSiamModel",
     "SimSiamTrainer",
+    "StMemConfig",
+    "StMemFeatureExtractor",
+    "StMemForEcgClassification",
+    "StMemForPreTraining",
+    "StMemModel",
+    "StMemTrainer",
     "ThreeKgConfig",
     "ThreeKgFeatureExtractor",
     "ThreeKgForEcgClassification",

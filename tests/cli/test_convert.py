@@ -180,6 +180,7 @@ def test_the_list_of_what_converts(cli: Cli):
         ("ecg-jepa", "base", "model"),
         ("ecg-cpc", "base", "pretraining"),
         ("clear-hug", "large", "pretraining"),
+        ("st-mem", "base", "pretraining"),
     ):
         spec = METHODS[name]
         with torch.device("meta"):
@@ -197,6 +198,7 @@ RECOGNISED = {
     "ecg-jepa": "ecg_jepa/tiny_state_dict",
     "ecg-cpc": "cpc_s4/causal_state_dict",
     "clear-hug": "clear_hug/clear_stage1_state_dict",
+    "st-mem": "st_mem/tiny_st_mem_norm_pix_true",
 }
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.signal import butter, sosfiltfilt
 
 from ecg_hf.errors import ConfigurationError, SamplingRateError, SignalError
 from ecg_hf.signal.filtering import bandpass, highpass, lowpass, notch
@@ -32,6 +33,15 @@ def test_keeps_and_removes_without_delay(apply, kept, removed):
         assert gain_at(apply(tone(frequency)), frequency) == pytest.approx(1.0, abs=0.02)
     for frequency in removed:
         assert abs(gain_at(apply(tone(frequency)), frequency)) < 0.02
+
+
+@pytest.mark.parametrize("order", [1, 4, 5])
+def test_edges_are_those_of_scipy(order: int):
+    """A filter of odd order has fewer coefficients than its sections hold, and reflects fewer samples."""
+    signal = np.random.default_rng(0).normal(size=300).cumsum()
+    sections = butter(order, 0.67, "highpass", fs=250, output="sos")
+    expected = sosfiltfilt(sections, signal)
+    np.testing.assert_allclose(highpass(signal, 250, 0.67, order=order), expected, atol=1e-5)
 
 
 def test_shape_type_and_missing_samples():

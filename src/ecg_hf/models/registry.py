@@ -367,6 +367,34 @@ METHODS: dict[str, MethodSpec] = {
             sizes=("micro", "tiny", "base"),
         ),
         MethodSpec(
+            name="st-mem",
+            class_prefix="StMem",
+            title="ST-MEM: reconstruction of hidden patches, lead by lead, from visible ones of all leads",
+            paper="2402.09450",
+            official_code="https://github.com/bakqui/ST-MEM",
+            status="equal to the official code (CC BY-NC 4.0; nothing of it is copied) on its fixture: "
+            "preprocessing, tokens, embedding, reconstruction, loss, gradients; official weights convert; inferred: "
+            "masks of missing leads, schedule; the first 9 s are taken, not random ones",
+            multimodal=False,
+            use="signals without reports, a GPU: a masked autoencoder that knows leads and times",
+            sizes=("micro", "tiny", "small-100hz", "small-500hz", "small", "base"),
+            official_weights="cc-by-nc-4.0",
+        ),
+        MethodSpec(
+            name="crt",
+            class_prefix="Crt",
+            title="CRT: reconstruction of time, magnitude and phase from what is left of all three",
+            paper="2205.09928",
+            official_code="https://github.com/BobZwr/Cross-Reconstruction-Transformer",
+            status="from the official code (no licence; nothing of it is copied): domains, networks, dropping, loss "
+            'and gradients equal it on its fixture with targets="official", which pairs predictions with the wrong '
+            "patches; by default each is compared with its own; inferred: logarithm and scale of the spectrum, "
+            "schedule",
+            multimodal=False,
+            use="signals without reports: tokens of rhythm and of frequencies, for a GPU",
+            sizes=("micro", "tiny", "base-100hz", "base"),
+        ),
+        MethodSpec(
             name="simclr",
             class_prefix="SimClr",
             title="SimCLR: contrast of two views of a record with those of all others",

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.processing.backend import Array, NumpyBackend, lead_weights
+from ecg_hf.signal.filtering import edge_samples
 from ecg_hf.signal.resampling import (
     HALF_WIDTH,
     polyphase_factors,
@@ -171,7 +172,7 @@ class TorchBackend:
     def _filter(self, array: Array, sections: npt.NDArray[np.float64]) -> Array:
         """Forwards and backwards over the oddly extended signal, as ``scipy.signal.sosfiltfilt``."""
         n_samples = array.shape[-1]
-        padding = 3 * (2 * len(sections) + 1)
+        padding = edge_samples(sections)
         if n_samples <= padding:
             raise ConfigurationError(
                 f"signal of {n_samples} samples is too short for this filter, which needs {padding + 1}",

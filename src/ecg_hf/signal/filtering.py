@@ -13,7 +13,7 @@ from scipy.signal import butter, iirnotch, sosfiltfilt, tf2sos
 from ecg_hf.errors import ConfigurationError, SamplingRateError, SignalError
 from ecg_hf.signal.gaps import bridge_gaps
 
-__all__ = ["bandpass", "highpass", "lowpass", "notch"]
+__all__ = ["bandpass", "edge_samples", "highpass", "lowpass", "notch"]
 
 MAX_ORDER = 10
 
@@ -89,11 +89,19 @@ def _check_order(order: int) -> int:
     return order
 
 
+def edge_samples(sections: npt.NDArray[np.float64]) -> int:
+    """Samples that ``sosfiltfilt`` reflects at each edge by its own choice; it needs at least one more.
+
+    Three times the coefficients of the filter, of which a filter of odd order has one less than its sections hold.
+    """
+    unused = min(int((sections[:, 2] == 0).sum()), int((sections[:, 5] == 0).sum()))
+    return 3 * (2 * len(sections) + 1 - unused)
+
+
 def _apply(signal: npt.NDArray[np.floating], sections: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     if signal.ndim < 1 or signal.dtype.kind not in "iuf":
         raise SignalError(f"can't filter {signal.dtype} of shape {signal.shape}", value=signal.shape)
-    # sosfiltfilt reflects this many samples at each edge and needs at least one more.
-    padding = 3 * (2 * len(sections) + 1)
+    padding = edge_samples(sections)
     if signal.shape[-1] <= padding:
         raise ConfigurationError(
             f"signal of {signal.shape[-1]} samples is too short for this filter, which needs {padding + 1}",

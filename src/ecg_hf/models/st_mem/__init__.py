@@ -1,0 +1,1 @@
+"""ST-MEM: spatio-temporal masked electrocardiogram modelling (arXiv 2402.09450)."""

@@ -62,6 +62,11 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
     EcgJepaForPreTraining,
     EcgJepaModel,
 )
+from ecg_hf.models.ecg_text.configuration_etp import EtpConfig
+from ecg_hf.models.ecg_text.configuration_merl import MerlConfig
+from ecg_hf.models.ecg_text.feature_extraction import EtpFeatureExtractor, MerlFeatureExtractor
+from ecg_hf.models.ecg_text.modeling_etp import EtpForEcgClassification, EtpForPreTraining, EtpModel
+from ecg_hf.models.ecg_text.modeling_merl import MerlForEcgClassification, MerlForPreTraining, MerlModel
 from ecg_hf.models.ecgfounder.configuration_ecgfounder import EcgFounderConfig
 from ecg_hf.models.ecgfounder.feature_extraction_ecgfounder import EcgFounderFeatureExtractor
 from ecg_hf.models.ecgfounder.modeling_ecgfounder import EcgFounderForEcgClassification, EcgFounderModel
@@ -128,6 +133,8 @@ ClearHugTrainer = EcgPreTrainer
 CoreEcgTrainer = EcgPreTrainer
 EcgBeatTrainer = EcgPreTrainer
 EcgDistilTrainer = EcgPreTrainer
+EtpTrainer = EcgPreTrainer
+MerlTrainer = EcgPreTrainer
 MoCoV3Trainer = EcgPreTrainer
 SimClrTrainer = EcgPreTrainer
 ThreeKgTrainer = EcgPreTrainer
@@ -212,10 +219,22 @@ __all__ = [
     "EcgPreTrainingArguments",
     "EcgProcessor",
     "EcgRecord",
+    "EtpConfig",
+    "EtpFeatureExtractor",
+    "EtpForEcgClassification",
+    "EtpForPreTraining",
+    "EtpModel",
+    "EtpTrainer",
     "HubertEcgConfig",
     "HubertEcgFeatureExtractor",
     "HubertEcgForEcgClassification",
     "HubertEcgModel",
+    "MerlConfig",
+    "MerlFeatureExtractor",
+    "MerlForEcgClassification",
+    "MerlForPreTraining",
+    "MerlModel",
+    "MerlTrainer",
     "MoCoV3Config",
     "MoCoV3FeatureExtractor",
     "MoCoV3ForEcgClassification",

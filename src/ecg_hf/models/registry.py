@@ -181,7 +181,7 @@ class MethodSpec:
             raise ConfigurationError(
                 f"{self.name} has no official weights to convert; methods that have: {known}", value=self.name
             )
-        default = f"ecg_hf.models.{self.module}.conversion_{self.module}"
+        default = f"ecg_hf.models.{self.family or self.module}.conversion_{self.module}"
         return import_module(self.modules if isinstance(self.modules, str) and self.modules else default)
 
     def feature_extractor_for(self, config: Any, *, pretraining: bool = False, **options: Any) -> Any:
@@ -448,6 +448,36 @@ METHODS: dict[str, MethodSpec] = {
             family="joint_embedding",
             python_name="three_kg",
             use="a comparator: views by the geometry of the leads",
+        ),
+        MethodSpec(
+            name="merl",
+            class_prefix="Merl",
+            title="MERL: contrast of records with reports, and of two views of a record",
+            paper="2403.06659",
+            official_code="https://github.com/cheliu-computation/MERL-ICML2024",
+            status="equal to the official code (MIT) on its fixtures, ResNet and ViT: encoder, attention pool, "
+            "projections, both losses, gradients, zero-shot scores; inferred: 100 Hz, small presets; official "
+            "weights convert, whole or encoder alone",
+            multimodal=True,
+            supervision="signals and reports",
+            sizes=_FAMILY_SIZES,
+            family="ecg_text",
+            official_weights="mit",
+            use="recordings with reports: the reference of zero-shot answers; weights of its authors",
+        ),
+        MethodSpec(
+            name="etp",
+            class_prefix="Etp",
+            title="ETP: contrast of records with reports by linear projections",
+            paper="2309.07145",
+            official_code=None,
+            status="re-derived from what readers of the paper report; inferred: width, temperature, stem and stages "
+            "(MERL's), scaling of signals; the loss equals that of MERL's code; no official code or weights",
+            multimodal=True,
+            supervision="signals and reports",
+            sizes=_FAMILY_SIZES,
+            family="ecg_text",
+            use="a comparator: contrast with reports alone",
         ),
     )
 }

@@ -76,7 +76,8 @@ class SelfAttention(nn.Module):
 
     Args:
         hidden_size: Token width.
-        num_heads: Heads; must divide ``hidden_size``.
+        num_heads: Heads; must divide ``hidden_size`` unless ``head_size`` is given.
+        head_size: Width of each head; ``hidden_size // num_heads`` if not given.
         kernel: How queries, keys and values are combined.
         dropout: Dropout on the attention weights.
         bias: Whether the projections have a bias.
@@ -93,20 +94,23 @@ class SelfAttention(nn.Module):
         hidden_size: int,
         num_heads: int,
         *,
+        head_size: int | None = None,
         kernel: AttentionKernel = eager_attention,
         dropout: float = 0.0,
         bias: bool = True,
         qkv_bias: bool | None = None,
     ) -> None:
         super().__init__()
-        if hidden_size % num_heads:
+        if head_size is None and hidden_size % num_heads:
             raise ValueError(f"{num_heads} heads do not divide a width of {hidden_size}")
+        head_size = head_size or hidden_size // num_heads
         self.num_heads = num_heads
         self.dropout = dropout
-        self.scaling = (hidden_size // num_heads) ** -0.5
+        self.scaling = head_size**-0.5
         self.kernel = kernel
-        self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=bias if qkv_bias is None else qkv_bias)
-        self.output = nn.Linear(hidden_size, hidden_size, bias=bias)
+        inner = num_heads * head_size
+        self.qkv = nn.Linear(hidden_size, 3 * inner, bias=bias if qkv_bias is None else qkv_bias)
+        self.output = nn.Linear(inner, hidden_size, bias=bias)
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, need_weights: bool = False

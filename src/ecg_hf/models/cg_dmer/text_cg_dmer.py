@@ -1,17 +1,12 @@
-"""The text side of CG-DMER: a BERT-like tower, its pooling, and the head that predicts masked words."""
+"""The text side of CG-DMER beyond the tower itself: words hidden, and the head that predicts them."""
 
 from __future__ import annotations
 
-import inspect
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
-from transformers import AutoModel, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.cg_dmer.configuration_cg_dmer import CgDmerConfig
 from ecg_hf.nn.heads import MaskedTokenHead
 from ecg_hf.nn.losses import masked_token_loss
@@ -22,59 +17,11 @@ from ecg_hf.nn.tokenizers import gather_tokens
 __all__ = [
     "MaskedText",
     "MaskedWordDecoder",
-    "build_text_tower",
-    "check_tokens",
     "mask_report",
-    "pool_text",
     "report_signature",
 ]
 
 _PRIME = 2_147_483_647
-
-
-def build_text_tower(config: CgDmerConfig) -> PreTrainedModel:
-    """The text encoder that ``config.text_config`` describes, without a pooler unless it is used.
-
-    An unused pooler would have parameters without gradient, which DistributedDataParallel refuses.
-    """
-    model_class = MODEL_MAPPING[type(config.text_config)]
-    options = {}
-    if "add_pooling_layer" in inspect.signature(model_class).parameters:
-        options["add_pooling_layer"] = config.text_pooling == "pooler"
-    tower: PreTrainedModel = AutoModel.from_config(config.text_config, **options)
-    return tower
-
-
-def check_tokens(text_encoder: PreTrainedModel, input_ids: Tensor) -> None:
-    """Refuse tokens the text tower has no embedding for.
-
-    On an accelerator their values are not looked at, nor in compiled and exported graphs.
-
-    Raises:
-        ConfigurationError: if a token number or the length of the texts is beyond the tower's.
-    """
-    positions = getattr(text_encoder.config, "max_position_embeddings", None)
-    if positions is not None and input_ids.shape[-1] > positions:
-        raise ConfigurationError(
-            f"texts have {input_ids.shape[-1]} tokens, the model takes {positions}", value=input_ids.shape[-1]
-        )
-    traced = isinstance(input_ids, FakeTensor) or torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if input_ids.device.type != "cpu" or traced or not input_ids.numel():
-        return
-    known, largest = text_encoder.config.vocab_size, int(input_ids.max())
-    if largest >= known or int(input_ids.min()) < 0:
-        raise ConfigurationError(
-            f"token {largest} of a vocabulary of {known}: the tokenizer is not that of the model",
-            value=largest,
-        )
-
-
-def pool_text(outputs: object, pooling: str) -> Tensor:
-    """``(batch, text_hidden)`` from the tower's output: its pooler (as MERL) or the first token."""
-    pooled: Tensor = (
-        outputs.pooler_output if pooling == "pooler" else outputs.last_hidden_state[:, 0]  # type: ignore[attr-defined]
-    )
-    return pooled
 
 
 def report_signature(input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class TransformerBlock(nn.Module):
         norm_first: Pre-norm (default) or post-norm.
         qkv_bias: Whether the projections to queries, keys and values have a bias.
         drop_path: Probability of skipping each of the two branches for a row (stochastic depth).
+        head_size: Width of each head; ``hidden_size // num_heads`` if not given.
     """
 
     def __init__(
@@ -41,11 +42,17 @@ class TransformerBlock(nn.Module):
         norm_first: bool = True,
         qkv_bias: bool = True,
         drop_path: float = 0.0,
+        head_size: int | None = None,
     ) -> None:
         super().__init__()
         self.norm_first = norm_first
         self.attention = SelfAttention(
-            hidden_size, num_heads, kernel=kernel, dropout=attention_dropout, qkv_bias=qkv_bias
+            hidden_size,
+            num_heads,
+            head_size=head_size,
+            kernel=kernel,
+            dropout=attention_dropout,
+            qkv_bias=qkv_bias,
         )
         self.attention_norm = nn.LayerNorm(hidden_size, eps=norm_eps)
         self.mlp = nn.Sequential(

@@ -12,6 +12,7 @@ from ecg_hf.models.registry import METHODS
 __all__ = ["NOT_APPLICABLE", "reason_against"]
 
 JOINT_EMBEDDING = tuple(name for name, spec in METHODS.items() if spec.family == "joint_embedding")
+ECG_TEXT = tuple(name for name, spec in METHODS.items() if spec.family == "ecg_text")
 
 # Pattern of the test's name, pattern of "method/role", reason.
 NOT_APPLICABLE: tuple[tuple[str, str, str], ...] = (
@@ -37,7 +38,7 @@ NOT_APPLICABLE: tuple[tuple[str, str, str], ...] = (
             "returns what zero-shot scores are made of, normalised, as documented; no output of a tower",
         )
         for method, pattern in (
-            ("cg-dmer", "*"),
+            *((method, "*") for method in ("cg-dmer", *ECG_TEXT)),
             *(
                 (terms, part)
                 for terms in ("ecg-beat", "ecg-distil")
@@ -84,7 +85,7 @@ NOT_APPLICABLE: tuple[tuple[str, str, str], ...] = (
             f"{method}/*",
             "hidden states are stages of a convolutional network, each wider and shorter than the one before",
         )
-        for method in ("acl-ecg", "ecg-beat", "ecg-distil", *JOINT_EMBEDDING)
+        for method in ("acl-ecg", "ecg-beat", "ecg-distil", *JOINT_EMBEDDING, *ECG_TEXT)
     ),
     *(
         (

@@ -29,9 +29,7 @@ SIZES = {"resnet18": {"options": {"num_attention_heads": 4}}, "vit": {"config": 
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
-    }
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 @pytest.fixture(scope="module", params=["resnet18", "vit"])
@@ -40,9 +38,7 @@ def official(request: pytest.FixtureRequest, shared_fixtures: Path) -> tuple[str
 
 
 @pytest.fixture(scope="module")
-def folder(
-    official: tuple[str, dict[str, Tensor]], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def folder(official: tuple[str, dict[str, Tensor]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training checkpoint as the authors write it, converted."""
     name, tensors = official
     folder = tmp_path_factory.mktemp(name)
@@ -50,7 +46,11 @@ def folder(
     torch.save({"epoch": 3, "model_state_dict": state}, folder / "official.pth")
     known: dict[str, Any] = SIZES[name]
     convert_checkpoint(
-        "merl", folder / "official.pth", folder / "out", config=known.get("config"), **known.get("options", {})
+        "merl",
+        folder / "official.pth",
+        folder / "out",
+        config=known.get("config"),
+        **known.get("options", {}),
     )
     return folder / "out"
 
@@ -97,7 +97,7 @@ def test_projector_of_the_vit_in_training(shared_fixtures: Path, tmp_path: Path)
     save_file(part(expected, "state."), tmp_path / "vit.safetensors")
     convert_checkpoint("merl", tmp_path / "vit.safetensors", tmp_path / "out", config=SIZES["vit"]["config"])
     model = MerlForPreTraining.from_pretrained(tmp_path / "out").train()
-    head = model.ecg_text.ecg_head
+    head = model.ecg_text.signal_projection
     features = expected["out.encoder_features"]
     found = head(features[:, None], features, None)[0]
     torch.testing.assert_close(found, expected["out.proj_e_train_mode"], **CLOSE)
@@ -130,13 +130,15 @@ def test_zero_shot_scores(shared_fixtures: Path) -> None:
         "micro", text_side="head", projection_dim=16, projection_hidden_size=20, text_config=None
     )
     model = MerlModel(config).eval()
-    model.text_head.load_state_dict(part(expected, "state.proj_t."))
+    model.text_projection.load_state_dict(part(expected, "state.proj_t."))
     texts = F.normalize(model.project_texts(expected["input.text_pooler_output"]), dim=-1)
     torch.testing.assert_close(texts.T, expected["out.class_weights_DxK"], **CLOSE)
     scores = similarity(F.normalize(expected["input.ecg_emb"], dim=-1), texts)
     torch.testing.assert_close(scores, expected["out.logits"], **CLOSE)
     labels = expected["input.labels"].numpy()
-    assert macro_auroc(labels, scores.detach().numpy())[0] == pytest.approx(float(expected["out.macro_auroc"]))
+    assert macro_auroc(labels, scores.detach().numpy())[0] == pytest.approx(
+        float(expected["out.macro_auroc"])
+    )
 
 
 def test_an_encoder_alone(shared_fixtures: Path, tmp_path: Path) -> None:
@@ -183,8 +185,16 @@ def test_a_file_with_its_text_tower(shared_fixtures: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("resnet18", 3_848_832), ("resnet34", None), ("resnet50", None), ("resnet101", None),
-     ("vit_tiny", 5_473_152), ("vit_small", None), ("vit_middle", None), ("vit_base", None)],
+    [
+        ("resnet18", 3_848_832),
+        ("resnet34", None),
+        ("resnet50", None),
+        ("resnet101", None),
+        ("vit_tiny", 5_473_152),
+        ("vit_small", None),
+        ("vit_middle", None),
+        ("vit_base", None),
+    ],
 )
 def test_published_encoders(shared_fixtures: Path, name: str, parameters: int | None) -> None:
     """Keys and shapes of the published sizes: all accounted for, sizes recognised without being told."""

@@ -15,7 +15,12 @@ from ecg_hf.models.text_tower import build_text_tower
 __all__ = ["FILES", "LEADS", "convert_official"]
 
 FILES = OfficialFiles(
-    names=("res18_best_ckpt.pth", "vit_tiny_best_ckpt.pth", "res18_best_encoder.pth", "vit_tiny_best_encoder.pth"),
+    names=(
+        "res18_best_ckpt.pth",
+        "vit_tiny_best_ckpt.pth",
+        "res18_best_encoder.pth",
+        "vit_tiny_best_encoder.pth",
+    ),
     repository="https://github.com/cheliu-computation/MERL-ICML2024 (Google Drive)",
     size_bytes=460_000_000,
     parity="fixture, 1e-5: encoder, attention pool, projections, losses, zero-shot; ResNet-18, -50, ViT; keys and "
@@ -33,7 +38,9 @@ _VIT_WIDTHS = (192, 384, 512, 768)
 _HEAD_WIDTH = 64
 _POOL_WIDTH, _POOL_HEADS = 256, 4
 _NOTE_LICENCE = "the authors' code and weights are under the MIT licence"
-_NOTE_LEADS = "leads in the order of MIMIC-IV-ECG: aVF before aVL; the feature extractor beside the weights sees to it"
+_NOTE_LEADS = (
+    "leads in the order of MIMIC-IV-ECG: aVF before aVL; the feature extractor beside the weights sees to it"
+)
 _NOTE_ENCODER = "the file holds the ECG encoder alone: no zero-shot answers"
 _NOTE_NO_TOWER = "the file holds no text tower: zero-shot answers need text features made elsewhere"
 _NOTE_TOKENIZER = (
@@ -82,7 +89,7 @@ def convert_official(state: OfficialState, *, num_attention_heads: int | None = 
     config = MerlConfig(**options)
     model = {
         **{f"encoder.{name}": value for name, value in encoder.items()},
-        **{f"ecg_head.{name}": value for name, value in head.items()},
+        **{f"signal_projection.{name}": value for name, value in head.items()},
         **text,
     }
     view_size = out if not vit else config.hidden_size
@@ -255,8 +262,8 @@ def _text(state: OfficialState, options: dict[str, Any]) -> tuple[dict[str, Tens
     out, inner = options["projection_dim"], options["projection_hidden_size"]
     width = state.require_shape("proj_t.0.weight", 2)[1]
     weights: dict[str, Tensor] = {}
-    _take(state, weights, "proj_t.0", "text_head.0", inner, width)
-    _take(state, weights, "proj_t.2", "text_head.2", out, inner)
+    _take(state, weights, "proj_t.0", "text_projection.0", inner, width)
+    _take(state, weights, "proj_t.2", "text_projection.2", out, inner)
     if not state.has("lm_model."):
         options |= {
             "text_side": "head",

@@ -60,8 +60,8 @@ class EcgTextPreTrainedModel(JointEmbeddingPreTrainedModel):
         if isinstance(module, EcgHead | MlpProjector | TwoViews):
             for layer in module.modules():
                 init_as_torch(layer)
-        if isinstance(module, EcgTextModel) and isinstance(module.text_head, nn.Linear):
-            init_as_torch(module.text_head)
+        if isinstance(module, EcgTextModel) and isinstance(module.text_projection, nn.Linear):
+            init_as_torch(module.text_projection)
         if isinstance(module, AttentionPoolHead):
             init.normal_(module.class_token, std=1.0)
             init.normal_(module.positions, std=1.0 / module.positions.shape[-1])
@@ -79,13 +79,13 @@ class EcgTextModel(EcgTextPreTrainedModel, JointEmbeddingModel):
 
     def __init__(self, config: EcgTextConfig, add_heads: bool = True) -> None:
         super().__init__(config)
-        self.ecg_head: EcgHead | None = None
-        self.text_head: nn.Module | None = None
+        self.signal_projection: EcgHead | None = None
+        self.text_projection: nn.Module | None = None
         self.text_encoder: Any = None
         if add_heads and config.text_side != "none":
-            self.ecg_head = build_ecg_head(config, self.encoder)
+            self.signal_projection = build_ecg_head(config, self.encoder)
             width, out = config.text_width, config.projection_dim
-            self.text_head = (
+            self.text_projection = (
                 nn.Linear(width, out)
                 if config.text_head == "linear"
                 else MlpProjector(width, config.projection_hidden_size, out)
@@ -109,12 +109,12 @@ class EcgTextModel(EcgTextPreTrainedModel, JointEmbeddingModel):
         Raises:
             ConfigurationError: if the model is an encoder alone.
         """
-        if self.ecg_head is None:
+        if self.signal_projection is None:
             raise ConfigurationError(
                 "these weights are of the ECG encoder alone: it has no head for zero-shot answers",
                 value=self.config.text_side,
             )
-        projected: tuple[Tensor, Tensor] = self.ecg_head(tokens, pooled, token_mask)
+        projected: tuple[Tensor, Tensor] = self.signal_projection(tokens, pooled, token_mask)
         return projected
 
     def pool_texts(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -138,9 +138,9 @@ class EcgTextModel(EcgTextPreTrainedModel, JointEmbeddingModel):
         Raises:
             ConfigurationError: if the model is an encoder alone.
         """
-        if self.text_head is None:
+        if self.text_projection is None:
             raise ConfigurationError("these weights are of the ECG encoder alone: it has no text side")
-        return full_precision(self.text_head(match_weights(text_pooled, self.text_head)))
+        return full_precision(self.text_projection(match_weights(text_pooled, self.text_projection)))
 
     def get_ecg_features(
         self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
@@ -345,7 +345,7 @@ class EcgTextForEcgClassification(EcgTextPreTrainedModel, JointEmbeddingForEcgCl
     """The backbone with a linear head."""
 
     model_class = EcgTextModel
-    _keys_to_ignore_on_load_unexpected = [r"text_encoder\.", r"(ecg|text)_head\.", r"^views\."]
+    _keys_to_ignore_on_load_unexpected = [r"text_encoder\.", r"(signal|text)_projection\.", r"^views\."]
 
     def build_encoder(self) -> EcgTextModel:
         """The backbone without text tower and heads."""

@@ -45,7 +45,7 @@ class MerlForPreTraining(EcgTextForPreTraining):
 
     def add_parts(self) -> None:
         """The two maps that make views."""
-        config, head = self.config, self.ecg_text.ecg_head
+        config, head = self.config, self.ecg_text.signal_projection
         self.views: TwoViews | None = None
         if config.unimodal_weight > 0.0:
             assert head is not None

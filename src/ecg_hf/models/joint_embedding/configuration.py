@@ -15,8 +15,8 @@ from ecg_hf.nn.views.augmentations import check_views
 
 __all__ = [
     "BACKBONES",
-    "BackboneFields",
     "BackboneConfig",
+    "BackboneFields",
     "JointEmbeddingConfig",
     "MerlVitFields",
     "ResNet1dFields",

@@ -1,4 +1,4 @@
-"""One-dimensional residual networks of basic or bottleneck blocks, with batch norm over the batches of all processes."""
+"""Residual networks of basic or bottleneck blocks in one dimension, with batch norm over all processes."""
 
 from __future__ import annotations
 

@@ -31,6 +31,9 @@ from ecg_hf.models.core_ecg.modeling_core_ecg import (
     CoreEcgForPreTraining,
     CoreEcgModel,
 )
+from ecg_hf.models.d_beta.configuration_d_beta import DBetaConfig
+from ecg_hf.models.d_beta.feature_extraction_d_beta import DBetaFeatureExtractor
+from ecg_hf.models.d_beta.modeling_d_beta import DBetaForEcgClassification, DBetaForPreTraining, DBetaModel
 from ecg_hf.models.ecg_beat.configuration_ecg_beat import EcgBeatConfig
 from ecg_hf.models.ecg_beat.feature_extraction_ecg_beat import EcgBeatFeatureExtractor
 from ecg_hf.models.ecg_beat.modeling_ecg_beat import (
@@ -131,6 +134,7 @@ ByolTrainer = EcgPreTrainer
 CgDmerTrainer = EcgPreTrainer
 ClearHugTrainer = EcgPreTrainer
 CoreEcgTrainer = EcgPreTrainer
+DBetaTrainer = EcgPreTrainer
 EcgBeatTrainer = EcgPreTrainer
 EcgDistilTrainer = EcgPreTrainer
 EtpTrainer = EcgPreTrainer
@@ -180,6 +184,12 @@ __all__ = [
     "CoreEcgForPreTraining",
     "CoreEcgModel",
     "CoreEcgTrainer",
+    "DBetaConfig",
+    "DBetaFeatureExtractor",
+    "DBetaForEcgClassification",
+    "DBetaForPreTraining",
+    "DBetaModel",
+    "DBetaTrainer",
     "Ecg",
     "EcgBeatConfig",
     "EcgBeatFeatureExtractor",

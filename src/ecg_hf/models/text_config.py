@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import PreTrainedConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ecg_hf.errors import ConfigurationError
 
@@ -55,6 +54,9 @@ def text_tower_config(entry: dict[str, Any] | PreTrainedConfig | None) -> PreTra
     Raises:
         ConfigurationError: if the library knows no such model.
     """
+    # Not at the top: AutoConfig loads our configurations, and they load this module.
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
     if entry is not None and not isinstance(entry, dict):
         return entry
     text = dict(entry or {})

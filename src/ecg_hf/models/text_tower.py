@@ -1,29 +1,32 @@
-"""The text tower of the methods that learn from reports: any BERT-like encoder, from scratch or pretrained."""
+"""The text tower of the methods that learn from reports, from scratch or pretrained; and words of reports hidden."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from copy import deepcopy
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_MAPPING
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.nn.masks.patches import TokenMask, mask_text_tokens
 
 __all__ = [
+    "MaskedText",
     "build_text_tower",
     "check_tokens",
     "freeze_text_layers",
     "load_text_tower",
+    "mask_report",
     "pool_text",
 ]
 
 
 def build_text_tower(config: PreTrainedConfig, pooling: str) -> PreTrainedModel:
-    """The text encoder that ``config`` describes, without a pooler unless it is used.
+    """The text encoder that ``config`` describes, without a decoder, and without a pooler unless it is used.
 
     An unused pooler would have parameters without gradient, which DistributedDataParallel refuses.
 
@@ -31,7 +34,13 @@ def build_text_tower(config: PreTrainedConfig, pooling: str) -> PreTrainedModel:
         config: Of the tower.
         pooling: ``pooler`` or ``cls``, see :func:`pool_text`.
     """
+    # Not at the top: the Auto classes load our models, and they load this module.
+    from transformers import AutoModel, T5EncoderModel
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
     model_class = MODEL_MAPPING[type(config)]
+    if config.model_type == "t5":
+        return T5EncoderModel(deepcopy(config))  # it changes the configuration it is given
     options = {}
     if "add_pooling_layer" in inspect.signature(model_class).parameters:
         options["add_pooling_layer"] = pooling == "pooler"
@@ -47,6 +56,8 @@ def load_text_tower(tower: PreTrainedModel, text_model: str, **options: Any) -> 
         text_model: Folder or Hub name of a model in safetensors format.
         options: Passed to ``AutoModel.from_pretrained``.
     """
+    from transformers import AutoModel
+
     pretrained = AutoModel.from_pretrained(text_model, use_safetensors=True, **options)
     own = tower.state_dict()
     tower.load_state_dict({k: v for k, v in pretrained.state_dict().items() if k in own})
@@ -106,3 +117,46 @@ def pool_text(outputs: object, pooling: str) -> Tensor:
         outputs.pooler_output if pooling == "pooler" else outputs.last_hidden_state[:, 0]  # type: ignore[attr-defined]
     )
     return pooled
+
+
+class MaskedText(NamedTuple):
+    """A report with words hidden.
+
+    Attributes:
+        input_ids: int64 ``(batch, length)``, corrupted.
+        targets: Which positions are to be predicted.
+        labels: int64 ``(batch, k)``: the true ids there.
+    """
+
+    input_ids: Tensor
+    targets: TokenMask
+    labels: Tensor
+
+
+def mask_report(
+    input_ids: Tensor, attention_mask: Tensor, token_noise: Tensor, choice_noise: Tensor, config: Any
+) -> MaskedText:
+    """Hide words of each report.
+
+    Args:
+        input_ids: int64 ``(batch, length)``.
+        attention_mask: ``(batch, length)``.
+        token_noise: float ``(batch, >= length)`` uniform; decides which words.
+        choice_noise: float ``(batch, >= length)`` uniform; decides by what they are replaced (``bert`` mode).
+        config: Has ``text_mask_probability``, ``text_mask_replacement`` and the ids of special tokens.
+    """
+    length = input_ids.shape[1]
+    maskable = attention_mask.bool()
+    for special in config.text_special_token_ids:
+        maskable = maskable & (input_ids != special)
+    targets = mask_text_tokens(token_noise[:, :length], maskable, float(config.text_mask_probability))
+    labels = input_ids.gather(1, targets.positions)
+    replacement = torch.full_like(labels, config.text_mask_token_id)
+    if config.text_mask_replacement == "bert":
+        choice = choice_noise.gather(1, targets.positions)
+        vocabulary = config.text_config.vocab_size
+        # 80 % mask, 10 % a random word (the last tenth of the noise, stretched over the vocabulary), 10 % unchanged.
+        random_word = ((choice - 0.9) * 10 * vocabulary).long().clamp(0, vocabulary - 1)
+        replacement = torch.where(choice < 0.8, replacement, torch.where(choice < 0.9, labels, random_word))
+    replacement = torch.where(targets.weights.bool(), replacement, labels)
+    return MaskedText(input_ids.scatter(1, targets.positions, replacement), targets, labels)

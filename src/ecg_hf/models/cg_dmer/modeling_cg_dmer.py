@@ -28,7 +28,6 @@ from ecg_hf.models.cg_dmer.encoder_cg_dmer import (
 )
 from ecg_hf.models.cg_dmer.text_cg_dmer import (
     MaskedWordDecoder,
-    mask_report,
     report_signature,
 )
 from ecg_hf.models.modeling import (
@@ -45,6 +44,7 @@ from ecg_hf.models.text_tower import (
     check_tokens,
     freeze_text_layers,
     load_text_tower,
+    mask_report,
     pool_text,
 )
 from ecg_hf.nn.heads import MlpProjector

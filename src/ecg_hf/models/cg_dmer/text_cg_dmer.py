@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from ecg_hf.models.cg_dmer.configuration_cg_dmer import CgDmerConfig
+from ecg_hf.models.text_tower import MaskedText
 from ecg_hf.nn.heads import MaskedTokenHead
 from ecg_hf.nn.losses import masked_token_loss
-from ecg_hf.nn.masks.patches import TokenMask, mask_text_tokens
 from ecg_hf.nn.positions import sincos_positions
 from ecg_hf.nn.tokenizers import gather_tokens
 
-__all__ = [
-    "MaskedText",
-    "MaskedWordDecoder",
-    "mask_report",
-    "report_signature",
-]
+__all__ = ["MaskedWordDecoder", "report_signature"]
 
 _PRIME = 2_147_483_647
 
@@ -37,49 +30,6 @@ def report_signature(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         terms = (input_ids.long() + 1) * weights % _PRIME
         parts.append((terms * attention_mask.long()).sum(1) * multiplier % _PRIME % (1 << 24))
     return torch.stack(parts, dim=1).float()
-
-
-class MaskedText(NamedTuple):
-    """A report with words hidden.
-
-    Attributes:
-        input_ids: int64 ``(batch, length)``, corrupted.
-        targets: Which positions are to be predicted.
-        labels: int64 ``(batch, k)``: the true ids there.
-    """
-
-    input_ids: Tensor
-    targets: TokenMask
-    labels: Tensor
-
-
-def mask_report(
-    input_ids: Tensor, attention_mask: Tensor, token_noise: Tensor, choice_noise: Tensor, config: CgDmerConfig
-) -> MaskedText:
-    """Hide words of each report.
-
-    Args:
-        input_ids: int64 ``(batch, length)``.
-        attention_mask: ``(batch, length)``.
-        token_noise: float ``(batch, >= length)`` uniform; decides which words.
-        choice_noise: float ``(batch, >= length)`` uniform; decides by what they are replaced (``bert`` mode).
-        config: Probability, mode and special ids.
-    """
-    length = input_ids.shape[1]
-    maskable = attention_mask.bool()
-    for special in config.text_special_token_ids:
-        maskable = maskable & (input_ids != special)
-    targets = mask_text_tokens(token_noise[:, :length], maskable, float(config.text_mask_probability))
-    labels = input_ids.gather(1, targets.positions)
-    replacement = torch.full_like(labels, config.text_mask_token_id)
-    if config.text_mask_replacement == "bert":
-        choice = choice_noise.gather(1, targets.positions)
-        vocabulary = config.text_config.vocab_size  # type: ignore[union-attr]
-        # 80 % mask, 10 % a random word (the last tenth of the noise, stretched over the vocabulary), 10 % unchanged.
-        random_word = ((choice - 0.9) * 10 * vocabulary).long().clamp(0, vocabulary - 1)
-        replacement = torch.where(choice < 0.8, replacement, torch.where(choice < 0.9, labels, random_word))
-    replacement = torch.where(targets.weights.bool(), replacement, labels)
-    return MaskedText(input_ids.scatter(1, targets.positions, replacement), targets, labels)
 
 
 class MaskedWordDecoder(nn.Module):

@@ -273,8 +273,8 @@ class EcgTextForPreTraining(EcgTextPreTrainedModel, EcgForPreTraining):
             sample_mask: ``(batch, samples)``, 0 for padding.
             input_ids: int64 ``(batch, length)``, the reports.
             attention_mask: ``(batch, length)``.
-            text_pooled: float ``(batch, text_width)`` instead of ``input_ids``: reports as :meth:`EcgTextModel.pool_texts`
-                gives them, which do not change as long as the tower is frozen.
+            text_pooled: float ``(batch, text_width)`` instead of ``input_ids``: reports as
+                :meth:`EcgTextModel.pool_texts` gives them, which do not change as long as the tower is frozen.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
             kwargs: ``output_hidden_states`` and ``output_attentions`` (of the ECG encoder), ``return_dict``.
 

@@ -38,7 +38,7 @@ NOT_APPLICABLE: tuple[tuple[str, str, str], ...] = (
             "returns what zero-shot scores are made of, normalised, as documented; no output of a tower",
         )
         for method, pattern in (
-            *((method, "*") for method in ("cg-dmer", *ECG_TEXT)),
+            *((method, "*") for method in ("cg-dmer", "d-beta", *ECG_TEXT)),
             *(
                 (terms, part)
                 for terms in ("ecg-beat", "ecg-distil")

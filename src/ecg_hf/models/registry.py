@@ -489,13 +489,13 @@ METHODS: dict[str, MethodSpec] = {
             paper="2410.02131",
             official_code="https://github.com/manhph2211/D-BETA",
             status="equal to the official code (CC BY-NC 4.0; nothing of it is copied) on its fixture: ECG branch, "
-            "text, fusion, masks, four losses, gradients; inferred: pairs that don't match are neighbours of a batch, "
-            "small presets, optimiser; official weights convert, whole or ECG branch alone",
+            "text, fusion, masks, four losses, gradients; inferred: pairs that don't match are neighbours of a "
+            "batch, small presets, optimiser; official weights convert, whole or ECG branch alone",
             multimodal=True,
             supervision="signals and reports",
             sizes=_FAMILY_SIZES,
             official_weights="cc-by-nc-4.0",
-            use="a comparator: four objectives on records and reports; weights of its authors, not for commercial use",
+            use="a comparator: four objectives on records and reports; weights of its authors, for research",
         ),
     )
 }

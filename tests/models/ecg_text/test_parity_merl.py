@@ -19,7 +19,7 @@ from ecg_hf.hub.converting import convert_checkpoint, recognise_checkpoint
 from ecg_hf.metrics.ranking import macro_auroc
 from ecg_hf.models.conversion import OfficialState
 from ecg_hf.models.ecg_text.conversion_merl import LEADS, convert_official
-from ecg_hf.nn.losses import pair_accuracy
+from ecg_hf.nn.collapse import pair_accuracy
 from ecg_hf.nn.precision import similarity
 
 pytestmark = pytest.mark.fixtures

@@ -29,7 +29,9 @@ FILES = OfficialFiles(
     ),
 )
 
-_NOTE_LICENCE = "the authors' code and weights are under CC BY-NC 4.0: not for commercial use, and so is what is made of them"
+_NOTE_LICENCE = (
+    "the authors' code and weights are under CC BY-NC 4.0: for research, and so is what is made of them"
+)
 _NOTE_BRANCH = "the file holds the ECG branch alone: no zero-shot answers"
 _NOTE_ENCODER = "the file holds no pooler: the embedding is the class token"
 _NOTE_TOKENIZER = (
@@ -43,8 +45,8 @@ def convert_official(state: OfficialState, *, num_attention_heads: int | None = 
     """Convert a checkpoint.
 
     Widths and depths are read from the shapes. Heads, strides and the layer of the reconstruction are known of the
-    published size; others need ``encoder_attention_heads``, ``conv_feature_layers`` and, of whole files, ``num_heads``,
-    ``mem_layer`` and ``mem_decoder_num_heads`` of the authors' configuration (``--config``).
+    published size; others need ``encoder_attention_heads``, ``conv_feature_layers`` and, of whole files,
+    ``num_heads``, ``mem_layer`` and ``mem_decoder_num_heads`` of the authors' configuration (``--config``).
 
     Args:
         state: The official tensors.

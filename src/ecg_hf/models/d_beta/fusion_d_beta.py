@@ -99,7 +99,8 @@ class _DecoderBlock(nn.Module):
         attended = self.attention(normed, normed, normed, key_padding_mask=ignored, need_weights=False)[0]
         tokens = tokens + attended
         wide = self.widen(self.mlp_norm(tokens))
-        return tokens + self.narrow(wide * torch.sigmoid(1.702 * wide))
+        transformed: Tensor = tokens + self.narrow(wide * torch.sigmoid(1.702 * wide))
+        return transformed
 
 
 def decoder_positions(length: int, width: int) -> Tensor:

@@ -31,8 +31,9 @@ from ecg_hf.models.modeling import (
 from ecg_hf.models.outputs import EcgAlignmentOutput, EcgPreTrainingOutput
 from ecg_hf.models.text_tower import build_text_tower, check_tokens, load_text_tower, mask_report
 from ecg_hf.nn.backbones.wav2vec import StridedStem, Wav2VecTower
+from ecg_hf.nn.collapse import pair_accuracy
 from ecg_hf.nn.heads import MaskedTokenHead
-from ecg_hf.nn.losses import masked_token_loss, pair_accuracy, reconstruction_loss, siglip_loss
+from ecg_hf.nn.losses import masked_token_loss, reconstruction_loss, siglip_loss
 from ecg_hf.nn.losses.reconstruction import normalize_patches
 from ecg_hf.nn.precision import full_precision, similarity
 from ecg_hf.nn.tokenizers import gather_tokens, patchify
@@ -70,8 +71,8 @@ class DBetaPreTrainedModel(EcgPreTrainedModel):
 class DBetaModel(DBetaPreTrainedModel, EcgEncoder):
     """ECG encoder, text tower and their poolers.
 
-    A token is a stretch of time of all leads; a class token, which has no position, goes first. The record's embedding
-    is the tanh of a linear map of it. With ``input_ids`` too it aligns records and texts.
+    A token is a stretch of time of all leads; a class token, which has no position, goes first. The record's
+    embedding is the tanh of a linear map of it. With ``input_ids`` too it aligns records and texts.
 
     Args:
         config: The configuration.
@@ -137,6 +138,14 @@ class DBetaModel(DBetaPreTrainedModel, EcgEncoder):
         held = self.encoder.stem.tokens_mask(sample_mask.bool())
         return torch.cat([torch.ones_like(held[:, :1]), held], dim=1)
 
+    def present(self, input_values: Tensor, lead_mask: Tensor | None, sample_mask: Tensor | None) -> Tensor:
+        """The signal with zeros in missing leads and padding."""
+        if lead_mask is not None:
+            input_values = input_values.masked_fill(lead_mask.unsqueeze(-1) == 0, 0.0)
+        if sample_mask is not None:
+            input_values = input_values.masked_fill(sample_mask.unsqueeze(1) == 0, 0.0)
+        return input_values
+
     def embed(
         self, input_values: Tensor, lead_mask: Tensor | None = None, sample_mask: Tensor | None = None
     ) -> Tensor:
@@ -151,11 +160,7 @@ class DBetaModel(DBetaPreTrainedModel, EcgEncoder):
                 f"input_values have {input_values.shape[-1]} samples, a token takes {self.config.reach}",
                 value=tuple(input_values.shape),
             )
-        if lead_mask is not None:
-            input_values = input_values.masked_fill(lead_mask.unsqueeze(-1) == 0, 0.0)
-        if sample_mask is not None:
-            input_values = input_values.masked_fill(sample_mask.unsqueeze(1) == 0, 0.0)
-        tokens = self.encoder.embed(input_values)
+        tokens = self.encoder.embed(self.present(input_values, lead_mask, sample_mask))
         positioned: Tensor = tokens + self.encoder.positions(tokens)
         return positioned
 
@@ -266,8 +271,8 @@ class DBetaModel(DBetaPreTrainedModel, EcgEncoder):
 class DBetaForPreTraining(DBetaPreTrainedModel, EcgForPreTraining):
     """Both encoders, their fusion, and four objectives on one forward pass.
 
-    Hidden words are predicted from the fused text, hidden ECG tokens from fused ECG tokens of an early layer; pairs that
-    match are told from those that don't by the fused class tokens, and by a sigmoid loss over all pairs of the
+    Hidden words are predicted from the fused text, hidden ECG tokens from fused ECG tokens of an early layer; pairs
+    that match are told from those that don't by the fused class tokens, and by a sigmoid loss over all pairs of the
     embeddings before the fusion.
 
     Differs from official code: reports that don't match come from neighbours in the batch, not from a search for far
@@ -351,14 +356,14 @@ class DBetaForPreTraining(DBetaPreTrainedModel, EcgForPreTraining):
             sample_mask: ``(batch, samples)``, 0 for padding.
             input_ids: int64 ``(batch, length)``, the reports.
             attention_mask: ``(batch, length)``.
-            noise: float ``(batch, >= tokens)``: the tokens with the smallest stay visible; drawn here if not given, as
-                all noise is.
+            noise: float ``(batch, >= tokens)``: the tokens with the smallest stay visible; drawn here if not given,
+                as all noise is.
             lead_noise: float ``(batch, leads)`` uniform; says which leads are set to zero.
             token_noise: float ``(batch, >= length)`` uniform; decides which words are hidden ...
             choice_noise: ... and by what they are replaced.
             swap_noise: float ``(batch, 1)`` uniform: the first of two neighbours decides whether they swap reports.
-            mlm_labels: int64 ``(batch, length)``, -100 where nothing is to be predicted: reports come with hidden words,
-                as the authors' collator makes them.
+            mlm_labels: int64 ``(batch, length)``, -100 where nothing is to be predicted: reports come with hidden
+                words, as the authors' collator makes them.
             is_aligned: ``(batch,)``, 1 where report and record belong together. With this or ``mlm_labels`` the batch
                 is taken as it is: nothing is hidden or swapped but ECG tokens.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
@@ -386,12 +391,13 @@ class DBetaForPreTraining(DBetaPreTrainedModel, EcgForPreTraining):
         if is_aligned is not None:
             aligned = is_aligned.bool()
         if not prepared:
-            dropped = drawn["lead_noise"] < config.lead_mask_probability  # type: ignore[operator]
-            lead_mask = ~dropped if lead_mask is None else lead_mask.bool() & ~dropped
+            assert drawn["lead_noise"] is not None
+            heard = drawn["lead_noise"] >= config.lead_mask_probability
+            lead_mask = heard if lead_mask is None else lead_mask.bool() & heard
             input_ids, attention_mask, aligned = self._swap(input_ids, attention_mask, drawn["swap_noise"])
 
-        signal = input_values if lead_mask is None else input_values * lead_mask.unsqueeze(-1)
-        tokens = model.embed(signal, None, sample_mask)
+        signal = model.present(input_values, lead_mask, sample_mask)
+        tokens = model.embed(signal)
         token_mask = model.token_mask(input_values, None, sample_mask)
         order = drawn["noise"][:, : tokens.shape[1]].argsort(dim=1)  # type: ignore[index]
         kept = max(1, int(tokens.shape[1] * (1.0 - config.mask_ratio) + 1e-9))

@@ -2,4 +2,4 @@
 
 # First of all: AutoConfig loads the configurations of all methods, and while it does the family's common one, which
 # needs AutoConfig, must not be half there.
-import transformers.models.auto.configuration_auto
+import transformers.models.auto.configuration_auto  # noqa: F401

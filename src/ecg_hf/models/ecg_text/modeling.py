@@ -29,9 +29,9 @@ from ecg_hf.models.text_tower import (
     load_text_tower,
     pool_text,
 )
-from ecg_hf.nn.collapse import effective_rank, embedding_spread, mean_cosine
+from ecg_hf.nn.collapse import effective_rank, embedding_spread, mean_cosine, pair_accuracy
 from ecg_hf.nn.heads import MlpProjector
-from ecg_hf.nn.losses import info_nce_loss, pair_accuracy
+from ecg_hf.nn.losses import info_nce_loss
 from ecg_hf.nn.precision import full_precision, match_weights, similarity
 
 __all__ = [

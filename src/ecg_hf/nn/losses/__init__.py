@@ -1,7 +1,7 @@
 """Loss functions: pure functions of tensors."""
 
 from ecg_hf.nn.losses.classification import classification_loss
-from ecg_hf.nn.losses.contrastive import info_nce_loss, pair_accuracy, siglip_loss
+from ecg_hf.nn.losses.contrastive import info_nce_loss, siglip_loss
 from ecg_hf.nn.losses.disentanglement import orthogonality_loss
 from ecg_hf.nn.losses.masked_tokens import masked_token_loss
 from ecg_hf.nn.losses.nt_xent import nt_xent_loss
@@ -19,7 +19,6 @@ __all__ = [
     "normalize_patches",
     "nt_xent_loss",
     "orthogonality_loss",
-    "pair_accuracy",
     "reconstruction_loss",
     "siglip_loss",
 ]

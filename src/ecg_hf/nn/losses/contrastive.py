@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ecg_hf.nn.precision import full_precision, similarity
 
-__all__ = ["ContrastiveForm", "PairReduction", "info_nce_loss", "pair_accuracy", "siglip_loss"]
+__all__ = ["ContrastiveForm", "PairReduction", "info_nce_loss", "siglip_loss"]
 
 ContrastiveForm = Literal["info_nce", "decoupled", "all_pairs"]
 PairReduction = Literal["per_row", "mean_pairs"]
@@ -101,20 +101,3 @@ def siglip_loss(
     if ignored_pairs is not None:
         losses = losses.masked_fill(ignored_pairs & ~diagonal, 0.0)
     return losses.sum() / len(logits) if reduction == "per_row" else losses.mean()
-
-
-@torch.no_grad()
-def pair_accuracy(first: Tensor, second: Tensor, *, top: int) -> Tensor:
-    """Share of rows whose partner is among the ``top`` most similar of the other side, mean of both directions.
-
-    Args:
-        first: float ``(batch, dim)``.
-        second: float ``(batch, dim)``; row i belongs to row i of ``first``.
-        top: How many count; at most all.
-    """
-    cosines = similarity(
-        F.normalize(full_precision(first), dim=-1), F.normalize(full_precision(second), dim=-1)
-    )
-    own = torch.arange(len(cosines), device=cosines.device)[:, None]
-    hits = [(side.topk(min(top, len(side)), dim=1).indices == own).any(1) for side in (cosines, cosines.T)]
-    return torch.stack(hits).float().mean()

@@ -180,6 +180,8 @@ def test_the_list_of_what_converts(cli: Cli):
         ("ecg-jepa", "base", "model"),
         ("ecg-cpc", "base", "pretraining"),
         ("clear-hug", "large", "pretraining"),
+        ("merl", "base", "pretraining"),
+        ("d-beta", "base", "pretraining"),
     ):
         spec = METHODS[name]
         with torch.device("meta"):
@@ -197,6 +199,8 @@ RECOGNISED = {
     "ecg-jepa": "ecg_jepa/tiny_state_dict",
     "ecg-cpc": "cpc_s4/causal_state_dict",
     "clear-hug": "clear_hug/clear_stage1_state_dict",
+    "merl": "merl/tiny_resnet18_ecgclip",
+    "d-beta": "d_beta/tiny_state_dict",
 }
 
 

@@ -238,6 +238,11 @@ def test_what_is_not_known_or_does_not_fit_is_named(shared_fixtures: Path) -> No
         convert_official(OfficialState(vit), num_attention_heads=3)
     with pytest.raises(ConversionError, match="not a checkpoint of this method"):
         convert_official(OfficialState({"something.weight": torch.zeros(2)}))
+    tuned = OfficialState(
+        {**vit, "ecg_encoder.head.weight": torch.zeros(5, 32)}, {"heads": 2, "dim_head": 64}
+    )
+    assert any("classifier" in note for note in convert_official(tuned).notes)
+    tuned.finish()
     state = OfficialState({**resnet, "stray": torch.zeros(1)}, {"heads": 4})
     convert_official(state)
     with pytest.raises(ConversionError, match="1 unexpected: stray"):

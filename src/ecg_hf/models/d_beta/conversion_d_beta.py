@@ -18,7 +18,7 @@ __all__ = ["FILES", "convert_official"]
 FILES = OfficialFiles(
     names=("sample.pt",),
     repository="https://huggingface.co/Manhph2211/D-BETA",
-    size_bytes=1_500_000_000,
+    size_bytes=1_285_549_320,
     parity="fixture, 1e-5: tokens, embedding, text, fusion, masks, four losses, gradients; keys, shapes and "
     "parameters of the published ECG branch",
     keys=(

@@ -22,7 +22,7 @@ FILES = OfficialFiles(
         "vit_tiny_best_encoder.pth",
     ),
     repository="https://github.com/cheliu-computation/MERL-ICML2024 (Google Drive)",
-    size_bytes=460_000_000,
+    size_bytes=457_062_912,
     parity="fixture, 1e-5: encoder, attention pool, projections, losses, zero-shot; ResNet-18, -50, ViT; keys and "
     "shapes of the published sizes",
     keys=("proj_t.0.weight", "linear1.weight"),
@@ -41,6 +41,7 @@ _NOTE_LICENCE = "the authors' code and weights are under the MIT licence"
 _NOTE_LEADS = (
     "leads in the order of MIMIC-IV-ECG: aVF before aVL; the feature extractor beside the weights sees to it"
 )
+_NOTE_HEAD = "the classifier of a fine-tuned ViT was left out"
 _NOTE_ENCODER = "the file holds the ECG encoder alone: no zero-shot answers"
 _NOTE_NO_TOWER = "the file holds no text tower: zero-shot answers need text features made elsewhere"
 _NOTE_TOKENIZER = (
@@ -73,14 +74,16 @@ def convert_official(state: OfficialState, *, num_attention_heads: int | None = 
     else:
         options, encoder = _resnet(state, prefix)
         head_of = _attention_head
-    for name in ("linear", "head"):  # classifiers: of the class that was imported, or of fine-tuning
+    tuned = state.has(f"{prefix}head.")
+    for name in ("linear", "head"):  # classifiers: of the ResNet's class, never trained, and of fine-tuning
         state.ignore(f"{prefix}{name}.weight")
         state.ignore(f"{prefix}{name}.bias")
+    common = (_NOTE_LICENCE, _NOTE_LEADS, *([_NOTE_HEAD] if tuned else []))
     options["lead_names"] = list(LEADS)
     if not whole:
         config = MerlConfig(**options, text_side="none")
         weights = {f"encoder.{name}": value for name, value in encoder.items()}
-        return Converted(config, weights, "model", (_NOTE_LICENCE, _NOTE_LEADS, _NOTE_ENCODER))
+        return Converted(config, weights, "model", (*common, _NOTE_ENCODER))
 
     out, text_inner = state.require_shape("proj_t.2.weight", 2)
     options |= {"projection_dim": out, "projection_hidden_size": text_inner}
@@ -96,7 +99,7 @@ def convert_official(state: OfficialState, *, num_attention_heads: int | None = 
     weights = {f"ecg_text.{name}": value for name, value in model.items()}
     for index in (0, 1):
         weights[f"views.maps.{index}.weight"] = state.take(f"linear{index + 1}.weight", out, view_size)
-    return Converted(config, weights, "pretraining", (_NOTE_LICENCE, _NOTE_LEADS, *notes))
+    return Converted(config, weights, "pretraining", (*common, *notes))
 
 
 def _take(

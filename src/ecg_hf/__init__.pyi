@@ -35,6 +35,9 @@ from ecg_hf.models.core_ecg.modeling_core_ecg import (
 from ecg_hf.models.crt.configuration_crt import CrtConfig
 from ecg_hf.models.crt.feature_extraction_crt import CrtFeatureExtractor
 from ecg_hf.models.crt.modeling_crt import CrtForEcgClassification, CrtForPreTraining, CrtModel
+from ecg_hf.models.d_beta.configuration_d_beta import DBetaConfig
+from ecg_hf.models.d_beta.feature_extraction_d_beta import DBetaFeatureExtractor
+from ecg_hf.models.d_beta.modeling_d_beta import DBetaForEcgClassification, DBetaForPreTraining, DBetaModel
 from ecg_hf.models.ecg_beat.configuration_ecg_beat import EcgBeatConfig
 from ecg_hf.models.ecg_beat.feature_extraction_ecg_beat import EcgBeatFeatureExtractor
 from ecg_hf.models.ecg_beat.modeling_ecg_beat import (
@@ -66,6 +69,11 @@ from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
     EcgJepaForPreTraining,
     EcgJepaModel,
 )
+from ecg_hf.models.ecg_text.configuration_etp import EtpConfig
+from ecg_hf.models.ecg_text.configuration_merl import MerlConfig
+from ecg_hf.models.ecg_text.feature_extraction import EtpFeatureExtractor, MerlFeatureExtractor
+from ecg_hf.models.ecg_text.modeling_etp import EtpForEcgClassification, EtpForPreTraining, EtpModel
+from ecg_hf.models.ecg_text.modeling_merl import MerlForEcgClassification, MerlForPreTraining, MerlModel
 from ecg_hf.models.ecgfounder.configuration_ecgfounder import EcgFounderConfig
 from ecg_hf.models.ecgfounder.feature_extraction_ecgfounder import EcgFounderFeatureExtractor
 from ecg_hf.models.ecgfounder.modeling_ecgfounder import EcgFounderForEcgClassification, EcgFounderModel
@@ -157,8 +165,11 @@ ClearHugTrainer = EcgPreTrainer
 ClocsTrainer = EcgPreTrainer
 CoreEcgTrainer = EcgPreTrainer
 CrtTrainer = EcgPreTrainer
+DBetaTrainer = EcgPreTrainer
 EcgBeatTrainer = EcgPreTrainer
 EcgDistilTrainer = EcgPreTrainer
+EtpTrainer = EcgPreTrainer
+MerlTrainer = EcgPreTrainer
 MoCoV3Trainer = EcgPreTrainer
 SimClrTrainer = EcgPreTrainer
 StMemTrainer = EcgPreTrainer
@@ -224,6 +235,12 @@ __all__ = [
     "CrtForPreTraining",
     "CrtModel",
     "CrtTrainer",
+    "DBetaConfig",
+    "DBetaFeatureExtractor",
+    "DBetaForEcgClassification",
+    "DBetaForPreTraining",
+    "DBetaModel",
+    "DBetaTrainer",
     "Ecg",
     "EcgBeatConfig",
     "EcgBeatFeatureExtractor",
@@ -263,10 +280,22 @@ __all__ = [
     "EcgPreTrainingArguments",
     "EcgProcessor",
     "EcgRecord",
+    "EtpConfig",
+    "EtpFeatureExtractor",
+    "EtpForEcgClassification",
+    "EtpForPreTraining",
+    "EtpModel",
+    "EtpTrainer",
     "HubertEcgConfig",
     "HubertEcgFeatureExtractor",
     "HubertEcgForEcgClassification",
     "HubertEcgModel",
+    "MerlConfig",
+    "MerlFeatureExtractor",
+    "MerlForEcgClassification",
+    "MerlForPreTraining",
+    "MerlModel",
+    "MerlTrainer",
     "MoCoV3Config",
     "MoCoV3FeatureExtractor",
     "MoCoV3ForEcgClassification",

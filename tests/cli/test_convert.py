@@ -181,6 +181,8 @@ def test_the_list_of_what_converts(cli: Cli):
         ("ecg-cpc", "base", "pretraining"),
         ("clear-hug", "large", "pretraining"),
         ("st-mem", "base", "pretraining"),
+        ("merl", "base", "pretraining"),
+        ("d-beta", "base", "pretraining"),
     ):
         spec = METHODS[name]
         with torch.device("meta"):
@@ -199,6 +201,8 @@ RECOGNISED = {
     "ecg-cpc": "cpc_s4/causal_state_dict",
     "clear-hug": "clear_hug/clear_stage1_state_dict",
     "st-mem": "st_mem/tiny_st_mem_norm_pix_true",
+    "merl": "merl/tiny_resnet18_ecgclip",
+    "d-beta": "d_beta/tiny_state_dict",
 }
 
 

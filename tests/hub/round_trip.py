@@ -98,7 +98,8 @@ def push(store: Path) -> None:
                 [*TEXTS, *TEXTS, *batch.reports], preset.text_config.vocab_size, preset.max_text_length
             )
             special = [tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id]
-            options = {"text_mask_token_id": tokenizer.mask_token_id, "text_special_token_ids": special}
+            if hasattr(preset, "text_mask_token_id"):
+                options = {"text_mask_token_id": tokenizer.mask_token_id, "text_special_token_ids": special}
         config = config_class.preset(spec.sizes[0], **options)
         extractor = spec.feature_extractor_for(config)
         preparing = EcgProcessor(extractor, tokenizer) if spec.multimodal else extractor

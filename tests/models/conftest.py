@@ -20,6 +20,9 @@ EXTRA_SIGNAL: dict[str, Callable[[EcgConfig, int], dict[str, torch.Tensor]]] = {
 }
 
 
+WITHOUT_NOISE = ("clocs", "etp")
+"""Methods whose step needs no random number beside dropout."""
+
 LEARNING_STEPS = {"ecg-beat": 150}
 """Methods that take longer on random records."""
 

@@ -55,8 +55,9 @@ def test_peak_memory_is_that_of_a_real_step(run: PlannedRun) -> None:
     step, batch = real_step(run)
     allocated_at_most(step, batch)  # what is made once is made here
     traced = trace_memory(run, micro_inputs(run))
-    # A little above: the engine adds gradients of fakes up out of place. One activation is much in these models.
-    assert 0.95 < traced.peak / allocated_at_most(step, batch) < 1.2
+    # A little above: the engine adds gradients of fakes up out of place. A little below: convolutions have buffers of
+    # their own. One activation is much in these models.
+    assert 0.88 < traced.peak / allocated_at_most(step, batch) < 1.2
     assert 0 < traced.activations < traced.peak
     assert traced.inputs == sum(value.untyped_storage().nbytes() for value in batch.values())
 

@@ -111,9 +111,15 @@ def recognise_checkpoint(source: str | Path) -> tuple[str, str]:
         for kind in getattr(spec.load_converter(), "ALLOWED_GLOBALS", ())
     }
     keys = read_official_checkpoint(source, tuple(allowed)).tensors.keys()
-    for name, files in _official_files().items():
-        if all(any(f".{key}".endswith(f".{end}") for key in keys) for end in files.keys):
-            return name, f"it has the keys {', '.join(files.keys)}, which only files of {name} have"
+    found = [
+        (sum(map(len, files.keys)), name, files)
+        for name, files in _official_files().items()
+        if all(any(f".{key}".endswith(f".{end}") for key in keys) for end in files.keys)
+    ]
+    if found:
+        # Keys of one method may be those of another behind a prefix: longer ones say more.
+        _, name, files = max(found, key=lambda entry: entry[0])
+        return name, f"it has the keys {', '.join(files.keys)}, which only files of {name} have"
     first = ", ".join(list(keys)[:3])
     raise ConversionError(
         f"not recognised: no method's weights have such keys, which begin with {first}", path=source

@@ -72,6 +72,7 @@ class MethodSpec:
         modules: Where its classes are, if not in a folder of three files that has the method's name: one module for
             all of them, such as ``ecg_hf.models.joint_embedding.simclr``, or one per role that is elsewhere. The
             ``convert_official`` of a method in one module is in that module too.
+        other_names: Names that mean it too, on the command line and in recipes.
         trainer: Module that defines its trainer; empty where :class:`ecg_hf.training.EcgPreTrainer` does everything.
     """
 
@@ -92,6 +93,7 @@ class MethodSpec:
     pretrainable: bool = True
     python_name: str = ""
     modules: str | Mapping[ClassRole, str] = field(default="", hash=False)
+    other_names: tuple[str, ...] = ()
     trainer: str = ""
 
     @property
@@ -181,7 +183,7 @@ class MethodSpec:
             raise ConfigurationError(
                 f"{self.name} has no official weights to convert; methods that have: {known}", value=self.name
             )
-        default = f"ecg_hf.models.{self.module}.conversion_{self.module}"
+        default = f"ecg_hf.models.{self.family or self.module}.conversion_{self.module}"
         return import_module(self.modules if isinstance(self.modules, str) and self.modules else default)
 
     def feature_extractor_for(self, config: Any, *, pretraining: bool = False, **options: Any) -> Any:
@@ -518,6 +520,52 @@ METHODS: dict[str, MethodSpec] = {
             family="joint_embedding",
             use="a comparator: robust to noise, no negatives",
         ),
+        MethodSpec(
+            name="merl",
+            class_prefix="Merl",
+            title="MERL: contrast of records with reports, and of two views of a record",
+            paper="2403.06659",
+            official_code="https://github.com/cheliu-computation/MERL-ICML2024",
+            status="equal to the official code (MIT) on its fixtures, ResNet and ViT: encoder, attention pool, "
+            "projections, both losses, gradients, zero-shot scores; inferred: 100 Hz, small presets; official "
+            "weights convert, whole or encoder alone",
+            multimodal=True,
+            supervision="signals and reports",
+            sizes=_FAMILY_SIZES,
+            family="ecg_text",
+            official_weights="mit",
+            use="recordings with reports: the reference of zero-shot answers; weights of its authors",
+        ),
+        MethodSpec(
+            name="etp",
+            class_prefix="Etp",
+            title="ETP: contrast of records with reports by linear projections",
+            paper="2309.07145",
+            official_code=None,
+            status="re-derived from what readers of the paper report; inferred: width, temperature, stem and stages "
+            "(MERL's), scaling of signals; the loss equals that of MERL's code; no official code or weights",
+            multimodal=True,
+            supervision="signals and reports",
+            sizes=_FAMILY_SIZES,
+            family="ecg_text",
+            use="a comparator: contrast with reports alone",
+        ),
+        MethodSpec(
+            name="d-beta",
+            other_names=("c-melt",),
+            class_prefix="DBeta",
+            title="D-BETA (C-MELT): masked words and ECG tokens, matching and a sigmoid contrast at once",
+            paper="2410.02131",
+            official_code="https://github.com/manhph2211/D-BETA",
+            status="equal to the official code (CC BY-NC 4.0; nothing of it is copied) on its fixture: ECG branch, "
+            "text, fusion, masks, four losses, gradients; inferred: pairs that don't match are neighbours of a "
+            "batch, small presets, optimiser; official weights convert, whole or ECG branch alone",
+            multimodal=True,
+            supervision="signals and reports",
+            sizes=_FAMILY_SIZES,
+            official_weights="cc-by-nc-4.0",
+            use="a comparator: four objectives on records and reports; weights of its authors, for research",
+        ),
     )
 }
 
@@ -525,13 +573,16 @@ PRETRAINABLE = tuple(name for name, spec in METHODS.items() if spec.pretrainable
 """Names of the methods whose pretraining is here."""
 
 
+_OTHER_NAMES = {other: name for name, spec in METHODS.items() for other in spec.other_names}
+
+
 def get_method(name: str) -> MethodSpec:
-    """Look a method up.
+    """Look a method up, by its name or another that means it.
 
     Raises:
         ConfigurationError: if there is none of that name; the message lists those there are.
     """
     try:
-        return METHODS[name]
+        return METHODS[_OTHER_NAMES.get(name, name)]
     except KeyError:
         raise ConfigurationError(f"unknown model {name!r}; known: {', '.join(METHODS)}", value=name) from None

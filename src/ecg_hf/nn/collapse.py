@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ecg_hf.nn.precision import similarity
 
-__all__ = ["effective_rank", "embedding_spread", "mean_cosine"]
+__all__ = ["effective_rank", "embedding_spread", "mean_cosine", "pair_accuracy"]
 
 
 @torch.no_grad()
@@ -45,3 +45,18 @@ def effective_rank(features: Tensor) -> Tensor:
     gram = similarity(centred, centred)
     rank: Tensor = gram.diagonal().sum().square() / gram.square().sum().clamp(min=1e-30)
     return rank
+
+
+@torch.no_grad()
+def pair_accuracy(first: Tensor, second: Tensor, *, top: int) -> Tensor:
+    """Share of rows whose partner is among the ``top`` most similar of the other side, mean of both directions.
+
+    Args:
+        first: float ``(batch, dim)``.
+        second: float ``(batch, dim)``; row i belongs to row i of ``first``.
+        top: How many count; at most all.
+    """
+    cosines = similarity(F.normalize(first.float(), dim=-1), F.normalize(second.float(), dim=-1))
+    own = torch.arange(len(cosines), device=cosines.device)[:, None]
+    hits = [(side.topk(min(top, len(side)), dim=1).indices == own).any(1) for side in (cosines, cosines.T)]
+    return torch.stack(hits).float().mean()

@@ -108,9 +108,8 @@ def count_parameters(model: nn.Module) -> ParameterCounts:
     parts: dict[str, tuple[int, int]] = {}
     for name, parameter in model.named_parameters():
         path = name.split(".")
-        # What lies directly in the model, such as a scale, is a part of its own.
-        depth = 2 if path[0] == base else 1
-        part = ".".join(path[: min(depth, max(len(path) - 1, 1))])
+        # What lies directly in the model or its base, such as a scale, is a part of its own.
+        part = ".".join(path[: 2 if path[0] == base else 1])
         total, trainable = parts.get(part, (0, 0))
         parts[part] = (total + parameter.numel(), trainable + parameter.numel() * parameter.requires_grad)
     return ParameterCounts(

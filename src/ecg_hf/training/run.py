@@ -412,7 +412,9 @@ def _tokenizer(asked: RunSettings, data: PretrainingData) -> tuple[Any, dict[str
         options = {**options, "text_config": text_config}
     special = sorted({tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id} - {None})
     agreeing = {"text_mask_token_id": tokenizer.mask_token_id, "text_special_token_ids": special}
-    return tokenizer, {**agreeing, **options}
+    # Only methods that hide words need to know them.
+    known = {name: value for name, value in agreeing.items() if hasattr(asked.method.load("config"), name)}
+    return tokenizer, {**known, **options}
 
 
 def _records_per_step(arguments: TrainingArguments) -> int:

@@ -11,7 +11,8 @@ from ecg_hf.models.cg_dmer.modeling_cg_dmer import (
     CgDmerForPreTraining,
     CgDmerModel,
 )
-from ecg_hf.models.cg_dmer.text_cg_dmer import mask_report, report_signature
+from ecg_hf.models.cg_dmer.text_cg_dmer import report_signature
+from ecg_hf.models.text_tower import mask_report
 from ecg_hf.nn.losses import normalize_patches
 from ecg_hf.nn.masks.patches import PatchMask
 from ecg_hf.nn.tokenizers import gather_tokens, patchify

@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "xresnet1d": {"channels": [8, 16], "depths": [1, 1]},
     "vit": {"width": 16, "depth": 2, "num_heads": 2},
     "cnn": {"channels": [4, 8], "strides": [3, 1], "kernel_size": 7, "leadwise": True, "width": 16},
+    "merl_vit": {"width": 16, "depth": 2, "num_heads": 2, "head_width": 4},
 }
 
 
@@ -62,7 +63,7 @@ def test_every_backbone_trains_saves_and_classifies(backbone: str, tmp_path: Any
         tmp_path, num_labels=3, classifier_pooling="attention"
     )
     assert classifier(values()).logits.shape == (4, 3)
-    assert hasattr(config, "num_attention_heads") == (backbone == "vit")
+    assert hasattr(config, "num_attention_heads") == backbone.endswith("vit")
 
 
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
@@ -77,6 +78,8 @@ def test_padding_does_not_count(backbone: str) -> None:
     torch.testing.assert_close(model(changed, sample_mask=mask).pooler_output, output.pooler_output)
     kept = model.token_mask(values(), None, mask)
     assert kept is not None
+    if backbone == "merl_vit":
+        return  # its norm follows the mean
     expected = torch.stack([row[held].mean(0) for row, held in zip(output[0], kept, strict=True)])
     torch.testing.assert_close(output.pooler_output, expected)
 

@@ -51,3 +51,10 @@ def test_a_shortcut_averages_or_skips():
 def test_another_stem_takes_the_place_of_the_convolution():
     stem = torch.nn.Conv1d(12, 4, 3, stride=2, padding=1)
     assert make(stem=stem).stem is stem
+
+
+def test_bottlenecks_widen_behind_three_convolutions():
+    network = make(expansion=4)
+    assert network(torch.randn(2, 12, 96)).shape == (2, 32, 12)
+    assert [len(block.convolutions) for block in network.blocks] == [3, 3, 3]
+    assert network.blocks[1].convolutions[1][0].stride == (2,)

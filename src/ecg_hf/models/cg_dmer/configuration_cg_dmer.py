@@ -4,10 +4,9 @@ from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.configuration import EcgConfig
+from ecg_hf.models.text_config import SMALL_BERTS, text_tower_config
 
 __all__ = ["VARIANTS", "CgDmerConfig"]
 
@@ -54,18 +53,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "projection_hidden_size": 32,
         "max_text_length": 64,
         "freeze_text_layers": 0,
-        "text_config": {
-            "model_type": "bert",
-            "vocab_size": 512,
-            "hidden_size": 32,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-            "max_position_embeddings": 64,
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-            "initializer_range": 0.1,
-        },
+        "text_config": SMALL_BERTS["micro"],
     },
     "tiny": {
         "hidden_size": 192,
@@ -79,16 +67,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "decoder_intermediate_size": 512,
         "freeze_text_layers": 0,
         "max_text_length": 128,
-        "text_config": {
-            "model_type": "bert",
-            "vocab_size": 4096,
-            "hidden_size": 192,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 3,
-            "intermediate_size": 768,
-            "max_position_embeddings": 128,
-            "initializer_range": 0.04,
-        },
+        "text_config": SMALL_BERTS["tiny"],
     },
     "small": {
         "hidden_size": 384,
@@ -98,16 +77,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lead_embedding_std": 0.5,
         "freeze_text_layers": 0,
         "max_text_length": 128,
-        "text_config": {
-            "model_type": "bert",
-            "vocab_size": 8192,
-            "hidden_size": 384,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 6,
-            "intermediate_size": 1536,
-            "max_position_embeddings": 128,
-            "initializer_range": 0.028,
-        },
+        "text_config": SMALL_BERTS["small"],
     },
     "base": {},
 }
@@ -270,14 +240,7 @@ class CgDmerConfig(EcgConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Build the text tower's configuration and check that everything fits."""
-        if self.text_config is None:
-            self.text_config = {"model_type": "bert"}
-        if isinstance(self.text_config, dict):
-            text = dict(self.text_config)
-            kind = text.pop("model_type", "bert")
-            if kind not in CONFIG_MAPPING:
-                raise ConfigurationError(f"unknown text tower {kind!r}", value=kind)
-            self.text_config = CONFIG_MAPPING[kind](**text)
+        self.text_config = text_tower_config(self.text_config)
         super().__post_init__(**kwargs)
         self._check()
 

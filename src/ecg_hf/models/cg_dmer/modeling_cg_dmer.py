@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, PreTrainedConfig
 from transformers import initialization as init
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
@@ -28,10 +28,6 @@ from ecg_hf.models.cg_dmer.encoder_cg_dmer import (
 )
 from ecg_hf.models.cg_dmer.text_cg_dmer import (
     MaskedWordDecoder,
-    build_text_tower,
-    check_tokens,
-    mask_report,
-    pool_text,
     report_signature,
 )
 from ecg_hf.models.modeling import (
@@ -43,6 +39,14 @@ from ecg_hf.models.modeling import (
     patch_token_mask,
 )
 from ecg_hf.models.outputs import EcgAlignmentOutput, EcgPreTrainingOutput
+from ecg_hf.models.text_tower import (
+    build_text_tower,
+    check_tokens,
+    freeze_text_layers,
+    load_text_tower,
+    mask_report,
+    pool_text,
+)
 from ecg_hf.nn.heads import MlpProjector
 from ecg_hf.nn.losses import (
     info_nce_loss,
@@ -123,8 +127,9 @@ class CgDmerModel(CgDmerPreTrainedModel, EcgEncoder):
         if add_text_tower:
             width, hidden = config.projection_dim, config.projection_hidden_size
             self.ecg_shared = MlpProjector(config.pooled_size, hidden, width)
-            self.text_encoder = build_text_tower(config)
-            self.text_shared = MlpProjector(config.text_config.hidden_size, hidden, width)  # type: ignore[union-attr]
+            assert isinstance(config.text_config, PreTrainedConfig)
+            self.text_encoder = build_text_tower(config.text_config, config.text_pooling)
+            self.text_shared = MlpProjector(config.text_config.hidden_size, hidden, width)
         self.post_init()
         self.freeze_fixed_parameters()
 
@@ -132,17 +137,8 @@ class CgDmerModel(CgDmerPreTrainedModel, EcgEncoder):
         """Freeze the text tower's embeddings and lower layers [15], and the temporal table if it is fixed [3]."""
         if not self.config.learn_temporal_positions:
             self.ecg_encoder.positions.temporal.requires_grad_(False)
-        if self.ecg_shared is not None and self.config.freeze_text_layers:
-            self.text_encoder.get_input_embeddings().requires_grad_(False)
-            embeddings = getattr(self.text_encoder, "embeddings", None)
-            layers = getattr(getattr(self.text_encoder, "encoder", None), "layer", None)
-            if embeddings is None or layers is None:
-                raise ConfigurationError(
-                    f"freeze_text_layers needs a BERT-like text tower, not {type(self.text_encoder).__name__}"
-                )
-            embeddings.requires_grad_(False)
-            for layer in layers[: self.config.freeze_text_layers]:
-                layer.requires_grad_(False)
+        if self.ecg_shared is not None:
+            freeze_text_layers(self.text_encoder, self.config.freeze_text_layers)
 
     def get_input_embeddings(self) -> nn.Module:
         """The patch tokeniser."""
@@ -289,11 +285,7 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
         """
         config.text_config = AutoConfig.from_pretrained(text_model)
         model = cls(config)
-        pretrained = AutoModel.from_pretrained(text_model, use_safetensors=True, **kwargs)
-        own = model.cg_dmer.text_encoder.state_dict()
-        model.cg_dmer.text_encoder.load_state_dict(
-            {k: v for k, v in pretrained.state_dict().items() if k in own}
-        )
+        load_text_tower(model.cg_dmer.text_encoder, text_model, **kwargs)
         model.freeze_fixed_parameters()
         return model
 

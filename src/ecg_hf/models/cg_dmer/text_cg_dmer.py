@@ -1,80 +1,20 @@
-"""The text side of CG-DMER: a BERT-like tower, its pooling, and the head that predicts masked words."""
+"""The text side of CG-DMER beyond the tower itself: words hidden, and the head that predicts them."""
 
 from __future__ import annotations
 
-import inspect
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
-from transformers import AutoModel, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.cg_dmer.configuration_cg_dmer import CgDmerConfig
+from ecg_hf.models.text_tower import MaskedText
 from ecg_hf.nn.heads import MaskedTokenHead
 from ecg_hf.nn.losses import masked_token_loss
-from ecg_hf.nn.masks.patches import TokenMask, mask_text_tokens
 from ecg_hf.nn.positions import sincos_positions
 from ecg_hf.nn.tokenizers import gather_tokens
 
-__all__ = [
-    "MaskedText",
-    "MaskedWordDecoder",
-    "build_text_tower",
-    "check_tokens",
-    "mask_report",
-    "pool_text",
-    "report_signature",
-]
+__all__ = ["MaskedWordDecoder", "report_signature"]
 
 _PRIME = 2_147_483_647
-
-
-def build_text_tower(config: CgDmerConfig) -> PreTrainedModel:
-    """The text encoder that ``config.text_config`` describes, without a pooler unless it is used.
-
-    An unused pooler would have parameters without gradient, which DistributedDataParallel refuses.
-    """
-    model_class = MODEL_MAPPING[type(config.text_config)]
-    options = {}
-    if "add_pooling_layer" in inspect.signature(model_class).parameters:
-        options["add_pooling_layer"] = config.text_pooling == "pooler"
-    tower: PreTrainedModel = AutoModel.from_config(config.text_config, **options)
-    return tower
-
-
-def check_tokens(text_encoder: PreTrainedModel, input_ids: Tensor) -> None:
-    """Refuse tokens the text tower has no embedding for.
-
-    On an accelerator their values are not looked at, nor in compiled and exported graphs.
-
-    Raises:
-        ConfigurationError: if a token number or the length of the texts is beyond the tower's.
-    """
-    positions = getattr(text_encoder.config, "max_position_embeddings", None)
-    if positions is not None and input_ids.shape[-1] > positions:
-        raise ConfigurationError(
-            f"texts have {input_ids.shape[-1]} tokens, the model takes {positions}", value=input_ids.shape[-1]
-        )
-    traced = isinstance(input_ids, FakeTensor) or torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if input_ids.device.type != "cpu" or traced or not input_ids.numel():
-        return
-    known, largest = text_encoder.config.vocab_size, int(input_ids.max())
-    if largest >= known or int(input_ids.min()) < 0:
-        raise ConfigurationError(
-            f"token {largest} of a vocabulary of {known}: the tokenizer is not that of the model",
-            value=largest,
-        )
-
-
-def pool_text(outputs: object, pooling: str) -> Tensor:
-    """``(batch, text_hidden)`` from the tower's output: its pooler (as MERL) or the first token."""
-    pooled: Tensor = (
-        outputs.pooler_output if pooling == "pooler" else outputs.last_hidden_state[:, 0]  # type: ignore[attr-defined]
-    )
-    return pooled
 
 
 def report_signature(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -90,49 +30,6 @@ def report_signature(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         terms = (input_ids.long() + 1) * weights % _PRIME
         parts.append((terms * attention_mask.long()).sum(1) * multiplier % _PRIME % (1 << 24))
     return torch.stack(parts, dim=1).float()
-
-
-class MaskedText(NamedTuple):
-    """A report with words hidden.
-
-    Attributes:
-        input_ids: int64 ``(batch, length)``, corrupted.
-        targets: Which positions are to be predicted.
-        labels: int64 ``(batch, k)``: the true ids there.
-    """
-
-    input_ids: Tensor
-    targets: TokenMask
-    labels: Tensor
-
-
-def mask_report(
-    input_ids: Tensor, attention_mask: Tensor, token_noise: Tensor, choice_noise: Tensor, config: CgDmerConfig
-) -> MaskedText:
-    """Hide words of each report.
-
-    Args:
-        input_ids: int64 ``(batch, length)``.
-        attention_mask: ``(batch, length)``.
-        token_noise: float ``(batch, >= length)`` uniform; decides which words.
-        choice_noise: float ``(batch, >= length)`` uniform; decides by what they are replaced (``bert`` mode).
-        config: Probability, mode and special ids.
-    """
-    length = input_ids.shape[1]
-    maskable = attention_mask.bool()
-    for special in config.text_special_token_ids:
-        maskable = maskable & (input_ids != special)
-    targets = mask_text_tokens(token_noise[:, :length], maskable, float(config.text_mask_probability))
-    labels = input_ids.gather(1, targets.positions)
-    replacement = torch.full_like(labels, config.text_mask_token_id)
-    if config.text_mask_replacement == "bert":
-        choice = choice_noise.gather(1, targets.positions)
-        vocabulary = config.text_config.vocab_size  # type: ignore[union-attr]
-        # 80 % mask, 10 % a random word (the last tenth of the noise, stretched over the vocabulary), 10 % unchanged.
-        random_word = ((choice - 0.9) * 10 * vocabulary).long().clamp(0, vocabulary - 1)
-        replacement = torch.where(choice < 0.8, replacement, torch.where(choice < 0.9, labels, random_word))
-    replacement = torch.where(targets.weights.bool(), replacement, labels)
-    return MaskedText(input_ids.scatter(1, targets.positions, replacement), targets, labels)
 
 
 class MaskedWordDecoder(nn.Module):

@@ -13,7 +13,7 @@ from ecg_hf.models.conversion import Converted, OfficialFiles, OfficialState
 from ecg_hf.models.ecg_fm.configuration_ecg_fm import EcgFmConfig
 from ecg_hf.models.ecg_fm.labels_ecg_fm import LABELS
 
-__all__ = ["FILES", "convert_official"]
+__all__ = ["FILES", "conv_strides", "convert_official", "take_tower"]
 
 FILES = OfficialFiles(
     names=("mimic_iv_ecg_physionet_pretrained.pt", "mimic_iv_ecg_finetuned.pt"),
@@ -86,20 +86,20 @@ def convert_official(state: OfficialState) -> Converted:
         intermediate_size=state.require_shape(f"{prefix}encoder.layers.0.fc1.weight", 2)[0],
         conv_dim=[out for out, *_ in shapes],
         conv_kernel=kernels,
-        conv_stride=_strides(told["conv_feature_layers"]),
+        conv_stride=conv_strides(told["conv_feature_layers"]),
         num_conv_pos_embeddings=position_kernel,
         num_conv_pos_embedding_groups=hidden_size // max(group_width, 1),
         **settings,
     )
     ours = "ecg_fm.encoder." if head else "encoder."
-    weights = {ours + name: value for name, value in _tower(state, prefix, config).items()}
+    weights = {ours + name: value for name, value in take_tower(state, prefix, config).items()}
     for key in list(state.keys()):
         if key.startswith(tuple(prefix + name for name in _PRETRAINING)):
             state.ignore(key)
     return Converted(config, {**weights, **head}, "classification" if head else "model", (_NOTE,))
 
 
-def _strides(layers: Any) -> list[int]:
+def conv_strides(layers: Any) -> list[int]:
     """Third number of each convolution, of text such as ``[(256, 2, 2)] * 4``, which fairseq evaluates as code."""
     if not isinstance(layers, str) or len(layers) > 1000:
         raise ConversionError("conv_feature_layers must be text such as '[(256, 2, 2)] * 4'", value=layers)
@@ -113,8 +113,8 @@ def _strides(layers: Any) -> list[int]:
     return strides
 
 
-def _tower(state: OfficialState, prefix: str, config: EcgFmConfig) -> dict[str, Tensor]:
-    """The network's weights under the tower's names."""
+def take_tower(state: OfficialState, prefix: str, config: Any) -> dict[str, Tensor]:
+    """The network's weights under the tower's names; ``config`` has the sizes that :class:`EcgFmConfig` has."""
     weights: dict[str, Tensor] = {}
     width, hidden, inner = config.num_leads, config.hidden_size, config.intermediate_size
     stem = f"{prefix}feature_extractor.conv_layers."

@@ -25,7 +25,7 @@ from ecg_hf.nn.heads import masked_mean, mean_probability_logits
 from ecg_hf.nn.losses import classification_loss
 from ecg_hf.nn.precision import full_precision
 
-__all__ = ["EcgFmForEcgClassification", "EcgFmModel", "EcgFmPreTrainedModel", "Pieces"]
+__all__ = ["EcgFmForEcgClassification", "EcgFmModel", "EcgFmPreTrainedModel", "Pieces", "init_wav2vec"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +43,18 @@ class Pieces:
     count: int
 
 
+@torch.no_grad()
+def init_wav2vec(module: nn.Module) -> None:
+    """Initialise the convolutions of a tower of wav2vec 2.0, for ``_init_weights``; others are left alone."""
+    if isinstance(module, nn.Conv1d):
+        init.kaiming_normal_(module.weight)
+    elif isinstance(module, PositionalConvolution):
+        module_width, _, taps = module.direction.shape
+        init.normal_(module.direction, std=(4.0 / (taps * module_width)) ** 0.5)
+        init.copy_(module.scale, module.direction.norm(dim=(0, 1), keepdim=True))
+        init.zeros_(module.bias)
+
+
 class EcgFmPreTrainedModel(EcgPreTrainedModel):
     """Initialisation shared by the ECG-FM models."""
 
@@ -54,13 +66,7 @@ class EcgFmPreTrainedModel(EcgPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, nn.Conv1d):
-            init.kaiming_normal_(module.weight)
-        elif isinstance(module, PositionalConvolution):
-            module_width, _, taps = module.direction.shape
-            init.normal_(module.direction, std=(4.0 / (taps * module_width)) ** 0.5)
-            init.copy_(module.scale, module.direction.norm(dim=(0, 1), keepdim=True))
-            init.zeros_(module.bias)
+        init_wav2vec(module)
 
 
 class EcgFmModel(EcgFmPreTrainedModel, EcgEncoder):

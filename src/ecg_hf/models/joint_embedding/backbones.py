@@ -6,12 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ecg_hf.models.joint_embedding.configuration import (
+    BackboneConfig,
     CnnFields,
-    JointEmbeddingConfig,
+    MerlVitFields,
     ResNet1dFields,
     VitFields,
     Xresnet1dFields,
@@ -19,9 +21,11 @@ from ecg_hf.models.joint_embedding.configuration import (
 from ecg_hf.models.modeling import attention_kernel
 from ecg_hf.nn.backbones.resnet1d import ConvNorm1d, ResNet1d
 from ecg_hf.nn.backbones.transformer import TransformerStack
+from ecg_hf.nn.heads import masked_mean
 from ecg_hf.nn.positions import sincos_positions
+from ecg_hf.nn.precision import full_precision, match_weights
 
-__all__ = ["Backbone", "TimePositions", "build_backbone", "holds_signal"]
+__all__ = ["Backbone", "LearnedTimePositions", "TimePositions", "build_backbone", "holds_signal"]
 
 
 class Backbone(nn.Module):
@@ -56,9 +60,21 @@ class Backbone(nn.Module):
         """Tokens of each lead by itself, of ``leadwise`` networks: ``(batch, leads, tokens, hidden_size)``."""
         raise NotImplementedError
 
+    def pool(self, tokens: Tensor, token_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What is returned of the tokens, and the record's embedding: the mean of those that hold signal.
+
+        Args:
+            tokens: As :meth:`forward` gives them.
+            token_mask: bool ``(batch, tokens)``; None if all hold signal.
+
+        Returns:
+            The tokens, and float32 ``(batch, hidden_size)``.
+        """
+        return tokens, masked_mean(full_precision(tokens), token_mask)
+
 
 class _ConvolutionalBackbone(Backbone):
-    def __init__(self, fields: ResNet1dFields, config: JointEmbeddingConfig) -> None:
+    def __init__(self, fields: ResNet1dFields, config: BackboneConfig) -> None:
         super().__init__()
         # Not at the top: the module loads the Auto classes, and they load this one.
         from ecg_hf.models.layers import EcgResidualBlock1d
@@ -80,6 +96,7 @@ class _ConvolutionalBackbone(Backbone):
             stem=_deep_stem(config.num_leads, width, fields.stem_kernel_size, stride)
             if fields.deep_stem
             else None,
+            expansion=fields.expansion,
         )
 
     @property
@@ -123,20 +140,40 @@ class TimePositions(nn.Module):
         return tokens + self.table[: tokens.shape[1]].to(tokens.dtype)
 
 
+class LearnedTimePositions(nn.Module):
+    """A learned table; ``_init_weights`` of the family draws it."""
+
+    def __init__(self, length: int, width: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(length, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Add the positions to ``(batch, tokens, width)``."""
+        return tokens + self.table[: tokens.shape[1]]
+
+
 class _TransformerBackbone(Backbone):
-    def __init__(self, fields: VitFields, config: JointEmbeddingConfig) -> None:
+    def __init__(self, fields: VitFields, config: BackboneConfig) -> None:
         super().__init__()
         # Not at the top: the module loads the Auto classes, and they load this one.
         from ecg_hf.models.layers import EcgTransformerBlock
 
         self.patch_size = max(1, round(float(fields.patch_s) * float(config.sampling_rate)))
-        self.embedding = nn.Conv1d(config.num_leads, fields.width, self.patch_size, stride=self.patch_size)
-        self.positions = TimePositions(-(-config.num_samples // self.patch_size), fields.width)
+        self.norm_of_mean = fields.as_merl
+        self.embedding = nn.Conv1d(
+            config.num_leads, fields.width, self.patch_size, stride=self.patch_size, bias=not fields.as_merl
+        )
+        positions = LearnedTimePositions if fields.as_merl else TimePositions
+        self.positions = positions(-(-config.num_samples // self.patch_size), fields.width)
         kernel = attention_kernel(config)
         self.stack = TransformerStack(
             fields.depth,
             lambda: EcgTransformerBlock(
-                fields.width, fields.num_heads, round(fields.mlp_ratio * fields.width), kernel=kernel
+                fields.width,
+                fields.num_heads,
+                round(fields.mlp_ratio * fields.width),
+                kernel=kernel,
+                head_size=fields.head_size,
             ),
         )
         self.norm = nn.LayerNorm(fields.width)
@@ -149,8 +186,14 @@ class _TransformerBackbone(Backbone):
         signal = F.pad(signal, (0, -signal.shape[-1] % self.patch_size))
         tokens = self.positions(self.embedding(signal).transpose(1, 2))
         keys = None if sample_mask is None else self.output_mask(sample_mask)[:, None, None, :]
-        encoded: Tensor = self.norm(self.stack(tokens, keys, need_weights=need_weights))
-        return encoded
+        encoded: Tensor = self.stack(tokens, keys, need_weights=need_weights)
+        return encoded if self.norm_of_mean else self.norm(encoded)
+
+    def pool(self, tokens: Tensor, token_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        tokens, pooled = super().pool(tokens, token_mask)
+        if not self.norm_of_mean:
+            return tokens, pooled
+        return self.norm(tokens), full_precision(self.norm(match_weights(pooled, self.norm)))
 
     def output_mask(self, sample_mask: Tensor) -> Tensor:
         padded = F.pad(sample_mask, (0, -sample_mask.shape[-1] % self.patch_size))
@@ -161,7 +204,7 @@ class _TransformerBackbone(Backbone):
 class _CnnBackbone(Backbone):
     """What :class:`~ecg_hf.models.joint_embedding.configuration.CnnFields` describe."""
 
-    def __init__(self, fields: CnnFields, config: JointEmbeddingConfig) -> None:
+    def __init__(self, fields: CnnFields, config: BackboneConfig) -> None:
         super().__init__()
         # Not at the top: the module loads the Auto classes, and they load this one.
         from ecg_hf.models.layers import EcgConvPoolBlock
@@ -211,15 +254,16 @@ def holds_signal(signal: Tensor) -> Tensor:
     return (signal != 0.0).any(-1)
 
 
-_NETWORKS: dict[type, Callable[[Any, JointEmbeddingConfig], Backbone]] = {
+_NETWORKS: dict[type, Callable[[Any, BackboneConfig], Backbone]] = {
     ResNet1dFields: _ConvolutionalBackbone,
     Xresnet1dFields: _ConvolutionalBackbone,
     VitFields: _TransformerBackbone,
+    MerlVitFields: _TransformerBackbone,
     CnnFields: _CnnBackbone,
 }
 
 
-def build_backbone(config: JointEmbeddingConfig) -> Backbone:
+def build_backbone(config: BackboneConfig) -> Backbone:
     """The network that ``config.backbone`` describes, for signals of the configuration's rate and leads."""
     fields = config.backbone_fields
     return _NETWORKS[type(fields)](fields, config)

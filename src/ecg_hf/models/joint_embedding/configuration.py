@@ -15,9 +15,11 @@ from ecg_hf.nn.views.augmentations import check_views
 
 __all__ = [
     "BACKBONES",
+    "BackboneConfig",
     "BackboneFields",
     "CnnFields",
     "JointEmbeddingConfig",
+    "MerlVitFields",
     "ResNet1dFields",
     "TemporalConfig",
     "VitFields",
@@ -68,6 +70,7 @@ class ResNet1dFields(BackboneFields):
         depths: Blocks of each stage; each stage but the first halves the length.
         kernel_size: Odd width of the blocks' convolutions.
         stem_kernel_size: Odd width of the stem.
+        bottleneck: Three convolutions per block, of which the last has four times the channels (ResNet-50, -101).
         token_s: Seconds of a token. The stem takes the stride that comes nearest: 2 at 500 Hz (MERL's), 1 at 100 Hz,
             where a token is 80 ms because the stages alone take 8 samples.
     """
@@ -79,6 +82,7 @@ class ResNet1dFields(BackboneFields):
     depths: list[int] | tuple[int, ...] = (2, 2, 2, 2)
     kernel_size: int = 3
     stem_kernel_size: int = 7
+    bottleneck: bool = False
     token_s: float | int = 0.032
 
     def __post_init__(self) -> None:
@@ -91,7 +95,12 @@ class ResNet1dFields(BackboneFields):
     @property
     def hidden_size(self) -> int:
         """Channels of the last stage."""
-        return self.channels[-1]
+        return self.channels[-1] * self.expansion
+
+    @property
+    def expansion(self) -> int:
+        """Channels after a block over those inside it."""
+        return 4 if self.bottleneck else 1
 
     @property
     def num_hidden_layers(self) -> int:
@@ -135,6 +144,8 @@ class VitFields(BackboneFields):
     """
 
     layer_class = "EcgTransformerBlock"
+    as_merl: ClassVar[bool] = False
+    head_size: ClassVar[int | None] = None
 
     patch_s: float | int = 0.1
     width: int = 192
@@ -211,11 +222,31 @@ class CnnFields(BackboneFields):
         return len(self.channels)
 
 
+@strict
+@dataclass(kw_only=True)
+class MerlVitFields(VitFields):
+    """MERL's own transformer: learned positions, patches without bias, the embedding is the norm of the mean.
+
+    Attributes:
+        head_width: Width of each head, whatever that of a token.
+    """
+
+    as_merl = True
+
+    head_width: int = 64
+
+    @property
+    def head_size(self) -> int:  # type: ignore[override]
+        """Width of each head."""
+        return self.head_width
+
+
 BACKBONES: dict[str, type[BackboneFields]] = {
     "resnet1d": ResNet1dFields,
     "xresnet1d": Xresnet1dFields,
     "vit": VitFields,
     "cnn": CnnFields,
+    "merl_vit": MerlVitFields,
 }
 """Fields of each backbone by its name."""
 
@@ -247,6 +278,50 @@ def as_entry(fields: BackboneFields) -> dict[str, Any]:
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in asdict(fields).items()
     }
+
+
+@strict
+class BackboneConfig(EcgConfig):
+    """Configuration of a method whose encoder is one of the backbones.
+
+    Args:
+        backbone: Its ``type``, a key of :data:`BACKBONES`, and those fields of the type that are to have other values
+            than their defaults.
+    """
+
+    backbone: dict[str, Any] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Write the backbone's defaults out."""
+        super().__post_init__(**kwargs)
+        self.backbone = as_entry(backbone_fields(self.backbone or {}))
+
+    @property
+    def backbone_fields(self) -> BackboneFields:
+        """The fields of the backbone."""
+        return backbone_fields(self.backbone or {})
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of a token and of the record's embedding."""
+        return self.backbone_fields.hidden_size
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Layers of the backbone."""
+        return self.backbone_fields.num_hidden_layers
+
+    @property
+    def num_attention_heads(self) -> int:
+        """Attention heads of a layer.
+
+        Raises:
+            AttributeError: if the backbone has no attention.
+        """
+        heads = self.backbone_fields.num_attention_heads
+        if heads is None:
+            raise AttributeError(f"backbone {self.backbone_fields.type} has no attention")
+        return heads
 
 
 MICRO: dict[str, Any] = {
@@ -304,7 +379,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @strict
-class JointEmbeddingConfig(EcgConfig):
+class JointEmbeddingConfig(BackboneConfig):
     """What the methods of the family share; each sets other defaults and adds what its loss needs.
 
     Most of the methods were made for pictures: which backbone reads a recording and which views it has are not from
@@ -332,7 +407,6 @@ class JointEmbeddingConfig(EcgConfig):
     presets = {"micro": MICRO, "tiny": TINY, "base-100hz": BASE_100HZ, "base": {}}
     variants = VARIANTS
 
-    backbone: dict[str, Any] | None = None
     views: list[dict[str, Any]] | tuple[dict[str, Any], ...] = CROP_AND_TIME_OUT
     second_views: list[dict[str, Any]] | tuple[dict[str, Any], ...] | None = None
     views_together: bool = False
@@ -344,10 +418,8 @@ class JointEmbeddingConfig(EcgConfig):
     ema_end: float | int = 1.0
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Write the backbone's defaults out and check that everything fits."""
+        """Check that everything fits."""
         super().__post_init__(**kwargs)
-        fields = backbone_fields(self.backbone or {})
-        self.backbone = as_entry(fields)
         for name in ("views", "second_views"):
             entries = getattr(self, name)
             if entries is not None:
@@ -360,33 +432,6 @@ class JointEmbeddingConfig(EcgConfig):
         for name in ("ema_start", "ema_end"):
             momentum = getattr(self, name)
             self.require(momentum is None or 0.0 <= momentum <= 1.0, f"{name} must be in [0, 1]", momentum)
-
-    @property
-    def backbone_fields(self) -> BackboneFields:
-        """The fields of the backbone."""
-        return backbone_fields(self.backbone or {})
-
-    @property
-    def hidden_size(self) -> int:
-        """Width of a token and of the record's embedding."""
-        return self.backbone_fields.hidden_size
-
-    @property
-    def num_hidden_layers(self) -> int:
-        """Layers of the backbone."""
-        return self.backbone_fields.num_hidden_layers
-
-    @property
-    def num_attention_heads(self) -> int:
-        """Attention heads of a layer.
-
-        Raises:
-            AttributeError: if the backbone has no attention.
-        """
-        heads = self.backbone_fields.num_attention_heads
-        if heads is None:
-            raise AttributeError(f"backbone {self.backbone_fields.type} has no attention")
-        return heads
 
     @property
     def view_entries(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

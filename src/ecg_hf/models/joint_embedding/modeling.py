@@ -15,8 +15,13 @@ from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from ecg_hf.models.joint_embedding.backbones import Backbone, TimePositions, build_backbone
-from ecg_hf.models.joint_embedding.configuration import JointEmbeddingConfig
+from ecg_hf.models.joint_embedding.backbones import (
+    Backbone,
+    LearnedTimePositions,
+    TimePositions,
+    build_backbone,
+)
+from ecg_hf.models.joint_embedding.configuration import BackboneConfig, JointEmbeddingConfig
 from ecg_hf.models.modeling import EcgEncoder, EcgForClassification, EcgForPreTraining, EcgPreTrainedModel
 from ecg_hf.models.outputs import EcgPreTrainingOutput
 from ecg_hf.nn.attention import SelfAttention
@@ -24,7 +29,7 @@ from ecg_hf.nn.backbones.resnet1d import ConvPoolBlock, ResidualBlock1d
 from ecg_hf.nn.backbones.transformer import TransformerBlock
 from ecg_hf.nn.collapse import effective_rank, embedding_spread, mean_cosine
 from ecg_hf.nn.ema import copy_weights, cosine_momentum, ema_update
-from ecg_hf.nn.heads import MlpHead, masked_mean
+from ecg_hf.nn.heads import MlpHead
 from ecg_hf.nn.normalization import GlobalBatchNorm1d
 from ecg_hf.nn.positions import sincos_positions
 from ecg_hf.nn.precision import full_precision, match_weights
@@ -45,12 +50,12 @@ _HEADS_OF_POOL = 4
 class JointEmbeddingPreTrainedModel(EcgPreTrainedModel):
     """What the models share: names, initialisation, and what follows from the backbone."""
 
-    config: JointEmbeddingConfig
+    config: BackboneConfig
     config_class = JointEmbeddingConfig
     base_model_prefix = "joint_embedding"
     _keys_to_ignore_on_load_unexpected = [r"^(projector|predictor|teacher|temporal|discriminator)\."]
 
-    def __init__(self, config: JointEmbeddingConfig) -> None:
+    def __init__(self, config: BackboneConfig) -> None:
         # Of the backbone that is there: the library asks for the names of layers that exist, and records attentions
         # of models that have any.
         self._no_split_modules = [config.backbone_fields.layer_class]
@@ -74,15 +79,18 @@ class JointEmbeddingPreTrainedModel(EcgPreTrainedModel):
                     init.normal_(layer.weight, std=layer.in_features**-0.5)
         elif isinstance(module, TimePositions):
             init.copy_(module.table, sincos_positions(*module.table.shape))
+        elif isinstance(module, LearnedTimePositions):
+            init.normal_(module.table, std=1.0)
 
 
 class JointEmbeddingModel(JointEmbeddingPreTrainedModel, EcgEncoder):
     """The backbone. Weights of one method load into the model of another.
 
     A token is a stretch of time of all leads; the record's embedding is the mean of those that hold signal.
+    ``merl_vit`` takes that mean before its last norm, which embedding and tokens pass apart from each other.
     """
 
-    def __init__(self, config: JointEmbeddingConfig) -> None:
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__(config)
         self.encoder = build_backbone(config)
         self.post_init()
@@ -131,10 +139,10 @@ def _present(
 def encode_with(
     backbone: Backbone, signal: Tensor, sample_mask: Tensor | None, *, need_weights: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Tokens of a backbone, and the float32 mean of those that hold signal."""
+    """Tokens of a backbone, and the record's embedding in float32."""
     tokens = backbone(match_weights(signal, backbone), sample_mask, need_weights=need_weights)
     steps = None if sample_mask is None else backbone.output_mask(sample_mask)
-    return tokens, masked_mean(full_precision(tokens), steps)
+    return backbone.pool(tokens, steps)
 
 
 class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTraining):
@@ -143,6 +151,7 @@ class JointEmbeddingForPreTraining(JointEmbeddingPreTrainedModel, EcgForPreTrain
     A method names its encoder in ``model_class`` and writes :meth:`terms`.
     """
 
+    config: JointEmbeddingConfig
     model_class: ClassVar[type[JointEmbeddingModel]] = JointEmbeddingModel
 
     def __init__(self, config: JointEmbeddingConfig) -> None:

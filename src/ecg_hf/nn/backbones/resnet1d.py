@@ -48,15 +48,16 @@ class ConvPoolBlock(nn.Sequential):
 
 
 class ResidualBlock1d(nn.Module):
-    """Two convolutions beside a shortcut.
+    """Two convolutions beside a shortcut; or three, of which the middle one is narrow.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel_size: Odd width of both convolutions.
-        stride: Of the first convolution and of the shortcut.
+        kernel_size: Odd width of both convolutions, or of the middle one.
+        stride: Of the first convolution, or of the middle one, and of the shortcut.
         pool_shortcut: The shortcut averages ``stride`` samples before it projects; otherwise its projection skips
             samples, as in the first ResNets.
+        bottleneck: Channels between a first and a last convolution of width 1; None for two convolutions.
     """
 
     def __init__(
@@ -67,12 +68,22 @@ class ResidualBlock1d(nn.Module):
         stride: int = 1,
         *,
         pool_shortcut: bool = True,
+        bottleneck: int | None = None,
     ) -> None:
         super().__init__()
-        self.convolutions = nn.Sequential(
-            ConvNorm1d(in_channels, out_channels, kernel_size, stride=stride),
-            ConvNorm1d(out_channels, out_channels, kernel_size, relu=False),
+        layers = (
+            [
+                ConvNorm1d(in_channels, out_channels, kernel_size, stride=stride),
+                ConvNorm1d(out_channels, out_channels, kernel_size, relu=False),
+            ]
+            if bottleneck is None
+            else [
+                ConvNorm1d(in_channels, bottleneck, 1),
+                ConvNorm1d(bottleneck, bottleneck, kernel_size, stride=stride),
+                ConvNorm1d(bottleneck, out_channels, 1, relu=False),
+            ]
         )
+        self.convolutions = nn.Sequential(*layers)
         shortcut: list[nn.Module] = []
         if stride != 1 and pool_shortcut:
             shortcut.append(nn.AvgPool1d(stride, ceil_mode=True))
@@ -84,7 +95,7 @@ class ResidualBlock1d(nn.Module):
     @property
     def last_norm(self) -> nn.Module:
         """The batch norm whose weight starts at zero, so that a new block passes its shortcut on unchanged."""
-        norm: nn.Module = self.convolutions[1][1]  # type: ignore[index]
+        norm: nn.Module = self.convolutions[-1][1]  # type: ignore[index]
         return norm
 
     def forward(self, features: Tensor) -> Tensor:
@@ -100,11 +111,12 @@ class ResNet1d(nn.Module):
         stem_channels: Channels of the stem.
         stem_kernel_size: Odd width of its convolution.
         stem_stride: Its stride.
-        channels: Channels of each stage.
+        channels: Channels of each stage, or of its bottlenecks.
         depths: Blocks of each stage.
         strides: Stride of each stage's first block; 2 each if not given.
         kernel_size: Odd width of the blocks' convolutions.
         make_block: Class of the blocks.
+        expansion: Channels after a block over those of its bottleneck; 1 for blocks without.
         stem: Instead of that one convolution; ``stem_stride`` is the stride of all of it.
 
     Attributes:
@@ -125,6 +137,7 @@ class ResNet1d(nn.Module):
         kernel_size: int = 3,
         make_block: Callable[..., ResidualBlock1d] = ResidualBlock1d,
         stem: nn.Module | None = None,
+        expansion: int = 1,
     ) -> None:
         super().__init__()
         one = ConvNorm1d(in_channels, stem_channels, stem_kernel_size, stride=stem_stride)
@@ -132,15 +145,17 @@ class ResNet1d(nn.Module):
         strides = strides or [2] * len(channels)
         self.stride = stem_stride
         self.blocks, width = nn.ModuleList(), stem_channels
-        for out_channels, depth, stride in zip(channels, depths, strides, strict=True):
+        for narrow, depth, stride in zip(channels, depths, strides, strict=True):
+            out_channels = narrow * expansion
+            inside = {} if expansion == 1 else {"bottleneck": narrow}
             for index in range(depth):
-                block = make_block(width, out_channels, kernel_size, stride if index == 0 else 1)
+                block = make_block(width, out_channels, kernel_size, stride if index == 0 else 1, **inside)
                 self.blocks.append(block)
                 width = out_channels
             self.stride *= stride
 
     def forward(self, signal: Tensor) -> Tensor:
-        """Float ``(batch, in_channels, samples)`` to ``(batch, channels[-1], ceil(samples / stride))``."""
+        """Float ``(batch, in_channels, samples)`` to ``(batch, width, ceil(samples / stride))``."""
         features: Tensor = self.stem(signal)
         for block in self.blocks:
             features = block(features)

@@ -137,7 +137,7 @@ class Wav2VecTower(nn.Module):
     def forward(self, tokens: Tensor, token_mask: Tensor | None, *, need_weights: bool = False) -> Tensor:
         """Encode tokens of :meth:`embed`; those that ``token_mask`` calls False are zeros and not attended to."""
         if token_mask is None:
-            return self._layers(tokens + self.positions(tokens), None, need_weights)
+            return self.transform(tokens + self.positions(tokens), None, need_weights)
         masked = ~token_mask.unsqueeze(-1)
         if self.positions_see_masked:
             tokens = (tokens + self.positions(tokens)).masked_fill(masked, 0.0)
@@ -146,9 +146,10 @@ class Wav2VecTower(nn.Module):
             tokens = tokens + self.positions(tokens)
         # Where all is masked every token attends to all: a softmax over nothing would be NaN.
         keys = token_mask | masked.squeeze(-1).all(1, keepdim=True)
-        return self._layers(tokens, keys[:, None, None, :], need_weights)
+        return self.transform(tokens, keys[:, None, None, :], need_weights)
 
-    def _layers(self, tokens: Tensor, keys: Tensor | None, need_weights: bool) -> Tensor:
+    def transform(self, tokens: Tensor, keys: Tensor | None, need_weights: bool = False) -> Tensor:
+        """Norm, dropout and layers on tokens that have their positions; ``keys`` is the layers' attention mask."""
         tokens = self.dropout(self.norm(tokens))
         encoded: Tensor = self.layers(tokens, keys, need_weights=need_weights)
         return encoded

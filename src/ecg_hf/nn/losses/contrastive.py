@@ -70,6 +70,7 @@ def siglip_loss(
     bias: float | Tensor,
     reduction: PairReduction = "per_row",
     ignored_pairs: Tensor | None = None,
+    matching: Tensor | None = None,
     normalize: bool = True,
 ) -> Tensor:
     """Sigmoid loss over all pairs: matching pairs against all others, each pair independently.
@@ -84,6 +85,7 @@ def siglip_loss(
         reduction: ``per_row`` sums over pairs and divides by the batch (SigLIP, Eq. 6); ``mean_pairs`` divides by
             the number of pairs (D-BETA).
         ignored_pairs: bool ``(batch, batch)``; True pairs contribute nothing (never the diagonal).
+        matching: bool ``(batch,)``: whether row i of both sides does belong together; all do if not given.
         normalize: L2-normalise the rows first.
 
     Returns:
@@ -94,7 +96,8 @@ def siglip_loss(
         ecg, text = F.normalize(ecg, dim=-1), F.normalize(text, dim=-1)
     logits = similarity(ecg, text) * scale + bias
     diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-    losses = F.softplus(torch.where(diagonal, -logits, logits))
+    positive = diagonal if matching is None else diagonal & matching
+    losses = F.softplus(torch.where(positive, -logits, logits))
     if ignored_pairs is not None:
         losses = losses.masked_fill(ignored_pairs & ~diagonal, 0.0)
     return losses.sum() / len(logits) if reduction == "per_row" else losses.mean()

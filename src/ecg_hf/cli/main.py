@@ -18,6 +18,7 @@ from ecg_hf.cli import (
     data,
     embed,
     evaluate,
+    explain,
     finetune,
     listing,
     plan,
@@ -52,6 +53,7 @@ app.command("compare")(compare.compare_command)
 app.command("convert", context_settings=convert.PASS_THROUGH)(convert.convert_command)
 app.command("convert-file")(convert_file.convert_file_command)
 app.command("predict")(predict.predict_command)
+app.command("explain")(explain.explain_command)
 app.command("plot")(plot.plot_command)
 app.command("card")(card.card_command)
 app.command("push")(push.push_command)

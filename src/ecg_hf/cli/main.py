@@ -19,6 +19,7 @@ from ecg_hf.cli import (
     embed,
     evaluate,
     explain,
+    export,
     finetune,
     listing,
     plan,
@@ -51,6 +52,7 @@ app.command("embed")(embed.embed_command)
 app.command("evaluate")(evaluate.evaluate_command)
 app.command("compare")(compare.compare_command)
 app.command("convert", context_settings=convert.PASS_THROUGH)(convert.convert_command)
+app.command("export")(export.export_command)
 app.command("convert-file")(convert_file.convert_file_command)
 app.command("predict")(predict.predict_command)
 app.command("explain")(explain.explain_command)

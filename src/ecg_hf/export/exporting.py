@@ -12,7 +12,7 @@ import torch
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.export.checking import check_inputs, compare
-from ecg_hf.export.graph import OUTPUTS, Exported, accepted_names, capture, write_onnx, write_torch
+from ecg_hf.export.graph import OUTPUTS, Exported, accepted_names, capture, need_onnx, write_onnx, write_torch
 from ecg_hf.files import replace_folder, write_whole
 from ecg_hf.models.modeling import EcgForClassification
 from ecg_hf.models.pretrained import sample_record
@@ -45,7 +45,7 @@ def export_model(
     model's names; the batch may have any size, and records are as long as the extractor makes them.
 
     Args:
-        model: A classifier, or an encoder.
+        model: A classifier, or an encoder; it is moved to the CPU and float32.
         extractor: Its feature extractor.
         target: Folder to write.
         format: ``onnx`` or ``torch``.
@@ -66,6 +66,8 @@ def export_model(
     """
     if format not in FORMATS:
         raise ConfigurationError(f"format must be one of {', '.join(FORMATS)}", value=format)
+    if format == "onnx":
+        need_onnx()
     target = Path(target)
     if target.exists() and not overwrite:
         raise ConfigurationError("exists already: overwrite it or choose another folder", path=target)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.signal.io.extras import needed
 
-__all__ = ["OUTPUTS", "Exported", "accepted_names", "capture", "write_onnx", "write_torch"]
+__all__ = ["OUTPUTS", "Exported", "accepted_names", "capture", "need_onnx", "write_onnx", "write_torch"]
 
 OUTPUTS = {
     "none": ("last_hidden_state", "pooler_output"),
@@ -74,7 +74,23 @@ def capture(module: Exported, inputs: Mapping[str, Tensor]) -> Any:
     tensors = tuple(inputs[name] for name in module.inputs)
     batch = torch.export.Dim(_BATCH)
     with torch.no_grad(), _quiet():
-        return torch.export.export(module, tensors, dynamic_shapes=(tuple({0: batch} for _ in tensors),))
+        program = torch.export.export(module, tensors, dynamic_shapes=(tuple({0: batch} for _ in tensors),))
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            # Names the files of this machine.
+            node.meta.pop("stack_trace", None)
+    return program
+
+
+def need_onnx() -> Any:
+    """The library ``onnx``.
+
+    Raises:
+        LibraryMissing: if it, or what else exporting to ONNX takes, is not installed.
+    """
+    for library in ("onnxscript", "onnxruntime"):
+        needed(library, "export", "exports to ONNX")
+    return needed("onnx", "export", "exports to ONNX")
 
 
 def write_torch(program: Any, path: Path) -> None:
@@ -84,8 +100,7 @@ def write_torch(program: Any, path: Path) -> None:
 
 def write_onnx(program: Any, module: Exported, path: Path) -> None:
     """As one ONNX file, weights included."""
-    needed("onnxscript", "export", "exports to ONNX")
-    checker = needed("onnx", "export", "exports to ONNX").checker
+    checker = need_onnx().checker
     with _quiet():
         onnx_program = torch.onnx.export(
             program,

@@ -112,7 +112,7 @@ def export_model(
         _write_facts(folder, facts)
         if format == "onnx":
             write_onnx(program, module, folder / MODEL_FILES[format])
-            run: Any = OnnxModel(folder).run
+            run: Any = OnnxModel(folder, threads=1).run
         else:
             write_torch(program, folder / MODEL_FILES[format])
             run = _LoadedProgram(folder / MODEL_FILES[format], module)

@@ -24,16 +24,19 @@ FLOORS = {
     "models": 3,
     "training": 4,
     "planning": 4,
+    "runtime": 4,
     "evaluation": 4,
     "pipelines": 5,
     "studies": 5,
     "hub": 5,
+    "export": 6,
     "cli": 6,
     "quickstart": 6,
     "auto_registration": 7,
 }
 # Neighbours on one floor that may see each other; everything else on a floor is apart.
 NEIGHBOURS = {
+    ("cli", "export"),
     ("cli", "quickstart"),
     ("evaluation", "training"),
     ("pipelines", "hub"),
@@ -157,6 +160,7 @@ PUBLIC = [
     "import ecg_hf.training",
     "import ecg_hf.evaluation",
     "from ecg_hf import CgDmerConfig",
+    "from ecg_hf import CgDmerFeatureExtractor",
     "from ecg_hf import EcgProcessor",
     "from ecg_hf import AutoModelForZeroShotEcgClassification",
     "import torch, transformers; from transformers import AutoModel, pipeline; import ecg_hf",

@@ -34,6 +34,7 @@ PYTHON = [
     block for text in (README, MIGRATION) for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 ]
 ON_THE_HUB = [block for block in PYTHON if '"org/' in block]
+EXPORTED = [block for block in PYTHON if "OnnxModel" in block]
 SHELL = "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
 COMMANDS = [
     words[words.index("ecg_hf.cli" if "torchrun" in words else "ecg-hf") + 1 :]
@@ -46,6 +47,7 @@ COMMANDS = [
 def test_examples_were_found() -> None:
     assert len(PYTHON) >= 5
     assert len(ON_THE_HUB) == 1
+    assert len(EXPORTED) == 1
     assert len(COMMANDS) >= 25
 
 
@@ -120,10 +122,21 @@ def here(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
-@pytest.mark.parametrize("code", [block for block in PYTHON if block not in ON_THE_HUB])
+@pytest.mark.parametrize("code", [block for block in PYTHON if block not in (*ON_THE_HUB, *EXPORTED)])
 def test_python_runs(code: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", EXPORTED)
+def test_python_runs_on_an_export(code: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
+    (command,) = [words for words in COMMANDS if words[0] == "export" and "--format" not in words]
+    main(command)
+    capsys.readouterr()
+    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+    assert "'label': " in capsys.readouterr().out
 
 
 def same(shown: str, said: str) -> None:

@@ -1,8 +1,9 @@
 """Registers all methods with ``transformers``, each kind of class as soon as both it and its Auto class are imported.
 
-An Auto class that is imported loads our classes; a module of ours that is imported registers its classes when its
-import is finished. Either may be what imports the other, so neither ever looks into a half-imported module: a module
-of ours that is being imported when its Auto class arrives is left to its own hook.
+An Auto class that is imported loads our classes; a module of ours registers its classes when both it and the Auto
+class are complete, and never imports that: it would bring torch along, which feature extractors do without. Either
+may be what imports the other, so neither ever looks into a half-imported module: a module of ours that is being
+imported when its Auto class arrives is left to its own hook.
 """
 
 from __future__ import annotations
@@ -29,8 +30,21 @@ _AUTO_MODULES: dict[ClassRole, str] = {
 }
 
 
-def _register(role: ClassRole, spec: MethodSpec, _: ModuleType) -> None:
-    """A module of ours is complete: register its classes."""
+_arrived: set[ClassRole] = set()
+"""Roles whose Auto class is there."""
+
+_complete: set[tuple[ClassRole, str]] = set()
+"""Role and method of each module of ours that is there."""
+
+
+def _finish(role: ClassRole, spec: MethodSpec, _: ModuleType) -> None:
+    """A module of ours is complete: register its classes, or leave that to the Auto class."""
+    _complete.add((role, spec.name))
+    if role in _arrived:
+        _register(role, spec)
+
+
+def _register(role: ClassRole, spec: MethodSpec) -> None:
     auto = import_module(_AUTO_MODULES[role])
     config = spec.load("config")
     if role == "config":
@@ -46,8 +60,11 @@ def _register(role: ClassRole, spec: MethodSpec, _: ModuleType) -> None:
 
 def _load(role: ClassRole, _: ModuleType) -> None:
     """An Auto class is there: load our modules of its kind, except those whose import is what asked for it."""
+    _arrived.add(role)
     for spec in METHODS.values():
-        if spec.module_name(role) not in sys.modules:
+        if (role, spec.name) in _complete:
+            _register(role, spec)
+        elif spec.module_name(role) not in sys.modules:
             import_module(spec.module_name(role))
 
 
@@ -118,7 +135,7 @@ def install_import_hooks() -> None:
     """Register with what is imported already, and with the rest as soon as it is."""
     for role, auto_module in _AUTO_MODULES.items():
         for spec in METHODS.values():
-            wrapt.register_post_import_hook(partial(_register, role, spec), spec.module_name(role))
+            wrapt.register_post_import_hook(partial(_finish, role, spec), spec.module_name(role))
         wrapt.register_post_import_hook(partial(_load, role), auto_module)
     for module_name, hook in {
         _AUTO + "feature_extraction_auto": _register_base_feature_extractor,

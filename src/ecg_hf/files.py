@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +15,15 @@ from filelock import FileLock, Timeout
 
 from ecg_hf.errors import ConfigurationError
 
-__all__ = ["TEMPORARY_SUFFIX", "flush", "replace_file", "sole_writer", "temporary_name", "write_whole"]
+__all__ = [
+    "TEMPORARY_SUFFIX",
+    "flush",
+    "replace_file",
+    "replace_folder",
+    "sole_writer",
+    "temporary_name",
+    "write_whole",
+]
 
 TEMPORARY_SUFFIX = ".tmp"
 """Ending of the files :func:`replace_file` writes to; one that a killed process left means nothing."""
@@ -84,6 +94,41 @@ def replace_file(
         temporary.unlink(missing_ok=True)
         raise
     flush(target.parent)
+
+
+@contextmanager
+def replace_folder(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path]:
+    """Write a folder that appears under its name only when it is complete.
+
+    Args:
+        path: The folder; held by :func:`sole_writer` meanwhile.
+        overwrite: Replace one that exists; it is removed only once the new one is in place.
+
+    Yields:
+        A name in the same folder, to be made a folder and filled. Nothing of it is left when the block raises.
+
+    Raises:
+        ConfigurationError: if the folder exists and is not to be replaced, or another process is writing it.
+    """
+    target = Path(path)
+    with sole_writer(target):
+        # What a killed process left.
+        for stale in target.parent.glob(f".{escape(target.name[:100])}.*{TEMPORARY_SUFFIX}"):
+            if stale.is_dir() and not stale.is_symlink():
+                shutil.rmtree(stale, ignore_errors=True)
+        partial, replaced = temporary_name(target), temporary_name(target)
+        try:
+            yield partial
+            if target.exists():
+                if not overwrite:  # it may have been created meanwhile
+                    raise ConfigurationError(
+                        "exists already: overwrite it or choose another folder", path=target
+                    )
+                os.replace(target, replaced)
+            os.replace(partial, target)
+            shutil.rmtree(replaced, ignore_errors=True)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_whole(

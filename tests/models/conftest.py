@@ -20,7 +20,7 @@ EXTRA_SIGNAL: dict[str, Callable[[EcgConfig, int], dict[str, torch.Tensor]]] = {
 }
 
 
-WITHOUT_NOISE = ("clocs", "etp")
+WITHOUT_NOISE = ("etp",)
 """Methods whose step needs no random number beside dropout."""
 
 LEARNING_STEPS = {"ecg-beat": 150}

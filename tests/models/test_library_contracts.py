@@ -106,6 +106,8 @@ def test_tuples_hold_what_the_output_holds(case: MicroCase, role: str):
 def test_states_and_attentions_of_every_role(case: MicroCase, role: str):
     """Under any attention implementation: the eager kernel steps in where weights are asked for."""
     model = built(case, role)
+    if case.has_attention:
+        assert model.config._attn_implementation == "sdpa"  # which gives no weights by itself
     inputs = inputs_of(case, role, model)
     plain = model(**inputs)
     output = model(**inputs, output_hidden_states=True, output_attentions=True)

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 import ecg_hf
 from ecg_hf.errors import ConfigurationError, LeadError
 from ecg_hf.plotting import (
+    Relevance,
     categories_of,
     embed_in_plane,
     loss_series,
@@ -25,6 +28,7 @@ from ecg_hf.plotting import (
     save_figure,
 )
 from ecg_hf.plotting.ecg_paper import RECONSTRUCTED, TRACE
+from ecg_hf.plotting.relevance import AGAINST, FOR, SHADE_ALPHA
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.record import EcgRecord
 
@@ -208,6 +212,51 @@ def test_a_picture_may_begin_later() -> None:
     shifted = plot_ecg(values, 100, ["I", "II"], start_s=12.0, reconstruction=values + 0.2, patch_mask=mask)
     shades = [p for p in shifted.axes[0].patches if isinstance(p, Rectangle) and p.get_alpha()]
     assert [round(p.get_x(), 3) for p in shades] == [18.0 + 2 * 25.0]
+
+
+def relevance(patches: np.ndarray, samples: int = 1000) -> Relevance:
+    return Relevance(patches, 0.5, np.zeros((2, samples)), 100.0, "a finding")
+
+
+def shades_of(figure: Any) -> list[tuple[float, float, tuple[float, ...]]]:
+    """Left and right end of every shade and its colour."""
+    found = []
+    for collection in figure.axes[0].collections:
+        if isinstance(collection, PolyCollection):
+            for path, colour in zip(collection.get_paths(), collection.get_facecolors(), strict=True):
+                found.append((*path.get_extents().intervalx, tuple(colour)))
+    return found
+
+
+def test_relevance_shades_its_stretch_of_its_lead() -> None:
+    patches = np.zeros((2, 20))
+    patches[0, 4], patches[1, 10] = 2.0, -1.0
+    figure = plot_ecg(ecg(2), 100, ["I", "II"], layout="rows", relevance=relevance(patches))
+    (left, right, speaks_for), (other, _, against) = shades_of(figure)
+    assert (left, right) == pytest.approx((18.0 + 2.0 * 25, 18.0 + 2.5 * 25))
+    assert other == pytest.approx(18.0 + 5.0 * 25)
+    assert speaks_for == pytest.approx((*to_rgb(FOR), SHADE_ALPHA))
+    assert against == pytest.approx((*to_rgb(AGAINST), SHADE_ALPHA / 2))
+    assert any("a finding" in text.get_text() for text in figure.axes[0].texts)
+    assert overlaps(figure) == []
+    later = plot_ecg(ecg(2), 100, ["I", "II"], layout="rows", relevance=relevance(patches), start_s=2.25)
+    assert shades_of(later)[0][:2] == pytest.approx((18.0, 18.0 + 0.25 * 25))
+    short = plot_ecg(ecg(2), 100, ["I", "II"], relevance=relevance(patches), duration_s=3.0)
+    assert overlaps(short) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: plot_ecg(ecg(3), 100, ["I", "II", "V1"], relevance=relevance(np.zeros((2, 20)))),
+        lambda: relevance(np.full((2, 20), np.nan)),
+        lambda: relevance(np.zeros(20)),
+        lambda: Relevance(np.zeros((2, 20)), 0.0, np.zeros((2, 20)), 100.0, "a finding"),
+    ],
+)
+def test_a_relevance_that_cannot_be_drawn(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        wrong()
 
 
 def log(steps: int = 60) -> list[dict[str, Any]]:

@@ -18,6 +18,8 @@ from ecg_hf.cli import (
     data,
     embed,
     evaluate,
+    explain,
+    export,
     finetune,
     listing,
     plan,
@@ -52,8 +54,10 @@ app.command("embed")(embed.embed_command)
 app.command("evaluate")(evaluate.evaluate_command)
 app.command("compare")(compare.compare_command)
 app.command("convert", context_settings=convert.PASS_THROUGH)(convert.convert_command)
+app.command("export")(export.export_command)
 app.command("convert-file")(convert_file.convert_file_command)
 app.command("predict")(predict.predict_command)
+app.command("explain")(explain.explain_command)
 app.command("plot")(plot.plot_command)
 app.command("card")(card.card_command)
 app.command("push")(push.push_command)

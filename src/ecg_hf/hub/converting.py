@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from ecg_hf.errors import ConfigurationError, ConversionError, EcgError
-from ecg_hf.files import TEMPORARY_SUFFIX, sole_writer, temporary_name
+from ecg_hf.files import replace_folder
 from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_context import CardContext
 from ecg_hf.hub.official_checkpoint import OfficialCheckpoint, read_official_checkpoint
@@ -183,15 +180,9 @@ def convert_checkpoint(
 
     model = spec.load(converted.role)(converted.config)
     model.load_state_dict(converted.state_dict)
-    with sole_writer(target):
-        _remove_leftovers(target)
-        partial = temporary_name(target)
-        try:
-            _write_folder(spec, model, converted, checkpoint, Path(source).name, partial)
-            _check_reloads(spec, converted, partial)
-            _take_the_place_of(target, partial, overwrite)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    with replace_folder(target, overwrite=overwrite) as partial:
+        _write_folder(spec, model, converted, checkpoint, Path(source).name, partial)
+        _check_reloads(spec, converted, partial)
     return ConversionReport(
         model=method,
         model_class=type(model).__name__,
@@ -203,24 +194,6 @@ def convert_checkpoint(
         notes=converted.notes,
         sha256=checkpoint.sha256,
     )
-
-
-def _remove_leftovers(target: Path) -> None:
-    """Remove folders left by a killed conversion to ``target``."""
-    for stale in target.parent.glob(f".{escape(target.name[:100])}.*{TEMPORARY_SUFFIX}"):
-        if stale.is_dir() and not stale.is_symlink():
-            shutil.rmtree(stale, ignore_errors=True)
-
-
-def _take_the_place_of(target: Path, partial: Path, overwrite: bool) -> None:
-    """Rename the finished folder; an old one is removed only once the new one is in place."""
-    replaced = temporary_name(target)
-    if target.exists():
-        if not overwrite:  # created while we converted
-            raise ConfigurationError("exists already: overwrite it or choose another folder", path=target)
-        os.replace(target, replaced)
-    os.replace(partial, target)
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _check_finite(converted: Converted, source: str | Path) -> None:

@@ -93,5 +93,8 @@ def median_beats(
     )
     median: Tensor = 0.5 * (low + high)
     if level is not None:
-        median = median - median[..., level[0] : level[1]].median(-1, keepdim=True).values
+        # The lower median, by sorting: ONNX has no median.
+        stretch = median[..., level[0] : level[1]].sort(dim=-1).values
+        middle_one = (stretch.shape[-1] - 1) // 2
+        median = median - stretch[..., middle_one : middle_one + 1]
     return median

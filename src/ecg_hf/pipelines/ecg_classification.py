@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ecg_hf.pipelines.base import EcgPipeline, accepted_inputs, check_choice, check_count, top_entries
 
-__all__ = ["EcgClassificationPipeline"]
+__all__ = ["EcgClassificationPipeline", "default_function"]
 
 _FUNCTIONS = ("sigmoid", "softmax", "none")
 
@@ -55,7 +55,7 @@ class EcgClassificationPipeline(EcgPipeline):
     ) -> list[dict[str, Any]]:
         """Scores of one record."""
         logits = model_outputs["logits"][0]
-        function = function_to_apply or self._default_function()
+        function = function_to_apply or default_function(self.model.config)
         if function == "sigmoid":
             logits = logits.sigmoid()
         elif function == "softmax":
@@ -64,10 +64,11 @@ class EcgClassificationPipeline(EcgPipeline):
         entries = [{"label": names[index], "score": score} for index, score in enumerate(logits.tolist())]
         return top_entries(entries, top_k)
 
-    def _default_function(self) -> str:
-        config = self.model.config
-        if config.problem_type == "regression":
-            return "none"
-        if config.problem_type == "multi_label_classification" or config.num_labels == 1:
-            return "sigmoid"
-        return "softmax"
+
+def default_function(config: Any) -> str:
+    """What makes scores of a classifier's logits: ``"sigmoid"``, ``"softmax"`` or, for regression, ``"none"``."""
+    if config.problem_type == "regression":
+        return "none"
+    if config.problem_type == "multi_label_classification" or config.num_labels == 1:
+        return "sigmoid"
+    return "softmax"

@@ -122,6 +122,11 @@ class ZeroShotEcgClassificationPipeline(EcgPipeline):
         ]
         return top_entries(entries, top_k)
 
+    def text_embedding(self, text: str) -> Tensor:
+        """The L2-normalised float32 embedding of a text, ``(projection_dim,)``."""
+        with torch.no_grad():
+            return self._text_features(((text,),), "{}")[0]
+
     def _text_features(self, prompts: Prompts, template: str) -> Tensor:
         """One L2-normalised float32 embedding per label, ``(labels, projection_dim)``."""
         key = (

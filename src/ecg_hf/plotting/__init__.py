@@ -7,9 +7,11 @@ from ecg_hf.plotting.ecg_paper import plot_ecg
 from ecg_hf.plotting.embedding_map import categories_of, embed_in_plane, plot_embedding_map
 from ecg_hf.plotting.losses import loss_series, plot_losses
 from ecg_hf.plotting.over_time import plot_over_time
+from ecg_hf.plotting.relevance import Relevance
 from ecg_hf.plotting.style import png_bytes, save_figure
 
 __all__ = [
+    "Relevance",
     "categories_of",
     "embed_in_plane",
     "loss_series",

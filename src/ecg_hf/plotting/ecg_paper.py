@@ -19,6 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from ecg_hf.errors import ConfigurationError, LeadError
+from ecg_hf.plotting.relevance import LEGEND_MM, Relevance, draw_relevance, relevance_legend
 from ecg_hf.plotting.style import INK, MUTED, figure_in_mm
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
 from ecg_hf.signal.record import EcgRecord
@@ -66,6 +67,7 @@ def plot_ecg(
     rhythm_lead: str | None = "II",
     reconstruction: npt.ArrayLike | None = None,
     patch_mask: npt.ArrayLike | None = None,
+    relevance: Relevance | None = None,
     title: str | None = None,
     start_s: float = 0.0,
     duration_s: float = 10.0,
@@ -73,7 +75,7 @@ def plot_ecg(
     mm_per_unit: float = 10.0,
     unit: str = "mV",
 ) -> Figure:
-    """Draw an ECG on millimetre paper, with a model's reconstruction over the patches it did not see.
+    """Draw an ECG on millimetre paper, with what a model made of it: a reconstruction, or what a score is due to.
 
     Each lead is drawn around its median, so that an offset does not move it off its line. Rows are set as far
     apart as their amplitudes need.
@@ -90,6 +92,7 @@ def plot_ecg(
         reconstruction: ``(leads, samples)`` in the units of ``signal``; drawn at masked patches alone.
         patch_mask: Booleans ``(leads, patches)``, true where the patch was hidden from the model. Patches are
             equally long and the last one ends at or before the last sample.
+        relevance: What a score owes to each lead and time; its leads are the rows of ``signal``.
         title: Stands above the traces; by default a record's identifier.
         start_s: Seconds into the recording at which the picture begins.
         duration_s: Seconds shown at most.
@@ -113,6 +116,8 @@ def plot_ecg(
             value=numbers,
         )
     hidden, overlay = _overlay(values, reconstruction, patch_mask)
+    if relevance is not None:
+        relevance.check_leads(len(values))
     first = _first_sample(start_s, rate, values.shape[1])
     values = values[:, first:]
     offsets = _finite_median(values)[:, None]
@@ -132,12 +137,13 @@ def plot_ecg(
         )
 
     extents = [_extent(values, overlay, names, strip, sampling_rate) * mm_per_unit for strip in strips]
-    baselines, height = _stack_rows(strips, extents)
+    footer = FOOTER_MM + (LEGEND_MM if relevance is not None else 0.0)
+    baselines, height = _stack_rows(strips, extents, footer)
     figure = figure_in_mm(width, height)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set(xlim=(0.0, width), ylim=(0.0, height))
     axes.set_axis_off()
-    top, bottom = height - HEADER_MM, FOOTER_MM
+    top, bottom = height - HEADER_MM, footer
     _paper(axes, MARGIN_MM, width - MARGIN_MM, bottom, top)
 
     origin = MARGIN_MM + CALIBRATION_MM
@@ -150,6 +156,22 @@ def plot_ecg(
             axes.plot([x, x], [base - 3.0, base + 3.0], color=TRACE, linewidth=0.6)
         if strip.lead in names:
             index = names.index(strip.lead)
+            half_height = _half_height(strip, strips, baselines, top, bottom)
+            if relevance is not None:
+                _relevance(
+                    axes,
+                    relevance,
+                    index,
+                    values[index],
+                    strip,
+                    sampling_rate,
+                    first / sampling_rate,
+                    origin,
+                    base,
+                    mm_per_second,
+                    mm_per_unit,
+                    half_height,
+                )
             _trace(
                 axes,
                 values[index],
@@ -161,7 +183,7 @@ def plot_ecg(
                 base,
                 mm_per_second,
                 mm_per_unit,
-                half_height=_half_height(strip, strips, baselines, top, bottom),
+                half_height,
             )
         _label(
             axes,
@@ -174,7 +196,9 @@ def plot_ecg(
     scale = f"{mm_per_second:g} mm/s   {mm_per_unit:g} mm/{unit}   {sampling_rate:g} Hz"
     if first:
         scale += f"   from {first / sampling_rate:g} s"
-    axes.text(MARGIN_MM, 3.2, scale, fontsize=7.5, color=MUTED, va="baseline")
+    axes.text(MARGIN_MM, footer - 5.8, scale, fontsize=7.5, color=MUTED, va="baseline")
+    if relevance is not None:
+        relevance_legend(axes, relevance, MARGIN_MM, 3.2)
     if title:
         axes.text(MARGIN_MM, height - 6.2, title, fontsize=9.5, color=INK, va="baseline")
     if hidden is not None:
@@ -183,7 +207,7 @@ def plot_ecg(
             if hidden.any()
             else "nothing hidden"
         )
-        _legend(axes, width - MARGIN_MM, 3.2, share)
+        _legend(axes, width - MARGIN_MM, footer - 5.8, share)
     return figure
 
 
@@ -313,7 +337,7 @@ def _extent(
     return np.array([together.min(), together.max()])
 
 
-def _stack_rows(strips: list[_Strip], extents: list[Array]) -> tuple[dict[int, float], float]:
+def _stack_rows(strips: list[_Strip], extents: list[Array], footer: float) -> tuple[dict[int, float], float]:
     """Baselines (mm from the bottom) and the figure's height."""
     rows = sorted({strip.row for strip in strips})
     # One wild lead must not blow the page up: beyond 30 mm it may run into its neighbour.
@@ -327,7 +351,7 @@ def _stack_rows(strips: list[_Strip], extents: list[Array]) -> tuple[dict[int, f
         depths[row] = depths[above] + max(needed, 15.0 if len(rows) > len(GRID) + 1 else 22.0)
     total = depths[rows[-1]] - min(low[rows[-1]], -5.0) + 3.0
     total = 5.0 * np.ceil(total / 5.0)
-    height = HEADER_MM + FOOTER_MM + total
+    height = HEADER_MM + footer + total
     # Baselines sit on major grid lines, as a technician would set them.
     top = height - HEADER_MM
     return {row: top - 5.0 * np.ceil(depths[row] / 5.0) for row in rows}, float(height + 5.0)
@@ -377,8 +401,7 @@ def _trace(
     half_height: tuple[float, float],
 ) -> None:
     part = _samples(strip, sampling_rate, len(values))
-    seconds = np.arange(part.start, part.stop) / sampling_rate - strip.start
-    x = origin + strip.left_mm + seconds * mm_per_second
+    x = _places(strip, part, sampling_rate, origin, mm_per_second)
     axes.plot(
         x, base + values[part] * mm_per_unit, color=TRACE, linewidth=0.75, solid_joinstyle="round", zorder=5
     )
@@ -402,6 +425,42 @@ def _trace(
         )
     axes.plot(
         x, base + overlay[part] * mm_per_unit, color=RECONSTRUCTED, linewidth=1.15, alpha=0.95, zorder=6
+    )
+
+
+def _places(strip: _Strip, part: slice, sampling_rate: float, origin: float, mm_per_second: float) -> Array:
+    """Millimetres from the left at which a strip's samples are."""
+    seconds = np.arange(part.start, part.stop) / sampling_rate - strip.start
+    return origin + strip.left_mm + seconds * mm_per_second
+
+
+def _relevance(
+    axes: Any,
+    relevance: Relevance,
+    row: int,
+    values: Array,
+    strip: _Strip,
+    sampling_rate: float,
+    first_s: float,
+    origin: float,
+    base: float,
+    mm_per_second: float,
+    mm_per_unit: float,
+    half_height: tuple[float, float],
+) -> None:
+    part = _samples(strip, sampling_rate, len(values))
+    down, up = half_height
+    draw_relevance(
+        axes,
+        relevance,
+        row,
+        start_s=first_s + strip.start,
+        stop_s=first_s + strip.stop,
+        x=_places(strip, part, sampling_rate, origin, mm_per_second),
+        y=base + values[part] * mm_per_unit,
+        bottom=base - down,
+        top=base + up,
+        mm_per_second=mm_per_second,
     )
 
 

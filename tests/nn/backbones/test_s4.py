@@ -73,6 +73,17 @@ def test_convolution_is_the_dense_sum(bidirectional: bool, tokens: int):
     assert "basis" not in layer.state_dict()
 
 
+@pytest.mark.parametrize("tokens", [1, 23])
+@pytest.mark.parametrize("both", [False, True])
+def test_an_exported_convolution_is_the_same(both: bool, tokens: int, monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    kernels = torch.randn(2 if both else 1, 6, tokens)
+    signal = torch.randn(2, 6, tokens)
+    expected = fft_convolve(signal, *kernels)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    torch.testing.assert_close(fft_convolve(signal, *kernels), expected, rtol=0, atol=1e-5)
+
+
 def test_convolution_does_not_wrap_around():
     signal, kernel = torch.zeros(1, 1, 5), torch.arange(1.0, 6.0).unsqueeze(0)
     signal[..., 4] = 1.0

@@ -93,7 +93,7 @@ class RegionProjectors(nn.Module):
         lead_features = match_weights(lead_features, self)
         leads = [*lead_features.unbind(1), torch.zeros_like(lead_features[:, 0])]
         grouped = torch.stack([leads[index] for index in self.order], dim=1)
-        projected: Tensor = self.mlp(grouped.view(len(grouped), len(self.regions), -1))
+        projected: Tensor = self.mlp(grouped.view(grouped.shape[0], len(self.regions), -1))
         return projected
 
     def present(self, lead_mask: Tensor) -> Tensor:

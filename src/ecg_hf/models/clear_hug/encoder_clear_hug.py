@@ -147,11 +147,11 @@ class ClearHugEncoder(nn.Module):
         tokens = self.embedding(beats, token_leads + 1, time_ids) + self.positions[:, leads:]
         token_leads = token_leads.unsqueeze(0)
         if visible is not None:
-            token_leads = token_leads.expand(len(visible), -1).gather(1, visible)
-            every = visible.expand(len(beats), -1)
+            token_leads = token_leads.expand(visible.shape[0], -1).gather(1, visible)
+            every = visible.expand(beats.shape[0], -1)
             tokens = gather_tokens(tokens, every)
             keys = None if keys is None else torch.cat([keys[:, :leads], keys[:, leads:].gather(1, every)], 1)
-        front = (self.lead_tokens + self.positions[:, :leads]).expand(len(beats), -1, -1)
+        front = (self.lead_tokens + self.positions[:, :leads]).expand(beats.shape[0], -1, -1)
         tokens = torch.cat([front, tokens], dim=1)
         mask = None
         if config.encoder_attention == "view":

@@ -188,7 +188,7 @@ class ClearHugModel(ClearHugPreTrainedModel):
         """Tokens that may be attended to, bool ``(batch, leads + beats)``, or None for all."""
         if lead_mask is None and self.config.attend_to_padding:
             return None
-        batch, leads = len(tokens.beats), self.config.num_leads
+        batch, leads = tokens.beats.shape[0], self.config.num_leads
         present = torch.ones(batch, leads, dtype=torch.bool, device=tokens.beats.device)
         present = present if lead_mask is None else lead_mask.bool()
         slots = tokens.beat_mask

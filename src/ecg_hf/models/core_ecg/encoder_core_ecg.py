@@ -94,7 +94,7 @@ class CoreEcgEncoder(nn.Module):
             token_mask = None if token_mask is None else token_mask.gather(1, visible)
         tokens = self.token_norm(self.patch_projection(self.patch_norm(patches)))
         tokens = tokens + self.embedding(num_patches, visible)
-        tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
         tokens = self.layers(self.dropout(tokens), attention_mask(token_mask), need_weights=need_weights)
         encoded: Tensor = self.norm(tokens)
         return encoded

@@ -145,7 +145,7 @@ def split_windows(
     missing = -samples % window
     if missing:
         if sample_mask is None:
-            sample_mask = values.new_ones(len(values), samples, dtype=torch.bool)
+            sample_mask = values.new_ones(values.shape[0], samples, dtype=torch.bool)
         sample_mask = F.pad(sample_mask.bool(), (0, missing))
         values = F.pad(values, (0, missing))
     cut = values.unflatten(-1, (-1, window)).transpose(1, 2)

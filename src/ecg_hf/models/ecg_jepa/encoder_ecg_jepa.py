@@ -126,7 +126,7 @@ class EcgJepaEncoder(nn.Module):
                 token_mask = token_mask.unflatten(1, (config.num_leads, -1))
                 token_mask = pick_times(token_mask, visible_times).flatten(1)
             rows = visible_times[:1] if config.mask_per == "batch" else visible_times
-            positions = pick_times(self.positions[None].expand(len(rows), -1, -1, -1), rows)
+            positions = pick_times(self.positions[None].expand(rows.shape[0], -1, -1, -1), rows)
         tokens = self.patch_projection(patches.flatten(1, 2))
         mask = self._attention_mask(patches.shape[2], token_mask, tokens.device, need_weights)
         positions = positions.flatten(1, 2).to(self.norm.weight.dtype)
@@ -195,7 +195,7 @@ class EcgJepaPredictor(nn.Module):
             itself = torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
             mask = (present[:, None, :] | itself)[:, None]
         rows = order[:1] if self.config.mask_per == "batch" else order
-        positions = pick_times(self.positions[None].expand(len(rows), -1, -1, -1), rows)
+        positions = pick_times(self.positions[None].expand(rows.shape[0], -1, -1, -1), rows)
         if len(rows) > 1:
             positions = positions.expand(-1, leads, -1, -1)
         tokens = self.layers(tokens, mask, positions.flatten(0, 1).to(self.norm.weight.dtype))

@@ -28,6 +28,8 @@ __all__ = ["S4Block", "S4Layer", "S4Stack", "S4State", "TiedDropout", "fft_convo
 def fft_convolve(signal: Tensor, kernel: Tensor, backward_kernel: Tensor | None = None) -> Tensor:
     """Convolve along the last axis, by FFT of twice the length, so that nothing wraps around.
 
+    While a graph is exported it is the sum itself, one convolution per feature: other runtimes lack complex numbers.
+
     Args:
         signal: float32 or float64 ``(..., features, length)``.
         kernel: ``(features, length)``: weight of the current and past samples, ``y[t] += k[j] u[t - j]``.
@@ -37,11 +39,24 @@ def fft_convolve(signal: Tensor, kernel: Tensor, backward_kernel: Tensor | None 
         Tensor shaped as ``signal``.
     """
     length = signal.shape[-1]
+    if torch.compiler.is_exporting():
+        return _convolve_directly(signal, kernel, backward_kernel)
     if backward_kernel is not None:
         kernel = torch.cat([kernel, backward_kernel.flip(-1)], dim=-1)
     spectrum = torch.fft.rfft(signal, n=2 * length) * torch.fft.rfft(kernel, n=2 * length)
     convolved: Tensor = torch.fft.irfft(spectrum, n=2 * length)
     return convolved[..., :length]
+
+
+def _convolve_directly(signal: Tensor, kernel: Tensor, backward_kernel: Tensor | None) -> Tensor:
+    """As :func:`fft_convolve`, of ``(batch, features, length)``, without complex numbers."""
+    length = signal.shape[-1]
+    weight, ahead = kernel.flip(-1), 0
+    if backward_kernel is not None:
+        # The last sample that a signal of this length has is ``length - 1`` ahead.
+        weight, ahead = torch.cat([weight, backward_kernel[:, : length - 1]], dim=-1), length - 1
+    padded = F.pad(signal, (length - 1, ahead))
+    return F.conv1d(padded, weight.unsqueeze(1), groups=weight.shape[0])
 
 
 class TiedDropout(nn.Module):

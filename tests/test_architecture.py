@@ -19,6 +19,7 @@ FLOORS = {
     "metrics": 1,
     "processing": 2,
     "data": 2,
+    "fhir": 2,
     "plotting": 2,
     "models": 3,
     "training": 4,

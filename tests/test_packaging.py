@@ -19,7 +19,7 @@ import ecg_hf
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-MODULES = {"scikit-learn": "sklearn", "pyyaml": "yaml", "pytest-xdist": "xdist"}
+MODULES = {"scikit-learn": "sklearn", "pyyaml": "yaml", "pytest-xdist": "xdist", "fhir.resources": "fhir"}
 
 
 def declared(*extras: str) -> set[str]:

@@ -27,6 +27,7 @@ FLOORS = {
     "evaluation": 4,
     "pipelines": 5,
     "hub": 5,
+    "serving": 6,
     "cli": 6,
     "quickstart": 6,
     "auto_registration": 7,
@@ -34,6 +35,7 @@ FLOORS = {
 # Neighbours on one floor that may see each other; everything else on a floor is apart.
 NEIGHBOURS = {
     ("cli", "quickstart"),
+    ("cli", "serving"),
     ("evaluation", "training"),
     ("planning", "training"),
     ("files", "errors"),

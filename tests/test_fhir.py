@@ -51,7 +51,7 @@ def of_another(version: str) -> str:
 def test_a_recording_is_valid_in_its_own_release(record: EcgRecord, version: str):
     resource = ecg_hf.record_to_fhir(record, version=version)
     OBSERVATION[version].model_validate_json(json.dumps(resource, allow_nan=False))
-    with pytest.raises(ValueError, match="period|interval"):
+    with pytest.raises(ValueError, match=r"period|interval"):
         OBSERVATION[of_another(version)].model_validate(resource)
     assert resource["code"]["coding"][0]["code"] == "11524-6"
     assert [part["code"]["text"] for part in resource["component"]] == ["I", "MLII"]

@@ -48,7 +48,7 @@ def imported(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("src", ("baselines",)),
+        ("src", ("baselines", "serve")),
         ("scripts", ()),
         ("benchmarks", ("baselines",)),
         ("tests", ("baselines", "dev")),

@@ -26,6 +26,7 @@ from ecg_hf.cli import (
     pretrain,
     push,
     quickstart,
+    serve,
 )
 from ecg_hf.cli.disk_errors import disk_trouble
 from ecg_hf.cli.output import echo, printable_logs
@@ -53,6 +54,7 @@ app.command("convert", context_settings=convert.PASS_THROUGH)(convert.convert_co
 app.command("convert-file")(convert_file.convert_file_command)
 app.command("predict")(predict.predict_command)
 app.command("plot")(plot.plot_command)
+app.command("serve")(serve.serve_command)
 app.command("card")(card.card_command)
 app.command("push")(push.push_command)
 

@@ -47,13 +47,14 @@ def serve_command(
 
     for module in ("fastapi", "uvicorn", "python_multipart"):
         needed(module, "serve", "answers over HTTP")
-    from ecg_hf.serving.app import make_app
     from ecg_hf.serving.gate import Limits
     from ecg_hf.serving.server import check_exposure, listen, run
 
     check_exposure(host, token=token, behind_proxy=behind_proxy)
     limits = Limits(int(max_megabytes * 1e6), timeout, queue, batch_size, token)
     with listen(host, port) as bound:
+        from ecg_hf.serving.app import make_app  # loads torch, which takes seconds
+
         answerer = _answerer(model, device, max_samples)
         app = make_app(answerer, limits)
         place = f"[{host}]" if ":" in host else host

@@ -20,6 +20,7 @@ FLOORS = {
     "metrics": 1,
     "processing": 2,
     "data": 2,
+    "fhir": 2,
     "plotting": 2,
     "models": 3,
     "training": 4,
@@ -30,6 +31,7 @@ FLOORS = {
     "studies": 5,
     "hub": 5,
     "export": 6,
+    "serving": 6,
     "cli": 6,
     "quickstart": 6,
     "auto_registration": 7,
@@ -38,6 +40,7 @@ FLOORS = {
 NEIGHBOURS = {
     ("cli", "export"),
     ("cli", "quickstart"),
+    ("cli", "serving"),
     ("evaluation", "training"),
     ("pipelines", "hub"),
     ("planning", "training"),

@@ -19,7 +19,7 @@ import ecg_hf
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-MODULES = {"scikit-learn": "sklearn", "pyyaml": "yaml", "pytest-xdist": "xdist"}
+MODULES = {"scikit-learn": "sklearn", "pyyaml": "yaml", "pytest-xdist": "xdist", "fhir.resources": "fhir"}
 
 
 def declared(*extras: str) -> set[str]:
@@ -48,7 +48,7 @@ def imported(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("src", ("baselines", "export")),
+        ("src", ("baselines", "cluster", "export", "serve")),
         ("scripts", ()),
         ("benchmarks", ("baselines",)),
         ("tests", ("baselines", "dev")),

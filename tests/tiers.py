@@ -29,6 +29,7 @@ CONTRACT = (
     "pipelines",
     "planning",
     "quickstart",
+    "serving",
     "training",
     "test_architecture.py",
     "test_examples.py",

@@ -7,6 +7,7 @@ first use; ``dir(ecg_hf)`` lists them:
 * ``read_record`` and ``EcgRecord`` for a recording, ``plot_ecg`` for its picture, ``Ecg`` for a column of a dataset;
 * ``embed`` for embeddings of recordings, ``pretrained`` for the folder of a model that ships with the package
   and ``sample_record`` for a recording that does;
+* ``record_to_fhir`` and ``scores_to_fhir`` for FHIR resources of a recording and of what a model says of it;
 * ``EcgFeatureExtractor`` and ``EcgProcessor``, which ``AutoFeatureExtractor`` and ``AutoProcessor`` find by model;
 * per method ``<Method>Config``, ``<Method>FeatureExtractor``, ``<Method>Model``, ``<Method>ForPreTraining``,
   ``<Method>ForEcgClassification`` and ``<Method>Trainer``, such as ``CgDmerModel``; ``ecg-hf list models`` shows the
@@ -44,7 +45,9 @@ _EXPORTS = {
     "plot_ecg": "ecg_hf.plotting",
     "pretrained": "ecg_hf.hub.fetching",
     "read_record": "ecg_hf.signal",
+    "record_to_fhir": "ecg_hf.fhir",
     "sample_record": "ecg_hf.models.pretrained",
+    "scores_to_fhir": "ecg_hf.fhir",
 }
 
 

@@ -2,6 +2,7 @@
 
 from ecg_hf.data import Ecg
 from ecg_hf.errors import EcgError
+from ecg_hf.fhir import record_to_fhir, scores_to_fhir
 from ecg_hf.hub.fetching import pretrained
 from ecg_hf.models.acl_ecg.configuration_acl_ecg import AclEcgConfig
 from ecg_hf.models.acl_ecg.feature_extraction_acl_ecg import AclEcgFeatureExtractor
@@ -337,5 +338,7 @@ __all__ = [
     "plot_ecg",
     "pretrained",
     "read_record",
+    "record_to_fhir",
     "sample_record",
+    "scores_to_fhir",
 ]

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
+import yaml
+from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.hub import CardContext, card_context_of, write_model_card
+from ecg_hf.hub.eval_results import EVAL_RESULTS_FILE
 from ecg_hf.models.registry import METHODS
 from tests.hub.loopback_hub import validate_card
 
@@ -67,6 +69,25 @@ def write(folder: Path, parts: tuple[str, Any, Any], **context: Any) -> ModelCar
     return ModelCard.load(path)
 
 
+def test_metadata_that_the_hub_filters_by(parts: tuple[str, Any, Any], tmp_path: Path) -> None:
+    data = write(tmp_path, parts, results=RESULTS, extra={"base_model": "org/x"}).data.to_dict()
+    assert (data["pipeline_tag"], data["datasets"], data["metrics"]) == (
+        "feature-extraction",
+        ["ptbxl"],
+        ["roc_auc"],
+    )
+    assert data["base_model"] == "org/x"
+    assert ("language" in data) == METHODS[parts[0]].multimodal
+    entries = parse_eval_result_entries(yaml.safe_load((tmp_path / EVAL_RESULTS_FILE).read_text()))
+    metrics = [metric for entry in data["model-index"][0]["results"] for metric in entry["metrics"]]
+    assert [one.value for one in entries] == [metric["value"] for metric in metrics]
+    assert {one.dataset_id for one in entries} == {"ptbxl"}
+    assert "0.7, 0.8" in str(entries[0].notes)
+    plain = write(tmp_path, parts, dataset="the authors' data, and ours").data.to_dict()
+    assert not {"datasets", "metrics", "base_model"} & set(plain)
+    assert not (tmp_path / EVAL_RESULTS_FILE).exists()
+
+
 def test_metadata_can_be_read_back(parts: tuple[str, Any, Any], tmp_path: Path) -> None:
     card = write(tmp_path, parts, results=RESULTS, training={"optimiser steps": "17"})
     assert card.data.license == METHODS[parts[0]].licence
@@ -79,7 +100,11 @@ def test_metadata_can_be_read_back(parts: tuple[str, Any, Any], tmp_path: Path) 
     assert "Not a medical device" in card.text
     assert validate_card(card.content)["errors"] == []
     # Nothing half-written is left beside it, and what it was made of can be read again.
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "card.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        ".eval_results",
+        "README.md",
+        "card.json",
+    ]
     again = card_context_of(tmp_path)
     assert (again.model_name, again.training) == ("a model", {"optimiser steps": "17"})
     assert again.results == RESULTS

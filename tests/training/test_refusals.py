@@ -21,6 +21,12 @@ def test_grouping_by_length_is_refused(tmp_path: Path) -> None:
         EcgPreTrainingArguments(output_dir=str(tmp_path), train_sampling_strategy="group_by_length")
 
 
+def test_a_tracker_that_is_not_installed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ecg_hf.training.arguments.find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match="pip install trackio"):
+        EcgPreTrainingArguments(output_dir=str(tmp_path), report_to="trackio")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("learning_rate", float("nan")), ("weight_decay", -1.0), ("eval_accumulation_steps", 0)],

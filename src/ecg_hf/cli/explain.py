@@ -87,7 +87,8 @@ def explain_command(
 def _pipeline(model: str | None, device: str | None) -> Any:
     """That of the model's classes, or of its text side if it has no classes."""
     from ecg_hf.cli.loading import load_config, load_pipeline
-    from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER, resolve_model
+    from ecg_hf.hub.fetching import resolve_model
+    from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER
     from ecg_hf.models.registry import get_method
 
     name = model or DEFAULT_CLASSIFIER

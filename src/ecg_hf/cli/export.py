@@ -58,7 +58,7 @@ def export_command(
     """
     from ecg_hf.cli.loading import load_classifier, load_config, load_model
     from ecg_hf.export import export_model
-    from ecg_hf.models.pretrained import resolve_model
+    from ecg_hf.hub.fetching import resolve_model
     from ecg_hf.signal.io.paths import recordings_below
 
     records: list[Path] = []

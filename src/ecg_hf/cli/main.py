@@ -28,6 +28,7 @@ from ecg_hf.cli import (
     pretrain,
     push,
     quickstart,
+    serve,
     study,
 )
 from ecg_hf.cli.disk_errors import disk_trouble
@@ -59,6 +60,7 @@ app.command("convert-file")(convert_file.convert_file_command)
 app.command("predict")(predict.predict_command)
 app.command("explain")(explain.explain_command)
 app.command("plot")(plot.plot_command)
+app.command("serve")(serve.serve_command)
 app.command("card")(card.card_command)
 app.command("push")(push.push_command)
 

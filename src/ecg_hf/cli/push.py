@@ -34,6 +34,13 @@ def push_command(
     drop_column: Annotated[
         list[str] | None, typer.Option(help="Column of a dataset to leave out, such as report. Repeatable.")
     ] = None,
+    non_commercial: Annotated[
+        bool,
+        typer.Option(
+            "--non-commercial",
+            help="Share converted weights whose licence allows that for non-commercial ends only.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be pushed.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -47,6 +54,8 @@ def push_command(
     is_model = (folder / "config.json").is_file()
     if is_model and (data_licence is not None or drop_column):
         raise ConfigurationError("--data-licence and --drop-column are for datasets", path=folder)
+    if not is_model and non_commercial:
+        raise ConfigurationError("--non-commercial is for converted weights", path=folder)
     if not is_model and not (folder / "dataset_info.json").is_file():
         raise ModelFolderError(
             "neither a model folder (config.json) nor a built dataset (dataset_info.json)", path=folder
@@ -61,7 +70,15 @@ def push_command(
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     if is_model:
-        report = push_model(folder, repo_id, private=private, revision=revision, tag=tag, dry_run=dry_run)
+        report = push_model(
+            folder,
+            repo_id,
+            private=private,
+            revision=revision,
+            tag=tag,
+            non_commercial=non_commercial,
+            dry_run=dry_run,
+        )
     else:
         report = push_dataset(
             folder,

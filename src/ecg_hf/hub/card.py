@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,13 +17,17 @@ from ecg_hf.escaping import markdown_text
 from ecg_hf.files import write_whole
 from ecg_hf.hub.card_context import CardContext
 from ecg_hf.hub.classifier_metrics import index_entry, result_text
+from ecg_hf.hub.eval_results import write_eval_results
 from ecg_hf.hub.licences import OTHER, licence_identifier
 from ecg_hf.hub.model_folder import CARD_FILE
-from ecg_hf.hub.model_index import summary_entries, without
+from ecg_hf.hub.model_index import METRIC, summary_entries, without
 from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.signal.leads import STANDARD_LEADS
 
 __all__ = ["write_model_card"]
+
+_DATASET = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
+"""Names that may be those of a dataset of the Hub; descriptions are not."""
 
 
 def write_model_card(
@@ -53,8 +58,9 @@ def write_model_card(
     config = model.config
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     template = environment.from_string(_resource("model_card.md.jinja"))
+    data = _front_matter(spec, source, context, keep)
     content = template.render(
-        card_data=_front_matter(spec, source, context, keep).to_yaml(),
+        card_data=data.to_yaml(),
         model_name=markdown_text(context.model_name),
         method_title=spec.title,
         paper_name=spec.paper_name,
@@ -80,6 +86,7 @@ def write_model_card(
     )
     path = Path(folder) / CARD_FILE
     write_whole(path, content)
+    write_eval_results(Path(folder), data.eval_results or [])
     context.save(Path(folder))
     return path
 
@@ -105,7 +112,15 @@ def _front_matter(
     new = [] if context.classifier is None else index_entry(context.classifier, context.dataset)
     new += summary_entries(context.results)
     results = [*without(keep, new), *new]
-    extra = dict(context.extra)
+    datasets = context.dataset.split(", ")
+    # The Hub has no task for classifiers of ECGs, and those of sounds or pictures would mislead.
+    extra: dict[str, Any] = {
+        "pipeline_tag": "feature-extraction" if context.classifier is None else "other",
+        "language": source.get("language"),
+        "datasets": datasets if all(map(_DATASET.fullmatch, datasets)) else None,
+        "metrics": [METRIC] if results else None,
+        **context.extra,
+    }
     if context.emissions_g is not None:
         extra["co2_eq_emissions"] = {
             "emissions": context.emissions_g,

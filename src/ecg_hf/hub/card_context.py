@@ -16,7 +16,7 @@ from ecg_hf.hub.classifier_metrics import ClassifierMetrics
 from ecg_hf.hub.training_facts import run_facts
 from ecg_hf.training.run import REPORT_FILE
 
-__all__ = ["CONTEXT_FILE", "PLACEHOLDER", "CardContext", "card_context_of"]
+__all__ = ["CONTEXT_FILE", "PLACEHOLDER", "CardContext", "card_context_of", "weights_licence_of"]
 
 CONTEXT_FILE = "card.json"
 """The context of a card, so that it can be written again with new results. It is not pushed."""
@@ -111,6 +111,16 @@ def card_context_of(folder: str | Path, **given: Any) -> CardContext:
     if facts is not None:
         context = replace(context, **asdict(facts))
     return replace(context, **{name: value for name, value in given.items() if value is not None})
+
+
+def weights_licence_of(folder: str | Path) -> str | None:
+    """The licence of converted weights in a folder; None for weights that were trained with this package.
+
+    Raises:
+        ModelFolderError: if the card's context can't be understood.
+    """
+    context = CardContext.load(Path(folder))
+    return None if context is None or context.trained_here else context.weights_licence
 
 
 def _run_is_newer(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,15 @@ def document_classifier(result: FineTuneResult, *, model_name: str | None = None
     context = CardContext(
         model_name=model_name or folder.resolve().name,
         **{**asdict(facts), "training": {"started from": f"{start} {result.model}", **facts.training}},
+        extra={"base_model": result.model} if _is_repository(result.model) else {},
         classifier=metrics,
     )
     write_model_card(folder, opened.model, opened.feature_extractor, context)
     return metrics
+
+
+def _is_repository(model: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).exists()
 
 
 def _parts(result: FineTuneResult) -> list[dict[str, Any]]:

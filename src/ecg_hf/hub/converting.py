@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ __all__ = [
     "list_official_files",
     "recognise_checkpoint",
 ]
+
+_ON_THE_HUB = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +223,7 @@ def _write_folder(
         model.save_pretrained(folder)
     extractor = spec.feature_extractor_for(converted.config)
     extractor.save_pretrained(folder)
+    origin = _ON_THE_HUB.fullmatch(spec.load_converter().FILES.repository)
     provenance = {
         "origin": f"converted from the authors' checkpoint `{source}`; nothing was trained here",
         "sha256 of that file": f"`{checkpoint.sha256}`",
@@ -232,6 +236,7 @@ def _write_folder(
         data_licence="see the authors' publication",
         training=provenance,
         weights_licence=spec.official_weights,
+        extra={"base_model": origin[1]} if origin else {},
     )
     write_model_card(folder, model, extractor, context)
 

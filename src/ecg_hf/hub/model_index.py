@@ -14,6 +14,7 @@ from ecg_hf.documents import parse_yaml, read_text
 from ecg_hf.errors import ModelFolderError
 from ecg_hf.evaluation.results import Results
 from ecg_hf.files import sole_writer, write_whole
+from ecg_hf.hub.eval_results import write_eval_results
 from ecg_hf.hub.model_folder import CARD_FILE
 
 __all__ = ["results_in_card", "summary_entries", "update_model_index", "without"]
@@ -48,6 +49,7 @@ def _update(path: Path, new: list[EvalResult]) -> Path:
     if not card.data.model_name:
         card.data.model_name = path.resolve().parent.name
     write_whole(path, str(card).rstrip("\n") + "\n")
+    write_eval_results(path.parent, card.data.eval_results)
     return path
 
 

@@ -13,9 +13,12 @@ from ecg_hf.auto_map import SHIM_FILE, lead_to_package
 from ecg_hf.documents import read_text
 from ecg_hf.errors import HubError, ModelFolderError
 from ecg_hf.hub.card import write_model_card
-from ecg_hf.hub.card_context import PLACEHOLDER, card_context_of
+from ecg_hf.hub.card_context import PLACEHOLDER, card_context_of, weights_licence_of
+from ecg_hf.hub.eval_results import EVAL_RESULTS_FILE, write_eval_results
 from ecg_hf.hub.hub_errors import check_repo_id, hub_errors
+from ecg_hf.hub.licences import check_sharing
 from ecg_hf.hub.model_folder import CARD_FILE, ModelFolder, open_model_folder
+from ecg_hf.hub.model_index import results_in_card
 
 __all__ = ["PushReport", "commit_to_hub", "prepare_repo", "push_model"]
 
@@ -66,6 +69,7 @@ def push_model(
     private: bool | None = None,
     revision: str | None = None,
     tag: str | None = None,
+    non_commercial: bool = False,
     dry_run: bool = False,
 ) -> PushReport:
     """Share a model folder: configuration, safetensors, preprocessing, tokenizer, card, in one commit.
@@ -80,15 +84,18 @@ def push_model(
         private: Make a private repository; None leaves that to the owner's default.
         revision: Branch to push to, created if need be; ``main`` if not given.
         tag: Name for the commit, such as ``v1.0``.
+        non_commercial: Share converted weights although their licence allows that for non-commercial ends only.
         dry_run: Only report what would be pushed.
 
     Raises:
-        ModelFolderError: The folder is not a model of this package, or would not load.
+        ModelFolderError: The folder is not a model of this package, or would not load; or its weights are others'
+            and their licence forbids to pass them on.
         HubError: The Hub can't be reached or refuses; the tag exists; the repository is public although a private
             one was asked for.
     """
     check_repo_id(repo_id)
     opened = open_model_folder(folder)
+    check_sharing(weights_licence_of(opened.path), opened.path, non_commercial=non_commercial)
     with tempfile.TemporaryDirectory() as scratch:
         operations = _operations(opened, repo_id, Path(scratch))
         files = {operation.path_in_repo: operation.upload_info.size for operation in operations}
@@ -188,6 +195,8 @@ def _operations(opened: ModelFolder, repo_id: str, scratch: Path) -> list[Commit
             lead_to_package(ready[name], auto)
             ready[SHIM_FILE] = scratch / SHIM_FILE
     ready[CARD_FILE] = _card(opened, repo_id, scratch)
+    if (results := write_eval_results(scratch, results_in_card(scratch))) is not None:
+        ready[EVAL_RESULTS_FILE] = results
     return [CommitOperationAdd(name, path) for name, path in sorted(ready.items())]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from transformers import HfArgumentParser, TrainingArguments
@@ -48,7 +49,8 @@ def check_training_arguments(arguments: TrainingArguments) -> None:
 
     Raises:
         ConfigurationError: A value is not finite, not positive where it counts something, drops columns that
-            collators need, or asks for batches by length: records of a run all have one length.
+            collators need, asks for batches by length (records of a run all have one length), or for a tracker that
+            is not installed.
     """
     for entry in fields(arguments):
         value = getattr(arguments, entry.name, None)
@@ -64,6 +66,8 @@ def check_training_arguments(arguments: TrainingArguments) -> None:
         raise ConfigurationError(
             "remove_unused_columns must stay False: collators need every column", value=True
         )
+    if "trackio" in (arguments.report_to or ()) and find_spec("trackio") is None:
+        raise ConfigurationError("report_to trackio needs trackio: pip install trackio", value="trackio")
     strategy = getattr(arguments, "train_sampling_strategy", None)
     if getattr(strategy, "value", strategy) == "group_by_length":
         raise ConfigurationError(

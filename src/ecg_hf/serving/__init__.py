@@ -1,0 +1,1 @@
+"""Answers over HTTP: what ``ecg-hf serve`` runs. Needs the extra ``serve``."""

@@ -177,3 +177,13 @@ def test_the_command(small: Path, tmp_path: Path):
         failed = run(*wrong)
         assert failed.returncode == 2
         assert len(failed.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", list_studies())
+def test_every_row_of_a_study_is_a_model(name: str):
+    for arm in load_study(name).arms:
+        if arm.available:
+            recipe = module.recipe_of(arm)
+            options = recipe.model_options({"variant": arm.variant, **arm.overrides})
+            config = METHODS[arm.method].load("config").preset(recipe.size, **options)
+            assert all(getattr(config, field) == value for field, value in arm.overrides.items())

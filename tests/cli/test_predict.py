@@ -12,7 +12,8 @@ from transformers import AutoModel, pipeline
 
 import ecg_hf
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER, DEFAULT_MODEL, list_pretrained, resolve_model
+from ecg_hf.hub.fetching import resolve_model
+from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER, DEFAULT_MODEL, list_pretrained
 
 from .conftest import Cli
 

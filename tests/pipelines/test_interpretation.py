@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ecg_hf import EcgDistilConfig, EcgDistilForEcgClassification
+from ecg_hf.models.registry import METHODS
 from ecg_hf.pipelines.interpretation import Interpreter, measurements_of, reason_to_abstain
 from ecg_hf.signal import STANDARD_LEADS, EcgRecord, check_quality
 from ecg_hf.signal.synthetic import simulate
@@ -102,3 +103,30 @@ def test_too_few_leads_get_measurements_and_no_findings(interpreter: Interpreter
     assert one.measurements["heart_rate_bpm"]
     assert six.abstained is None, "the other limb leads follow from two"
     assert six.findings
+
+
+@pytest.mark.parametrize("method", ["ecg-cpc", "clear-hug", "ecg-jepa"])
+def test_findings_are_the_classifiers_own_scores_however_it_pools(method: str):
+    """Not every head reads the pooled output: attention queries, heads of heart beats."""
+    torch.manual_seed(0)
+    spec = METHODS[method]
+    labels = {0: "NORM", 1: "AFIB", 2: "MI"}
+    config = spec.load("config").preset(
+        spec.sizes[0],
+        id2label=labels,
+        label2id={v: k for k, v in labels.items()},
+        classifier_pooling="attention",
+    )
+    model = spec.load("classification")(config).eval()
+    extractor = config.feature_extractor()
+    with torch.no_grad():
+        model.classifier.weight.normal_(std=1.0)
+    for problem in ("multi_label_classification", "single_label_classification"):
+        config.problem_type = problem
+        (answer,) = Interpreter(model, extractor, name="org/model")([_ecg()])
+        inputs = extractor(_ecg(), return_tensors="pt")
+        with torch.inference_mode():
+            logits = model(**inputs).logits[0].double()
+        expected = logits.softmax(-1) if problem.startswith("single") else logits.sigmoid()
+        found = {finding.label: finding.probability for finding in answer.findings}
+        assert found == pytest.approx(dict(zip(labels.values(), expected.tolist(), strict=True)), abs=1e-5)

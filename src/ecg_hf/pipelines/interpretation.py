@@ -240,15 +240,23 @@ class Interpreter:
         }
         if bool(inputs["sample_mask"].all()):
             del inputs["sample_mask"]
-        with torch.inference_mode():
-            pooled = self.model.base_model(**inputs).pooler_output
-            logits = self.model.classify(pooled)
-        probabilities = logits.double().sigmoid().cpu().numpy()
-        embeddings = pooled.float().cpu().numpy()
+        pooled: list[torch.Tensor] = []
+        seen = self.model.base_model.register_forward_hook(
+            lambda _module, _inputs, output: pooled.append(output.pooler_output)
+        )
+        try:
+            with torch.inference_mode():
+                # The model's own way from tokens to logits: not every classifier reads the pooled output.
+                logits = self.model(**inputs).logits.double()
+        finally:
+            seen.remove()
+        single = self.model.config.problem_type == "single_label_classification"
+        probabilities = (logits.softmax(-1) if single else logits.sigmoid()).cpu().numpy()
         for row, place in enumerate(prepared):
             nearest: tuple[Mapping[str, Any], ...] = ()
             if self.references is not None:
-                nearest = tuple(self.references.nearest(embeddings[row], self.num_nearest))
+                embedding = pooled[-1][row].float().cpu().numpy()
+                nearest = tuple(self.references.nearest(embedding, self.num_nearest))
             found[place] = (probabilities[row], nearest, None)
         return found
 

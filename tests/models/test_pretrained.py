@@ -38,3 +38,13 @@ def test_the_sample_record_says_nothing_of_the_person_and_names_its_source():
     source = (header.parent / "README.md").read_text(encoding="utf-8")
     for words in ("PTB-XL 1.0.3", "Wagner", "10.13026/kfzx-aw45", "Creative Commons Attribution 4.0"):
         assert words in source
+
+
+def test_a_classifier_is_an_encoder_too():
+    """Its folder has no term head, and none is asked for."""
+    record = ecg_hf.sample_record()
+    one, two = (
+        ecg_hf.embed(record, model=name) for name in ("ecg-distil-ptbxl-statements", "ecg-distil-ptbxl")
+    )
+    assert one.shape == two.shape == (1, 768)
+    assert abs(one - two).max() < 1e-5

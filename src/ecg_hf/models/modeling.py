@@ -156,6 +156,9 @@ class EcgPreTrainedModel(PreTrainedModel):
     # loss of any model whose forward takes ``**kwargs`` and gets ``labels``.
     accepts_loss_kwargs = False
 
+    _optional_parts: tuple[str, ...] = ()
+    """Attributes that may be None: left out where a folder has none of their weights."""
+
     micro_batch_statistics = False
     """Whether batch norms may train with gradient accumulation, each micro-batch by its own statistics."""
 
@@ -234,11 +237,20 @@ class EcgPreTrainedModel(PreTrainedModel):
             model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         except SafetensorError as error:
             raise ModelFolderError(f"no whole safetensors file: {error}", path=source) from None
+        model._leave_out_absent_parts(info)
         check_complete(model, info, source)
         check_finite(model, source)
         _align_weights(model)
         model.freeze_fixed_parameters()
         return (model, info) if with_info else model
+
+    def _leave_out_absent_parts(self, info: dict[str, Any]) -> None:
+        """Go without the optional parts that the folder has nothing of, such as a classifier's encoder without text."""
+        for part in self._optional_parts:
+            names = {name for name in self.state_dict() if name.startswith(f"{part}.")}
+            if names and names <= set(info["missing_keys"]):
+                setattr(self, part, None)
+                info["missing_keys"] = type(info["missing_keys"])(set(info["missing_keys"]) - names)
 
     @staticmethod
     def _load_pretrained_model(

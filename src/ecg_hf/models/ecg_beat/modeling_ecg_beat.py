@@ -175,6 +175,8 @@ class EcgBeatModel(EcgBeatPreTrainedModel):
 
     _keys_to_ignore_on_load_unexpected = [r"^(measure|denoise|simclr|contrast)_\w+\."]
 
+    _optional_parts = ("term_head",)
+
     def __init__(self, config: EcgBeatConfig, add_term_head: bool = True) -> None:
         super().__init__(config)
         self.encoder = EcgBeatEncoder(config)

@@ -87,6 +87,8 @@ class EcgDistilModel(EcgDistilPreTrainedModel):
         r"^progress$",
     ]
 
+    _optional_parts = ("term_head",)
+
     def __init__(self, config: EcgDistilConfig, add_term_head: bool = True) -> None:
         super().__init__(config)
         # Not at the top: the module loads the Auto classes, and they load this one.

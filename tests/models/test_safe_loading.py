@@ -85,7 +85,7 @@ def test_heads_start_fresh_on_a_whole_encoder_only(folder: Path):
 
 def test_whole_folder_of_a_head(good: Path, tmp_path: Path):
     """Saved from a class and loaded as it: nothing may be missing, nothing may be over."""
-    case = make_case(good.parent.name.rstrip("0123456789"))
+    case = make_case(AutoConfig.from_pretrained(good).model_type)
     for role, auto in (
         ("pretraining", AutoModelForPreTraining),
         ("classification", AutoModelForEcgClassification),

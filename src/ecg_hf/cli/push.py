@@ -49,6 +49,10 @@ def push_command(
     Log in first (hf auth login). If a push is interrupted, run the same command again; what has arrived is not sent
     twice.
     """
+    if not folder.exists():
+        from ecg_hf.hub.fetching import resolve_model
+
+        folder = Path(resolve_model(folder))
     if not folder.is_dir():
         raise ModelFolderError("no such folder", path=folder)
     is_model = (folder / "config.json").is_file()

@@ -245,7 +245,7 @@ class EcgPreTrainedModel(PreTrainedModel):
         return (model, info) if with_info else model
 
     def _leave_out_absent_parts(self, info: dict[str, Any]) -> None:
-        """Go without the optional parts that the folder has nothing of, such as a classifier's encoder without text."""
+        """Go without the optional parts that the folder has nothing of: a classifier's encoder without text."""
         for part in self._optional_parts:
             names = {name for name in self.state_dict() if name.startswith(f"{part}.")}
             if names and names <= set(info["missing_keys"]):

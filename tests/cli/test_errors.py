@@ -173,8 +173,10 @@ def test_impossible_embedding(
 def test_embeddings_do_not_replace_a_folder(
     pretrained: Path, dataset: Path, cli: Cli, tmp_path: Path
 ) -> None:
-    outcome = cli("embed", "--model", pretrained, "--dataset", dataset, "--output", tmp_path)
-    assert_one_line(outcome, str(tmp_path), "folder")
+    output = tmp_path / "all.safetensors"
+    output.mkdir()
+    outcome = cli("embed", "--model", pretrained, "--dataset", dataset, "--output", output)
+    assert_one_line(outcome, str(output), "folder")
 
 
 def test_missing_record(cli: Cli, tmp_path: Path) -> None:

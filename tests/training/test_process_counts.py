@@ -33,7 +33,8 @@ def check(rows: list[dict[str, Any]]) -> None:
         assert row["weights"] < 2e-5, method
         assert row["ranks"] == row["teacher"] == 0.0, method
         model = METHODS[method].load("pretraining")
-        if "after_optimizer_step" in vars(model):
+        # CRT's step notes how far training has come, and moves no teacher.
+        if "after_optimizer_step" in vars(model) and method != "crt":
             assert row["frozen"] > 0, method
             # ECG-Distil's teacher was trained before and stays as it is.
             assert (row["teacher_moved"] > 0.0) == (method != "ecg-distil"), method

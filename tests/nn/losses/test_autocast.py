@@ -30,6 +30,7 @@ from ecg_hf.nn.losses.agreement import (
     query_key_loss,
     symmetric_cosine,
 )
+from ecg_hf.nn.losses.instance_discrimination import instance_discrimination_loss
 from ecg_hf.nn.losses.latent import latent_prediction_loss, latent_statistics
 from ecg_hf.nn.losses.nt_xent import patient_contrast_loss, view_pairs_loss
 from ecg_hf.nn.losses.predictive import temporal_prediction_loss
@@ -72,6 +73,7 @@ CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "region_pair_losses": lambda a, b: region_pair_losses(a[:, :5], b[:, :5], temperature=0.1).sum(),
     "regression_target_loss": lambda a, b: regression_target_loss(*vectors(a, b)),
     "siglip_loss": lambda a, b: siglip_loss(*vectors(a, b), scale=10.0, bias=-5.0),
+    "instance_discrimination_loss": instance_discrimination_loss,
     "symmetric_cosine": lambda a, b: symmetric_cosine(*vectors(a, b), *vectors(a, b)),
     "temporal_prediction_loss": lambda a, b: temporal_prediction_loss(a, b, WEIGHTS),
     "view_pairs_loss": lambda a, b: view_pairs_loss(

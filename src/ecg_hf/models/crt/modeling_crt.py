@@ -104,8 +104,8 @@ class CrtModel(CrtPreTrainedModel, EcgEncoder):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        """The networks that read patches."""
-        return self.encoder.networks
+        """The network of the patches of time, the first of three; FSDP takes no list of modules."""
+        return self.encoder.networks[0]
 
     @property
     def encoder_layers(self) -> nn.ModuleList:
@@ -144,16 +144,27 @@ class CrtForPreTraining(CrtPreTrainedModel, EcgForPreTraining):
         self.decoder = CrtDecoder(config)
         self.first_projection = nn.Linear(config.hidden_size, config.hidden_size)
         self.second_projection = nn.Linear(config.hidden_size, config.hidden_size)
+        # The number beside the buffer is the buffer's, because a number of patches can't wait for a device.
         self.register_buffer("progress", torch.zeros(()))
+        self._progress = 0.0
+        self.register_load_state_dict_post_hook(_read_progress)
         self.post_init()
+
+    def freeze_fixed_parameters(self) -> None:
+        """Nothing is fixed; called after loading, and so the place to read how far training came."""
+        _read_progress(self, None)
 
     def before_training(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
         """Begin with few dropped patches, whatever the weights were trained for."""
-        self.progress.zero_()
+        self._set_progress(0.0)
 
     def after_optimizer_step(self, step: int, total_steps: int) -> None:
         """Note how much of the training is done."""
-        self.progress.fill_((step + 1) / total_steps)
+        self._set_progress((step + 1) / total_steps)
+
+    def _set_progress(self, share: float) -> None:
+        self.progress.fill_(share)
+        self._progress = share
 
     def draw_noise(
         self, batch: Mapping[str, Tensor], generator: torch.Generator, rows: int | None = None
@@ -235,7 +246,7 @@ class CrtForPreTraining(CrtPreTrainedModel, EcgForPreTraining):
     def _divided(self, times: Tensor, bins: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Indices of the patches of each domain that are kept, and of those that are dropped."""
         first, second, _ = self.config.domain_patches
-        of_time, of_frequency = self.config.dropped_patches(float(self.progress))
+        of_time, of_frequency = self.config.dropped_patches(self._progress)
         time = mask_patches(times[:, None], of_time / first)
         frequency = mask_patches(bins[:, None], of_frequency / second)
         kept = time.visible, frequency.visible + first, frequency.visible + first + second
@@ -270,6 +281,11 @@ def _error(
         pick(patches, of_patches).flatten(1, 2),
         pick(weights, of_patches).flatten(1, 2),
     )
+
+
+def _read_progress(model: CrtForPreTraining, keys: Any) -> None:
+    if model.progress.device.type != "meta":
+        model._progress = float(model.progress)
 
 
 class CrtForEcgClassification(CrtPreTrainedModel, EcgForClassification):

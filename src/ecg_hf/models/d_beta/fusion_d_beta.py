@@ -139,7 +139,9 @@ class TokenDecoder(nn.Module):
         """
         embedded = self.embedding(visible)
         count = places.shape[1]
-        missing = self.mask_token.to(embedded.dtype).expand(len(embedded), 1 + count - embedded.shape[1], -1)
+        missing = self.mask_token.to(embedded.dtype).expand(
+            embedded.shape[0], 1 + count - embedded.shape[1], -1
+        )
         shuffled = torch.cat([embedded[:, 1:], missing], dim=1)
         ordered = shuffled.gather(1, places.unsqueeze(-1).expand(-1, -1, shuffled.shape[-1]))
         tokens = torch.cat([embedded[:, :1], ordered], dim=1)

@@ -174,7 +174,7 @@ class DBetaModel(DBetaPreTrainedModel, EcgEncoder):
             token_mask: bool ``(batch, 1 + tokens)``: False for padding.
             need_weights: Attention weights are asked for.
         """
-        first = self.class_token.to(tokens.dtype).expand(len(tokens), 1, -1)
+        first = self.class_token.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
         keys = None if token_mask is None else token_mask[:, None, None, :]
         return self.encoder.transform(torch.cat([first, tokens], dim=1), keys, need_weights)
 

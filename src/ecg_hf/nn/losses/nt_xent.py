@@ -89,7 +89,7 @@ def view_pairs_loss(
         present: bool ``(views, rows)``, False for embeddings that are to be left out; None if there are none.
     """
     vectors = F.normalize(full_precision(views), dim=-1)
-    first, second = torch.combinations(torch.arange(len(views), device=views.device)).unbind(1)
+    first, second = torch.triu_indices(len(views), len(views), 1, device=views.device)
     logits = similarity(vectors[first], vectors[second]) / temperature
     usable = torch.ones_like(logits, dtype=torch.bool)
     if present is not None:

@@ -80,7 +80,7 @@ def test_methods_train_under_fsdp2_as_in_one_process(
         for expected, found in zip(*logs, strict=True):
             for name in expected:
                 if name.startswith("loss") or name == "grad_norm":
-                    assert found[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-6), (method, name)
+                    assert found[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), (method, name)
         whole, divided = (load_file(run / "model.safetensors") for run in runs)
         assert whole.keys() == divided.keys()
         for name, weight in whole.items():

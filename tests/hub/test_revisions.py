@@ -61,6 +61,9 @@ said["first"] = command("push", folder, "org/x", "--tag", "v1.0", "--json")
 one = weight(folder)
 save(2)
 two = weight(folder)
+from huggingface_hub import HfApi
+for name in ("processor_config.json", "model-00001-of-00002.safetensors", "notes.md"):
+    HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo=name, repo_id="org/x")
 said["second"] = command("push", folder, "org/x", "--tag", "v2.0")
 save(3)
 three = weight(folder)
@@ -111,6 +114,11 @@ def test_revisions_tags_and_private_repositories(client: Client, hub: LoopbackHu
     assert repo.tags["v1.0"] == first["commit"]
     assert said["second"][1].startswith(f"{hub.endpoint}/org/x")
     assert "tagged v2.0" in said["second"][1]
+    # What an earlier model left, such as its processor, would be read with this one's weights.
+    assert "removed: model-00001-of-00002.safetensors, processor_config.json" in said["second"][1]
+    assert {"notes.md", "config.json"} < set(hub.files("org/x")) and "processor_config.json" not in hub.files(
+        "org/x"
+    )
     assert set(repo.branches) == {"main", "experiment"}
     assert json.loads(said["branch"][1])["commit"] == repo.branches["experiment"]
 
@@ -148,4 +156,4 @@ def test_revisions_tags_and_private_repositories(client: Client, hub: LoopbackHu
     refused("bad name", "a/b/c")
     refused("anonymous secret", "org/secret", "hf auth login")
     # What was refused changed nothing.
-    assert len(repo.titles) == 4
+    assert len(repo.titles) == 7

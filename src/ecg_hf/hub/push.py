@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from ecg_hf.auto_map import SHIM_FILE, lead_to_package
 from ecg_hf.documents import read_text
@@ -19,6 +19,7 @@ from ecg_hf.hub.hub_errors import check_repo_id, hub_errors
 from ecg_hf.hub.licences import check_sharing
 from ecg_hf.hub.model_folder import CARD_FILE, ModelFolder, open_model_folder
 from ecg_hf.hub.model_index import results_in_card
+from ecg_hf.models.shared_files import belongs_to_model
 
 __all__ = ["PushReport", "commit_to_hub", "prepare_repo", "push_model"]
 
@@ -76,7 +77,8 @@ def push_model(
 
     The folder is loaded first, so that nothing is pushed that others could not load. Its card is pushed unchanged
     except for the repository's name in the examples; a missing card is written from the folder. Weights that the Hub
-    already has are not sent again, so repeating an interrupted push is cheap.
+    already has are not sent again, so repeating an interrupted push is cheap. Files of an earlier model that this one
+    does not have, such as its preprocessing or further shards, leave the branch in the same commit; others stay.
 
     Args:
         folder: The model folder; left as it is.
@@ -147,7 +149,7 @@ def commit_to_hub(
     revision: str | None,
     tag: str | None,
 ) -> PushReport:
-    """Put files into a repository in one commit, and tag it.
+    """Put a model into a repository in one commit, without what an earlier one left there, and tag it.
 
     Raises:
         HubError: see :func:`push_model`.
@@ -156,9 +158,11 @@ def commit_to_hub(
     files = {operation.path_in_repo: operation.upload_info.size for operation in operations}
     with hub_errors(repo_id):
         repo_id, is_private = prepare_repo(api, repo_id, kind, private=private, revision=revision, tag=tag)
+        there = api.list_repo_files(repo_id, repo_type=kind, revision=revision)
+        stale = [name for name in there if name not in files and _of_a_model(name)]
         commit = api.create_commit(
             repo_id,
-            operations,
+            [*operations, *(CommitOperationDelete(name) for name in stale)],
             repo_type=kind,
             commit_message=message,
             revision=revision,
@@ -175,7 +179,12 @@ def commit_to_hub(
         revision=revision or "main",
         tag=tag,
         private=is_private,
+        notes=(f"of an earlier model, removed: {', '.join(stale)}",) if stale else (),
     )
+
+
+def _of_a_model(name: str) -> bool:
+    return belongs_to_model(name) or name == EVAL_RESULTS_FILE
 
 
 def _operations(opened: ModelFolder, repo_id: str, scratch: Path) -> list[CommitOperationAdd]:

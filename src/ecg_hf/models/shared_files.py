@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ecg_hf.errors import ModelFolderError
 
-__all__ = ["CARD_FILE", "model_files"]
+__all__ = ["CARD_FILE", "belongs_to_model", "model_files"]
 
 CARD_FILE = "README.md"
 
@@ -21,6 +21,11 @@ _PUBLIC = (
 """Everything else is never pushed: checkpoints, logs, settings with local paths, pickles."""
 
 
+def belongs_to_model(name: str) -> bool:
+    """Whether a file of that name is part of a model, as far as this package and transformers read it."""
+    return any(fnmatch(name, pattern) for pattern in _PUBLIC)
+
+
 def model_files(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
     """Files of the model in a folder, sorted by name.
 
@@ -29,9 +34,7 @@ def model_files(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
             file of the user's. Links of the Hub's cache, from a snapshot to its blobs, are allowed.
     """
     files = tuple(
-        file
-        for file in sorted(Path(folder).iterdir())
-        if any(fnmatch(file.name, pattern) for pattern in _PUBLIC) and file.is_file()
+        file for file in sorted(Path(folder).iterdir()) if belongs_to_model(file.name) and file.is_file()
     )
     home = Path(os.path.realpath(folder))
     homes = {home, home.parent.parent / "blobs"} if home.parent.name == "snapshots" else {home}

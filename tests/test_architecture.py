@@ -15,6 +15,7 @@ FLOORS = {
     "documents": 0,
     "escaping": 0,
     "engine": 0,
+    "progress": 0,
     "signal": 1,
     "nn": 1,
     "metrics": 1,
@@ -152,6 +153,23 @@ def test_signal_reads_without_torch():
     code = "from ecg_hf import read_record, EcgRecord; import sys; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def test_predict_loads_no_datasets():
+    heavy = ("datasets", "pandas", "matplotlib", "sklearn", "ecg_hf.evaluation", "ecg_hf.training")
+    code = f"""
+import sys
+from ecg_hf.cli.main import main
+from ecg_hf.models.pretrained import sample_record
+sys.argv = ["ecg-hf", "predict", str(sample_record()), "--json"]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print([m for m in {heavy} if m in sys.modules])
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
 
 
 PUBLIC = [

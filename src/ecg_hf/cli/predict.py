@@ -237,7 +237,7 @@ def _answers(
     pictures: Mapping[Path, Path],
 ) -> Iterator[Interpretation]:
     """Answers as they come, and pictures of recordings that are finished."""
-    from ecg_hf.evaluation.progress import progress_bar
+    from ecg_hf.progress import progress_bar
 
     with progress_bar(len(records), "recordings", "rec", show=len(records) > 1) as bar:
         if lengths["window_s"] is None:

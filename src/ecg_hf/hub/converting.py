@@ -18,8 +18,8 @@ from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_context import CardContext
 from ecg_hf.hub.official_checkpoint import OfficialCheckpoint, read_official_checkpoint
 from ecg_hf.models.conversion import Converted, OfficialFiles, OfficialState
-from ecg_hf.models.modeling import without_progress_bars
 from ecg_hf.models.registry import METHODS, MethodSpec, get_method
+from ecg_hf.progress import without_progress_bars
 
 __all__ = [
     "ConversionReport",

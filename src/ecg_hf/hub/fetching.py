@@ -17,7 +17,6 @@ from transformers.utils import logging
 from ecg_hf.documents import read_json
 from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.files import write_whole
-from ecg_hf.hub.converting import convert_checkpoint
 from ecg_hf.models.pretrained import DEFAULT_MODEL, list_pretrained, pretrained_folder
 
 __all__ = ["FETCHED", "FetchedModel", "list_all_pretrained", "pretrained", "resolve_model"]
@@ -200,6 +199,9 @@ def _fetched(one: FetchedModel, revision: str | None) -> Path:
         options = dict(one.options)
         if config is not None:
             options["config"] = config
+        # Not at the top: converting writes cards, which load evaluation and datasets; every command comes by here.
+        from ecg_hf.hub.converting import convert_checkpoint
+
         convert_checkpoint(one.method, file, folder, **options)
         write_whole(folder / _SOURCE, json.dumps(source, indent=2) + "\n")
     write_whole(pointer, json.dumps({**source, "folder": folder.name}, indent=2) + "\n")

@@ -9,9 +9,9 @@ from typing import Any
 from transformers import AutoConfig, AutoFeatureExtractor
 
 from ecg_hf.errors import EcgError, ModelFolderError
-from ecg_hf.models.modeling import without_progress_bars
 from ecg_hf.models.registry import ClassRole, MethodSpec, get_method
 from ecg_hf.models.shared_files import CARD_FILE, model_files
+from ecg_hf.progress import without_progress_bars
 
 __all__ = ["CARD_FILE", "ModelFolder", "model_files", "open_model_folder"]
 

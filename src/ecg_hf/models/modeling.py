@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
@@ -43,7 +41,6 @@ __all__ = [
     "init_as_torch",
     "masked_token_weights",
     "patch_token_mask",
-    "without_progress_bars",
 ]
 
 _ALIGNMENT = 64
@@ -597,15 +594,3 @@ class EcgForClassification(EcgPreTrainedModel):
 def _is_accumulating() -> bool:
     """Whether this is a micro-batch of an optimiser step that more are to follow, by accelerate's account."""
     return bool(GradientState._shared_state) and not GradientState().sync_gradients
-
-
-@contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """Without the library's own progress bars, which cut across ours."""
-    enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            logging.enable_progress_bar()

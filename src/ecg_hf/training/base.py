@@ -16,8 +16,8 @@ from transformers.utils.hub import PushInProgress
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.files import write_whole
-from ecg_hf.models.modeling import without_progress_bars
 from ecg_hf.models.shared_files import CARD_FILE, model_files
+from ecg_hf.progress import without_progress_bars
 from ecg_hf.training.checkpoints import STATE_FILE, discard_incomplete_checkpoints, newest_complete_checkpoint
 from ecg_hf.training.distributed import as_scalars, scalars_to_vectors
 from ecg_hf.training.progress import Progress

@@ -20,7 +20,7 @@ from ecg_hf.errors import ConfigurationError, NonFiniteSignal
 from ecg_hf.evaluation.cache import fingerprint_dataset, fingerprint_model, fingerprint_preprocessing
 from ecg_hf.evaluation.features import pooled as embedding
 from ecg_hf.evaluation.features.pooled import embed_dataset, read_embeddings, write_embeddings
-from ecg_hf.evaluation.progress import progress_bar
+from ecg_hf.progress import progress_bar
 from ecg_hf.signal.record import EcgRecord
 
 LEADS = ("I", "II", "V1")

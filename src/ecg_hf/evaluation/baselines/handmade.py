@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.base import FrozenBaseline, Rows, row_numbers
-from ecg_hf.evaluation.progress import progress_bar
+from ecg_hf.progress import progress_bar
 from ecg_hf.signal.beats.measure_table import feature_names
 from ecg_hf.signal.beats.measures import handmade_features
 

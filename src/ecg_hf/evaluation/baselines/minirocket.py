@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.base import FrozenBaseline, Rows, row_numbers
-from ecg_hf.evaluation.progress import progress_bar
+from ecg_hf.progress import progress_bar
 from ecg_hf.signal.gaps import bridge_gaps
 from ecg_hf.signal.leads import STANDARD_LEADS
 

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.base import Rows, SupervisedBaseline, row_numbers
 from ecg_hf.evaluation.heads.base import checked_labels, learnable_classes, macro_quality
-from ecg_hf.evaluation.progress import progress_bar
 from ecg_hf.files import temporary_name
 from ecg_hf.metrics.ranking import BoolArray, FloatArray
+from ecg_hf.progress import progress_bar
 from ecg_hf.signal.gaps import bridge_gaps
 from ecg_hf.signal.leads import STANDARD_LEADS
 

@@ -24,9 +24,9 @@ from transformers.utils import logging
 
 from ecg_hf.errors import ConfigurationError, NonFiniteSignal, SamplingRateError
 from ecg_hf.evaluation.cache import fingerprint_dataset, fingerprint_model, fingerprint_preprocessing
-from ecg_hf.evaluation.progress import progress_bar
 from ecg_hf.files import sole_writer, temporary_name
 from ecg_hf.processing import EcgFeatureExtractor
+from ecg_hf.progress import progress_bar
 
 if TYPE_CHECKING:
     import torch

@@ -29,9 +29,9 @@ from ecg_hf.evaluation.features.pooled import (
     output_field,
 )
 from ecg_hf.evaluation.features.store import TYPES, TokenFeatures, TokenStore, read_tokens, stored_key
-from ecg_hf.evaluation.progress import progress_bar
 from ecg_hf.files import sole_writer
 from ecg_hf.metrics.ranking import BoolArray
+from ecg_hf.progress import progress_bar
 
 if TYPE_CHECKING:
     import torch

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.evaluation.progress import progress_bar
 from ecg_hf.metrics.ranking import BoolArray, FloatArray, macro_auroc
+from ecg_hf.progress import progress_bar
 
 if TYPE_CHECKING:
     import torch

@@ -26,8 +26,8 @@ from ecg_hf.evaluation.heads.base import (
     macro_quality,
 )
 from ecg_hf.evaluation.heads.schedules import Schedule, get_schedule
-from ecg_hf.evaluation.progress import progress_bar
 from ecg_hf.metrics.ranking import FloatArray, same_in_ties
+from ecg_hf.progress import progress_bar
 
 __all__ = ["SgdLinearHead"]
 

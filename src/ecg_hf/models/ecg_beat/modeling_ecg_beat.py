@@ -19,7 +19,12 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.ecg_beat.configuration_ecg_beat import EcgBeatConfig
-from ecg_hf.models.modeling import EcgForClassification, EcgForPreTraining, EcgPreTrainedModel
+from ecg_hf.models.modeling import (
+    EcgForClassification,
+    EcgForPreTraining,
+    EcgPreTrainedModel,
+    WithoutAttention,
+)
 from ecg_hf.models.outputs import EcgAlignmentOutput, EcgClassifierOutput, EcgPreTrainingOutput
 from ecg_hf.nn.backbones.resnet1d import ResidualBlock1d, ResNet1d
 from ecg_hf.nn.losses.nt_xent import nt_xent_loss
@@ -50,17 +55,13 @@ def init_convolutional(module: nn.Module) -> None:
             init.zeros_(module.predict.linear.bias)
 
 
-class EcgBeatPreTrainedModel(EcgPreTrainedModel):
+class EcgBeatPreTrainedModel(WithoutAttention, EcgPreTrainedModel):
     """Initialisation shared by the ECG-Beat models."""
 
     config: EcgBeatConfig
     config_class = EcgBeatConfig
     base_model_prefix = "ecg_beat"
     _no_split_modules = ["EcgResidualBlock1d"]
-    _supports_sdpa = False
-    _supports_flash_attn = False
-    _supports_flex_attn = False
-    _supports_attention_backend = False
     _can_record_outputs = {"hidden_states": ResidualBlock1d}
 
     @torch.no_grad()
@@ -165,7 +166,38 @@ def init_encoder(module: nn.Module) -> None:
             init.normal_(layer.weight, std=layer.in_features**-0.5)
 
 
-class EcgBeatModel(EcgBeatPreTrainedModel):
+class WithTermHead:
+    """Mixin for models whose texts are bags of terms: what the term head gives, or a typed error without one."""
+
+    config: Any
+    term_head: TermHead | None
+
+    def required_term_head(self) -> TermHead:
+        """The term head.
+
+        Raises:
+            ConfigurationError: if the model was trained without reports.
+        """
+        if self.term_head is None:
+            raise ConfigurationError("this model was trained without reports and has no text side")
+        return self.term_head
+
+    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Terms of texts, weighted by rarity, of length 1: float ``(texts, num_terms)``."""
+        return self.required_term_head().text_features(input_ids, attention_mask)
+
+    def aligned(
+        self, output: EcgAlignmentOutput, embedding: Tensor, input_ids: Tensor, attention_mask: Tensor | None
+    ) -> EcgAlignmentOutput:
+        """``output`` with records and texts in the space of terms, and their similarity over the temperature."""
+        head = self.required_term_head()
+        output.ecg_embeds = head.ecg_features(embedding)
+        output.text_embeds = head.text_features(input_ids, attention_mask)
+        output.logits_per_ecg = output.ecg_embeds @ output.text_embeds.T / float(self.config.temperature)
+        return output
+
+
+class EcgBeatModel(WithTermHead, EcgBeatPreTrainedModel):
     """The encoder with its term head: ECGs and free text meet in the space of terms.
 
     Args:
@@ -218,16 +250,7 @@ class EcgBeatModel(EcgBeatPreTrainedModel):
     ) -> Tensor:
         """Standardised term logits of length 1, float32 ``(batch, num_terms)``."""
         embedding = self.encode(input_values, lead_mask, sample_mask, r_peaks, measures)
-        return self._term_head().ecg_features(embedding)
-
-    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Terms of texts, weighted by rarity, of length 1: float ``(texts, num_terms)``."""
-        return self._term_head().text_features(input_ids, attention_mask)
-
-    def _term_head(self) -> TermHead:
-        if self.term_head is None:
-            raise ConfigurationError("this model was trained without reports and has no text side")
-        return self.term_head
+        return self.required_term_head().ecg_features(embedding)
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -258,12 +281,7 @@ class EcgBeatModel(EcgBeatPreTrainedModel):
         output = EcgAlignmentOutput(
             last_hidden_state=embedding[:, None], pooler_output=full_precision(embedding)
         )
-        if input_ids is not None:
-            head = self._term_head()
-            output.ecg_embeds = head.ecg_features(embedding)
-            output.text_embeds = head.text_features(input_ids, attention_mask)
-            output.logits_per_ecg = output.ecg_embeds @ output.text_embeds.T / float(self.config.temperature)
-        return output
+        return output if input_ids is None else self.aligned(output, embedding, input_ids, attention_mask)
 
 
 class EcgBeatForPreTraining(EcgBeatPreTrainedModel, EcgForPreTraining):

@@ -20,12 +20,18 @@ from ecg_hf.models.ecg_beat.configuration_ecg_beat import EcgBeatConfig
 from ecg_hf.models.ecg_beat.modeling_ecg_beat import (
     EcgBeatEncoder,
     EcgBeatModel,
+    WithTermHead,
     init_convolutional,
     init_encoder,
     mix_neighbours,
 )
 from ecg_hf.models.ecg_distil.configuration_ecg_distil import EcgDistilConfig
-from ecg_hf.models.modeling import EcgForClassification, EcgForPreTraining, EcgPreTrainedModel
+from ecg_hf.models.modeling import (
+    EcgForClassification,
+    EcgForPreTraining,
+    EcgPreTrainedModel,
+    WithoutAttention,
+)
 from ecg_hf.models.outputs import EcgAlignmentOutput, EcgPreTrainingOutput
 from ecg_hf.nn.backbones.resnet1d import ResidualBlock1d, ResNet1d
 from ecg_hf.nn.heads import pooled_statistics
@@ -48,17 +54,13 @@ _FITTING_RECORDS = 4000
 """Records whose term logits give the mean and spread that zero-shot scores are relative to."""
 
 
-class EcgDistilPreTrainedModel(EcgPreTrainedModel):
+class EcgDistilPreTrainedModel(WithoutAttention, EcgPreTrainedModel):
     """Initialisation shared by the ECG-Distil models."""
 
     config: EcgDistilConfig
     config_class = EcgDistilConfig
     base_model_prefix = "ecg_distil"
     _no_split_modules = ["EcgResidualBlock1d"]
-    _supports_sdpa = False
-    _supports_flash_attn = False
-    _supports_flex_attn = False
-    _supports_attention_backend = False
     _can_record_outputs = {"hidden_states": ResidualBlock1d}
 
     @torch.no_grad()
@@ -72,7 +74,7 @@ class EcgDistilPreTrainedModel(EcgPreTrainedModel):
             module.progress.fill_(1.0)
 
 
-class EcgDistilModel(EcgDistilPreTrainedModel):
+class EcgDistilModel(WithTermHead, EcgDistilPreTrainedModel):
     """The encoder with its term head: ECGs and free text meet in the space of terms.
 
     Args:
@@ -144,16 +146,7 @@ class EcgDistilModel(EcgDistilPreTrainedModel):
         **kwargs: Any,
     ) -> Tensor:
         """Standardised term logits of length 1, float32 ``(batch, num_terms)``."""
-        return self._term_head().ecg_features(self.tokens(input_values, lead_mask, sample_mask)[1])
-
-    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Terms of texts, weighted by rarity, of length 1: float ``(texts, num_terms)``."""
-        return self._term_head().text_features(input_ids, attention_mask)
-
-    def _term_head(self) -> TermHead:
-        if self.term_head is None:
-            raise ConfigurationError("this model was trained without reports and has no text side")
-        return self.term_head
+        return self.required_term_head().ecg_features(self.tokens(input_values, lead_mask, sample_mask)[1])
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
@@ -178,12 +171,7 @@ class EcgDistilModel(EcgDistilPreTrainedModel):
         """
         tokens, pooled = self.tokens(input_values, lead_mask, sample_mask)
         output = EcgAlignmentOutput(last_hidden_state=tokens, pooler_output=pooled)
-        if input_ids is not None:
-            head = self._term_head()
-            output.ecg_embeds = head.ecg_features(pooled)
-            output.text_embeds = head.text_features(input_ids, attention_mask)
-            output.logits_per_ecg = output.ecg_embeds @ output.text_embeds.T / float(self.config.temperature)
-        return output
+        return output if input_ids is None else self.aligned(output, pooled, input_ids, attention_mask)
 
 
 class EcgDistilForPreTraining(EcgDistilPreTrainedModel, EcgForPreTraining):

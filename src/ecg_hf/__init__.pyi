@@ -78,6 +78,13 @@ from ecg_hf.models.ecg_text.modeling_merl import MerlForEcgClassification, MerlF
 from ecg_hf.models.ecgfounder.configuration_ecgfounder import EcgFounderConfig
 from ecg_hf.models.ecgfounder.feature_extraction_ecgfounder import EcgFounderFeatureExtractor
 from ecg_hf.models.ecgfounder.modeling_ecgfounder import EcgFounderForEcgClassification, EcgFounderModel
+from ecg_hf.models.heartlang.configuration_heartlang import HeartLangConfig
+from ecg_hf.models.heartlang.feature_extraction_heartlang import HeartLangFeatureExtractor
+from ecg_hf.models.heartlang.modeling_heartlang import (
+    HeartLangForEcgClassification,
+    HeartLangForPreTraining,
+    HeartLangModel,
+)
 from ecg_hf.models.hubert_ecg.configuration_hubert_ecg import HubertEcgConfig
 from ecg_hf.models.hubert_ecg.feature_extraction_hubert_ecg import HubertEcgFeatureExtractor
 from ecg_hf.models.hubert_ecg.modeling_hubert_ecg import HubertEcgForEcgClassification, HubertEcgModel
@@ -170,6 +177,7 @@ DBetaTrainer = EcgPreTrainer
 EcgBeatTrainer = EcgPreTrainer
 EcgDistilTrainer = EcgPreTrainer
 EtpTrainer = EcgPreTrainer
+HeartLangTrainer = EcgPreTrainer
 MerlTrainer = EcgPreTrainer
 MoCoV3Trainer = EcgPreTrainer
 SimClrTrainer = EcgPreTrainer
@@ -287,6 +295,12 @@ __all__ = [
     "EtpForPreTraining",
     "EtpModel",
     "EtpTrainer",
+    "HeartLangConfig",
+    "HeartLangFeatureExtractor",
+    "HeartLangForEcgClassification",
+    "HeartLangForPreTraining",
+    "HeartLangModel",
+    "HeartLangTrainer",
     "HubertEcgConfig",
     "HubertEcgFeatureExtractor",
     "HubertEcgForEcgClassification",

@@ -15,6 +15,7 @@ from ecg_hf.signal.beats.measures import NUM_MEASURES
 # Tensors a method's feature extractor makes beside ``input_values``, for a batch of random records.
 EXTRA_SIGNAL: dict[str, Callable[[EcgConfig, int], dict[str, torch.Tensor]]] = {
     "clear-hug": lambda config, batch: {"r_peaks": _r_peaks(config.num_samples, batch)},
+    "heartlang": lambda config, batch: {"r_peaks": _r_peaks(config.num_samples, batch)},
     "ecg-beat": lambda config, batch: {"measures": _measures(batch)},
     "ecg-distil": lambda config, batch: {"measures": _measures(batch)},
 }

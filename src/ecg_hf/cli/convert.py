@@ -17,12 +17,12 @@ __all__ = ["PASS_THROUGH", "conversion_options", "convert_command"]
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-def conversion_options(arguments: Sequence[str], model: str) -> dict[str, int]:
-    """Options of the method's converter, such as ``--num-attention-heads 16``; values are whole numbers."""
-    from ecg_hf.hub.converting import converter_options
+def conversion_options(arguments: Sequence[str], model: str) -> dict[str, int | Path]:
+    """Options of the method's converter, such as ``--num-attention-heads 16``: whole numbers, or files of the authors'."""
+    from ecg_hf.hub.converting import converter_options, second_files
 
-    known = converter_options(model)
-    options: dict[str, int] = {}
+    known, files = converter_options(model), second_files(model)
+    options: dict[str, int | Path] = {}
     remaining = iter(arguments)
     for argument in remaining:
         flag, equals, value = argument.partition("=")
@@ -31,6 +31,11 @@ def conversion_options(arguments: Sequence[str], model: str) -> dict[str, int]:
             offered = ", ".join("--" + option.replace("_", "-") for option in known) or "none"
             raise ConfigurationError(f"no such option: {argument}; {model} has: {offered}", value=argument)
         value = value if equals else next(remaining, "")
+        if name in files and value:
+            options[name] = Path(value)
+            continue
+        if name in files:
+            raise ConfigurationError(f"{flag} needs a file", value=value)
         if not value.isdecimal():
             raise ConfigurationError(f"{flag} needs a whole number, got {value!r}", value=value)
         options[name] = int(value)

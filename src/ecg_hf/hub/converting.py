@@ -27,6 +27,7 @@ __all__ = [
     "converter_options",
     "list_official_files",
     "recognise_checkpoint",
+    "second_files",
 ]
 
 _ON_THE_HUB = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+)")
@@ -132,6 +133,11 @@ def converter_options(method: str) -> tuple[str, ...]:
     return tuple(name for name, value in parameters.items() if value.kind is value.KEYWORD_ONLY)
 
 
+def second_files(method: str) -> tuple[str, ...]:
+    """Those of :func:`converter_options` that name another file of the authors', such as ``vqhbr``."""
+    return tuple(getattr(get_method(method).load_converter(), "SECOND_FILES", ()))
+
+
 def convert_checkpoint(
     method: str,
     source: str | Path,
@@ -152,7 +158,7 @@ def convert_checkpoint(
         target: Folder to write.
         overwrite: Replace an existing folder.
         config: Sizes that tensors don't tell, under the authors' names; over those that the file itself tells.
-        options: See :func:`converter_options`.
+        options: See :func:`converter_options`; paths for those of :func:`second_files`.
 
     Raises:
         EcgError: The method has no official weights, the file can't be read safely, its keys or shapes do not fit, or
@@ -170,28 +176,39 @@ def convert_checkpoint(
     target = Path(target)
     if target.exists() and not overwrite:
         raise ConfigurationError("exists already: overwrite it or choose another folder", path=target)
-    checkpoint = read_official_checkpoint(source, getattr(converter, "ALLOWED_GLOBALS", ()))
-    state = OfficialState(checkpoint.tensors, {**checkpoint.config, **(config or {})})
+    allowed = getattr(converter, "ALLOWED_GLOBALS", ())
+    checkpoint = read_official_checkpoint(source, allowed)
+    others = {
+        name: read_official_checkpoint(options[name], allowed)
+        for name in second_files(method)
+        if name in options
+    }
+    state, *rest = (
+        OfficialState(one.tensors, {**one.config, **(config or {})}) for one in (checkpoint, *others.values())
+    )
+    options |= dict(zip(others, rest, strict=True))
     try:
         converted: Converted = converter.convert_official(state, **options)
-        state.finish()
+        for one in (state, *rest):
+            one.finish()
     except EcgError as error:
         raise ConversionError(error.message, path=source, value=error.value) from None
     except StrictDataclassError as error:  # a size of the wrong type
         raise ConversionError(" ".join(str(error).split()), path=source) from None
     _check_finite(converted, source)
+    beside = {f"sha256 of the file of {name}": f"`{other.sha256}`" for name, other in others.items()}
 
     model = spec.load(converted.role)(converted.config)
     model.load_state_dict(converted.state_dict)
     with replace_folder(target, overwrite=overwrite) as partial:
-        _write_folder(spec, model, converted, checkpoint, Path(source).name, partial)
+        _write_folder(spec, model, converted, checkpoint, Path(source).name, partial, beside)
         _check_reloads(spec, converted, partial)
     return ConversionReport(
         model=method,
         model_class=type(model).__name__,
         output_dir=str(target),
         parameters=model.num_parameters(),
-        tensors=len(checkpoint.tensors),
+        tensors=sum(len(one.tensors) for one in (checkpoint, *others.values())),
         facts=checkpoint.facts,
         ignored=checkpoint.ignored,
         notes=converted.notes,
@@ -218,6 +235,7 @@ def _write_folder(
     checkpoint: OfficialCheckpoint,
     source: str,
     folder: Path,
+    beside: Mapping[str, str],
 ) -> None:
     with without_progress_bars():
         model.save_pretrained(folder)
@@ -227,6 +245,7 @@ def _write_folder(
     provenance = {
         "origin": f"converted from the authors' checkpoint `{source}`; nothing was trained here",
         "sha256 of that file": f"`{checkpoint.sha256}`",
+        **beside,
         **{f"checkpoint's {name}": str(value) for name, value in checkpoint.facts.items()},
         **{f"note {number}": note for number, note in enumerate(converted.notes, start=1)},
     }

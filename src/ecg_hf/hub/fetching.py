@@ -91,6 +91,9 @@ FETCHED: tuple[FetchedModel, ...] = (
                  "embedding", "MIMIC-IV-ECG, PhysioNet Challenge 2021"),
     FetchedModel("ecg-fm-mimic-labels", "ecg-fm", _FM, "mimic_iv_ecg_finetuned.pt", 1_080 * 10**6, "mit",
                  "classification", "MIMIC-IV-ECG, 17 labels from its reports"),
+    FetchedModel("heartlang", "heartlang", "PKUDigitalHealth/HeartLang",
+                 "checkpoints/pretrain/MIMIC-IV/checkpoint-200.pth", 535 * 10**6, "mit",
+                 "embedding", "MIMIC-IV-ECG"),
     *(_hubert(size, weight, labels=False) for size, weight in (("small", 122), ("base", 373), ("large", 753))),
     *(_hubert(size, weight, labels=True) for size, weight in (("small", 122), ("base", 373), ("large", 753))),
 )  # fmt: skip

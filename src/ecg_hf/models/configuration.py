@@ -162,6 +162,20 @@ class EcgConfig(LeadsToPackage, PreTrainedConfig):
         return dict(cls.variants[variant])
 
     @classmethod
+    def fields_of_teacher(cls, teacher: PreTrainedConfig) -> dict[str, Any]:
+        """Fields that a pretraining run takes over from the model it learns from.
+
+        Args:
+            teacher: That model's configuration.
+
+        Raises:
+            ConfigurationError: if the method learns from none, or from another kind.
+        """
+        raise ConfigurationError(
+            f"{cls.model_type} learns from no teacher of another run", value=cls.model_type
+        )
+
+    @classmethod
     def preset(cls, size: str, *, variant: str = "full", **overrides: Any) -> Self:
         """A named size, optionally as one of the method's variants.
 

@@ -397,6 +397,20 @@ METHODS: dict[str, MethodSpec] = {
             sizes=("micro", "tiny", "base-100hz", "base"),
         ),
         MethodSpec(
+            name="heartlang",
+            class_prefix="HeartLang",
+            title="HeartLang: sentences of heartbeats, hidden ones predicted as words of a vocabulary",
+            paper="2502.10707",
+            official_code="https://github.com/PKUDigitalHealth/HeartLang",
+            status="equal to the official code (MIT) on its fixture: beats, encoder, vocabulary, k-means, moving "
+            "codes, losses of both stages, gradients; inferred: first codes, records without R peaks, small presets; "
+            "official weights convert, with their vocabulary or without",
+            multimodal=False,
+            use="signals without reports, cut into beats, a GPU: a vocabulary first, then sentences",
+            sizes=("micro", "tiny", "base"),
+            official_weights="mit",
+        ),
+        MethodSpec(
             name="simclr",
             class_prefix="SimClr",
             title="SimCLR: contrast of two views of a record with those of all others",

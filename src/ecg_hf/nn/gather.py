@@ -6,13 +6,18 @@ a process may abort at exit after their backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
-__all__ = ["PoolEmbeddings", "gather_across_processes", "sum_across_processes"]
+__all__ = [
+    "PoolEmbeddings",
+    "gather_across_processes",
+    "sum_across_processes",
+    "take_from_first_process",
+]
 
 PoolEmbeddings = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 """Local embeddings ``{name: (batch, dim)}`` to the pool ``{name: (pool, dim)}`` a contrastive loss runs over."""
@@ -53,6 +58,17 @@ def sum_across_processes(values: Tensor) -> Tensor:
     """Sum of ``values`` (one shape on all processes) over the processes of the running group, for all of them."""
     total: Tensor = _Sum.apply(values)
     return total
+
+
+@torch.no_grad()
+def take_from_first_process(tensors: Iterable[Tensor]) -> None:
+    """Overwrite tensors by those of the first process of the running group; nothing without one."""
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        return
+    for tensor in tensors:
+        values = tensor.contiguous()
+        distributed.broadcast(values, 0)
+        tensor.copy_(values)
 
 
 def gather_across_processes(embeddings: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -148,7 +148,8 @@ def pretrain(
         extractor_options: Fields of its feature extractor; rate, leads and duration follow from the configuration.
         text_model: Folder or Hub name of a pretrained text tower with its tokenizer. If neither this nor the
             recipe names one, a small tower is trained from scratch on a vocabulary made of the training reports.
-        teacher: Folder of the model to learn from, for methods with a teacher of another kind (ECG-Distil).
+        teacher: Folder of the model to learn from, for methods that learn from another run (ECG-Distil from an
+            ECG-Beat, HeartLang from its vocabulary).
         max_records: Use only so many training records: the first ones; of several datasets, of each the first
             ones, in proportion to its training records.
         cache_inputs: Keep all preprocessed signals in memory. None: if they take less than 2 GB.
@@ -180,7 +181,8 @@ def pretrain(
     )
     method, text_model = asked.method, asked.text_model
     if teacher is not None:
-        asked.model_options["teacher_config"] = AutoConfig.from_pretrained(teacher).to_dict()
+        kind = method.load("config")
+        asked.model_options.update(kind.fields_of_teacher(AutoConfig.from_pretrained(teacher)))
     preset = method.load("config").preset(asked.size, **asked.model_options)
     needs_report = bool(getattr(preset, "needs_reports", method.multimodal))
     paths = [dataset_path] if isinstance(dataset_path, (str, Path)) else list(dataset_path)

@@ -9,16 +9,16 @@ from ecg_hf.models.clear_hug.configuration_clear_hug import ClearHugConfig
 from ecg_hf.models.modeling import attention_kernel
 from ecg_hf.nn.attention import AttentionKernel
 from ecg_hf.nn.backbones.transformer import TransformerBlock, TransformerStack
+from ecg_hf.nn.beat_embedding import BeatEmbedding
 from ecg_hf.nn.masks.beats import (
     conduction_decoder_mask,
     official_encoder_bias,
     restrict_keys,
     view_encoder_mask,
 )
-from ecg_hf.nn.precision import match_weights
 from ecg_hf.nn.tokenizers import gather_tokens
 
-__all__ = ["BeatEmbedding", "ClearHugDecoder", "ClearHugEncoder", "normalize_beats"]
+__all__ = ["ClearHugDecoder", "ClearHugEncoder", "normalize_beats"]
 
 
 def normalize_beats(beats: Tensor, *, eps: float = 1e-6) -> Tensor:
@@ -61,50 +61,19 @@ def _stack(
     return TransformerStack(layers, make_block)
 
 
-class BeatEmbedding(nn.Module):
-    """Beats to tokens: a convolution over the token axis, plus embeddings of the lead and of the second.
-
-    The convolution is circular: with a kernel of 3, the last slot of a lead sees the first of the next one, and the
-    last token of all the first, as in the official code.
-    """
-
-    def __init__(self, config: ClearHugConfig) -> None:
-        super().__init__()
-        kernel = config.token_kernel_size
-        self.convolution = nn.Conv1d(
-            config.beat_length,
-            config.hidden_size,
-            kernel,
-            padding=kernel // 2,
-            padding_mode="circular" if kernel > 1 else "zeros",
-            bias=False,
-        )
-        self.lead_embedding = nn.Embedding(config.num_lead_ids, config.hidden_size)
-        self.time_embedding = nn.Embedding(config.num_time_ids, config.hidden_size)
-
-    def forward(self, beats: Tensor, lead_ids: Tensor, time_ids: Tensor) -> Tensor:
-        """Embed.
-
-        Args:
-            beats: float ``(batch, tokens, beat_length)``.
-            lead_ids: int64 ``(tokens,)``.
-            time_ids: int64 ``(batch, tokens)``.
-
-        Returns:
-            ``(batch, tokens, hidden_size)``.
-        """
-        embedded = self.convolution(match_weights(beats, self.convolution).transpose(1, 2)).transpose(1, 2)
-        tokens: Tensor = embedded + self.lead_embedding(lead_ids) + self.time_embedding(time_ids)
-        return tokens
-
-
 class ClearHugEncoder(nn.Module):
     """One token per lead and the visible beats, through post-norm blocks and a final norm."""
 
     def __init__(self, config: ClearHugConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = BeatEmbedding(config)
+        self.embedding = BeatEmbedding(
+            config.beat_length,
+            config.hidden_size,
+            config.token_kernel_size,
+            num_lead_ids=config.num_lead_ids,
+            num_time_ids=config.num_time_ids,
+        )
         self.lead_tokens = nn.Parameter(torch.zeros(config.num_leads, config.hidden_size))
         self.positions = nn.Parameter(
             torch.zeros(1, config.num_leads + config.num_tokens, config.hidden_size)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from ecg_hf.processing.backend import Array, is_torch_tensor
-from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
-from ecg_hf.processing.options import Choice, Flag, Number
-from ecg_hf.signal.beats.heartbeats import DETECTORS, Detector
+from ecg_hf.processing.beat_features import BeatFeatureExtractor
+from ecg_hf.processing.options import Flag, Number
 
 __all__ = ["ClearHugFeatureExtractor"]
 
 
-class ClearHugFeatureExtractor(EcgFeatureExtractor):
+class ClearHugFeatureExtractor(BeatFeatureExtractor):
     """12 leads, 10 s at 100 Hz in millivolts, band-passed 0.67 to 40 Hz, with R peaks.
 
     The output has ``r_peaks`` int64 ``(batch, 40)``, padded with -1: those given, or detected on all
@@ -37,37 +36,20 @@ class ClearHugFeatureExtractor(EcgFeatureExtractor):
         kwargs: See :class:`~ecg_hf.processing.feature_extraction.EcgFeatureExtractor`.
     """
 
-    model_input_names: ClassVar[list[str]] = ["input_values", "lead_mask", "r_peaks"]
-    wants_r_peaks: ClassVar[bool] = True
     option_rules = {
-        **EcgFeatureExtractor.option_rules,
+        **BeatFeatureExtractor.option_rules,
         "beats_per_lead": Number(1, 10_000, whole=True),
         "beat_length": Number(2, 10_000, whole=True),
         "return_beats": Flag(),
-        "r_peak_detector": Choice(DETECTORS),
     }
 
     def __init__(
-        self,
-        beats_per_lead: int = 15,
-        beat_length: int = 96,
-        return_beats: bool = False,
-        r_peak_detector: Detector = "all_leads",
-        **kwargs: Any,
+        self, beats_per_lead: int = 15, beat_length: int = 96, return_beats: bool = False, **kwargs: Any
     ) -> None:
         self.beats_per_lead = beats_per_lead
         self.beat_length = beat_length
         self.return_beats = return_beats
-        self.r_peak_detector = r_peak_detector
-        defaults: dict[str, Any] = {
-            "sampling_rate": 100,
-            "normalization": "none",
-            "resampling": "fft",
-            "highpass_hz": 0.67,
-            "lowpass_hz": 40.0,
-            "filter_order": 5,
-        }
-        super().__init__(**{**defaults, **kwargs})
+        super().__init__(**kwargs)
 
     def extra_features(self, features: dict[str, Array]) -> dict[str, Array]:
         """The beats, if asked for."""

@@ -14,14 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.models.beat_input import cut_beats
 from ecg_hf.models.clear_hug.configuration_clear_hug import ClearHugConfig
 from ecg_hf.models.clear_hug.encoder_clear_hug import (
-    BeatEmbedding,
     ClearHugDecoder,
     ClearHugEncoder,
     normalize_beats,
@@ -30,7 +28,8 @@ from ecg_hf.models.clear_hug.hug_clear_hug import HugHead
 from ecg_hf.models.modeling import EcgForClassification, EcgForPreTraining, EcgPreTrainedModel
 from ecg_hf.models.outputs import EcgClassifierOutput, EcgModelOutput, EcgPreTrainingOutput
 from ecg_hf.nn.attention import SelfAttention
-from ecg_hf.nn.beats import BeatTokens, slice_beats
+from ecg_hf.nn.beat_embedding import BeatEmbedding
+from ecg_hf.nn.beats import BeatTokens
 from ecg_hf.nn.heads import masked_mean
 from ecg_hf.nn.losses import reconstruction_loss
 from ecg_hf.nn.masks.beats import beat_mask_indices
@@ -44,8 +43,6 @@ __all__ = [
     "ClearHugPreTrainedModel",
     "ClearHugPreTrainingOutput",
 ]
-
-logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -139,36 +136,14 @@ class ClearHugModel(ClearHugPreTrainedModel):
         Raises:
             ConfigurationError: if the shapes do not fit.
         """
-        config = self.config
-        self.check_input_values(input_values)
-        if not 1 <= input_values.shape[-1] <= config.num_samples:
-            raise ConfigurationError(
-                f"{input_values.shape[-1]} samples are not within 1..{config.num_samples}",
-                value=input_values.shape[-1],
-            )
-        if r_peaks is None and not torch.compiler.is_compiling():
-            logger.warning_once(
-                "No r_peaks were given: records are cut into windows of equal distance instead of beats. The feature "
-                "extractor returns them."
-            )
-        tokens = slice_beats(
+        return cut_beats(
+            self,
             input_values,
+            lead_mask,
+            sample_mask,
             r_peaks,
-            beats_per_lead=config.beats_per_lead,
-            beat_length=config.beat_length,
-            sampling_rate=float(config.sampling_rate),
-            sample_mask=sample_mask,
+            beats_per_lead=self.config.beats_per_lead,
         )
-        return self._without_missing_leads(tokens, lead_mask)
-
-    def _without_missing_leads(self, tokens: BeatTokens, lead_mask: Tensor | None) -> BeatTokens:
-        if lead_mask is None:
-            return tokens
-        there = lead_mask.bool().repeat_interleave(self.config.beats_per_lead, dim=1)
-        # Selected instead of multiplied, because a missing lead may hold anything, even NaN. Zeros,
-        # because the convolution shows a lead's first and last beats to its neighbours.
-        beats = torch.where(there.unsqueeze(-1), tokens.beats, 0.0)
-        return BeatTokens(beats, torch.where(there, tokens.time_ids, 0), tokens.beat_mask & there)
 
     def token_mask(
         self,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
 
 from ecg_hf.models.configuration import EcgConfig
 from ecg_hf.models.ecg_beat.configuration_ecg_beat import EcgBeatConfig
@@ -115,6 +116,11 @@ class EcgDistilConfig(EcgConfig):
             f"crop_schedule must rise to a share of 1, got {self.crop_schedule}",
             self.crop_schedule,
         )
+
+    @classmethod
+    def fields_of_teacher(cls, teacher: PreTrainedConfig) -> dict[str, Any]:
+        """The configuration of the ECG-Beat."""
+        return {"teacher_config": teacher.to_dict()}
 
     @property
     def needs_reports(self) -> bool:

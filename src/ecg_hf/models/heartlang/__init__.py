@@ -1,0 +1,1 @@
+"""HeartLang: ECGs as sentences of heartbeats (arXiv 2502.10707)."""

@@ -183,6 +183,7 @@ def test_the_list_of_what_converts(cli: Cli):
         ("st-mem", "base", "pretraining"),
         ("merl", "base", "pretraining"),
         ("d-beta", "base", "pretraining"),
+        ("heartlang", "base", "pretraining"),
     ):
         spec = METHODS[name]
         with torch.device("meta"):
@@ -203,6 +204,7 @@ RECOGNISED = {
     "st-mem": "st_mem/tiny_st_mem_norm_pix_true",
     "merl": "merl/tiny_resnet18_ecgclip",
     "d-beta": "d_beta/tiny_state_dict",
+    "heartlang": "heartlang/tiny_backbone_state_dict",
 }
 
 
@@ -230,6 +232,22 @@ def test_auto_converts_what_it_recognises(cli: Cli, shared_fixtures: Path, tmp_p
     assert (tmp_path / "out" / "model.safetensors").is_file()
     said = cli("convert", "auto", path, tmp_path / "again", *options).stdout
     assert said.startswith("a file of ecgfounder: it has the keys first_conv.conv.weight")
+
+
+def test_a_second_file_goes_with_the_first(cli: Cli, shared_fixtures: Path, tmp_path: Path):
+    first, second = (
+        shared_fixtures / "heartlang" / f"tiny_{name}_state_dict.safetensors"
+        for name in ("backbone", "vqhbr")
+    )
+    for command in (("heartlang", first, tmp_path / "out"), ("auto", second, tmp_path / "first")):
+        options = () if command[0] == "auto" else ("--vqhbr", second)
+        outcome = cli("convert", *command, *options, "--json")
+        assert outcome.returncode == 0, outcome.stderr
+        assert json.loads(outcome.stdout)["model_class"] == "HeartLangForPreTraining"
+    assert "sha256 of the file of vqhbr" in (tmp_path / "out" / "README.md").read_text()
+    command = ("convert", "heartlang", first, tmp_path / "none")
+    assert_one_line(cli(*command, "--vqhbr", tmp_path / "absent.pth"), "absent.pth", "not found")
+    assert_one_line(cli(*command, "--vqhbr"), "--vqhbr", "file")
 
 
 def test_what_is_not_recognised_is_refused(cli: Cli, tmp_path: Path):

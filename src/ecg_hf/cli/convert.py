@@ -18,7 +18,7 @@ PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 def conversion_options(arguments: Sequence[str], model: str) -> dict[str, int | Path]:
-    """Options of the method's converter, such as ``--num-attention-heads 16``: whole numbers, or files of the authors'."""
+    """Options of the method's converter, such as ``--num-attention-heads 16``: whole numbers, or further files."""
     from ecg_hf.hub.converting import converter_options, second_files
 
     known, files = converter_options(model), second_files(model)

@@ -104,6 +104,10 @@ def pretrain_command(
     recipe: Annotated[str | None, typer.Option(help="A recipe of the package, or a YAML file.")] = None,
     variant: Variant = None,
     text_model: TextModel = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run to learn from: ECG-Distil's ECG-Beat, HeartLang's vocabulary."),
+    ] = None,
     normalization: Normalization = None,
     max_records: Annotated[int | None, typer.Option(min=1, help="Use only so many training records.")] = None,
     streaming: Annotated[
@@ -163,6 +167,7 @@ def pretrain_command(
             model_options=options,
             extractor_options={} if normalization is None else {"normalization": normalization},
             text_model=text_model,
+            teacher=teacher,
             max_records=max_records,
             streaming=streaming,
             sampling_weights=sampling_weight or None,

@@ -152,11 +152,11 @@ def _say_plan(study: Study, budget: Any, num_proc: int, *, as_json: bool) -> Non
             "row": arm.label,
             "method": arm.method,
             "variant": arm.variant,
-            "cells": len(study.seeds) if arm.available else 0,
+            "cells": len(study.seeds),
         }
         for arm in study.arms
     ]
-    cells = len(study.seeds) * (len(study.arms) - len(study.missing))
+    cells = len(study.seeds) * len(study.arms)
     hours = None if budget is None or budget.minutes is None else cells * budget.minutes / 60 / num_proc
     if as_json:
         print_json({"study": study.name, "rows": rows, "cells": cells, "pretraining_hours": hours})
@@ -172,5 +172,3 @@ def _say_plan(study: Study, budget: Any, num_proc: int, *, as_json: bool) -> Non
             "; each method by its recipe: 'ecg-hf plan' says how long one takes, --budget makes them equal"
         )
     echo(said)
-    if study.missing:
-        echo(f"not in this version: {', '.join(arm.method for arm in study.missing)}")

@@ -178,8 +178,8 @@ def without_missing_leads(tokens: BeatTokens, lead_mask: Tensor | None) -> BeatT
 def beat_sentence(tokens: BeatTokens, leads: int, length: int) -> BeatSentence:
     """Close the gaps that empty slots leave, and cut or pad to ``length`` tokens.
 
-    Official code: HeartLang's ``QRSTokenizer.py``, of the leads that a record has: a lead without beats takes no room,
-    and the beats of the last leads are lost where there are more than fit.
+    Official code: HeartLang's ``QRSTokenizer.py``, of the leads that a record has: a lead without beats takes no
+    room, and the beats of the last leads are lost where there are more than fit.
 
     Args:
         tokens: Lead-major.

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ecg_hf.nn.precision import full_precision, similarity
 
-__all__ = ["Codebook", "Quantized", "cosine_k_means", "moved_codes"]
+__all__ = ["Codebook", "Quantized", "cosine_k_means", "moved_codes", "spread_codes"]
 
 
 class Quantized(NamedTuple):
@@ -63,6 +63,12 @@ def moved_codes(codes: Tensor, sums: Tensor, counts: Tensor, decay: float) -> Te
     used = (counts > 0)[:, None]
     target = torch.where(used, F.normalize(sums, dim=1), codes)
     return torch.where(used, F.normalize(decay * codes + (1.0 - decay) * target, dim=1), codes)
+
+
+def spread_codes(size: int, width: int) -> Tensor:
+    """Codes in all directions, before there are data: float32 ``(size, width)`` of unit length, always the same."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    return F.normalize(torch.randn(size, width, generator=generator, device="cpu"), dim=1)
 
 
 class Codebook(nn.Module):

@@ -70,7 +70,6 @@ def write_report(folder: Path, study: Study, cells: Sequence[CellResult]) -> dic
             }
             for cell in cells
         ],
-        "not_run": [{"label": arm.label, "method": arm.method} for arm in study.missing],
     }
     write_whole(folder / "results.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
     write_whole(folder / "table.md", _markdown(study, cells, content))
@@ -174,9 +173,6 @@ def _markdown(study: Study, cells: Sequence[CellResult], content: dict[str, Any]
             markdown_table(_differences(content["paired"])),
             "",
         ]
-    if study.missing:
-        names = ", ".join(f"{arm.label} ({arm.method})" for arm in study.missing)
-        parts += [f"Not run, because this version lacks the method: {names}.", ""]
     parts += [
         "Text towers are trained from scratch on the reports of the training records, unless a recipe names one.",
         "",

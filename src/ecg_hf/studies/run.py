@@ -86,7 +86,7 @@ def study_cells(
     plan = load_study(study)
     cells: list[StudyCell] = []
     for number, arm in enumerate(plan.arms):
-        for seed in plan.seeds if arm.available else ():
+        for seed in plan.seeds:
             controls: tuple[str, ...] = ("untrained",) if cells else ("untrained", "handmade")
             if not {"linear", "mlp"} & set(plan.plan.heads):
                 controls = ()
@@ -143,8 +143,6 @@ def run_study(
             value=lacking,
         )
     places = {source: Path(path).resolve() for source, path in built.items()}
-    for arm in plan.missing:
-        say(f"{arm.label}: this version has no method {arm.method}; not run")
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
         _claim(folder, plan, wanted, resume=resume)
@@ -243,11 +241,7 @@ def _steps(
 
 def _one_per_arm(study: Study, folder: Path, built: Mapping[str, Path]) -> list[_Timed]:
     places = tuple((source, os.fspath(path)) for source, path in built.items())
-    return [
-        _Timed(study, number, os.fspath(folder), places)
-        for number, arm in enumerate(study.arms)
-        if arm.available
-    ]
+    return [_Timed(study, number, os.fspath(folder), places) for number in range(len(study.arms))]
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,12 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.benchmark_data import get_benchmark
 from ecg_hf.evaluation.plan import EvaluationPlan
 from ecg_hf.evaluation.protocols import get_protocol
-from ecg_hf.models.registry import METHODS, get_method
+from ecg_hf.models.registry import get_method
 from ecg_hf.training import load_recipe
 
 __all__ = ["Arm", "Budget", "Study", "list_studies", "load_study"]
 
 _FOLDER = "ecg_hf.studies.shipped"
-
-COMING = frozenset({"ts-tcc", "clocs", "astcl", "merl", "etp", "d-beta", "st-mem", "crt", "heartlang"})
-"""Methods that shipped studies name and this version may not have: they are listed, and not run."""
 
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)(min|rec)")
 
@@ -72,11 +69,6 @@ class Arm:
     recipe: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def available(self) -> bool:
-        """Whether this version has the method."""
-        return self.method in METHODS
-
     def folder_name(self, seed: int) -> str:
         """Of the cell, in letters that every disk takes."""
         return re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-") + f"-seed{seed}"
@@ -113,11 +105,6 @@ class Study:
     compare_with: str | None = None
     curves: tuple[str, ...] = ()
     maps: bool = False
-
-    @property
-    def missing(self) -> tuple[Arm, ...]:
-        """Arms whose method this version does not have."""
-        return tuple(arm for arm in self.arms if not arm.available)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -247,9 +234,8 @@ def _no_others(part: Any, kind: type, path: Path) -> None:
 
 
 def _arm(asked: _Method) -> Arm:
-    name = asked["method"]
-    if name not in COMING:
-        name = get_method(name).name
+    method = get_method(asked["method"])
+    name = method.name
     arm = Arm(
         name,
         asked.get("label", name),
@@ -257,11 +243,9 @@ def _arm(asked: _Method) -> Arm:
         asked.get("recipe"),
         dict(asked.get("overrides", {})),
     )
-    if arm.available:
-        method = get_method(name)
-        if "pretraining" not in method.roles:
-            raise ConfigurationError(f"{name} is not pretrained here", value=name)
-        method.load("config").variant_fields(arm.variant)
-        if arm.recipe is not None and load_recipe(arm.recipe).method != name:
-            raise ConfigurationError(f"recipe {arm.recipe} is not for {name}", value=arm.recipe)
+    if "pretraining" not in method.roles:
+        raise ConfigurationError(f"{name} is not pretrained here", value=name)
+    method.load("config").variant_fields(arm.variant)
+    if arm.recipe is not None and load_recipe(arm.recipe).method != name:
+        raise ConfigurationError(f"recipe {arm.recipe} is not for {name}", value=arm.recipe)
     return arm

@@ -76,8 +76,8 @@ _OF_THE_VOCABULARY = (
 class HeartLangConfig(EcgConfig):
     """Configuration of the HeartLang models; defaults are those of the official code unless a field says otherwise.
 
-    Paper: "Reading Your Heart: Learning ECG Words and Sentences via Pre-training ECG Language Model", ICLR 2025, arXiv
-    2502.10707.
+    Paper: "Reading Your Heart: Learning ECG Words and Sentences via Pre-training ECG Language Model", ICLR 2025,
+    arXiv 2502.10707.
 
     Args:
         sampling_rate: Hertz.
@@ -102,9 +102,10 @@ class HeartLangConfig(EcgConfig):
         attend_to_padding: Whether places without a beat are attended to, as in the official code. Default True:
             parity.
         mask_ratio: Share of the tokens to predict the codes of.
-        loss_on_padding: Whether places without a beat count among them, as in the official code. Default True: parity.
-        stage: What ``ForPreTraining`` learns: ``vq-hbr`` the vocabulary, by the reconstruction of beats; ``sentences``
-            the encoder, by predicting the codes that hidden beats have in the vocabulary.
+        loss_on_padding: Whether places without a beat count among them, as in the official code. Default True:
+            parity.
+        stage: What ``ForPreTraining`` learns: ``vq-hbr`` the vocabulary, by rebuilding beats; ``sentences`` the
+            encoder, by predicting the codes that hidden beats have in the vocabulary.
         targets_with_places: Whether the codes to predict are those of beats whose lead and second are known, as they
             are to the vocabulary in its own stage. Default False: the official code leaves both out.
         codebook_size: Codes of the vocabulary.

@@ -22,8 +22,8 @@ FILES = OfficialFiles(
     names=("checkpoint-200.pth", "checkpoint-100.pth"),
     repository="https://huggingface.co/PKUDigitalHealth/HeartLang",
     size_bytes=272_615_296,
-    parity="fixture, 1e-5: encoder, vocabulary, losses of both stages, gradients; beats and codes exactly; keys, shapes "
-    "and parameters of the published files",
+    parity="fixture, 1e-5: encoder, vocabulary, losses of both stages, gradients; beats and codes exactly; keys and "
+    "shapes of the published files",
     keys=("spa_embed.embed.weight", "transformer.layers.0.0.to_qkv.weight"),
 )
 
@@ -34,8 +34,8 @@ SECOND_FILES = ("vqhbr",)
 """Options that name another file of the authors'."""
 
 _NOTE_ALONE = (
-    "the file has no vocabulary: an encoder, without the head that predicts codes; with the authors' checkpoint of stage "
-    "1 (--vqhbr FILE) it can go on with pretraining"
+    "the file has no vocabulary: an encoder, without the head that predicts codes; with the authors' checkpoint of "
+    "stage 1 (--vqhbr FILE) it can go on with pretraining"
 )
 _NOTE_FIRST = "stage 1 alone: a vocabulary, which --teacher names, and no encoder of sentences"
 _HEAD = 64  # width of a head in all published models

@@ -1,7 +1,7 @@
 """HeartLang: the encoder of sentences of beats, both stages of its pretraining, and its classifier.
 
-Paper: Jin et al., "Reading Your Heart: Learning ECG Words and Sentences via Pre-training ECG Language Model", ICLR 2025,
-arXiv 2502.10707. Official code: github.com/PKUDigitalHealth/HeartLang at a08afd8 (MIT), rewritten here.
+Paper: Jin et al., "Reading Your Heart: Learning ECG Words and Sentences via Pre-training ECG Language Model", ICLR
+2025, arXiv 2502.10707. Official code: github.com/PKUDigitalHealth/HeartLang at a08afd8 (MIT), rewritten here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ecg_hf.models.modeling import EcgForClassification, EcgForPreTraining, EcgP
 from ecg_hf.models.outputs import EcgClassifierOutput, EcgModelOutput, EcgPreTrainingOutput
 from ecg_hf.nn.beat_embedding import BeatEmbedding
 from ecg_hf.nn.beats import BeatSentence, beat_sentence
-from ecg_hf.nn.codebook import Codebook
+from ecg_hf.nn.codebook import Codebook, spread_codes
 from ecg_hf.nn.gather import take_from_first_process
 from ecg_hf.nn.losses import masked_token_loss
 from ecg_hf.nn.masks.beats import beat_mask_indices
@@ -62,7 +62,7 @@ class HeartLangPreTrainingOutput(EcgPreTrainingOutput):
 
 
 class HeartLangPreTrainedModel(EcgPreTrainedModel):
-    """Sentences and initialisation, which the HeartLang models share; initial values are those of the official code."""
+    """Sentences and initialisation, shared by the HeartLang models; initial values are those of the official code."""
 
     config: HeartLangConfig
     config_class = HeartLangConfig
@@ -82,8 +82,7 @@ class HeartLangPreTrainedModel(EcgPreTrainedModel):
             init.normal_(module.cls_token)
             init.normal_(module.positions)
         elif isinstance(module, Codebook):
-            # Of any length: they are compared by direction, and data replaces them before training.
-            init.normal_(module.codes, std=module.codes.shape[1] ** -0.5)
+            init.copy_(module.codes, spread_codes(*module.codes.shape))
             init.zeros_(module.fitted)
         elif isinstance(module, HeartLangForPreTraining) and module.lm_head is not None:
             init.zeros_(module.mask_token)
@@ -251,9 +250,9 @@ class HeartLangModel(HeartLangPreTrainedModel):
 class HeartLangForPreTraining(HeartLangPreTrainedModel, EcgForPreTraining):
     """Either stage, as ``config.stage`` says.
 
-    ``vq-hbr`` trains the vocabulary alone; there is no encoder of sentences then. ``sentences`` trains that encoder to
-    predict the codes of hidden beats in a frozen vocabulary: that of an earlier run (:meth:`load_teacher`), else one
-    that is learnt in a pass over the training records before the first step.
+    ``vq-hbr`` trains the vocabulary alone; there is no encoder of sentences then. ``sentences`` trains that encoder
+    to predict the codes of hidden beats in a frozen vocabulary: that of an earlier run (:meth:`load_teacher`), else
+    one that is learnt in a pass over the training records before the first step.
     """
 
     def __init__(self, config: HeartLangConfig) -> None:
@@ -361,7 +360,8 @@ class HeartLangForPreTraining(HeartLangPreTrainedModel, EcgForPreTraining):
         ``modeling_pretrain.py``.
 
         Args:
-            input_values: float32 ``(batch, leads, samples)``, or beats; this and what follows as for :meth:`sentence`.
+            input_values: float32 ``(batch, leads, samples)``, or beats; this and what follows as for
+                :meth:`sentence`.
             lead_mask: ``(batch, leads)``.
             sample_mask: ``(batch, samples)``.
             r_peaks: int64 ``(batch, any)``.
@@ -437,7 +437,7 @@ class HeartLangForPreTraining(HeartLangPreTrainedModel, EcgForPreTraining):
 
 
 class HeartLangForEcgClassification(HeartLangPreTrainedModel, EcgForClassification):
-    """The encoder with a linear layer on [CLS]; with ``classifier_pooling="attention"`` on all beats, by one query."""
+    """The encoder with a linear layer on [CLS], or with ``classifier_pooling="attention"`` on all beats."""
 
     _keys_to_ignore_on_load_unexpected = [r"^vocabulary\.", r"^mask_token$", r"^lm_head\."]
 

@@ -10,9 +10,7 @@ from ecg_hf.nn.codebook import Codebook, moved_codes, spread_codes
 
 
 def book(size: int = 4, decay: float = 0.9) -> Codebook:
-    made = Codebook(size, 3, decay)
-    made.codes.copy_(spread_codes(size, 3))
-    return made
+    return Codebook(size, 3, decay)
 
 
 def vectors(*shape: int) -> torch.Tensor:
@@ -45,6 +43,16 @@ def test_codes_move_towards_their_vectors_alone() -> None:
     moved = moved_codes(codes, sums, torch.tensor([2.0, 0.0, 5.0]), 0.75)
     torch.testing.assert_close(moved[0], F.normalize(torch.tensor([0.75, 0.25, 0.0]), dim=0))
     assert torch.equal(moved[1:], codes[1:])
+
+
+def test_first_codes_point_in_all_directions() -> None:
+    codes = spread_codes(2000, 16)
+    torch.testing.assert_close(codes.norm(dim=1), torch.ones(2000))
+    assert float(codes.mean(0).norm()) < 0.02
+    # As for random directions: of 2000 in 16 dimensions.
+    cosines = codes @ codes.T - 2.0 * torch.eye(2000)
+    assert 0.7 < float(cosines.amax(1).mean()) < 0.8
+    assert float(cosines.max()) < 0.95
 
 
 def test_evaluation_moves_nothing() -> None:

@@ -34,7 +34,6 @@ _SUFFIXES: dict[ClassRole, str] = {
     "trainer": "Trainer",
 }
 
-
 AUTO_CLASSES: dict[ClassRole, str] = {
     "config": "AutoConfig",
     "feature_extractor": "AutoFeatureExtractor",
@@ -402,9 +401,8 @@ METHODS: dict[str, MethodSpec] = {
             title="HeartLang: sentences of heartbeats, hidden ones predicted as words of a vocabulary",
             paper="2502.10707",
             official_code="https://github.com/PKUDigitalHealth/HeartLang",
-            status="equal to the official code (MIT) on its fixture: beats, encoder, vocabulary, k-means, moving "
-            "codes, losses of both stages, gradients; inferred: first codes, records without R peaks, small presets; "
-            "official weights convert, with their vocabulary or without",
+            status="equal to the official code (MIT) on its fixture: beats, encoder, vocabulary, losses of both "
+            "stages, gradients; inferred: first codes, records without R peaks; official weights convert",
             multimodal=False,
             use="signals without reports, cut into beats, a GPU: a vocabulary first, then sentences",
             sizes=("micro", "tiny", "base"),
@@ -585,7 +583,6 @@ METHODS: dict[str, MethodSpec] = {
 
 PRETRAINABLE = tuple(name for name, spec in METHODS.items() if spec.pretrainable)
 """Names of the methods whose pretraining is here."""
-
 
 _OTHER_NAMES = {other: name for name, spec in METHODS.items() for other in spec.other_names}
 

@@ -66,9 +66,15 @@ def moved_codes(codes: Tensor, sums: Tensor, counts: Tensor, decay: float) -> Te
 
 
 def spread_codes(size: int, width: int) -> Tensor:
-    """Codes in all directions, before there are data: float32 ``(size, width)`` of unit length, always the same."""
-    generator = torch.Generator("cpu").manual_seed(0)
-    return F.normalize(torch.randn(size, width, generator=generator, device="cpu"), dim=1)
+    """Codes in all directions, before there are data: float32 ``(size, width)`` of unit length, always the same.
+
+    Far digits of a sine are as good as uniform, and no generator is needed, which storage without values has none of;
+    the normal distribution's quantiles at them point in all directions alike.
+    """
+    rows = torch.arange(1, size + 1, dtype=torch.float64)[:, None]
+    columns = torch.arange(1, width + 1, dtype=torch.float64)
+    uniform = ((12.9898 * rows + 78.233 * columns).sin() * 43758.5453).frac().abs()
+    return F.normalize(torch.special.ndtri(uniform), dim=1).float()
 
 
 class Codebook(nn.Module):
@@ -93,7 +99,7 @@ class Codebook(nn.Module):
     def __init__(self, size: int, width: int, decay: float) -> None:
         super().__init__()
         self.decay = decay
-        self.register_buffer("codes", torch.zeros(size, width))
+        self.register_buffer("codes", spread_codes(size, width))
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
         # No buffers: those of one process would be handed to all others before each forward.
         self._sums: Tensor | None = None

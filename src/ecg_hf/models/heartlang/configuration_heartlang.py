@@ -21,7 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "hidden_dropout_prob": 0.0,
         "codebook_size": 24,
         "code_size": 8,
-        "vq_hidden_size": 32,
+        "vq_hidden_size": 48,
         "vq_num_hidden_layers": 1,
         "vq_decoder_num_layers": 1,
         "vq_num_attention_heads": 2,

@@ -153,6 +153,9 @@ from ecg_hf.models.joint_embedding.modeling_ts_tcc import (
     TsTccForPreTraining,
     TsTccModel,
 )
+from ecg_hf.models.ked.configuration_ked import KedConfig
+from ecg_hf.models.ked.feature_extraction_ked import KedFeatureExtractor
+from ecg_hf.models.ked.modeling_ked import KedForEcgClassification, KedModel
 from ecg_hf.models.pretrained import sample_record
 from ecg_hf.models.st_mem.configuration_st_mem import StMemConfig
 from ecg_hf.models.st_mem.feature_extraction_st_mem import StMemFeatureExtractor
@@ -305,6 +308,10 @@ __all__ = [
     "HubertEcgFeatureExtractor",
     "HubertEcgForEcgClassification",
     "HubertEcgModel",
+    "KedConfig",
+    "KedFeatureExtractor",
+    "KedForEcgClassification",
+    "KedModel",
     "MerlConfig",
     "MerlFeatureExtractor",
     "MerlForEcgClassification",

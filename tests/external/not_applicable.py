@@ -85,7 +85,7 @@ NOT_APPLICABLE: tuple[tuple[str, str, str], ...] = (
             f"{method}/*",
             "hidden states are stages of a convolutional network, each wider and shorter than the one before",
         )
-        for method in ("acl-ecg", "ecg-beat", "ecg-distil", *JOINT_EMBEDDING, *ECG_TEXT)
+        for method in ("acl-ecg", "ecg-beat", "ecg-distil", "ked", *JOINT_EMBEDDING, *ECG_TEXT)
     ),
     *(
         (

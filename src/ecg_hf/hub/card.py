@@ -176,7 +176,7 @@ def _preprocessing(extractor: Any) -> list[str]:
         f"zero-phase filters: {', '.join(filters)}" if filters else "no filter",
         f"length {length}: longer recordings are cut (`{extractor.crop}`), shorter ones padded on the "
         f"{extractor.padding_side}",
-        f"normalisation `{extractor.normalization}`",
+        f"normalisation {extractor.normalization_step}",
     ]
     if extractor.clip is not None:
         steps.append(f"limited to +/- {extractor.clip:g}")

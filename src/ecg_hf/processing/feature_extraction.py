@@ -244,6 +244,11 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         )
         return [f"{name} {value:g} Hz" for name, value in named if value is not None]
 
+    @property
+    def normalization_step(self) -> str:
+        """The normalisation in words; for subclasses that have another."""
+        return f"`{self.normalization}`"
+
     def __call__(
         self,
         ecg: Any,
@@ -427,11 +432,21 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         extremes = (low, high) if signal is arranged else None
         if self.normalization == "none" and self.clip is None:
             check_half_precision(signal, extremes, backend)
-        signal = normalize(signal, self.normalization, lead_mask, backend, extremes)
+        signal = self._normalized(signal, lead_mask, backend, extremes)
         signal = pad_window(signal, n_samples, self.padding_side, self.padding_value, backend)
         if self.clip is not None:
             signal = signal.clip(-self.clip, self.clip)
         return signal, lead_mask.astype(np.int64), np.tile(sample_mask, (n_records, 1)), peaks, measures
+
+    def _normalized(
+        self,
+        signal: Array,
+        lead_mask: npt.NDArray[np.bool_],
+        backend: ArrayBackend,
+        extremes: tuple[Array, Array] | None,
+    ) -> Array:
+        """Windows on the amplitude scale of the output, see :func:`~ecg_hf.processing.normalization.normalize`."""
+        return normalize(signal, self.normalization, lead_mask, backend, extremes)
 
     def _measures(
         self, signal: Array, lead_mask: npt.NDArray[Any], backend: ArrayBackend

@@ -21,6 +21,7 @@ __all__ = [
     "Choice",
     "Flag",
     "Number",
+    "Numbers",
     "Rule",
     "check_filters",
     "check_length",
@@ -70,6 +71,27 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """Finite numbers between ``low`` and ``high``, both included, in a list; or ``None``.
+
+    Attributes:
+        low: Least value.
+        high: Largest value.
+    """
+
+    low: float
+    high: float
+
+    def complaint(self, value: Any) -> str | None:
+        """What is wrong with ``value``; None if nothing is."""
+        one = Number(self.low, self.high)
+        listed = isinstance(value, list | tuple) and 0 < len(value) <= _MAX_LEADS
+        if value is None or (listed and all(one.complaint(number) is None for number in value)):
+            return None
+        return f"must be a list of numbers in {self.low:g}..{self.high:g} or None"
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """One of a few names, or ``None`` where that is allowed too."""
 
@@ -96,7 +118,7 @@ class Flag:
         return f"must be True or False{' or None' if self.optional else ''}"
 
 
-Rule: TypeAlias = Number | Choice | Flag
+Rule: TypeAlias = Number | Numbers | Choice | Flag
 
 
 def check_options(owner: object, rules: Mapping[str, Rule]) -> None:

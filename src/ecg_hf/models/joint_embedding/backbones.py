@@ -19,7 +19,7 @@ from ecg_hf.models.joint_embedding.configuration import (
     Xresnet1dFields,
 )
 from ecg_hf.models.modeling import attention_kernel
-from ecg_hf.nn.backbones.resnet1d import ConvNorm1d, ResNet1d
+from ecg_hf.nn.backbones.resnet1d import ResNet1d, deep_stem
 from ecg_hf.nn.backbones.transformer import TransformerStack
 from ecg_hf.nn.heads import masked_mean
 from ecg_hf.nn.positions import sincos_positions
@@ -82,7 +82,7 @@ class _ConvolutionalBackbone(Backbone):
         strides = [1] + [2] * (len(fields.channels) - 1)
         samples = float(fields.token_s) * float(config.sampling_rate) / 2 ** (len(strides) - 1)
         stride = max(1, round(samples))
-        width = fields.channels[0]
+        width, half = fields.channels[0], max(1, fields.channels[0] // 2)
         self.network = ResNet1d(
             config.num_leads,
             stem_channels=width,
@@ -93,7 +93,7 @@ class _ConvolutionalBackbone(Backbone):
             strides=strides,
             kernel_size=fields.kernel_size,
             make_block=partial(EcgResidualBlock1d, pool_shortcut=fields.deep_stem),
-            stem=_deep_stem(config.num_leads, width, fields.stem_kernel_size, stride)
+            stem=deep_stem(config.num_leads, (half, half, width), fields.stem_kernel_size, stride)
             if fields.deep_stem
             else None,
             expansion=fields.expansion,
@@ -113,17 +113,6 @@ class _ConvolutionalBackbone(Backbone):
 
     def output_mask(self, sample_mask: Tensor) -> Tensor:
         return self.network.output_mask(sample_mask)
-
-
-def _deep_stem(leads: int, width: int, kernel_size: int, stride: int) -> nn.Sequential:
-    """Three convolutions and, where the stride is even, max-pooling by two."""
-    half, pooled = max(1, width // 2), stride % 2 == 0
-    layers: list[nn.Module] = [
-        ConvNorm1d(leads, half, kernel_size, stride=stride // 2 if pooled else stride),
-        ConvNorm1d(half, half, kernel_size),
-        ConvNorm1d(half, width, kernel_size),
-    ]
-    return nn.Sequential(*layers, *([nn.MaxPool1d(3, stride=2, padding=1)] if pooled else []))
 
 
 class TimePositions(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ecg_hf.nn.normalization import GlobalBatchNorm1d
 from ecg_hf.nn.tokenizers import pool_tokens_mask
 
-__all__ = ["ConvNorm1d", "ConvPoolBlock", "ResNet1d", "ResidualBlock1d"]
+__all__ = ["ConvNorm1d", "ConvPoolBlock", "ResNet1d", "ResidualBlock1d", "deep_stem"]
 
 
 class ConvNorm1d(nn.Sequential):
@@ -24,6 +24,27 @@ class ConvNorm1d(nn.Sequential):
         )
         layers: list[nn.Module] = [convolution, GlobalBatchNorm1d(out_channels)]
         super().__init__(*layers, nn.ReLU()) if relu else super().__init__(*layers)
+
+
+def deep_stem(in_channels: int, channels: Sequence[int], kernel_size: int, stride: int) -> nn.Sequential:
+    """Convolutions in a row, as in xresnets: the first has the stride, half of it where max-pooling by two follows.
+
+    Args:
+        in_channels: Channels of the signal.
+        channels: Channels after each convolution.
+        kernel_size: Their odd width.
+        stride: Of all of it; if it is even, half is that of the max-pooling at the end.
+
+    Returns:
+        Maps float ``(batch, in_channels, samples)`` to ``(batch, channels[-1], ceil(samples / stride))``.
+    """
+    pooled = stride % 2 == 0
+    layers: list[nn.Module] = []
+    for index, width in enumerate(channels):
+        first = stride // 2 if pooled else stride
+        layers.append(ConvNorm1d(in_channels, width, kernel_size, stride=first if index == 0 else 1))
+        in_channels = width
+    return nn.Sequential(*layers, *([nn.MaxPool1d(3, stride=2, padding=1)] if pooled else []))
 
 
 class ConvPoolBlock(nn.Sequential):

@@ -156,6 +156,9 @@ from ecg_hf.models.joint_embedding.modeling_ts_tcc import (
 from ecg_hf.models.ked.configuration_ked import KedConfig
 from ecg_hf.models.ked.feature_extraction_ked import KedFeatureExtractor
 from ecg_hf.models.ked.modeling_ked import KedForEcgClassification, KedModel
+from ecg_hf.models.melp.configuration_melp import MelpConfig
+from ecg_hf.models.melp.feature_extraction_melp import MelpFeatureExtractor
+from ecg_hf.models.melp.modeling_melp import MelpForEcgClassification, MelpModel
 from ecg_hf.models.pretrained import sample_record
 from ecg_hf.models.st_mem.configuration_st_mem import StMemConfig
 from ecg_hf.models.st_mem.feature_extraction_st_mem import StMemFeatureExtractor
@@ -312,6 +315,10 @@ __all__ = [
     "KedFeatureExtractor",
     "KedForEcgClassification",
     "KedModel",
+    "MelpConfig",
+    "MelpFeatureExtractor",
+    "MelpForEcgClassification",
+    "MelpModel",
     "MerlConfig",
     "MerlFeatureExtractor",
     "MerlForEcgClassification",

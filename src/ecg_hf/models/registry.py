@@ -150,6 +150,22 @@ METHODS: dict[str, MethodSpec] = {
             use="weights of its authors, who state no licence: small features of 12 leads at 100 Hz",
         ),
         MethodSpec(
+            name="melp",
+            class_prefix="Melp",
+            title="MELP: an ECG transformer aligned with reports by tokens, beats and rhythm",
+            paper="2506.21803",
+            official_code="https://github.com/HKU-MedAI/MELP",
+            status="poolers equal to the official code (MIT) on their fixture; the rest is structure only: the "
+            "transformer is that of ECG-FM, which equals its code, and there is no whole model to compare with; "
+            "official weights convert; inferred: missing leads are zeros; encoder and classifier only, no text side",
+            multimodal=False,
+            sizes=("micro", "base"),
+            official_weights="apache-2.0",
+            pretrainable=False,
+            supervision="signals and reports",
+            use="weights of its authors: features of 12 leads that reports have shaped",
+        ),
+        MethodSpec(
             name="ecg-beat",
             class_prefix="EcgBeat",
             title="ECG-Beat: median beat and measurements, encoded to what reports say",

@@ -14,6 +14,7 @@ from ecg_hf.nn.precision import full_precision
 
 __all__ = [
     "AttentionQueryPool",
+    "AttentionalPooler",
     "MaskedTokenHead",
     "MlpHead",
     "MlpProjector",
@@ -133,6 +134,39 @@ class AttentionQueryPool(nn.Module):
             0
         ]
         return pooled.squeeze(1)
+
+
+class AttentionalPooler(nn.Module):
+    """Learnable queries, each of which gathers what it wants of the tokens; both are normed first.
+
+    Source: CoCa (Yu et al., arXiv 2205.01917), as MELP has it.
+
+    Args:
+        num_queries: Queries.
+        out_size: Width of the queries and of what they gather.
+        hidden_size: Width of the tokens.
+        num_heads: Attention heads; must divide ``out_size``.
+    """
+
+    def __init__(self, num_queries: int, out_size: int, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(num_queries, out_size))
+        self.query_norm = nn.LayerNorm(out_size)
+        self.token_norm = nn.LayerNorm(hidden_size)
+        self.attention = nn.MultiheadAttention(
+            out_size, num_heads, kdim=hidden_size, vdim=hidden_size, batch_first=True
+        )
+
+    def forward(self, tokens: Tensor, token_mask: Tensor | None = None) -> Tensor:
+        """Pool ``(batch, tokens, hidden_size)`` to ``(batch, num_queries, out_size)``.
+
+        False tokens are not attended to. A record without tokens pools over its padding.
+        """
+        query = self.query_norm(self.query).expand(tokens.shape[0], -1, -1)
+        keys = self.token_norm(tokens)
+        ignored = None if token_mask is None else ~token_mask & token_mask.any(1, keepdim=True)
+        pooled: Tensor = self.attention(query, keys, keys, key_padding_mask=ignored, need_weights=False)[0]
+        return pooled
 
 
 class UnprojectedQueryPool(nn.Module):

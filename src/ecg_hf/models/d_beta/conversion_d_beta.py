@@ -10,7 +10,7 @@ from torch import Tensor
 from ecg_hf.errors import ConversionError
 from ecg_hf.models.conversion import Converted, OfficialFiles, OfficialState
 from ecg_hf.models.d_beta.configuration_d_beta import FLAN_T5_BASE, DBetaConfig
-from ecg_hf.models.ecg_fm.conversion_ecg_fm import conv_strides, take_tower
+from ecg_hf.models.ecg_fm.conversion_ecg_fm import take_tower, tower_sizes
 from ecg_hf.models.text_tower import build_text_tower
 
 __all__ = ["FILES", "convert_official"]
@@ -56,7 +56,7 @@ def convert_official(state: OfficialState, *, num_attention_heads: int | None = 
         ConversionError: Sizes can't be read, or are not known.
     """
     whole, pooled = state.has("language_encoder."), state.has("multi_modal_ecg_proj.")
-    sizes = _encoder_sizes(state, num_attention_heads)
+    sizes = tower_sizes(state, "ecg_encoder.", DBetaConfig(), num_attention_heads)
     if not pooled:
         config = DBetaConfig(**sizes, parts="encoder")
         notes = (_NOTE_LICENCE, _NOTE_BRANCH, _NOTE_ENCODER)
@@ -72,50 +72,6 @@ def convert_official(state: OfficialState, *, num_attention_heads: int | None = 
     weights |= _fusion(state, config)
     weights |= _decoder(state, config)
     return Converted(config, weights, "pretraining", (_NOTE_LICENCE, _NOTE_TOKENIZER))
-
-
-def _encoder_sizes(state: OfficialState, num_heads: int | None) -> dict[str, Any]:
-    """Sizes of the ECG encoder."""
-    prefix, published = "ecg_encoder.", DBetaConfig()
-    stem = f"{prefix}feature_extractor.conv_layers."
-    shapes = [
-        state.require_shape(f"{stem}{index}.0.weight", 3)
-        for index in range(max(state.count(stem + "{}."), 1))
-    ]
-    if shapes[0][1] != published.num_leads:
-        raise ConversionError(
-            f"the network takes {shapes[0][1]} leads, not {published.num_leads}", value=shapes[0][1]
-        )
-    hidden = state.require_shape(f"{prefix}post_extract_proj.weight", 2)[0]
-    positions = f"{prefix}conv_pos.pos_conv.0."
-    new = state.has(f"{positions}parametrizations.")
-    _, group_width, position_kernel = state.require_shape(
-        positions + ("parametrizations.weight.original1" if new else "weight_v"), 3
-    )
-    kernels = [kernel for *_, kernel in shapes]
-    known: dict[str, Any] = {}
-    if kernels == list(published.conv_kernel) and hidden == published.hidden_size:
-        layers = [(*shape[::2], stride) for shape, stride in zip(shapes, published.conv_stride, strict=True)]
-        known = {
-            "encoder_attention_heads": published.num_attention_heads,
-            "conv_feature_layers": str([layers])[1:-1],
-        }
-    if num_heads is not None:
-        heads, told = num_heads, state.options("conv_feature_layers", published=known)
-    else:
-        told = state.options("encoder_attention_heads", "conv_feature_layers", published=known)
-        heads = told["encoder_attention_heads"]
-    return {
-        "hidden_size": hidden,
-        "num_hidden_layers": state.count(f"{prefix}encoder.layers.{{}}."),
-        "num_attention_heads": heads,
-        "intermediate_size": state.require_shape(f"{prefix}encoder.layers.0.fc1.weight", 2)[0],
-        "conv_dim": [out for out, *_ in shapes],
-        "conv_kernel": kernels,
-        "conv_stride": conv_strides(told["conv_feature_layers"]),
-        "num_conv_pos_embeddings": position_kernel,
-        "num_conv_pos_embedding_groups": hidden // max(group_width, 1),
-    }
 
 
 def _fusion_sizes(state: OfficialState, sizes: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ecg_hf.models.conversion import Converted, OfficialFiles, OfficialState
 from ecg_hf.models.ecg_fm.configuration_ecg_fm import EcgFmConfig
 from ecg_hf.models.ecg_fm.labels_ecg_fm import LABELS
 
-__all__ = ["FILES", "conv_strides", "convert_official", "take_tower"]
+__all__ = ["FILES", "conv_strides", "convert_official", "take_tower", "tower_sizes"]
 
 FILES = OfficialFiles(
     names=("mimic_iv_ecg_physionet_pretrained.pt", "mimic_iv_ecg_finetuned.pt"),
@@ -54,41 +54,10 @@ def convert_official(state: OfficialState) -> Converted:
         ConversionError: Sizes can't be read, or are not known.
     """
     prefix = "encoder." if state.has("encoder.post_extract_proj.") else ""
-    stem = f"{prefix}feature_extractor.conv_layers."
-    shapes = [
-        state.require_shape(f"{stem}{index}.0.weight", 3)
-        for index in range(max(state.count(stem + "{}."), 1))
-    ]
-    leads = shapes[0][1]
-    hidden_size = state.require_shape(f"{prefix}post_extract_proj.weight", 2)[0]
-    positions = f"{prefix}conv_pos.pos_conv.0."
-    new = state.has(f"{positions}parametrizations.")
-    _, group_width, position_kernel = state.require_shape(
-        positions + ("parametrizations.weight.original1" if new else "weight_v"), 3
-    )
-    published = EcgFmConfig()
-    if leads != published.num_leads:
-        raise ConversionError(f"the network takes {leads} leads, not {published.num_leads}", value=leads)
-    kernels = [kernel for *_, kernel in shapes]
-    known: dict[str, Any] | None = None
-    if kernels == list(published.conv_kernel) and hidden_size == published.hidden_size:
-        layers = [(*shape[::2], stride) for shape, stride in zip(shapes, published.conv_stride, strict=True)]
-        known = {
-            "encoder_attention_heads": published.num_attention_heads,
-            "conv_feature_layers": str([layers])[1:-1],
-        }
-    told = state.options("encoder_attention_heads", "conv_feature_layers", published=known)
+    sizes = tower_sizes(state, prefix, EcgFmConfig())
     head, settings = _classifier(state)
     config = EcgFmConfig(
-        hidden_size=hidden_size,
-        num_hidden_layers=state.count(f"{prefix}encoder.layers.{{}}."),
-        num_attention_heads=told["encoder_attention_heads"],
-        intermediate_size=state.require_shape(f"{prefix}encoder.layers.0.fc1.weight", 2)[0],
-        conv_dim=[out for out, *_ in shapes],
-        conv_kernel=kernels,
-        conv_stride=conv_strides(told["conv_feature_layers"]),
-        num_conv_pos_embeddings=position_kernel,
-        num_conv_pos_embedding_groups=hidden_size // max(group_width, 1),
+        **sizes,
         **settings,
     )
     ours = "ecg_fm.encoder." if head else "encoder."
@@ -111,6 +80,58 @@ def conv_strides(layers: Any) -> list[int]:
     if not strides:
         raise ConversionError("conv_feature_layers must be text such as '[(256, 2, 2)] * 4'", value=layers)
     return strides
+
+
+def tower_sizes(
+    state: OfficialState, prefix: str, published: Any, num_heads: int | None = None
+) -> dict[str, Any]:
+    """Fields of the tower, of the names that :class:`EcgFmConfig` has.
+
+    Args:
+        state: The official tensors.
+        prefix: Before the tower's keys.
+        published: Configuration of the method's published size, of which heads and strides are known.
+        num_heads: Heads of each layer, instead of ``encoder_attention_heads``.
+
+    Raises:
+        ConversionError: Sizes can't be read, or are not known.
+    """
+    stem = f"{prefix}feature_extractor.conv_layers."
+    shapes = [
+        state.require_shape(f"{stem}{index}.0.weight", 3)
+        for index in range(max(state.count(stem + "{}."), 1))
+    ]
+    leads = shapes[0][1]
+    if leads != published.num_leads:
+        raise ConversionError(f"the network takes {leads} leads, not {published.num_leads}", value=leads)
+    hidden_size = state.require_shape(f"{prefix}post_extract_proj.weight", 2)[0]
+    positions = f"{prefix}conv_pos.pos_conv.0."
+    new = state.has(f"{positions}parametrizations.")
+    _, group_width, position_kernel = state.require_shape(
+        positions + ("parametrizations.weight.original1" if new else "weight_v"), 3
+    )
+    kernels = [kernel for *_, kernel in shapes]
+    known: dict[str, Any] = {}
+    if kernels == list(published.conv_kernel) and hidden_size == published.hidden_size:
+        layers = [(*shape[::2], stride) for shape, stride in zip(shapes, published.conv_stride, strict=True)]
+        known = {
+            "encoder_attention_heads": published.num_attention_heads,
+            "conv_feature_layers": str([layers])[1:-1],
+        }
+    if num_heads is not None:
+        known["encoder_attention_heads"] = num_heads
+    told = state.options("encoder_attention_heads", "conv_feature_layers", published=known)
+    return {
+        "hidden_size": hidden_size,
+        "num_hidden_layers": state.count(f"{prefix}encoder.layers.{{}}."),
+        "num_attention_heads": told["encoder_attention_heads"] if num_heads is None else num_heads,
+        "intermediate_size": state.require_shape(f"{prefix}encoder.layers.0.fc1.weight", 2)[0],
+        "conv_dim": [out for out, *_ in shapes],
+        "conv_kernel": kernels,
+        "conv_stride": conv_strides(told["conv_feature_layers"]),
+        "num_conv_pos_embeddings": position_kernel,
+        "num_conv_pos_embedding_groups": hidden_size // max(group_width, 1),
+    }
 
 
 def take_tower(state: OfficialState, prefix: str, config: Any) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ _WIDTHS = (64, 128, 128, 192)
 _LICENCE = (
     "the authors state no licence, neither for code nor for weights: use them where you may, pass nothing on"
 )
+_NOTE_OTHERS = "beside the ECG encoder were left out: text encoder and network of queries, which are not here"
 _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -68,7 +69,9 @@ def convert_official(state: OfficialState) -> Converted:
         kernel_size=kernel_size,
     )
     weights = _encoder(state, prefix, config)
-    return Converted(config, weights, "model", (_LICENCE, *_others(state, prefix)))
+    others = state.ignore_outside(prefix)
+    notes = (_LICENCE,) if not others else (_LICENCE, f"{others} tensors {_NOTE_OTHERS}")
+    return Converted(config, weights, "model", notes)
 
 
 def _block(prefix: str, stage: int, index: int) -> str:
@@ -141,16 +144,3 @@ def _encoder(state: OfficialState, prefix: str, config: KedConfig) -> dict[str, 
                 take([f"{block}idpath.{place}."], f"{ours}shortcut.{place}.", out, before, 1)
             before, number = out, number + 1
     return weights
-
-
-def _others(state: OfficialState, prefix: str) -> tuple[str, ...]:
-    """Pass over the other networks of the authors' file, and say so."""
-    others = sorted(key for key in set(state.keys()) if not key.startswith(prefix))
-    for key in others:
-        state.ignore(key)
-    if not others:
-        return ()
-    return (
-        f"{len(others)} tensors beside the ECG encoder were left out: the text encoder and the network that answers "
-        "queries, which are not here",
-    )

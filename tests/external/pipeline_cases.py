@@ -63,7 +63,8 @@ class FeatureExtraction(_Case):
         return "feature-extraction"
 
     def check(self, pipe: Any, result: Any) -> None:
-        assert np.shape(result) == (pipe.model.config.hidden_size,)
+        config = pipe.model.config
+        assert np.shape(result) == (getattr(config, "pooled_size", config.hidden_size),)
         assert np.isfinite(result).all()
 
 

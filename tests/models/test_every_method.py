@@ -70,7 +70,8 @@ def test_signal_contract(case: MicroCase):
     output = model(**case.signal)
     batch = len(case.signal["input_values"])
     assert output.last_hidden_state.shape[0] == batch
-    assert output.pooler_output.shape == (batch, case.config.hidden_size)
+    width = getattr(case.config, "pooled_size", case.config.hidden_size)
+    assert output.pooler_output.shape == (batch, width)
     assert output.pooler_output.dtype == torch.float32
 
 

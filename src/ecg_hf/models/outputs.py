@@ -16,7 +16,8 @@ class EcgModelOutput(ModelOutput):
 
     Attributes:
         last_hidden_state: float ``(batch, tokens, hidden_size)``.
-        pooler_output: float ``(batch, hidden_size)``, the record's embedding.
+        pooler_output: float ``(batch, hidden_size)``, the record's embedding; ``(batch, pooled_size)`` where the
+            configuration has that.
         hidden_states: One tensor per layer, if asked for.
         attentions: One tensor per layer, if asked for; None of methods without attention.
     """

@@ -116,3 +116,8 @@ class MelpConfig(EcgConfig):
         return 1 + sum(
             (kernel - 1) * prod(self.conv_stride[:index]) for index, kernel in enumerate(self.conv_kernel)
         )
+
+    @property
+    def pooled_size(self) -> int:
+        """Width of a record's embedding."""
+        return self.projection_dim

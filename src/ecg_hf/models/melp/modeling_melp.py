@@ -239,5 +239,5 @@ class MelpForEcgClassification(MelpPreTrainedModel, EcgForClassification):
     def build_head(self) -> None:
         """Linear layer on what is pooled."""
         self.build_classifier(
-            self.config.projection_dim, self.config.num_attention_heads, token_size=self.config.hidden_size
+            self.config.pooled_size, self.config.num_attention_heads, token_size=self.config.hidden_size
         )

@@ -1,4 +1,4 @@
-"""Scaling by the mean and deviation of a data set."""
+"""Scales of KED's signals: each lead by itself, or by the mean and deviation of a data set."""
 
 from __future__ import annotations
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForPreTraining
 
-from ecg_hf.errors import ConversionError
+from ecg_hf.errors import ConfigurationError, ConversionError
 from ecg_hf.hub.converting import convert_checkpoint
+from ecg_hf.models.auto import AutoModelForEcgClassification
 from ecg_hf.models.conversion import OfficialState
 from ecg_hf.models.ecg_cpc.configuration_ecg_cpc import EcgCpcConfig
 from ecg_hf.models.ecg_cpc.conversion_ecg_cpc import convert_official
@@ -173,6 +174,79 @@ def test_problems_are_listed(official: dict[str, torch.Tensor]):
     assert "not a checkpoint" in str(problems(dict.clear))
     moved = official[f"{layer}kernel.kernel.w"] + 1.0
     assert "HiPPO" in str(problems(lambda t: t.update({f"{layer}kernel.kernel.w": moved})))
+
+
+@pytest.fixture(scope="module")
+def both_ways(official: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A bidirectional file: the fixture's weights, its read-out of the past used for the future too."""
+    return {
+        key: torch.cat([value, value]) if key.endswith("kernel.kernel.C") else value
+        for key, value in official.items()
+    }
+
+
+@pytest.mark.fixtures
+@torch.no_grad()
+def test_a_bidirectional_file_becomes_an_encoder(
+    both_ways: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tmp_path: Path
+):
+    torch.save({"state_dict": both_ways, "epoch": 3}, tmp_path / "last.ckpt")
+    report = convert_checkpoint("ecg-cpc", tmp_path / "last.ckpt", tmp_path / "out")
+    assert report.model_class == "EcgCpcModel"
+    assert any("bidirectional" in note and "head" in note for note in report.notes)
+    model = AutoModel.from_pretrained(tmp_path / "out").eval()
+    assert model.config.bidirectional
+
+    # The state space as the sum that defines it, over the official kernel: token t sees token t + 1 + j by k[j].
+    kernel, tokens = expected["layer0_kernel"][0].double(), expected["encoder_out"].double()
+    past = sum(kernel[:, j, None] * F.pad(tokens.mT, (j, 0))[..., :60] for j in range(60))
+    future = sum(kernel[:, j, None] * F.pad(tokens.mT, (0, j + 1))[..., j + 1 :] for j in range(60))
+    key = "ts_encoder.predictor.predictor.s4_layers.0."
+    states = past + future + both_ways[f"{key}D"][0][:, None] * tokens.mT
+    weight = both_ways[f"{key}output_linear.0.weight"].double()
+    bias = both_ways[f"{key}output_linear.0.bias"][:, 0].double()
+    wanted = F.glu(F.linear(F.gelu(states.mT), weight, bias), -1)
+    layer = model.context.blocks[0].s4
+    torch.testing.assert_close(layer(expected["encoder_out"]).double(), wanted, rtol=0, atol=1e-5)
+
+    output = model(expected["input"])
+    torch.testing.assert_close(output.pooler_output, output.last_hidden_state.mean(1))
+    later = expected["input"].clone()
+    later[..., 80:] += 1.0
+    assert (model(later).last_hidden_state - output.last_hidden_state)[:, 0].abs().max() > 1e-4
+
+
+@pytest.mark.fixtures
+@torch.no_grad()
+def test_a_kernel_of_zeros_for_the_future_is_the_causal_network(
+    official: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tmp_path: Path
+):
+    causal = {
+        key: torch.cat([value, torch.zeros_like(value)]) if key.endswith("kernel.kernel.C") else value
+        for key, value in official.items()
+    }
+    save_file(causal, tmp_path / "model.safetensors")
+    convert_checkpoint("ecg-cpc", tmp_path / "model.safetensors", tmp_path / "out")
+    output = AutoModel.from_pretrained(tmp_path / "out").eval()(expected["input"])
+    torch.testing.assert_close(output.last_hidden_state, expected["context"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(output.pooler_output, expected["pooled"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.fixtures
+def test_only_pretraining_refuses_a_bidirectional_encoder(
+    both_ways: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tmp_path: Path
+):
+    encoder = {key: value for key, value in both_ways.items() if "head_ssl" not in key}
+    save_file(encoder, tmp_path / "model.safetensors")
+    report = convert_checkpoint("ecg-cpc", tmp_path / "model.safetensors", tmp_path / "out")
+    assert not any("left out" in note for note in report.notes)
+    classifier = AutoModelForEcgClassification.from_pretrained(tmp_path / "out", num_labels=3)
+    output = classifier(expected["input"], labels=torch.zeros(3, 3))
+    output.loss.backward()
+    assert output.logits.shape == (3, 3)
+    assert classifier.ecg_cpc.context.blocks[0].s4.C.grad[1].abs().max() > 0
+    with pytest.raises(ConfigurationError, match="bidirectional network sees"):
+        AutoModelForPreTraining.from_pretrained(tmp_path / "out")
 
 
 def test_published_sizes():

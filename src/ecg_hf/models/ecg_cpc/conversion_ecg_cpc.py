@@ -33,6 +33,8 @@ def convert_official(state: OfficialState, *, num_samples: int | None = None) ->
     """Convert a whole training module or its encoder alone, with or without the prefix ``ts_encoder.``.
 
     All sizes are inferred from shapes; the window is the length the state spaces were corrected for (``omega``).
+    A bidirectional network, which the authors pretrain by other objectives, becomes an encoder: the head of its
+    pretraining is left out, because CPC can't go on with a network that sees the future.
 
     Args:
         state: The official tensors.
@@ -72,7 +74,8 @@ def convert_official(state: OfficialState, *, num_samples: int | None = None) ->
         steps_predicted=min(14, window_tokens // 4),
         classifier_num_heads=16 if hidden_size % 16 == 0 else 1,
     )
-    role_is_pretraining = state.has(f"{prefix}head_ssl.")
+    has_head = state.has(f"{prefix}head_ssl.")
+    role_is_pretraining = has_head and not config.bidirectional
     ours = "ecg_cpc." if role_is_pretraining else ""
     weights: dict[str, Tensor] = {}
     for i, (out, inside, width) in enumerate(shapes):
@@ -95,6 +98,14 @@ def convert_official(state: OfficialState, *, num_samples: int | None = None) ->
     if role_is_pretraining:
         weights["prediction_head.weight"] = state.take(
             f"{prefix}head_ssl.proj.0.weight", hidden_size, hidden_size
+        )
+    elif config.bidirectional:
+        for key in list(state.keys()):
+            if key.startswith(f"{prefix}head_ssl."):
+                state.ignore(key)
+        notes.append(
+            "it is bidirectional, an encoder alone: CPC predicts the future, which this network sees"
+            + (", so the head of its pretraining was left out" if has_head else "")
         )
     else:
         notes.append("the checkpoint has no prediction head: pretraining can't be continued from it")

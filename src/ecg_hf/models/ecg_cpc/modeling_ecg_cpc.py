@@ -255,7 +255,11 @@ class EcgCpcForPreTraining(EcgCpcPreTrainedModel, EcgForPreTraining):
     def __init__(self, config: EcgCpcConfig) -> None:
         super().__init__(config)
         if config.bidirectional:
-            raise ConfigurationError("CPC predicts the future: a bidirectional context network would see it")
+            raise ConfigurationError(
+                "CPC predicts the future, which a bidirectional network sees: embed with it or fine-tune it, but it "
+                "can't be pretrained",
+                value=config.bidirectional,
+            )
         self.ecg_cpc = EcgCpcModel(config)
         self.prediction_head = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
         self.post_init()

@@ -47,6 +47,7 @@ NEIGHBOURS = {
     ("planning", "training"),
     ("files", "errors"),
     ("engine", "errors"),
+    ("engine", "files"),
     ("documents", "errors"),
     ("errors", "escaping"),
     ("auto_map", "files"),

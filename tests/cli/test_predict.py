@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from transformers import AutoModel, pipeline
 
@@ -162,3 +163,26 @@ def test_pictures_are_png_or_svg(cli: Cli, tmp_path: Path):
 def test_for_research_is_said_once(cli: Cli, normal: Path):
     outcome = cli("predict", normal, ecg_hf.sample_record())
     assert (outcome.stdout + outcome.stderr).lower().count("research") == 1
+
+
+def test_a_folder_of_parts_has_the_columns_and_rows_of_the_csv(cli: Cli, normal: Path, tmp_path: Path):
+    table, parts = tmp_path / "table.csv", tmp_path / "parts"
+    assert cli("predict", normal.parent, tmp_path / "missing", "--csv", table).returncode == 3
+    outcome = cli("predict", normal.parent, tmp_path / "missing", "--output", parts, "--json")
+    assert outcome.returncode == 3
+    assert json.loads(outcome.stdout)["unread"] == 1
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    found = pq.read_table(parts)
+    assert found.column_names == list(rows[0])
+    assert found["record"].to_pylist() == [row["record"] for row in rows]
+    for name in MEASUREMENTS:
+        assert ["" if value is None else str(value) for value in found[name].to_pylist()] == [
+            row[name] for row in rows
+        ]
+
+
+def test_options_of_parts_need_an_output(cli: Cli, normal: Path, tmp_path: Path):
+    for options in (("--num-proc", 2), ("--overwrite",), ("--output", tmp_path / "out", "--labels", "a")):
+        outcome = cli("predict", normal, *options)
+        assert outcome.returncode == 2
+        assert "--output" in outcome.stderr

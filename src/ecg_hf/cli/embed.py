@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout
+from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout, RecordsPerPart
 from ecg_hf.cli.output import echo, print_json
 from ecg_hf.models.pretrained import DEFAULT_MODEL
 
@@ -59,9 +59,7 @@ def embed_command(
     engine: EngineName = "local",
     address: Address = None,
     piece_timeout: PieceTimeout = None,
-    records_per_part: Annotated[
-        int, typer.Option(min=1, help="Recordings in a part of an output folder.")
-    ] = 1024,
+    records_per_part: RecordsPerPart = 1024,
     on_error: Annotated[
         str,
         typer.Option(help="With an output folder: 'raise', or 'skip' recordings that can't be embedded."),
@@ -70,12 +68,11 @@ def embed_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Embed every recording once. Rows are in the order of the dataset; a killed run continues."""
-    from ecg_hf.cli.loading import load_model, resolve_device
+    from ecg_hf.cli.loading import load_model, local_model, resolve_device
     from ecg_hf.data import load_built
     from ecg_hf.engine import Engine
     from ecg_hf.errors import ConfigurationError
     from ecg_hf.evaluation import embed_dataset, embed_in_parts, embed_tokens
-    from ecg_hf.hub.fetching import resolve_model
 
     if pool_tokens > 1 and features != "tokens":
         raise ConfigurationError("--pool-tokens needs --features tokens", value=pool_tokens)
@@ -100,7 +97,7 @@ def embed_command(
     where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
     if not output.suffix and features != "tokens":
         report = embed_in_parts(
-            resolve_model(model),
+            local_model(model),
             dataset,
             output,
             engine=where,

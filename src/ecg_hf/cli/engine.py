@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Address", "EngineName", "NumProc", "PieceTimeout"]
+__all__ = ["Address", "EngineName", "NumProc", "PieceTimeout", "RecordsPerPart"]
 
 NumProc = Annotated[int, typer.Option(min=1, help="Processes of this machine.")]
 EngineName = Annotated[
@@ -22,3 +22,4 @@ PieceTimeout = Annotated[
         help="Seconds after which a piece of the cluster counts as hanging and is given to another worker."
     ),
 ]
+RecordsPerPart = Annotated[int, typer.Option(min=1, help="Recordings in a part of an output folder.")]

@@ -10,7 +10,15 @@ from typing import Any
 from ecg_hf.cli.output import quiet_libraries
 from ecg_hf.errors import EcgError, ModelFolderError
 
-__all__ = ["load_classifier", "load_config", "load_model", "load_pipeline", "resolve_device"]
+__all__ = [
+    "load_classifier",
+    "load_config",
+    "load_model",
+    "load_pipeline",
+    "local_classifier",
+    "local_model",
+    "resolve_device",
+]
 
 
 def resolve_device(device: str | None) -> str:
@@ -104,6 +112,57 @@ def _checked_config(name_or_path: str) -> Any:
     return config
 
 
+def _check_classifies(config: Any) -> None:
+    """Refuse a model without a classifier.
+
+    Raises:
+        ModelFolderError: if it has none; says what to do instead.
+    """
+    from ecg_hf.models.registry import get_method
+
+    if not any("Classification" in name for name in config.architectures or []):
+        multimodal = get_method(config.model_type).multimodal
+        instead = "give --labels for zero-shot" if multimodal else "fine-tune one with ecg-hf finetune"
+        raise ModelFolderError(f"this model has no classifier: {instead}")
+
+
+def local_model(name_or_path: str) -> str:
+    """Folder of a model for processes that load it themselves; a Hub repository is fetched into its cache.
+
+    Nothing is loaded here: what a process has loaded or put on a GPU does not survive its fork.
+
+    Raises:
+        ModelFolderError: if there is no such model, or it is not one of this package.
+    """
+    return _local(name_or_path)[0]
+
+
+def local_classifier(name_or_path: str) -> tuple[str, str]:
+    """As :func:`local_model`, of a classifier, and what answers call it.
+
+    Raises:
+        ModelFolderError: if there is no such model, it is not one of this package, or it has no classifier.
+    """
+    folder, name, config = _local(name_or_path)
+    with _one_line_errors(name):
+        _check_classifies(config)
+    return folder, Path(name).name if Path(name).is_dir() else name
+
+
+def _local(name_or_path: str) -> tuple[str, str, Any]:
+    from huggingface_hub import snapshot_download
+
+    from ecg_hf.hub.fetching import resolve_model
+
+    name = resolve_model(name_or_path)
+    config = load_config(name)
+    with _one_line_errors(name):
+        folder = name
+        if not Path(name).is_dir():
+            folder = snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"])
+    return folder, name, config
+
+
 def load_pipeline(task: str, name_or_path: str, *, device: str | None = None) -> Any:
     """A pipeline of this package for a folder or Hub repository.
 
@@ -119,7 +178,6 @@ def load_pipeline(task: str, name_or_path: str, *, device: str | None = None) ->
     target, name_or_path = resolve_device(device), resolve_model(name_or_path)
     with _one_line_errors(name_or_path):
         config = _checked_config(name_or_path)
-        architectures = config.architectures or []
         multimodal = get_method(config.model_type).multimodal
         if task == "zero-shot-ecg-classification" and not multimodal:
             able = ", ".join(spec.name for spec in METHODS.values() if spec.multimodal)
@@ -127,12 +185,8 @@ def load_pipeline(task: str, name_or_path: str, *, device: str | None = None) ->
                 f"{config.model_type} was trained on signals alone and can't score --labels: fine-tune a "
                 f"classifier, or use a method with a text side: {able}"
             )
-        if task == "ecg-classification" and not any("Classification" in name for name in architectures):
-            raise ModelFolderError(
-                "this model has no classifier: "
-                + ("give --labels for zero-shot" if multimodal else "fine-tune one with ecg-hf finetune"),
-                path=name_or_path,
-            )
+        if task == "ecg-classification":
+            _check_classifies(config)
         return pipeline(task, model=name_or_path, device=target, trust_remote_code=False)
 
 

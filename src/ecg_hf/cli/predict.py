@@ -7,12 +7,14 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecg_hf.cli.output import echo, print_json_array, print_table
+from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout, RecordsPerPart
+from ecg_hf.cli.output import echo, print_json, print_json_array, print_table
 from ecg_hf.cli.over_time import Course, clock
 from ecg_hf.cli.plot import FORMATS as PICTURES
 from ecg_hf.cli.zero_shot import answer_labels
@@ -84,6 +86,18 @@ def predict_command(
             "--csv", help="Also write a table: one row per recording or window, one column per label."
         ),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Instead of answers, a folder of Parquet parts with the columns of --csv."),
+    ] = None,
+    num_proc: NumProc = 1,
+    engine: EngineName = "local",
+    address: Address = None,
+    piece_timeout: PieceTimeout = None,
+    records_per_part: RecordsPerPart = 1024,
+    overwrite: Annotated[
+        bool, typer.Option(help="With --output: replace parts of another model or of other recordings.")
+    ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -105,7 +119,30 @@ def predict_command(
         raise ConfigurationError("--stride needs --window", value=stride)
     if csv_file is not None and csv_file.is_dir():
         raise ConfigurationError("--csv writes a file, and this is a folder", path=csv_file)
+    from ecg_hf.engine import Engine
+
+    where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
+    if output is None and (where != Engine() or overwrite):
+        raise ConfigurationError("--num-proc, --engine and --overwrite need --output")
     found = _with_folders(records)
+    if output is not None:
+        if labels is not None or softmax or csv_file is not None or plot is not None or top_k is not None:
+            raise ConfigurationError(
+                "--output writes all findings of a classifier: no --labels, --softmax, --top-k, --csv or --plot"
+            )
+        _write_parts(
+            model,
+            [path for path, _ in found],
+            output,
+            engine=where,
+            device=device,
+            records_per_part=records_per_part,
+            overwrite=overwrite,
+            as_json=as_json,
+            **lengths,
+            **told,
+        )
+        return
     pictures = {} if plot is None else _pictures(dict(found), plot)
     if labels is not None:
         if csv_file is not None or (plot is not None and window is None):
@@ -155,6 +192,35 @@ def predict_command(
             last = answer.record
         echo("For research only, not for diagnosis.", err=True)
     if unread:
+        raise typer.Exit(UNREADABLE)
+
+
+def _write_parts(
+    model: str | None,
+    records: list[Path],
+    output: Path,
+    *,
+    device: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    from ecg_hf.cli.loading import local_classifier, resolve_device
+    from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER
+    from ecg_hf.pipelines.predicted_parts import predict_in_parts
+
+    folder, name = local_classifier(model or DEFAULT_CLASSIFIER)
+    report = predict_in_parts(
+        folder, records, output, model_name=name, device=resolve_device(device), **options
+    )
+    if as_json:
+        print_json({**asdict(report), "output": str(output)})
+    else:
+        said = f"{report.rows} rows of {report.records} recordings in {report.parts} files in {output}"
+        said += f", {report.reused} of them there already" if report.reused else ""
+        said += f"; {report.unread} recordings can't be read" if report.unread else ""
+        echo(said)
+        echo("For research only, not for diagnosis.", err=True)
+    if report.unread:
         raise typer.Exit(UNREADABLE)
 
 
@@ -327,22 +393,17 @@ def _table(
         yield lambda answer: None
         return
     from ecg_hf.files import replace_file
-    from ecg_hf.pipelines.interpretation import MEASUREMENTS
+    from ecg_hf.pipelines.predicted_parts import answer_columns, answer_row
 
-    labels = sorted(interpreter.model.config.id2label.values())
-    start = ("start_s",) if windows else ()
-    scalars = ("record", *start, "error", "duration_s", "sampling_rate", "abstained", "model")
+    columns = list(answer_columns(interpreter.model.config.id2label.values(), windows=windows))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(path) as binary:
         text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
         table = csv.writer(text, lineterminator="\n")
-        table.writerow([*scalars, "lead_names", *MEASUREMENTS, *labels])
+        table.writerow(columns)
 
         def write(answer: Interpretation) -> None:
-            scores = {one.label: one.probability for one in answer.findings}
-            row = [getattr(answer, name) for name in scalars] + [" ".join(answer.lead_names)]
-            row += [answer.measurements.get(name) for name in MEASUREMENTS]
-            row += [scores.get(name) for name in labels]
+            row = answer_row(answer, columns)
             table.writerow(["" if value is None else value for value in row])
 
         yield write

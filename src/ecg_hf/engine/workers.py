@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -139,6 +140,9 @@ def _start_worker(parent: int) -> None:
     # Ctrl-C reaches every process of a terminal: the parent reports it once, and workers finish their piece.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    # Processes are what runs side by side; and OpenMP's threads don't survive a fork.
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
 
 
 def _end_with_parent(parent: int) -> None:

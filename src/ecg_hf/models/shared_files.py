@@ -1,14 +1,15 @@
-"""Which files of a folder belong to the model and may be pushed, by ``ecg-hf push`` or by a trainer."""
+"""Which files of a folder belong to the model, may be pushed, and decide what it answers."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from fnmatch import fnmatch
 from pathlib import Path
 
 from ecg_hf.errors import ModelFolderError
 
-__all__ = ["CARD_FILE", "belongs_to_model", "model_files"]
+__all__ = ["CARD_FILE", "belongs_to_model", "model_digest", "model_files"]
 
 CARD_FILE = "README.md"
 
@@ -42,3 +43,18 @@ def model_files(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
         if Path(os.path.realpath(file)).parent not in homes:
             raise ModelFolderError("is a link that leaves the model's folder", path=file)
     return files
+
+
+def model_digest(folder: str | os.PathLike[str]) -> str:
+    """Identifies what a model answers by the content of its files; its card is none of them.
+
+    Raises:
+        ModelFolderError: see :func:`model_files`.
+    """
+    digest = hashlib.sha256()
+    for path in model_files(folder):
+        if path.name != CARD_FILE:
+            digest.update(path.name.encode())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

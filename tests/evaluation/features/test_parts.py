@@ -60,14 +60,14 @@ def test_a_run_goes_on_where_it_was_killed(
     model: Path, built_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     out = tmp_path / "out"
-    write = module.pq.write_table
+    write = module.Part.write
 
-    def die_at_the_second(table: object, file: object) -> None:
-        if len(list(out.glob("part-*.parquet"))) == 1:
+    def die_at_the_second(part: module.Part, *rest: object) -> None:
+        if part.number == 1:
             raise KeyboardInterrupt
-        write(table, file)
+        write(part, *rest)
 
-    monkeypatch.setattr(module.pq, "write_table", die_at_the_second)
+    monkeypatch.setattr(module.Part, "write", die_at_the_second)
     options = {"records_per_part": 64, "progress": False}
     with pytest.raises(KeyboardInterrupt):
         embed_in_parts(model, built_path, out, **options)
@@ -82,7 +82,7 @@ def test_a_run_goes_on_where_it_was_killed(
 def test_parts_of_something_else_are_refused_or_replaced(model: Path, built_path: Path, tmp_path: Path):
     out = tmp_path / "out"
     embed_in_parts(model, built_path, out, records_per_part=64, progress=False)
-    with pytest.raises(ConfigurationError, match="another model, dataset or division"):
+    with pytest.raises(ConfigurationError, match="another model, other records or another division"):
         embed_in_parts(model, built_path, out, records_per_part=100, progress=False)
     report = embed_in_parts(model, built_path, out, records_per_part=100, overwrite=True, progress=False)
     assert (report.parts, report.reused) == (2, 0)

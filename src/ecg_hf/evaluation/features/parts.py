@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -12,22 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Dataset
 from transformers import AutoFeatureExtractor, AutoModel
-from transformers.utils.logging import tqdm
 
 from ecg_hf.data import load_built
-from ecg_hf.engine import Engine, run_pieces
+from ecg_hf.engine import RECORDS_PER_PART, Engine, Part, divide, make_parts
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.evaluation.features.pooled import embed_dataset
-from ecg_hf.files import replace_file, sole_writer
+from ecg_hf.models.shared_files import model_digest
 
-__all__ = ["RECORDS_PER_PART", "PartsReport", "embed_in_parts"]
+__all__ = ["PartsReport", "embed_in_parts"]
 
-RECORDS_PER_PART = 1024
-_KEY = b"ecg_hf_key"
-_ACCOUNT = b"ecg_hf_account"
+_SCHEMA = pa.schema({"record_id": pa.string(), "split": pa.string(), "embedding": pa.list_(pa.float32())})
 
 
 @dataclass(frozen=True)
@@ -50,24 +45,13 @@ class PartsReport:
 
 
 @dataclass(frozen=True)
-class _Part:
-    number: int
+class _Embeddings(Part):
     model: str
     dataset: str
-    rows: tuple[int, int]
-    output: str
-    key: str
     features: str
     batch_size: int
     device: str
     skip_errors: bool
-
-    @property
-    def path(self) -> Path:
-        return Path(self.output) / f"part-{self.number:05d}.parquet"
-
-    def __str__(self) -> str:
-        return f"{self.path.name} (records {self.rows[0]} to {self.rows[1] - 1})"
 
 
 def embed_in_parts(
@@ -109,76 +93,40 @@ def embed_in_parts(
     """
     if on_error not in ("raise", "skip"):
         raise ConfigurationError("on_error is raise or skip", value=on_error)
-    if records_per_part < 1:
-        raise ConfigurationError("a part has at least one record", value=records_per_part)
     rows, folder = len(load_built(Path(dataset))), Path(output)
     content = _digest(Path(model), Path(dataset), features)
     parts = [
-        _Part(
+        _Embeddings(
             number,
+            (start, end),
+            os.fspath(folder.resolve()),
+            f"{content}:{start}:{end}",
             os.fspath(Path(model).resolve()),
             os.fspath(Path(dataset).resolve()),
-            (start, min(start + records_per_part, rows)),
-            os.fspath(folder.resolve()),
-            f"{content}:{start}:{min(start + records_per_part, rows)}",
             features,
             batch_size,
             device,
             on_error == "skip",
         )
-        for number, start in enumerate(range(0, rows, records_per_part))
+        for number, (start, end) in enumerate(divide(rows, records_per_part))
     ]
-    folder.mkdir(parents=True, exist_ok=True)
-    with sole_writer(folder / "parts"):
-        wanted = {part.path.name for part in parts}
-        kept = {part.number: stored for part in parts if (stored := _stored(part)) is not None}
-        others = [path for path in sorted(folder.glob("part-*.parquet")) if path.name not in wanted]
-        others += [part.path for part in parts if part.path.exists() and part.number not in kept]
-        if others and not overwrite:
-            raise ConfigurationError(
-                "holds the embeddings of another model, dataset or division; --overwrite replaces them",
-                path=others[0],
-            )
-        for path in others:
-            path.unlink()
-        todo = [part for part in parts if part.number not in kept]
-        done = dict(kept)
-        with tqdm(total=len(parts), initial=len(kept), unit="part", disable=not progress) as bar:
-            for part, account in run_pieces(_embed_part, todo, engine):
-                done[part.number] = account
-                bar.update()
+    accounts, reused = make_parts(
+        _embed_part, parts, folder, engine=engine, overwrite=overwrite, progress=progress
+    )
     counts: Counter[str] = Counter()
     errors: dict[str, str] = {}
-    for number in sorted(done):
-        counts.update(done[number]["counts"])
-        errors.update(done[number]["errors"])
-    return PartsReport(rows, len(parts), len(kept), dict(counts), errors)
+    for account in accounts:
+        counts.update(account["counts"])
+        errors.update(account["errors"])
+    return PartsReport(rows, len(parts), reused, dict(counts), errors)
 
 
 def _digest(model: Path, dataset: Path, features: str) -> str:
-    """What the embeddings depend on: files of the model and of the dataset."""
-    digest = hashlib.sha256(features.encode())
-    for file in (
-        model / "config.json",
-        model / "preprocessor_config.json",
-        model / "model.safetensors",
-        dataset / "build_report.json",
-    ):
-        if file.is_file():
-            digest.update(file.read_bytes())
+    """What the embeddings depend on: the model's files and what the dataset was built from."""
+    digest = hashlib.sha256(f"{features}:{model_digest(model)}:".encode())
+    if (report := dataset / "build_report.json").is_file():
+        digest.update(report.read_bytes())
     return digest.hexdigest()[:32]
-
-
-def _stored(part: _Part) -> dict[str, Any] | None:
-    """The account of a part that is there already."""
-    try:
-        metadata = pq.read_metadata(part.path).metadata or {}
-    except (OSError, pa.ArrowInvalid):
-        return None
-    if metadata.get(_KEY, b"").decode() != part.key:
-        return None
-    account: dict[str, Any] = json.loads(metadata[_ACCOUNT])
-    return account
 
 
 @lru_cache(maxsize=1)
@@ -192,13 +140,13 @@ def _rows(dataset: str) -> Dataset:
     return load_built(Path(dataset))
 
 
-def _embed_part(part: _Part) -> dict[str, Any]:
+def _embed_part(part: _Embeddings) -> dict[str, Any]:
     """Embed the records of a part and write its file, whole or not at all."""
-    stored = _stored(part)  # another process may have finished it before it was lost
+    stored = part.stored()  # another process may have finished it before it was lost
     if stored is not None:
         return stored
     encoder, extractor = _loaded(part.model, part.device)
-    rows = _rows(part.dataset).select(range(*part.rows))
+    rows = _rows(part.dataset).select(range(*part.records))
     counts: Counter[str] = Counter()
     errors: dict[str, str] = {}
 
@@ -229,13 +177,6 @@ def _embed_part(part: _Part) -> dict[str, Any]:
                 errors[name] = type(error).__name__
                 vectors.append(None)
     account = {"counts": dict(counts), "errors": errors}
-    schema = pa.schema(
-        {"record_id": pa.string(), "split": pa.string(), "embedding": pa.list_(pa.float32())},
-        metadata={_KEY: part.key.encode(), _ACCOUNT: json.dumps(account, sort_keys=True).encode()},
-    )
-    table = pa.Table.from_pydict(
-        {"record_id": names, "split": rows["split"][:], "embedding": vectors}, schema=schema
-    )
-    with replace_file(part.path) as file:
-        pq.write_table(table, file)
+    columns = {"record_id": names, "split": rows["split"][:], "embedding": vectors}
+    part.write([columns], _SCHEMA, account)
     return account

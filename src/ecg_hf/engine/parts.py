@@ -1,0 +1,135 @@
+"""Folders of Parquet parts: each part is made by itself, known by its content, and kept by the same call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from ecg_hf.engine.pieces import run_pieces
+from ecg_hf.engine.workers import Engine
+from ecg_hf.errors import ConfigurationError
+from ecg_hf.files import TEMPORARY_SUFFIX, replace_file, sole_writer
+
+__all__ = ["RECORDS_PER_PART", "Part", "divide", "make_parts"]
+
+RECORDS_PER_PART = 1024
+_KEY = "ecg_hf_key"
+_ACCOUNT = "ecg_hf_account"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a folder; a subclass adds what it is made from.
+
+    Attributes:
+        number: From 0.
+        records: The first record and the one after the last.
+        folder: Where the file is; workers on other machines must see it under the same path.
+        key: Identifies what the file's content depends on.
+    """
+
+    number: int
+    records: tuple[int, int]
+    folder: str
+    key: str
+
+    @property
+    def path(self) -> Path:
+        """``part-00000.parquet`` and so on."""
+        return Path(self.folder) / f"part-{self.number:05d}.parquet"
+
+    def __str__(self) -> str:
+        return f"{self.path.name} (records {self.records[0]} to {self.records[1] - 1})"
+
+    def stored(self) -> dict[str, Any] | None:
+        """The account of the file, if it is there and has this content."""
+        try:
+            metadata = pq.read_metadata(self.path).metadata or {}
+        except (OSError, pa.ArrowInvalid):
+            return None
+        if metadata.get(_KEY.encode(), b"").decode() != self.key:
+            return None
+        account: dict[str, Any] = json.loads(metadata[_ACCOUNT.encode()])
+        return account
+
+    def write(
+        self, tables: Iterable[Mapping[str, Any]], schema: pa.Schema, account: Mapping[str, Any]
+    ) -> None:
+        """Write the file and its account, whole or not at all.
+
+        Args:
+            tables: Rows by column, some at a time.
+            schema: Of all of them.
+            account: What is to be said of the rows; looked at when they have all come.
+        """
+        with replace_file(self.path) as file, pq.ParquetWriter(file, schema) as writer:
+            for columns in tables:
+                writer.write_table(pa.Table.from_pydict(dict(columns), schema=schema))
+            writer.add_key_value_metadata({_KEY: self.key, _ACCOUNT: json.dumps(account, sort_keys=True)})
+
+
+def divide(records: int, per_part: int) -> list[tuple[int, int]]:
+    """Records of each part: the first, and the one after the last.
+
+    Raises:
+        ConfigurationError: if a part is to have none.
+    """
+    if per_part < 1:
+        raise ConfigurationError("a part has at least one record", value=per_part)
+    return [(start, min(start + per_part, records)) for start in range(0, records, per_part)]
+
+
+def make_parts(
+    work: Callable[[Any], dict[str, Any]],
+    parts: Sequence[Part],
+    folder: Path,
+    *,
+    engine: Engine | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> tuple[list[dict[str, Any]], int]:
+    """Make the parts that are not there yet.
+
+    Args:
+        work: Makes a part by :meth:`Part.write` and returns its account; a function of a module.
+        parts: All parts of the folder, in order.
+        folder: Where they are; made if it is missing.
+        engine: Where to work; this process by default.
+        overwrite: Remove parts of something else instead of refusing.
+        progress: Show a bar.
+
+    Returns:
+        Accounts in the order of the parts, and how many parts were there before.
+
+    Raises:
+        ConfigurationError: if the folder holds parts of something else, or another process writes them.
+        FailedPieces: if parts ended their process each time.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with sole_writer(folder / "parts"):
+        wanted = {part.path.name for part in parts}
+        done = {part.number: account for part in parts if (account := part.stored()) is not None}
+        reused = len(done)
+        others = [path for path in sorted(folder.glob("part-*.parquet")) if path.name not in wanted]
+        others += [part.path for part in parts if part.path.exists() and part.number not in done]
+        if others and not overwrite:
+            raise ConfigurationError(
+                "made from another model, other records or another division; --overwrite replaces it",
+                path=others[0],
+            )
+        # Half-written files of workers that were killed; one that still writes for a driver that is gone only fails.
+        for path in [*others, *folder.glob(f".part-*{TEMPORARY_SUFFIX}")]:
+            path.unlink(missing_ok=True)
+        todo = [part for part in parts if part.number not in done]
+        with tqdm(total=len(parts), initial=reused, unit="part", disable=not progress) as bar:
+            for part, account in run_pieces(work, todo, engine):
+                done[part.number] = account
+                bar.update()
+    return [done[part.number] for part in parts], reused

@@ -1,0 +1,201 @@
+"""Answers to recordings as a table: its columns, and a folder of Parquet parts made in any number of processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from transformers import AutoFeatureExtractor
+
+from ecg_hf.engine import RECORDS_PER_PART, Engine, Part, divide, make_parts
+from ecg_hf.models.auto import AutoModelForEcgClassification
+from ecg_hf.models.shared_files import model_digest
+from ecg_hf.pipelines.interpretation import MEASUREMENTS, Interpretation, Interpreter
+
+__all__ = ["PredictedParts", "answer_columns", "answer_row", "predict_in_parts"]
+
+_ROWS_AT_ONCE = 1024
+
+_SCALARS = {
+    "record": pa.string(),
+    "start_s": pa.float64(),
+    "error": pa.string(),
+    "duration_s": pa.float64(),
+    "sampling_rate": pa.float64(),
+    "abstained": pa.string(),
+    "model": pa.string(),
+}
+
+
+def answer_columns(labels: Sequence[str], *, windows: bool) -> dict[str, pa.DataType]:
+    """Columns of a table of answers and their types: one per measurement and per label.
+
+    Args:
+        labels: Classes of the classifier.
+        windows: Whether rows are windows, which have a ``start_s``.
+    """
+    columns = {name: kind for name, kind in _SCALARS.items() if windows or name != "start_s"}
+    columns["lead_names"] = pa.string()
+    return columns | dict.fromkeys([*MEASUREMENTS, *sorted(labels)], pa.float64())
+
+
+def answer_row(answer: Interpretation, columns: Sequence[str]) -> list[Any]:
+    """The values of an answer in the columns of :func:`answer_columns`, None where there is none."""
+    values = {
+        **{one.label: one.probability for one in answer.findings},
+        **answer.measurements,
+        **{name: getattr(answer, name) for name in _SCALARS},
+        "lead_names": " ".join(answer.lead_names),
+    }
+    return [values.get(name) for name in columns]
+
+
+@dataclass(frozen=True)
+class PredictedParts:
+    """What a call did.
+
+    Attributes:
+        records: Recordings asked about.
+        rows: Rows in all parts: as many, or their windows.
+        unread: Recordings that could not be read; their rows say why.
+        parts: Files.
+        reused: Files that were there already.
+    """
+
+    records: int
+    rows: int
+    unread: int
+    parts: int
+    reused: int
+
+
+@dataclass(frozen=True)
+class _Answers(Part):
+    names: tuple[str, ...]
+    home: str
+    model: str
+    model_name: str
+    device: str
+    batch_size: int
+    options: tuple[tuple[str, Any], ...]
+
+
+def predict_in_parts(
+    model: str | os.PathLike[str],
+    records: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    model_name: str | None = None,
+    engine: Engine | None = None,
+    records_per_part: int = RECORDS_PER_PART,
+    batch_size: int = 64,
+    device: str = "cpu",
+    overwrite: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> PredictedParts:
+    """Write ``part-00000.parquet`` ... with a row per recording or window and a column per measurement and label.
+
+    Rows are in the order of the recordings, with the answers of
+    :class:`~ecg_hf.pipelines.interpretation.Interpreter`. Parts that are there and belong to the same model, recordings
+    and options are kept, so the same call continues a run that was killed. A recording counts as the same while its
+    files keep their sizes and times of change.
+
+    Args:
+        model: Folder of a classifier with its feature extractor.
+        records: Paths of anything :func:`ecg_hf.read_record` reads; rows call them as they are given here.
+        output: Folder of the parts; workers on other machines must see all paths as this one does.
+        model_name: What the rows call the model; the folder's name by default.
+        engine: Where to work; this process by default.
+        records_per_part: Recordings of a file.
+        batch_size: Recordings or windows per forward pass.
+        device: Where each process runs the model.
+        overwrite: Replace parts of something else instead of refusing.
+        progress: Show a bar.
+        options: ``window_s``, ``stride_s`` and what files do not say, as
+            :class:`~ecg_hf.pipelines.interpretation.Interpreter` takes them.
+
+    Raises:
+        ConfigurationError: if the folder holds parts of something else, or another process writes them.
+        ModelFolderError: if the folder holds no model of this package.
+        FailedPieces: if parts ended their process each time.
+    """
+    names, folder = [os.fspath(record) for record in records], Path(output)
+    content = hashlib.sha256(f"{model_digest(model)}:{json.dumps(options, sort_keys=True)}".encode())
+    parts = [
+        _Answers(
+            number,
+            (start, end),
+            os.fspath(folder.resolve()),
+            f"{content.hexdigest()[:32]}:{_state_of_files(names[start:end])}",
+            tuple(names[start:end]),
+            os.getcwd(),
+            os.fspath(Path(model).resolve()),
+            model_name or Path(model).resolve().name,
+            device,
+            batch_size,
+            tuple(options.items()),
+        )
+        for number, (start, end) in enumerate(divide(len(names), records_per_part))
+    ]
+    accounts, reused = make_parts(
+        _answer_part, parts, folder, engine=engine, overwrite=overwrite, progress=progress
+    )
+    rows, unread = (sum(account[name] for account in accounts) for name in ("rows", "unread"))
+    return PredictedParts(len(names), rows, unread, len(parts), reused)
+
+
+def _state_of_files(names: Sequence[str]) -> str:
+    """Names, sizes and times of the recordings' files; of a WFDB record, of its header and its samples."""
+    digest = hashlib.sha256()
+    for name in names:
+        stem = name.removesuffix(".hea")
+        for path in dict.fromkeys((name, f"{stem}.hea", f"{stem}.dat", f"{stem}.mat")):
+            try:
+                found = os.stat(path)
+            except OSError:
+                continue
+            digest.update(json.dumps([path, found.st_size, found.st_mtime_ns]).encode())
+        digest.update(json.dumps(name).encode())
+    return digest.hexdigest()[:32]
+
+
+@lru_cache(maxsize=1)
+def _loaded(model: str, name: str, device: str) -> Interpreter:
+    classifier = AutoModelForEcgClassification.from_pretrained(model, trust_remote_code=False)
+    extractor = AutoFeatureExtractor.from_pretrained(model, trust_remote_code=False)
+    return Interpreter(classifier, extractor, name=name, device=device)
+
+
+def _answer_part(part: _Answers) -> dict[str, Any]:
+    """Answer to the recordings of a part and write its file, whole or not at all."""
+    stored = part.stored()  # another process may have finished it before it was lost
+    if stored is not None:
+        return stored
+    interpreter, options = _loaded(part.model, part.model_name, part.device), dict(part.options)
+    columns = answer_columns(
+        interpreter.model.config.id2label.values(), windows=options.get("window_s") is not None
+    )
+    # A worker's own working directory may be another.
+    files = [os.path.join(part.home, name) for name in part.names]
+    given = dict(zip(files, part.names, strict=True))
+    account = {"rows": 0, "unread": 0}
+
+    def tables() -> Iterator[Mapping[str, Any]]:
+        answers = interpreter(files, batch_size=part.batch_size, **options)
+        while some := list(islice(answers, _ROWS_AT_ONCE)):
+            rows = [answer_row(replace(one, record=given[one.record]), list(columns)) for one in some]
+            account["rows"] += len(some)
+            account["unread"] += sum(one.error is not None for one in some)
+            yield dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
+
+    part.write(tables(), pa.schema(list(columns.items())), account)
+    return account

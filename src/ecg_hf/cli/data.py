@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout
 from ecg_hf.cli.output import echo, print_json
 from ecg_hf.errors import ConfigurationError
 
@@ -54,7 +55,10 @@ def build_command(
     source: Annotated[str, typer.Argument(help="A source, see 'ecg-hf list datasets'.")],
     output: Annotated[Path, typer.Option(help="Folder to build; loads with datasets.load_from_disk.")],
     data_dir: Annotated[Path | None, typer.Option(help="Folder with the source's files.")] = None,
-    num_proc: Annotated[int, typer.Option(min=1, help="Processes reading records.")] = 1,
+    num_proc: NumProc = 1,
+    engine: EngineName = "local",
+    address: Address = None,
+    piece_timeout: PieceTimeout = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", help="Option of the source, NAME=VALUE; may be repeated."),
@@ -74,9 +78,11 @@ def build_command(
 ) -> None:
     """Build a dataset from recordings. A killed build continues where it stopped.
 
-    On four machines, or in a Slurm array 1-4: --shard $SLURM_ARRAY_TASK_ID/4 --output part-$SLURM_ARRAY_TASK_ID.
+    On many machines: --engine dask. Without a cluster, in a Slurm array 1-4: --shard $SLURM_ARRAY_TASK_ID/4 --output
+    part-$SLURM_ARRAY_TASK_ID.
     """
     from ecg_hf.data import build_dataset
+    from ecg_hf.engine import Engine
 
     options = parse_options(option or [])
     reserved = sorted(set(inspect.signature(build_dataset).parameters) & set(options))
@@ -86,7 +92,7 @@ def build_command(
         source,
         data_dir,
         output,
-        num_proc=num_proc,
+        engine=Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout),
         overwrite=overwrite,
         detect_r_peaks=detect_r_peaks,
         shard=shard,

@@ -14,6 +14,7 @@ from ecg_hf.cli.output import echo, print_json, print_table, quiet_libraries
 from ecg_hf.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from ecg_hf.engine import Engine
     from ecg_hf.studies import Study
 
 __all__ = ["app"]
@@ -60,7 +61,7 @@ def run_command(
     quiet_libraries()
     built = {name: Path(path) for name, path in _pairs(dataset or [], "--dataset").items()}
     with contextlib.redirect_stdout(sys.stderr):
-        built |= _build(plan, _pairs(data_dir or [], "--data-dir"), built, output, num_proc)
+        built |= _build(plan, _pairs(data_dir or [], "--data-dir"), built, output, where)
         results = run_study(
             study,
             output,
@@ -129,7 +130,7 @@ def _pairs(given: list[str], flag: str) -> dict[str, str]:
 
 
 def _build(
-    study: Study, data_dirs: dict[str, str], built: dict[str, Path], output: Path, num_proc: int
+    study: Study, data_dirs: dict[str, str], built: dict[str, Path], output: Path, engine: Engine
 ) -> dict[str, Path]:
     """Datasets built from recordings, into the study's folder; R peaks for the methods that ask for them."""
     from ecg_hf.data import build_dataset
@@ -138,9 +139,7 @@ def _build(
     for source in study.sources:
         if source not in built and (source in data_dirs or source == "synthetic"):
             folder = output / "data" / source
-            report = build_dataset(
-                source, data_dirs.get(source), folder, num_proc=num_proc, detect_r_peaks=True
-            )
+            report = build_dataset(source, data_dirs.get(source), folder, engine=engine, detect_r_peaks=True)
             echo(report.summary(), err=True)
             found[source] = folder
     return found

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
 import shutil
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -34,16 +29,15 @@ from ecg_hf.data.report import BuildReport
 from ecg_hf.data.shards import (
     WORK_FOLDER,
     ShardJob,
-    ShardResult,
     build_shard,
     load_result,
-    set_source,
     shard_filename,
 )
 from ecg_hf.data.sources import Source, create_source
 from ecg_hf.data.sources.base import Plan, is_plain_relative
 from ecg_hf.data.sources.with_r_peaks import WithRPeaks
 from ecg_hf.documents import read_json
+from ecg_hf.engine import Engine, run_pieces
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 
 __all__ = ["RECORDS_PER_SHARD", "build_dataset", "load_built", "load_saved"]
@@ -60,6 +54,7 @@ def build_dataset(
     output: str | Path,
     *,
     num_proc: int = 1,
+    engine: Engine | None = None,
     records_per_shard: int = RECORDS_PER_SHARD,
     progress: bool = True,
     overwrite: bool = False,
@@ -84,7 +79,9 @@ def build_dataset(
         source: Name of a source (see :func:`ecg_hf.data.list_sources`).
         data_dir: Folder with the source's files, ``None`` where none are needed.
         output: Folder to build.
-        num_proc: Processes reading records.
+        num_proc: Processes reading records on this machine.
+        engine: Where shards are made, instead of ``num_proc``; workers on other machines must see ``data_dir`` and
+            ``output`` under the same paths. The bytes are the same.
         records_per_shard: Recordings per Arrow file, before any are dropped.
         progress: Show a progress bar on standard error.
         overwrite: Rebuild a folder that holds another or an older build. A folder that holds anything else is
@@ -101,13 +98,18 @@ def build_dataset(
         ConfigurationError: for an unknown source or option, or impossible numbers.
         DatasetBuildError: if the data folder lacks what the source needs, nothing can be read, the output folder
             holds something else, or another process is building it.
+        FailedPieces: if shards ended their process each time; the others are kept.
     """
-    if num_proc < 1 or records_per_shard < 1:
+    if records_per_shard < 1:
         raise ConfigurationError(
-            f"num_proc and records_per_shard must be positive, got {num_proc}, {records_per_shard}"
+            f"records_per_shard must be positive, got {records_per_shard}", value=records_per_shard
         )
+    where = engine or Engine(num_proc=num_proc)
     part = None if shard is None else parse_part(shard)
-    reader = create_source(source, None if data_dir is None else Path(data_dir), source_options)
+    place = None if data_dir is None else Path(data_dir)
+    if place is not None and where.name != "local":
+        place = place.absolute()  # a worker's own working directory may be another
+    reader = create_source(source, place, source_options)
     if detect_r_peaks:
         reader = WithRPeaks(reader)
     folder = Path(output)
@@ -118,7 +120,7 @@ def build_dataset(
     if not plan.entries:
         raise DatasetBuildError(f"nothing to read: {plan.tally.reasons()}", path=data_dir)
     with exclusive(folder):
-        return _build(reader, plan, part, folder, num_proc, records_per_shard, progress, overwrite, started)
+        return _build(reader, plan, part, folder, where, records_per_shard, progress, overwrite, started)
 
 
 def _build(
@@ -126,7 +128,7 @@ def _build(
     plan: Plan,
     part: Part | None,
     folder: Path,
-    num_proc: int,
+    engine: Engine,
     records_per_shard: int,
     progress: bool,
     overwrite: bool,
@@ -140,7 +142,7 @@ def _build(
         return BuildReport(**{**report.to_dict(), "reused": True})
     identity = {"fingerprint": fingerprint, "source": source.info.name, "options": source.options()}
     begin(folder, identity if part is None else {**identity, "part": str(part)})
-    every = _jobs(folder, plan, records_per_shard)
+    every = _jobs(folder.absolute(), source, plan, records_per_shard)
     jobs = every if part is None else [every[number] for number in part.shards(len(every))]
     done = {job.number: result for job in jobs if (result := load_result(job)) is not None}
     reused = len(done)
@@ -150,7 +152,7 @@ def _build(
     with tqdm(
         total=records, initial=records - left, unit="rec", desc=source.info.name, disable=not progress
     ) as bar:
-        for job, result in _run(source, todo, num_proc):
+        for job, result in run_pieces(build_shard, todo, engine):
             done[job.number] = result
             bar.update(len(job.entries))
     files = {job.filename: done[job.number] for job in jobs}
@@ -163,33 +165,7 @@ def _build(
     )
 
 
-def _run(source: Source, jobs: list[ShardJob], num_proc: int) -> Iterator[tuple[ShardJob, ShardResult]]:
-    """Build shards, in this process or in several; results come as they are finished."""
-    if num_proc == 1 or len(jobs) <= 1:
-        set_source(source)
-        for job in jobs:
-            yield job, build_shard(job)
-        return
-    # fork where available: spawned workers would run the caller's script again up to its main guard.
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(
-        min(num_proc, len(jobs)), mp_context=context, initializer=set_source, initargs=(source, os.getpid())
-    ) as pool:
-        futures = {pool.submit(build_shard, job): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool:
-            raise DatasetBuildError(
-                "a worker process died (out of memory?); run the same command again to continue, with a smaller "
-                "num_proc or records_per_shard"
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _jobs(folder: Path, plan: Plan, records_per_shard: int) -> list[ShardJob]:
+def _jobs(folder: Path, source: Source, plan: Plan, records_per_shard: int) -> list[ShardJob]:
     entries = plan.entries
     starts = range(0, len(entries), records_per_shard)
     return [
@@ -197,6 +173,7 @@ def _jobs(folder: Path, plan: Plan, records_per_shard: int) -> list[ShardJob]:
             number,
             shard_filename(number, len(starts)),
             folder,
+            source,
             entries[start : start + records_per_shard],
         )
         for number, start in enumerate(starts)

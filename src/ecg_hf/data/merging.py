@@ -21,7 +21,7 @@ from ecg_hf.data.build_folder import (
 )
 from ecg_hf.data.parts import FinishedPart, file_digest, finished_report, load_part
 from ecg_hf.data.report import BuildReport
-from ecg_hf.data.shards import WORK_FOLDER, ShardJob, load_result, remember_shard, shard_filename
+from ecg_hf.data.shards import WORK_FOLDER, Shard, load_result, remember_shard, shard_filename
 from ecg_hf.data.sources import get_source
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 from ecg_hf.files import flush, temporary_name
@@ -116,8 +116,8 @@ def _merge(parts: Sequence[FinishedPart], folder: Path, progress: bool, overwrit
     for name, (part, result) in tqdm(
         files.items(), unit="file", desc=f"merging {report.source}", disable=not progress
     ):
-        job = ShardJob(result.number, name, folder, ())
-        if load_result(job) is not None:
+        shard = Shard(result.number, name, folder)
+        if load_result(shard) is not None:
             reused += 1
             continue
         temporary = temporary_name(folder / WORK_FOLDER / name)
@@ -131,7 +131,7 @@ def _merge(parts: Sequence[FinishedPart], folder: Path, progress: bool, overwrit
         flush(temporary)
         os.replace(temporary, folder / name)
         flush(folder)
-        remember_shard(job, result)
+        remember_shard(shard, result)
     seconds = sum(part.report.seconds for part in parts)
     read = sum(part.report.seen for part in parts)
     rate = round(read / seconds, 1) if seconds else 0.0

@@ -1,12 +1,8 @@
-"""One shard of a build: read its records, write one Arrow file, and remember the count. Runs in worker processes."""
+"""One shard of a build: read its records, write one Arrow file, and remember the count. Runs wherever pieces do."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +17,12 @@ from ecg_hf.files import replace_file, write_whole
 
 __all__ = [
     "WORK_FOLDER",
+    "Shard",
     "ShardJob",
     "ShardResult",
     "build_shard",
     "load_result",
     "remember_shard",
-    "set_source",
     "shard_filename",
 ]
 
@@ -36,16 +32,24 @@ WORK_FOLDER = ".building"
 BATCH_BYTES = 256 << 20
 """Most sample bytes in one Arrow record batch, whose 32-bit offsets end at 2 GiB."""
 
-ORPHAN_CHECK_S = 0.5
-
 
 @dataclass(frozen=True, slots=True)
-class ShardJob:
-    """Work order of one shard: its number, the file to write, and its records in order."""
+class Shard:
+    """One file of a dataset: its number, its name and the dataset's folder."""
 
     number: int
     filename: str
     folder: Path
+
+    def __str__(self) -> str:
+        return self.filename
+
+
+@dataclass(frozen=True, slots=True)
+class ShardJob(Shard):
+    """Work order of one shard: whose records it holds, and which, in order."""
+
+    source: Source
     entries: Sequence[Entry]
 
 
@@ -58,45 +62,23 @@ class ShardResult:
     tally: Tally
 
 
-_source: Source | None = None
-
-
-def set_source(source: Source, watch_parent: int | None = None) -> None:
-    """Initialise a worker process with its source, and make it end with its parent."""
-    global _source
-    _source = source
-    if watch_parent is not None:
-        # Ctrl-C reaches every process of a terminal: the parent reports it once, and workers finish their shard.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        threading.Thread(target=_end_with_parent, args=(watch_parent,), daemon=True).start()
-
-
-def _end_with_parent(parent: int) -> None:
-    # A killed parent can't stop its workers, which would wait for work forever and hold the build's lock.
-    while os.getppid() == parent:
-        time.sleep(ORPHAN_CHECK_S)
-    os._exit(1)
-
-
 def build_shard(job: ShardJob) -> ShardResult:
     """Read the records of a shard and write its Arrow file and its counts, each whole or not at all."""
-    if _source is None:
-        raise RuntimeError("set_source was not called in this process")
     # Written in the work folder, where the next run finds and removes what a killed one left.
     with replace_file(job.folder / job.filename, scratch=job.folder / WORK_FOLDER) as file:
-        tally = _write_rows(job, _source, file)
+        tally = _write_rows(job, file)
         result = ShardResult(job.number, file.tell(), tally)
     remember_shard(job, result)
     return result
 
 
-def _write_rows(job: ShardJob, source: Source, file: BinaryIO) -> Tally:
+def _write_rows(job: ShardJob, file: BinaryIO) -> Tally:
     """Write the rows of a shard to ``file`` as an Arrow stream."""
     tally = Tally()
     with pa.ipc.new_stream(file, shard_schema()) as writer:
         pending: list[SourceRow] = []
         pending_bytes = 0
-        for item in source.read_many(job.entries):
+        for item in job.source.read_many(job.entries):
             if isinstance(item, Dropped):
                 tally.drop(item.record_id, item.reason)
                 continue
@@ -104,17 +86,17 @@ def _write_rows(job: ShardJob, source: Source, file: BinaryIO) -> Tally:
             pending.append(item)
             pending_bytes += item.ecg.samples.nbytes
             if pending_bytes >= BATCH_BYTES:
-                writer.write_batch(rows_to_batch(pending, source.info.name))
+                writer.write_batch(rows_to_batch(pending, job.source.info.name))
                 pending, pending_bytes = [], 0
         if pending:
-            writer.write_batch(rows_to_batch(pending, source.info.name))
+            writer.write_batch(rows_to_batch(pending, job.source.info.name))
     return tally
 
 
-def remember_shard(job: ShardJob, result: ShardResult) -> None:
+def remember_shard(shard: Shard, result: ShardResult) -> None:
     """Record that a shard is in place, with its counts, for a run that resumes this one."""
-    account = {"filename": job.filename, "bytes": result.bytes, "tally": result.tally.to_dict()}
-    write_whole(_account_path(job), json.dumps(account, ensure_ascii=False))
+    account = {"filename": shard.filename, "bytes": result.bytes, "tally": result.tally.to_dict()}
+    write_whole(_account_path(shard), json.dumps(account, ensure_ascii=False))
 
 
 def shard_filename(number: int, total: int) -> str:
@@ -122,18 +104,18 @@ def shard_filename(number: int, total: int) -> str:
     return f"data-{number:05d}-of-{total:05d}.arrow"
 
 
-def load_result(job: ShardJob) -> ShardResult | None:
+def load_result(shard: Shard) -> ShardResult | None:
     """The counts of a shard an earlier run finished; ``None`` if it did not."""
     try:
-        account = json.loads(_account_path(job).read_text(encoding="utf-8"))
-        size = (job.folder / job.filename).stat().st_size
-        if account["filename"] != job.filename or account["bytes"] != size:
+        account = json.loads(_account_path(shard).read_text(encoding="utf-8"))
+        size = (shard.folder / shard.filename).stat().st_size
+        if account["filename"] != shard.filename or account["bytes"] != size:
             return None
-        return ShardResult(job.number, size, Tally.from_dict(account["tally"]))
+        return ShardResult(shard.number, size, Tally.from_dict(account["tally"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # Missing or damaged: the shard is simply built again.
         return None
 
 
-def _account_path(job: ShardJob) -> Path:
-    return job.folder / WORK_FOLDER / f"{job.number:05d}.json"
+def _account_path(shard: Shard) -> Path:
+    return shard.folder / WORK_FOLDER / f"{shard.number:05d}.json"

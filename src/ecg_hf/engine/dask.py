@@ -15,6 +15,7 @@ __all__ = ["DaskWorkers"]
 
 CONNECT_S = 30
 CHECK_S = 1.0
+RESTART_S = 20
 _GONE = "the scheduler is gone; the same command goes on when there is one again"
 
 
@@ -94,7 +95,7 @@ class DaskWorkers:
             if seconds > self._timeout
         ]
         if hanging:
-            self._client.restart_workers(hanging, raise_for_error=False)
+            self._client.restart_workers(hanging, timeout=RESTART_S, raise_for_error=False)
 
 
 def _library(name: str) -> Any:

@@ -57,7 +57,7 @@ class Engine:
                 "--engine dask and --address HOST:PORT|slurm|FILE go together", value=self.address
             )
         if self.num_proc < 1 or self.retries < 0:
-            raise ConfigurationError("num_proc must be at least 1, retries at least 0", value=self.num_proc)
+            raise ConfigurationError("num_proc must be positive, retries at least 0", value=self.num_proc)
         if self.piece_timeout is not None and (self.name == "local" or self.piece_timeout <= 0):
             raise ConfigurationError("piece_timeout is for Dask, and above 0", value=self.piece_timeout)
 

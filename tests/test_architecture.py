@@ -44,6 +44,7 @@ NEIGHBOURS = {
     ("cli", "serving"),
     ("evaluation", "training"),
     ("pipelines", "hub"),
+    ("planning", "evaluation"),
     ("planning", "training"),
     ("files", "errors"),
     ("engine", "errors"),

@@ -59,6 +59,8 @@ def test_text_and_json(cli: Cli) -> None:
         (("--device", "abacus"), ("abacus",)),
         (("--measured-records", "1"), ("measured-records",)),
         (("--frobnicate", "3"), ("--frobnicate",)),
+        (("--cores", "3"), ("--cores", "--nodes")),
+        (("--nodes", "2", "--storage-mbit", "0"), ("storage_mbit",)),
         (("--num-train-epochs", "0"), ("epochs",)),
         (("--optim", "adafactor"), ("adafactor",)),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from ecg_hf.cli.pretrain import (
     Variant,
     parse_overrides,
 )
+from ecg_hf.errors import ConfigurationError
 
 __all__ = ["PASS_THROUGH", "plan_command"]
 
@@ -76,19 +77,51 @@ def plan_command(
         int | None, typer.Option(min=2, help="Records of the measured step; few on a CPU, else the batch.")
     ] = None,
     measured_steps: Annotated[int, typer.Option(min=1, help="Steps to time.")] = 3,
+    nodes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Also plan download, build, embed and evaluate, on so many machines."),
+    ] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Of each node; as many as here.")] = None,
+    download_mbit: Annotated[
+        float | None,
+        typer.Option(help="Mbit/s to where the recordings come from, of all nodes together (1000)."),
+    ] = None,
+    storage_mbit: Annotated[
+        float | None, typer.Option(help="Mbit/s from each node to shared storage (10000).")
+    ] = None,
+    benchmark_records: Annotated[
+        int | None, typer.Option(min=1, help="Records that are evaluated (PTB-XL's 21799).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Say what a pretraining run will take: parameters, operations, memory, time, disk.
 
     Any training argument and any field of the model's configuration is an option too, as in 'ecg-hf pretrain': with
-    the same options, the plan is that of the same run.
+    the same options, the plan is that of the same run. With --nodes, every stage from download to evaluation is
+    planned, from rates that a few hundred synthetic records measure here.
     """
     training, options = parse_overrides(context.args, model)
     if variant is not None:
         options["variant"] = variant
     quiet_libraries()
-    from ecg_hf.planning import Assumptions, StoredRecords, make_plan, plan_lines, planned_run
+    from ecg_hf.planning import (
+        Assumptions,
+        Machines,
+        StoredRecords,
+        make_plan,
+        measure_stages,
+        plan_lines,
+        plan_stages,
+        planned_run,
+        stage_lines,
+        stages_to_dict,
+    )
 
+    given: dict[str, Any] = {"cores": cores, "download_mbit": download_mbit, "storage_mbit": storage_mbit}
+    given = {k: v for k, v in {**given, "benchmark_records": benchmark_records}.items() if v is not None}
+    if given and nodes is None:
+        raise ConfigurationError(f"--{next(iter(given)).replace('_', '-')} needs --nodes")
+    machines = None if nodes is None else Machines(nodes, **given)
     place = resolve_device(device)
     elsewhere = any(value is not None for value in (gpus, card, device_tflops, mfu))
     run = planned_run(
@@ -119,7 +152,13 @@ def plan_command(
         measured_records=measured_records,
         measured_steps=measured_steps,
     )
+    content, lines = plan.to_dict(), plan_lines(plan)
+    if machines is not None:
+        measured = measure_stages(run, assumptions.stored, device=place)
+        stages = plan_stages(plan, machines, measured)
+        content |= stages_to_dict(stages, machines, measured)
+        lines += stage_lines(stages, machines, measured)
     if as_json:
-        print_json(plan.to_dict())
+        print_json(content)
     else:
-        echo("\n".join(plan_lines(plan)))
+        echo("\n".join(lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib.metadata import version
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-__all__ = ["device_name", "memory_bytes", "package_versions", "peak_memory_bytes"]
+__all__ = ["available_cores", "device_name", "memory_bytes", "package_versions", "peak_memory_bytes"]
 
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
@@ -20,6 +21,13 @@ def device_name(device: torch.device) -> str:
     return (
         torch.cuda.get_device_name(device) if device.type == "cuda" else (platform.processor() or device.type)
     )
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def memory_bytes(device: torch.device) -> int:
@@ -43,6 +51,12 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Most memory taken so far: on a GPU by tensors, elsewhere by the process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    try:
+        # Linux hands the other figure below on from the process that started this one.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    except (OSError, ValueError, IndexError):
+        pass
     try:
         import resource
     except (

@@ -46,7 +46,6 @@ def environment(name: str) -> dict[str, str]:
 
 
 def test_accelerate_reads_the_configurations_as_meant() -> None:
-    assert sorted(list_launch_configs()) == ["ddp", "fsdp2"]
     assert "ACCELERATE_USE_FSDP" not in environment("ddp")
     sharded = environment("fsdp2")
     assert sharded["ACCELERATE_USE_FSDP"] == "true"

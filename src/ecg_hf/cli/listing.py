@@ -1,9 +1,10 @@
-"""``ecg-hf list``: models, data sources, benchmarks and launch configurations."""
+"""``ecg-hf list``: models, data sources, benchmarks and files that launch runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -62,7 +63,15 @@ def _benchmarks() -> list[dict[str, Any]]:
 def _launchers() -> list[dict[str, Any]]:
     from ecg_hf.training.distributed import list_launch_configs
 
-    return [{"name": name, "path": str(path)} for name, path in list_launch_configs().items()]
+    return [
+        {"name": name, "start": _first_comment(path), "path": str(path)}
+        for name, path in list_launch_configs().items()
+    ]
+
+
+def _first_comment(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next(line[2:] for line in lines if line.startswith("# "))
 
 
 def _pretrained() -> list[dict[str, Any]]:
@@ -75,7 +84,7 @@ _LISTS: dict[Kind, tuple[Callable[[], list[dict[str, Any]]], tuple[str, ...]]] =
     Kind.models: (_models, ("name", "paper", "title")),
     Kind.datasets: (_datasets, ("name", "title")),
     Kind.benchmarks: (_benchmarks, ("name", "description")),
-    Kind.launchers: (_launchers, ("name", "path")),
+    Kind.launchers: (_launchers, ("name", "start", "path")),
     Kind.pretrained: (_pretrained, ("name", "origin", "task", "licence", "trained_on")),
 }
 
@@ -84,7 +93,7 @@ def list_command(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print all details as a JSON array.")] = False,
 ) -> None:
-    """List models, data sources, benchmarks, launch configurations, or the pretrained models that ship."""
+    """List models, data sources, benchmarks, files that launch runs, or the pretrained models that ship."""
     collect, columns = _LISTS[kind]
     rows = collect()
     if as_json:

@@ -7,7 +7,7 @@ VENV ?= .venv
 OUT ?= quickstart_output
 BIN := $(VENV)/bin
 
-.PHONY: environment quickstart test test-unit test-all lint registry types benchmarks clean
+.PHONY: environment quickstart test test-unit test-all lint registry types docs benchmarks clean
 
 environment: $(VENV)/.installed
 
@@ -21,6 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 quickstart: environment
 	$(BIN)/ecg-hf quickstart --output $(OUT)
 
+SITE := docs/*.py docs/examples
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: lint types
@@ -33,8 +34,8 @@ test-all: lint types
 	$(PYTEST)
 
 lint: environment
-	$(BIN)/ruff check src tests scripts benchmarks
-	$(BIN)/ruff format --check src tests scripts benchmarks
+	$(BIN)/ruff check src tests scripts benchmarks $(SITE)
+	$(BIN)/ruff format --check src tests scripts benchmarks $(SITE)
 
 # After a change of the registry of methods: type stub, README's table, links of the package.
 registry: environment
@@ -43,8 +44,13 @@ registry: environment
 types: environment
 	$(BIN)/mypy
 
+# The site in docs/_build/html. The build itself needs no network; it runs every example and prints its seconds.
+docs: environment
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+
 benchmarks: environment
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(OUT) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OUT) docs/_build docs/gallery docs/written .mypy_cache .pytest_cache .ruff_cache

@@ -33,15 +33,18 @@ FLOORS = {
     "hub": 5,
     "export": 6,
     "serving": 6,
+    "demo": 6,
     "cli": 6,
     "quickstart": 6,
     "auto_registration": 7,
 }
 # Neighbours on one floor that may see each other; everything else on a floor is apart.
 NEIGHBOURS = {
+    ("cli", "demo"),
     ("cli", "export"),
     ("cli", "quickstart"),
     ("cli", "serving"),
+    ("demo", "serving"),
     ("evaluation", "training"),
     ("pipelines", "hub"),
     ("planning", "evaluation"),

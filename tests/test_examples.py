@@ -75,6 +75,7 @@ NOT_RUN = {
     ("compare",): "needs two evaluations; tests/cli/test_evaluate.py",
     ("card",): "needs an evaluation; tests/cli/test_models.py",
     ("quickstart",): "tests/quickstart runs that of every method",
+    ("demo",): "goes on until it is stopped; tests/demo",
     ("serve",): "goes on until it is stopped; tests/serving",
 }
 RUN = [words for words in COMMANDS if not any(tuple(words[: len(name)]) == name for name in NOT_RUN)]

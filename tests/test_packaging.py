@@ -48,7 +48,7 @@ def imported(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("src", ("baselines", "cluster", "export", "serve")),
+        ("src", ("baselines", "cluster", "demo", "export", "serve")),
         ("scripts", ()),
         ("benchmarks", ("baselines",)),
         ("tests", ("baselines", "dev")),

@@ -24,6 +24,7 @@ CONTRACT = (
     "data/test_merging.py",
     "data/test_streaming.py",
     "cli",
+    "demo",
     "hub",
     "models",
     "pipelines",

@@ -16,6 +16,7 @@ from ecg_hf.cli import (
     convert,
     convert_file,
     data,
+    demo,
     embed,
     evaluate,
     explain,
@@ -60,6 +61,7 @@ app.command("convert-file")(convert_file.convert_file_command)
 app.command("predict")(predict.predict_command)
 app.command("explain")(explain.explain_command)
 app.command("plot")(plot.plot_command)
+app.command("demo")(demo.demo_command)
 app.command("serve")(serve.serve_command)
 app.command("card")(card.card_command)
 app.command("push")(push.push_command)

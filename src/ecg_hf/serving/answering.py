@@ -20,7 +20,7 @@ from ecg_hf.fhir import record_to_fhir, scores_to_fhir
 from ecg_hf.pipelines.interpretation import Interpretation, Interpreter
 from ecg_hf.signal import EcgRecord, read_record
 
-__all__ = ["Answer", "Answerer", "Job", "Task", "Upload"]
+__all__ = ["Answer", "Answerer", "Job", "Task", "Upload", "read_upload"]
 
 Task = Literal["predict", "embed", "fhir"]
 
@@ -106,15 +106,9 @@ class Answerer:
         return answers
 
     def _read(self, job: Job) -> EcgRecord | EcgError:
-        told = {**job.told, "max_samples": self.max_samples}
         try:
-            if len(job.files) > 1:
-                return _read_together(job.files, told)
-            content = io.BytesIO(job.files[0].content.read())
-            content.name = job.files[0].name
-            return read_record(content, **told)
+            return read_upload(job.files, {**job.told, "max_samples": self.max_samples})
         except EcgError as error:
-            error.path = None  # our temporary folders are nobody's business
             return error
 
     def _interpret(self, records: Mapping[int, EcgRecord]) -> dict[int, Interpretation]:
@@ -153,6 +147,27 @@ class Answerer:
         with torch.inference_mode():
             pooled = self.encoder(**inputs).pooler_output.float().cpu().numpy()
         return dict(zip(records, pooled, strict=True))
+
+
+def read_upload(files: Sequence[Upload], told: Mapping[str, Any]) -> EcgRecord:
+    """The recording in what somebody sent.
+
+    Args:
+        files: The file, or the header and the signal files of one WFDB record.
+        told: Options of :func:`ecg_hf.read_record`.
+
+    Raises:
+        EcgError: if there is none in it; without a path, since our temporary folders are nobody's business.
+    """
+    try:
+        if len(files) > 1:
+            return _read_together(files, told)
+        content = io.BytesIO(files[0].content.read())
+        content.name = files[0].name
+        return read_record(content, **told)
+    except EcgError as error:
+        error.path = None
+        raise
 
 
 def _shown(job: Job) -> str:

@@ -59,6 +59,22 @@ def convert_command(
     list_files: Annotated[
         bool, typer.Option("--list", help="List what converts: files, place, licence, size, parity.")
     ] = False,
+    check: Annotated[
+        str | None,
+        typer.Option(
+            "--check",
+            metavar="FOLDER",
+            help="Run a converted folder on a stored recording and print its figures.",
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="FILE",
+            help="With --check: what another machine printed with --json; exit code 1 if they disagree.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Convert the authors' weights. Only tensors are read; code in the file never runs.
@@ -68,6 +84,12 @@ def convert_command(
     if list_files:
         _list(as_json)
         return
+    if check is not None:
+        _nothing_else(model, context.args)
+        _check(check, against, as_json)
+        return
+    if against is not None:
+        raise ConfigurationError("--against compares what --check FOLDER prints: give both")
     if model is None or source is None or target is None:
         raise ConfigurationError(
             "convert needs a method or 'auto', the authors' file and a folder; see --list"
@@ -103,3 +125,44 @@ def _list(as_json: bool) -> None:
         for row in rows
     ]
     print_table(shown, ("name", "licence", "size", "files", "repository", "parity"))
+
+
+def _nothing_else(model: str | None, arguments: Sequence[str]) -> None:
+    given = [*([] if model is None else [model]), *arguments]
+    if given:
+        raise ConfigurationError(f"--check takes a folder and nothing else, got {given[0]!r}", value=given[0])
+
+
+def _check(folder: str, against: Path | None, as_json: bool) -> None:
+    """Print what a folder makes of the stored recording; leave with 1 if another machine got something else."""
+    from ecg_hf.cli.loading import load_classifier, load_model
+    from ecg_hf.hub.probing import differences, probe_model, read_probe
+
+    other = None if against is None else read_probe(against)
+    encoder, extractor = load_model(folder, device="cpu")
+    classifier = None
+    if any("Classification" in name for name in encoder.config.architectures or ()):
+        classifier, *_ = load_classifier(folder, device="cpu")
+    report = probe_model(folder, encoder, extractor, classifier)
+    told = None if other is None else differences(report, other)
+    if as_json:
+        print_json(dict(report) if told is None else {**report, "agrees": not told, "differences": told})
+    else:
+        echo(f"{report['model']}, {report['parameters']:,} parameters, on recording {report['probe'][:12]}")
+        print_table(
+            [
+                {
+                    "tensor": name,
+                    "shape": " x ".join(map(str, one["shape"])),
+                    "mean": f"{one['mean']:.6f}",
+                    "std": f"{one['std']:.6f}",
+                    "values": " ".join(f"{value:.6f}" for value in one["values"]),
+                }
+                for name, one in {**report["inputs"], **report["outputs"]}.items()
+            ],
+            ("tensor", "shape", "mean", "std", "values"),
+        )
+        if told is not None:
+            echo("\n".join(told) or f"agrees with {against}")
+    if told:
+        raise typer.Exit(1)

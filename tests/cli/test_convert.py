@@ -223,6 +223,25 @@ def test_files_are_recognised_by_their_keys(method: str, shared_fixtures: Path, 
     assert "keys" in reason
 
 
+@pytest.mark.parametrize(
+    ("method", "fixture", "part"),
+    [
+        ("merl", "merl/tiny_resnet18_ecgclip", "state.ecg_encoder."),
+        ("merl", "merl/tiny_vit_ecgclip", "state.ecg_encoder."),
+        ("merl", "merl/tiny_resnet50_encoder", "state."),
+        ("st-mem", "st_mem/tiny_st_mem_norm_pix_true", "state.encoder."),
+        ("ecg-jepa", "ecg_jepa/tiny_state_dict", "encoder."),
+    ],
+)
+def test_encoders_alone_are_recognised_too(
+    method: str, fixture: str, part: str, shared_fixtures: Path, tmp_path: Path
+):
+    weights = load_file(shared_fixtures / f"{fixture}.safetensors")
+    encoder = {key.removeprefix(part): value for key, value in weights.items() if key.startswith(part)}
+    torch.save(encoder, tmp_path / "encoder.pth")
+    assert recognise_checkpoint(tmp_path / "encoder.pth")[0] == method
+
+
 def test_auto_converts_what_it_recognises(cli: Cli, shared_fixtures: Path, tmp_path: Path):
     path = shared_fixtures / "ecgfounder" / "tiny_state_dict.safetensors"
     with safe_open(path, "pt") as file:
@@ -234,6 +253,8 @@ def test_auto_converts_what_it_recognises(cli: Cli, shared_fixtures: Path, tmp_p
     assert report["recognised_as"] == report["model"] == "ecgfounder"
     assert "first_conv.conv.weight" in report["because"]
     assert (tmp_path / "out" / "model.safetensors").is_file()
+    unknown = cli("convert", "auto", path, tmp_path / "again", "--json")
+    assert_one_line(unknown, "recognised as ecgfounder: tensors do not tell", "--config")
     said = cli("convert", "auto", path, tmp_path / "again", *options).stdout
     assert said.startswith("a file of ecgfounder: it has the keys first_conv.conv.weight")
 

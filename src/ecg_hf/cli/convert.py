@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ecg_hf.cli.output import echo, print_json, print_table, quiet_libraries
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.errors import ConfigurationError, EcgError
 
 __all__ = ["PASS_THROUGH", "conversion_options", "convert_command"]
 
@@ -106,7 +106,12 @@ def convert_command(
             echo(f"a file of {model}: {reason}")
     options = conversion_options(context.args, model)
     sizes = None if config is None else read_json(config, dict[str, Any])
-    report = convert_checkpoint(model, source, target, overwrite=overwrite, config=sizes, **options)
+    try:
+        report = convert_checkpoint(model, source, target, overwrite=overwrite, config=sizes, **options)
+    except EcgError as error:
+        if recognised:
+            error.message = f"recognised as {model}: {error.message}"
+        raise
     if as_json:
         print_json({**recognised, **asdict(report)})
     else:

@@ -113,14 +113,15 @@ def recognise_checkpoint(source: str | Path) -> tuple[str, str]:
     }
     keys = read_official_checkpoint(source, tuple(allowed)).tensors.keys()
     found = [
-        (sum(map(len, files.keys)), name, files)
+        (sum(map(len, ends)), name, ends)
         for name, files in _official_files().items()
-        if all(any(f".{key}".endswith(f".{end}") for key in keys) for end in files.keys)
+        for ends in (files.keys, *files.part_keys)
+        if all(any(f".{key}".endswith(f".{end}") for key in keys) for end in ends)
     ]
     if found:
         # Keys of one method may be those of another behind a prefix: longer ones say more.
-        _, name, files = max(found, key=lambda entry: entry[0])
-        return name, f"it has the keys {', '.join(files.keys)}, which only files of {name} have"
+        _, name, ends = max(found, key=lambda entry: entry[0])
+        return name, f"it has the keys {', '.join(ends)}, which only files of {name} have"
     first = ", ".join(list(keys)[:3])
     raise ConversionError(
         f"not recognised: no method's weights have such keys, which begin with {first}", path=source

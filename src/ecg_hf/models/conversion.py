@@ -28,6 +28,7 @@ class OfficialFiles:
         size_bytes: Weights of the largest model in float32; training checkpoints hold more than weights.
         parity: What was shown to be equal, and how.
         keys: Ends of keys that such a file has and files of other methods don't.
+        part_keys: The same, a tuple for each, of files that hold a part of the network without those of ``keys``.
     """
 
     names: tuple[str, ...]
@@ -35,6 +36,7 @@ class OfficialFiles:
     size_bytes: int
     parity: str
     keys: tuple[str, ...]
+    part_keys: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

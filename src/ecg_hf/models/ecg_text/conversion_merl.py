@@ -26,6 +26,10 @@ FILES = OfficialFiles(
     parity="fixture, 1e-5: encoder, attention pool, projections, losses, zero-shot; ResNet-18, -50, ViT; keys and "
     "shapes of the published sizes",
     keys=("proj_t.0.weight", "linear1.weight"),
+    part_keys=(
+        ("bn1.running_mean", "layer1.0.conv2.weight", "layer4.0.shortcut.0.weight"),
+        ("to_patch_embedding.weight", "pos_embedding", "block0.attn.fn.to_qkv.weight"),
+    ),
 )
 
 LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", "V1", "V2", "V3", "V4", "V5", "V6")

@@ -1,4 +1,4 @@
-"""Write what follows from the registry of methods: the package's type stub, README's table, pyproject's links.
+"""Write what follows from the registry of methods: type stub, README's and checkpoints' tables, pyproject's links.
 
 Run it after a change of ``ecg_hf.models.registry`` or of the names that ``ecg_hf`` exports, or run ``make registry``.
 A test fails where a file is out of date::
@@ -16,6 +16,8 @@ import torch
 
 import ecg_hf
 from ecg_hf.files import write_whole
+from ecg_hf.hub.converting import list_official_files
+from ecg_hf.hub.fetching import FETCHED
 from ecg_hf.models.registry import METHODS, MethodSpec
 from ecg_hf.signal.leads import STANDARD_LEADS
 
@@ -116,6 +118,27 @@ def _leads(spec: MethodSpec) -> str:
     return f"any of {', '.join(limb + rest)}"
 
 
+def checkpoint_table() -> str:
+    """The table of ``docs/checkpoints.md``: whose weights convert, from where, and what was shown to be equal."""
+    rows = [
+        "| method | files | where | licence | size | by name | parity |",
+        "|---|---|---|---|---:|---|---|",
+    ]
+    for one in list_official_files():
+        names = [f"`{known.name}`" for known in FETCHED if known.method == one["name"]]
+        cells = (
+            _name(METHODS[one["name"]]),
+            ", ".join(f"`{file}`" for file in one["files"]),
+            one["repository"],
+            "not stated" if one["licence"] == "unknown" else one["licence"],
+            f"{one['size_bytes'] / 1e6:,.0f} MB",
+            ", ".join(names),
+            one["parity"],
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
 def project_links() -> str:
     """The papers among ``[project.urls]`` of ``pyproject.toml``."""
     papers = [spec for spec in METHODS.values() if spec.paper_url]
@@ -137,10 +160,12 @@ def between_markers(text: str, content: str) -> str:
 def written_files(root: Path = ROOT) -> dict[Path, str]:
     """Each file that follows from the registry, as it should be."""
     readme, project = root / "README.md", root / "pyproject.toml"
+    checkpoints = root / "docs" / "checkpoints.md"
     return {
         root / "src" / "ecg_hf" / "__init__.pyi": stub(),
         readme: between_markers(readme.read_text(encoding="utf-8"), f"{choice_table()}\n{readme_table()}"),
         project: between_markers(project.read_text(encoding="utf-8"), project_links()),
+        checkpoints: between_markers(checkpoints.read_text(encoding="utf-8"), checkpoint_table()),
     }
 
 

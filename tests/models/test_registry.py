@@ -42,18 +42,34 @@ def test_written_files_are_up_to_date(follow: ModuleType) -> None:
     assert stale == []
 
 
-def test_a_new_line_changes_all_three_files(follow: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_line_changes_every_file(follow: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     new = replace(METHODS["acl-ecg"], name="new-one", class_prefix="NewOne", title="New-One: new", trainer="")
+    converter = METHODS["ecgfounder"].load_converter()
+    monkeypatch.setattr(MethodSpec, "load_converter", lambda spec: converter)
+    new = replace(new, official_weights="unknown")
     monkeypatch.setitem(METHODS, "new-one", new)
     # There is no module of it to ask.
     known = follow.rates_and_parameters
     monkeypatch.setattr(follow, "rates_and_parameters", lambda spec: ("", "") if spec is new else known(spec))
-    stub, readme, project = follow.written_files().values()
+    stub, readme, project, checkpoints = follow.written_files().values()
     assert "from ecg_hf.models.new_one.configuration_new_one import NewOneConfig\n" in stub
     assert "NewOneTrainer = EcgPreTrainer\n" in stub
     assert '    "NewOneForPreTraining",\n' in stub
     assert "| **New-One** (`new-one`) | any of II, III, V1-V6 |" in readme
     assert '"Paper: New-One" = ' in project
+    (row,) = [line for line in checkpoints.splitlines() if "`new-one`" in line]
+    assert row.startswith(
+        "| **New-One** (`new-one`) | `12_lead_ECGFounder.pth`, `1_lead_ECGFounder.pth` | https://"
+    )
+    assert "| not stated | 123 MB |  | fixture, 1e-5" in row
+
+
+def test_checkpoints_that_are_fetched_stand_beside_their_method(follow: ModuleType) -> None:
+    rows = {line.split("`")[1]: line for line in follow.checkpoint_table().splitlines()[2:]}
+    assert set(rows) == {name for name, spec in METHODS.items() if spec.official_weights}
+    assert "| `ecgfounder`, `ecgfounder-1-lead` |" in rows["ecgfounder"]
+    assert "`hubert-ecg-sft-large`" in rows["hubert-ecg"]
+    assert "cc-by-nc-4.0" in rows["hubert-ecg"]
 
 
 def test_what_a_method_takes_is_read_from_its_presets(follow: ModuleType) -> None:

@@ -267,3 +267,70 @@ def test_compare_refuses_what_is_no_evaluation(cli: Cli, tmp_path: Path) -> None
     outcome = cli("compare", tmp_path / "x.json", tmp_path / "y.json")
     assert outcome.returncode == 2
     assert outcome.stderr.count("\n") == 1
+
+
+OWN = ("evaluate", "--model", "ecg-beat-ptbxl")
+
+
+@pytest.mark.slow
+def test_own_labels_of_a_folder_of_recordings(
+    cli: Cli, pretrained: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """The same command for a dataset that is there and for files that are built first."""
+    from datasets import load_from_disk
+
+    from ecg_hf.data.opening import open_rows
+
+    rows = open_rows(corpus)
+    rows.add_column("mine", [row % 3 == 0 for row in range(len(rows))]).save_to_disk(tmp_path / "mine")
+    assert "mine" in load_from_disk(tmp_path / "mine").column_names
+    arguments = ("--dataset", tmp_path / "mine", "--labels", "mine", "--controls", "handmade", *QUICK)
+    outcome = cli(*OWN, "--model", pretrained, *arguments, "--output", tmp_path / "out", "--json")
+    assert outcome.returncode == 0, outcome.stderr
+    results = json.loads(outcome.stdout)
+    assert [row["encoder"] for row in results["summary"]] == ["ecg-beat-ptbxl", pretrained.name, "handmade"]
+    assert {row["fraction"] for row in results["summary"]} == {1.0}
+    again = cli(*OWN, "--model", pretrained, *arguments, "--output", tmp_path / "out")
+    assert "0 cells computed" in again.stderr
+    assert "| handmade | linear | 100 %" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--labels", "labels"), "one --dataset"),
+        (("--labels", "labels", "--benchmark", BENCHMARK, "--dataset", "{corpus}"), "either --benchmark"),
+        (("--dataset", "{corpus}"), "either --benchmark"),
+        (("--labels", "absent", "--dataset", "{corpus}"), "no column 'absent'"),
+        (("--labels", "labels", "--dataset", "{corpus}", "--model", "ecg-beat-ptbxl"), "a model twice"),
+        (("--labels", "labels", "--dataset", "{corpus}", "--model", "{empty}"), "config.json"),
+        (("--labels", "labels", "--dataset", "{empty}"), "empty"),
+        (
+            ("--labels", "labels", "--dataset", "{corpus}", "--model", "ecg-distil-ptbxl", "--update-card"),
+            "one model",
+        ),
+        (
+            ("--model", "ecg-distil-ptbxl", "--benchmark", "ludb-delineation", "--head", "delineation"),
+            "one --model",
+        ),
+    ],
+)
+def test_mistakes_with_own_labels_are_one_line(
+    cli: Cli, corpus: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    filled = [one.format(corpus=corpus, empty=empty) for one in arguments]
+    outcome = cli(*OWN, *filled, "--output", tmp_path / "out", *QUICK)
+    assert outcome.returncode == 2
+    (line,) = [line for line in outcome.stderr.splitlines() if line.startswith("error:")]
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_are_called_by_their_last_names_unless_these_are_equal() -> None:
+    from ecg_hf.cli.evaluate import _model_names
+
+    assert _model_names(["runs/a"]) == ["pretrained"]
+    assert _model_names(["runs/a", "b"]) == ["a", "b"]
+    assert _model_names(["runs/a", "more/a", "handmade"]) == ["runs/a", "more/a", "./handmade"]

@@ -13,27 +13,45 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecg_hf.cli.data import parse_options
+from ecg_hf.cli.evaluate_recordings import (
+    Build,
+    annotated_recordings,
+    benchmark_recordings,
+    own_recordings,
+)
 from ecg_hf.cli.output import echo, print_json
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.files import sole_writer
 
 if TYPE_CHECKING:
     from ecg_hf.evaluation.benchmark_data import Benchmark
-    from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord
     from ecg_hf.evaluation.plan import EvaluationPlan
-    from ecg_hf.evaluation.prepare import Recordings
 
 __all__ = ["evaluate_command"]
 
 
 def evaluate_command(
-    model: Annotated[str, typer.Option(help="Model folder, Hub repository or shipped name.")],
-    benchmark: Annotated[
-        str, typer.Option(help="One or several, comma-separated; see 'ecg-hf list benchmarks'.")
+    model: Annotated[
+        list[str],
+        typer.Option(
+            help="Model folder, Hub repository or name, see 'ecg-hf list pretrained'; may be repeated: the others "
+            "are compared with the first."
+        ),
     ],
     output: Annotated[
         Path, typer.Option(help="Folder for cells, features, results and figures; a killed run goes on.")
     ],
+    benchmark: Annotated[
+        str | None, typer.Option(help="One or several, comma-separated; see 'ecg-hf list benchmarks'.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Instead: a column of the --dataset that holds your own labels, one per record or lists of them. "
+            "Its column 'split' says what trains, validates and tests, unless folds are given.",
+        ),
+    ] = None,
     data_dir: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,7 +72,10 @@ def evaluate_command(
         ),
     ] = "linear",
     fraction: Annotated[
-        str | None, typer.Option(help="Label fractions, e.g. 0.01,0.1,1.0; the protocol's by default.")
+        str | None,
+        typer.Option(
+            help="Label fractions, e.g. 0.01,0.1,1.0; the protocol's by default, of --labels all labels."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds of label subsets and heads.")] = 1,
     train_folds: Annotated[str | None, typer.Option(help="Instead of the protocol's, e.g. 1-7.")] = None,
@@ -108,10 +129,11 @@ def evaluate_command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Evaluate a model: frozen features or fine-tuning, every label fraction and seed, controls beside it.
+    """Evaluate models: frozen features or fine-tuning, every label fraction and seed, controls beside them.
 
-    Settings are chosen on validation records, never on test. OUTPUT gets results.json, results.csv, table.md and
-    figures; finished cells are kept, so that the same command continues a killed run.
+    On published benchmarks, or on your own labels: --model A --model B --dataset MINE --labels COLUMN. Settings are
+    chosen on validation records, never on test. OUTPUT gets results.json, results.csv, table.md and figures; finished
+    cells are kept, so that the same command continues a killed run.
     """
     from ecg_hf.data.splits import parse_folds
     from ecg_hf.evaluation.benchmark_data import get_benchmark
@@ -119,18 +141,23 @@ def evaluate_command(
     from ecg_hf.evaluation.plan import EvaluationPlan
     from ecg_hf.evaluation.protocols import get_protocol
 
-    benchmarks = [get_benchmark(name) for name in _names(benchmark, "--benchmark")]
+    if (benchmark is None) == (labels is None):
+        raise ConfigurationError("give either --benchmark or, for labels of your own, --labels")
+    benchmarks = (
+        [] if benchmark is None else [get_benchmark(name) for name in _names(benchmark, "--benchmark")]
+    )
     for folds in (train_folds, validation_folds, test_folds):
         parse_folds(folds or "")
-    from ecg_hf.cli.loading import load_model, resolve_device
+    from ecg_hf.cli.loading import resolve_device
     from ecg_hf.hub.fetching import resolve_model
 
     place = resolve_device(device)
     heads = _names(head, "--head")
+    shares = None if labels is None else (1.0,)
     plan = EvaluationPlan(
         protocol=get_protocol(protocol),
         heads=heads,
-        fractions=None if fraction is None else _numbers(fraction),
+        fractions=shares if fraction is None else _numbers(fraction),
         seeds=tuple(range(seeds)),
         solver=solver,
         head_options=parse_options(head_option or []),
@@ -142,19 +169,23 @@ def evaluate_command(
         subsets=subsets,
     )
     curves = tuple(axis for axis, wanted in (("leads", lead_curve), ("rate", rate_curve)) if wanted)
-    _check_heads(benchmarks, plan, curves)
+    _check_heads(benchmarks, plan, curves, several=len(model) > 1)
     wanted = None if controls is None else () if controls == "none" else _names(controls, "--controls")
     chosen, notes = check_controls(wanted, plan)
     control_options = _control_options(control_option or [], chosen, place, num_proc)
     source_options = _source_options(option or [])
-    model = resolve_model(model)
-    encoder, extractor = load_model(model, device=place)
-    loaded = LoadedModel(model, encoder, extractor, place, batch_size, pool_tokens)
-    if update_card and not (Path(model) / "README.md").is_file():
-        raise ConfigurationError("--update-card needs a model in a local folder with a card", path=model)
-    for wanting in ("zero-shot", "retrieval"):
-        if wanting in heads and not hasattr(encoder, "get_text_features"):
-            raise ConfigurationError(f"{wanting} needs a model with a text side", path=model)
+    names = _model_names(model)
+    sources = [resolve_model(one) for one in model]
+    if update_card and (len(model) > 1 or not (Path(sources[0]) / "README.md").is_file()):
+        raise ConfigurationError("--update-card needs one model in a local folder with a card", path=model[0])
+    # A model that can't be loaded is said before anything is built or scored, not when its turn comes.
+    first = _load(sources[0], heads, place)
+    peaks = [_wants_peaks(first[1]), *(_wants_peaks(_load(one, heads, place)[1]) for one in sources[1:])]
+
+    def load_each() -> Iterator[LoadedModel]:
+        for number, (name, source) in enumerate(zip(names, sources, strict=True)):
+            encoder, extractor = _load(source, heads, place) if number else first
+            yield LoadedModel(source, encoder, extractor, place, batch_size, pool_tokens, name)
 
     def say(line: str) -> None:
         echo(line, err=True)
@@ -162,26 +193,22 @@ def evaluate_command(
     for note in notes:
         say(note)
     with _nothing_left_behind(output), sole_writer(output), contextlib.redirect_stdout(sys.stderr):
-        recordings = _recordings(
-            benchmarks,
-            data_dir or [],
-            dataset or [],
-            output,
-            source_options,
-            num_proc,
-            _wants_peaks(extractor),
-            say,
-        )
+        build = Build(output, source_options, num_proc, any(peaks), say)
+        if labels is None:
+            recordings = benchmark_recordings(benchmarks, data_dir or [], dataset or [], build)
+        else:
+            own, rows = own_recordings(labels, data_dir or [], dataset or [], build)
+            benchmarks, recordings = [own], {own.name: rows}
         evaluation = evaluate_model(
             plan,
-            loaded,
+            load_each(),
             benchmarks,
             recordings,
             output,
             controls=chosen,
             control_options=control_options,
             tables=tables,
-            annotated=_annotated(benchmarks, data_dir or []),
+            annotated=annotated_recordings(benchmarks, data_dir or []),
             curves=curves,
             notes=notes,
             say=say,
@@ -192,12 +219,38 @@ def evaluate_command(
         if update_card:
             from ecg_hf.hub.model_index import update_model_index
 
-            say(f"results written into {update_model_index(model, evaluation.results)}")
+            say(f"results written into {update_model_index(sources[0], evaluation.results)}")
     say(f"{evaluation.computed} cells computed, {evaluation.reused} found; results in {files[0].parent}")
     if as_json:
         print_json(evaluation.results)
     else:
         echo((output / "table.md").read_text(encoding="utf-8"))
+
+
+def _load(source: str, heads: Sequence[str], device: str) -> tuple[Any, Any]:
+    """A model and its feature extractor."""
+    from ecg_hf.cli.loading import load_model
+
+    encoder, extractor = load_model(source, device=device)
+    for wanting in ("zero-shot", "retrieval"):
+        if wanting in heads and not hasattr(encoder, "get_text_features"):
+            raise ConfigurationError(f"{wanting} needs a model with a text side", path=source)
+    return encoder, extractor
+
+
+def _model_names(models: Sequence[str]) -> list[str]:
+    """What rows call the models: their last names, or all of what was given where two would be called alike."""
+    from ecg_hf.evaluation.encoders import CONTROLS
+    from ecg_hf.evaluation.summary import PRETRAINED
+
+    if len(models) == 1:
+        return [PRETRAINED]
+    if len(set(models)) < len(models):
+        raise ConfigurationError("--model names a model twice", value=models)
+    last = [Path(one).name for one in models]
+    taken = (PRETRAINED, *CONTROLS)
+    names = [one if last.count(name) > 1 else name for one, name in zip(models, last, strict=True)]
+    return [f"./{name}" if name in taken else name for name in names]
 
 
 def _names(text: str, flag: str) -> tuple[str, ...]:
@@ -283,51 +336,10 @@ def _nothing_left_behind(output: Path) -> Iterator[None]:
         raise
 
 
-def _recordings(
-    benchmarks: Sequence[Benchmark],
-    data_dirs: Sequence[str],
-    datasets: Sequence[Path],
-    output: Path,
-    options: dict[str, Any],
-    num_proc: int,
-    detect_r_peaks: bool,
-    say: Any,
-) -> dict[str, Recordings]:
-    """Built rows of every benchmark's source."""
-    from ecg_hf.data import build_dataset, load_built
-    from ecg_hf.evaluation.prepare import SAME_NAMES, Recordings
-
-    built = [(path, Recordings.of(load_built(path))) for path in datasets]
-    found: dict[str, Recordings] = {}
-    wanted = [one for one in benchmarks if one.kind == "multilabel"]
-    if not wanted:
-        return found
-    for one in wanted:
-        for source in (one.dataset, *sorted(SAME_NAMES.get(one.name, ()))):
-            for _, recordings in built:
-                if recordings.source == source:
-                    found.setdefault(one.name, recordings)
-    missing = list(dict.fromkeys(one.dataset for one in wanted if one.name not in found))
-    folders = _folders(data_dirs, missing)
-    for name in missing:
-        if name not in folders and name != "synthetic":
-            have = ", ".join(recordings.source for _, recordings in built) or "none"
-            raise ConfigurationError(
-                f"no recordings of {name}: give --data-dir or a --dataset built from it (datasets given: {have})",
-                value=name,
-            )
-        folder = output / "data" / name
-        report = build_dataset(
-            name, folders.get(name), folder, num_proc=num_proc, detect_r_peaks=detect_r_peaks, **options
-        )
-        say(report.summary())
-        made = Recordings.of(load_built(folder))
-        found |= {one.name: made for one in wanted if one.dataset == name and one.name not in found}
-    return found
-
-
-def _check_heads(benchmarks: Sequence[Benchmark], plan: EvaluationPlan, curves: Sequence[str]) -> None:
-    """Every benchmark can be run with every head."""
+def _check_heads(
+    benchmarks: Sequence[Benchmark], plan: EvaluationPlan, curves: Sequence[str], *, several: bool
+) -> None:
+    """Every benchmark can be run with every head, and with several models."""
     from ecg_hf.evaluation.tasks import KIND_TASKS
 
     for one in benchmarks:
@@ -335,38 +347,7 @@ def _check_heads(benchmarks: Sequence[Benchmark], plan: EvaluationPlan, curves: 
         for head in plan.heads:
             if fitting != head and (fitting is not None or head in KIND_TASKS.values()):
                 raise ConfigurationError(f"{one.name} is no benchmark for --head {head}", value=one.name)
+        if several and one.kind != "multilabel":
+            raise ConfigurationError(f"{one.name} takes one --model at a time", value=one.name)
     if curves and not set(plan.heads) <= {"linear", "mlp"}:
         raise ConfigurationError("curves over leads or rates are for --head linear or mlp", value=plan.heads)
-
-
-def _annotated(benchmarks: Sequence[Benchmark], data_dirs: Sequence[str]) -> Sequence[AnnotatedRecord]:
-    """LUDB with its marks, where a benchmark is about these."""
-    from ecg_hf.evaluation.delineation.annotations import read_ludb
-
-    if all(one.kind == "multilabel" for one in benchmarks):
-        return ()
-    folders = _folders(data_dirs, ["ludb"])
-    if "ludb" not in folders:
-        raise ConfigurationError(
-            "delineation and measurements read LUDB itself: give its folder as --data-dir"
-        )
-    return read_ludb(folders["ludb"])
-
-
-def _folders(given: Sequence[str], missing: Sequence[str]) -> dict[str, Path]:
-    """``["ptbxl=/data/a", ...]``, or one folder where one source is missing."""
-    from ecg_hf.data.sources import SOURCES
-
-    folders: dict[str, Path] = {}
-    for item in given:
-        name, equals, path = item.partition("=")
-        if equals and name in SOURCES:
-            folders[name] = Path(path)
-        elif len(missing) == 1 and len(given) == 1:
-            folders[missing[0]] = Path(item)
-        else:
-            raise ConfigurationError(
-                f"--data-dir must say which of {', '.join(missing) or 'no source'} it is: SOURCE=FOLDER",
-                value=item,
-            )
-    return folders

@@ -13,6 +13,7 @@ from ecg_hf.evaluation.benchmark_data import (
     list_benchmarks,
     merl_subset,
     nested_subsets,
+    own_benchmark,
 )
 from ecg_hf.evaluation.evaluate import Evaluation, LoadedModel, evaluate_model
 from ecg_hf.evaluation.features.parts import PartsReport, embed_in_parts
@@ -87,6 +88,7 @@ __all__ = [
     "load_prompts",
     "merl_subset",
     "nested_subsets",
+    "own_benchmark",
     "paired_bootstrap",
     "paired_delong",
     "plan_leads",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -28,6 +29,7 @@ __all__ = [
     "list_benchmarks",
     "merl_subset",
     "nested_subsets",
+    "own_benchmark",
     "patient_folds",
 ]
 
@@ -48,6 +50,7 @@ class BenchmarkData:
         published: int64 ``(records,)``: row of each training record within the published training table, -1 for
             others; ``None`` where nothing is published.
         n_published: Rows of the published training table.
+        notes: What was decided about labels and splits on the way, in sentences.
     """
 
     labels: BoolArray
@@ -58,6 +61,7 @@ class BenchmarkData:
     missing: Mapping[str, int] = field(default_factory=dict)
     published: npt.NDArray[np.int64] | None = None
     n_published: int = 0
+    notes: tuple[str, ...] = ()
 
     def rows(self, split: str) -> npt.NDArray[np.intp]:
         """Row numbers of a split, in the order of the dataset."""
@@ -194,6 +198,8 @@ class Benchmark:
             counting them as negatives.
         present_only: Keep only classes that occur in the training records.
         subset: Set of the Challenge the records come from; empty for all records of the dataset.
+        column: Column of the dataset that holds the labels, in place of a label group; splits are then the dataset's
+            own. See :func:`own_benchmark`.
         kind: ``"multilabel"``; ``"delineation"`` and ``"measurement"`` have no label group and are run by their own
             evaluation.
     """
@@ -208,6 +214,7 @@ class Benchmark:
     drop_unlabelled: bool = True
     present_only: bool = False
     subset: str = ""
+    column: str = ""
     kind: Kind = "multilabel"
 
     @property
@@ -216,6 +223,21 @@ class Benchmark:
         from ecg_hf.data.labels import label_names
 
         return tuple(label_names(self.task)) if self.task else ()
+
+
+def own_benchmark(column: str, dataset: str) -> Benchmark:
+    """A benchmark of one's own labels; its name begins with ``own-``, as that of no published one does.
+
+    Args:
+        column: Column of the dataset, or label group; see :func:`ecg_hf.data.label_columns.read_labels`.
+        dataset: Source of the recordings.
+    """
+    # The name is part of the names of files.
+    slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", column).strip("-.") or "labels"
+    return Benchmark(
+        f"own-{slug}", dataset, "", f"labels of column {column}", train_folds="", validation_folds="", test_folds="",
+        column=column,
+    )  # fmt: skip
 
 
 def _challenge(name: str, subset: str, title: str) -> Benchmark:

@@ -1,10 +1,13 @@
-"""The door of an evaluation: benchmarks prepared, encoders lined up, tasks run, results put together."""
+"""The door of an evaluation: benchmarks prepared, encoders lined up, tasks run, results put together.
+
+Several models are loaded one by one, each put to every task and let go before the next.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +29,7 @@ from ecg_hf.evaluation.plan import EvaluationPlan
 from ecg_hf.evaluation.prepare import PreparedBenchmark, Recordings, prepare
 from ecg_hf.evaluation.protocols import extractor_overrides
 from ecg_hf.evaluation.results import (
+    ModelEntry,
     PublishedEntry,
     PublishedRow,
     Results,
@@ -33,9 +37,9 @@ from ecg_hf.evaluation.results import (
     SummaryRow,
     comparable_rows,
 )
-from ecg_hf.evaluation.scoring import EvaluatedCell, Say
+from ecg_hf.evaluation.scoring import EvaluatedCell, Say, deviations
 from ecg_hf.evaluation.summary import PRETRAINED, paired_rows, summary_rows
-from ecg_hf.evaluation.tasks import annotated_task, tasks_of
+from ecg_hf.evaluation.tasks import Task, annotated_task, tasks_of
 
 if TYPE_CHECKING:
     from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord
@@ -57,6 +61,7 @@ class LoadedModel:
         device: Where it runs.
         batch_size: Recordings per forward pass.
         pool_tokens: For heads on tokens, see :func:`ecg_hf.evaluation.embed_tokens`.
+        name: As rows call it; several models have different ones.
     """
 
     source: str
@@ -65,6 +70,12 @@ class LoadedModel:
     device: str = "cpu"
     batch_size: int = 64
     pool_tokens: int = 1
+    name: str = PRETRAINED
+
+    @property
+    def untrained_name(self) -> str:
+        """As rows call the same architecture with random weights."""
+        return UNTRAINED if self.name == PRETRAINED else f"{self.name}, {UNTRAINED}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +86,7 @@ class Evaluation:
         results: Content of ``results.json``.
         cells: Every cell, with scores.
         prepared: Benchmark -> records, labels, splits.
-        model: The model's entrant, per benchmark, for figures.
+        model: The first model's entrant, per benchmark, for figures.
         computed: Cells computed by this run.
         reused: Cells that were there.
     """
@@ -129,7 +140,7 @@ def check_controls(controls: Sequence[str] | None, plan: EvaluationPlan) -> tupl
 
 def evaluate_model(
     plan: EvaluationPlan,
-    loaded: LoadedModel,
+    loaded: LoadedModel | Iterable[LoadedModel],
     benchmarks: Sequence[Benchmark],
     recordings: Mapping[str, Recordings],
     output: str | os.PathLike[str],
@@ -142,15 +153,16 @@ def evaluate_model(
     notes: Sequence[str] = (),
     say: Say = print,
 ) -> Evaluation:
-    """Evaluate a model on benchmarks, with its controls; cells that are finished are not run again.
+    """Evaluate a model on benchmarks, or several, with controls; cells that are finished are not run again.
 
     Args:
         plan: Protocol, head, fractions, seeds.
-        loaded: The model.
+        loaded: The model; or several, of different names, the first of which all others are compared with. They are
+            taken one by one, so that an iterator may load each as it is asked for.
         benchmarks: On what.
         recordings: Benchmark -> built rows.
         output: Folder that keeps cells, scores and features.
-        controls: Rows beside the model.
+        controls: Rows beside the models; an untrained one for each.
         control_options: Control -> arguments of its class.
         tables: Folder with MERL's published tables.
         annotated: Recordings of LUDB with their marks, for benchmarks about these.
@@ -159,9 +171,9 @@ def evaluate_model(
         say: Receives progress.
 
     Raises:
-        ConfigurationError: if parts do not fit, or splits share patients.
+        ConfigurationError: if parts do not fit, splits share patients, or two models have one name.
     """
-    folder, timings = Path(output), {}
+    folder, timings = Path(output), dict[str, float]()
     started = time.perf_counter()
     # All of them before anything is scored.
     prepared = {
@@ -169,94 +181,140 @@ def evaluate_model(
         for one in benchmarks
         if one.kind == "multilabel"
     }
-    timings["prepare"] = round(time.perf_counter() - started, 2)
+    timings["prepare"] = time.perf_counter() - started
     for name, one in prepared.items():
         counts = ", ".join(
             f"{split} {len(one.data.rows(split))}" for split in ("train", "validation", "test")
         )
         say(f"{name}: {counts}; left out: {dict(one.data.dropped) or 'none'}")
-    every = _Entrants(loaded, folder, tuple(controls), dict(control_options or {}))
+    options = control_options or {}
+    baselines = [
+        BaselineEntrant(name, options.get(name, {}), folder / FEATURES, folder / WORK)
+        for name in controls
+        if name != UNTRAINED
+    ]
     store = CellStore(folder)
-    rows: dict[str, list[Any]] = {"probe": [], "reports": [], "curves": []}
-    entrants: dict[str, ModelEntrant] = {}
-    found_notes = list(notes)
-    for benchmark in benchmarks:
-        name = benchmark.name
-        started = time.perf_counter()
-        lined_up: list[Encoder]
-        if benchmark.kind == "multilabel":
-            one = prepared[name]
-            lined_up, kept = every.line_up(one, plan)
-            entrants[name] = next(entrant for entrant in lined_up if isinstance(entrant, ModelEntrant))
+    asked = _Asked(
+        {
+            one.name: list(tasks_of(plan, prepared[one.name], store, curves, say))
+            if one.kind == "multilabel"
+            else [annotated_task(plan, one, annotated, store, UNTRAINED in controls)]
+            for one in benchmarks
+        },
+        timings,
+    )
+    found_notes = [*notes, *_notes_on_data(prepared, controls)]
+    first: dict[str, ModelEntrant] = {}
+    sources: dict[str, str] = {}
+    differing: dict[str, list[str]] = {}
+
+    def evaluate_one(model: LoadedModel) -> None:
+        if model.name in sources:
+            raise ConfigurationError(f"two models are called {model.name}", value=model.name)
+        sources[model.name] = model.source
+        if "finetune" in plan.heads:
+            differs = deviations(plan, model.model)
+            differing.update({model.name: differs, model.untrained_name: differs})
+        entrants = _Entrants(model, folder, UNTRAINED in controls)
+        for benchmark in benchmarks:
+            if benchmark.kind != "multilabel":
+                asked.ask(benchmark.name, [entrants.plain()])
+                continue
+            lined_up, kept = entrants.line_up(prepared[benchmark.name], plan)
+            first.setdefault(benchmark.name, lined_up[0])
             if kept:
+                whose = "" if model.name == PRETRAINED else f" {model.name}"
                 found_notes.append(
-                    f"{name}: {', '.join(kept)} of the signal as the model was made for, not the protocol's."
+                    f"{benchmark.name}: {', '.join(kept)} of the signal as the model{whose} was made for, not the "
+                    "protocol's."
                 )
-            if "supervised" in controls and not len(one.data.rows("validation")):
-                found_notes.append(
-                    f"{name}: no row from scratch, because there are no validation records to choose on."
-                )
-            tasks = list(tasks_of(plan, one, store, curves, say))
-        else:
-            lined_up = [every.plain_model()]
-            tasks = [annotated_task(plan, benchmark, annotated, store, UNTRAINED in controls)]
-        for task in tasks:
-            for encoder in lined_up:
-                rows[task.part] += task.run(encoder)
-        timings[name] = round(time.perf_counter() - started, 2)
+            asked.ask(benchmark.name, lined_up)
+
+    for model in [loaded] if isinstance(loaded, LoadedModel) else loaded:
+        evaluate_one(model)
+        del model  # its memory, before the next is loaded
+    if not sources:
+        raise ConfigurationError("there is no model to evaluate")
+    for name, one in prepared.items():
+        scratch = len(one.data.rows("validation")) > 0
+        asked.ask(name, [entrant for entrant in baselines if entrant.name != "supervised" or scratch])
+    rows = asked.rows()
     cells: list[EvaluatedCell] = rows["probe"]
-    results = _results(plan, loaded, benchmarks, prepared, cells, timings, list(dict.fromkeys(found_notes)))
+    results = _results(
+        plan, sources, benchmarks, prepared, cells, timings, list(dict.fromkeys(found_notes)), differing
+    )
     for part in ("reports", "curves"):
         if rows[part]:
             results[part] = rows[part]  # type: ignore[literal-required]
-    return Evaluation(results, cells, prepared, entrants, store.computed, store.reused)
+    return Evaluation(results, cells, prepared, first, store.computed, store.reused)
+
+
+class _Asked:
+    """The tasks of every benchmark, with the rows of all encoders they were put to: task by task, in their order."""
+
+    def __init__(self, tasks: Mapping[str, Sequence[Task]], timings: dict[str, float]) -> None:
+        self.tasks = tasks
+        self.timings = timings
+        self._found: dict[str, list[list[Any]]] = {name: [[] for _ in some] for name, some in tasks.items()}
+
+    def ask(self, benchmark: str, encoders: Sequence[Encoder]) -> None:
+        """Put every task of a benchmark to some encoders."""
+        started = time.perf_counter()
+        for task, found in zip(self.tasks[benchmark], self._found[benchmark], strict=True):
+            for encoder in encoders:
+                found += task.run(encoder)
+        self.timings[benchmark] = self.timings.get(benchmark, 0.0) + time.perf_counter() - started
+
+    def rows(self) -> dict[str, list[Any]]:
+        """Rows by the part of the results they belong to."""
+        rows: dict[str, list[Any]] = {"probe": [], "reports": [], "curves": []}
+        for name, some in self.tasks.items():
+            for task, found in zip(some, self._found[name], strict=True):
+                rows[task.part] += found
+        return rows
+
+
+def _notes_on_data(prepared: Mapping[str, PreparedBenchmark], controls: Sequence[str]) -> list[str]:
+    notes = []
+    for name, one in prepared.items():
+        notes += [f"{name}: {note}." for note in one.data.notes]
+        if "supervised" in controls and not len(one.data.rows("validation")):
+            notes.append(
+                f"{name}: no row from scratch, because there are no validation records to choose on."
+            )
+    return notes
 
 
 class _Entrants:
-    """The model and its controls, each made once; preprocessing follows the protocol of a benchmark."""
+    """A model, and the same untrained, each made once; preprocessing follows the protocol of a benchmark."""
 
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        folder: Path,
-        controls: tuple[str, ...],
-        options: Mapping[str, Mapping[str, Any]],
-    ) -> None:
+    def __init__(self, loaded: LoadedModel, folder: Path, untrained: bool) -> None:
         self.loaded = loaded
         self.folder = folder
-        self.controls = controls
-        self.baselines = {
-            name: BaselineEntrant(name, options.get(name, {}), folder / FEATURES, folder / WORK)
-            for name in controls
-            if name != UNTRAINED
-        }
-        self.untrained = untrained_copy(loaded.model) if UNTRAINED in controls else None
+        self.untrained = untrained_copy(loaded.model) if untrained else None
         self._models: dict[str, list[ModelEntrant]] = {}
 
     def line_up(
         self, prepared: PreparedBenchmark, plan: EvaluationPlan
-    ) -> tuple[list[Encoder], tuple[str, ...]]:
-        """The model first, then its controls; and the settings of the protocol that are the model's to decide."""
+    ) -> tuple[list[ModelEntrant], tuple[str, ...]]:
+        """The model first, then untrained; and the settings of the protocol that are the model's to decide."""
         overrides = extractor_overrides(plan.protocol, prepared.benchmark)
         extractor, kept = adapted_extractor(self.loaded.extractor, self.loaded.model, overrides)
         key = repr(sorted(overrides.items()))
         if key not in self._models:
-            self._models[key] = [self._model(PRETRAINED, self.loaded.model, extractor)]
+            self._models[key] = [self._model(self.loaded.name, self.loaded.model, extractor)]
             if self.untrained is not None:
-                self._models[key].append(self._model(UNTRAINED, self.untrained, extractor))
-        lined_up: list[Encoder] = list(self._models[key])
-        scratch = len(prepared.data.rows("validation")) > 0
-        lined_up += [one for name, one in self.baselines.items() if name != "supervised" or scratch]
-        return lined_up, kept
+                self._models[key].append(self._model(self.loaded.untrained_name, self.untrained, extractor))
+        return self._models[key], kept
 
-    def plain_model(self) -> ModelEntrant:
+    def plain(self) -> ModelEntrant:
         """The model with its own preprocessing."""
-        return self._model(PRETRAINED, self.loaded.model, self.loaded.extractor)
+        return self._model(self.loaded.name, self.loaded.model, self.loaded.extractor)
 
     def _model(self, name: str, model: Any, extractor: Any) -> ModelEntrant:
         one = self.loaded
         return ModelEntrant(
-            name, model, extractor, one.source, self.folder / FEATURES, untrained=name == UNTRAINED,
+            name, model, extractor, one.source, self.folder / FEATURES, untrained=model is self.untrained,
             device=one.device, batch_size=one.batch_size, pool_tokens=one.pool_tokens,
             adapted=extractor is not one.extractor,
         )  # fmt: skip
@@ -264,25 +322,27 @@ class _Entrants:
 
 def _results(
     plan: EvaluationPlan,
-    loaded: LoadedModel,
+    models: Mapping[str, str],
     benchmarks: Sequence[Benchmark],
     prepared: Mapping[str, PreparedBenchmark],
     cells: Sequence[EvaluatedCell],
     timings: Mapping[str, float],
     notes: list[str],
+    differing: Mapping[str, list[str]],
 ) -> Results:
     sources = list(dict.fromkeys(one.dataset for one in benchmarks))
     summary = summary_rows(cells)
-    published, unlisted = _published(plan, loaded.model, summary)
+    published, unlisted = _published(plan, tuple(models), summary, differing)
     rows: list[Any] = [{**cell.result.content, "cell": cell.result.key} for cell in cells]
     return Results(
         dataset=", ".join(sources),
         synthetic=sources == ["synthetic"],
-        model=loaded.source,
+        model=", ".join(models.values()),
+        models=[ModelEntry(name=name, source=source) for name, source in models.items()],
         probe=rows,
         summary=summary,
         published=published,
-        paired=paired_rows(cells),
+        paired=paired_rows(cells, first=next(iter(models))),
         leaks={name: dict(one.leaks) for name, one in prepared.items()},
         splits={
             name: SplitCounts(
@@ -307,12 +367,15 @@ def _results(
             "n_resamples": plan.n_resamples,
         },
         notes=[*notes, *unlisted],
-        timings=dict(timings),
+        timings={name: round(seconds, 2) for name, seconds in timings.items()},
     )
 
 
 def _published(
-    plan: EvaluationPlan, model: Any, summary: Sequence[SummaryRow]
+    plan: EvaluationPlan,
+    models: Sequence[str],
+    summary: Sequence[SummaryRow],
+    differing: Mapping[str, list[str]],
 ) -> tuple[list[PublishedEntry], list[str]]:
     """Published rows that were found as ours were, and why others are not listed."""
     if plan.subsets != "published":
@@ -325,7 +388,7 @@ def _published(
         rows = comparable_rows(
             row["benchmark"], row["protocol"], row["head"], row["fraction"], row["n_test"], plan.folds
         )
-        differs = _differs(plan, model, row)
+        differs = _differs(plan, models, row, differing)
         if rows and differs:
             unlisted[f"Published {row['head']} rows are not listed: {'; '.join(differs)}."] = None
         elif rows:
@@ -333,17 +396,17 @@ def _published(
     return [one.as_dict() for one in found], list(unlisted)
 
 
-def _differs(plan: EvaluationPlan, model: Any, row: SummaryRow) -> list[str]:
-    """What of a row's training is not as the protocol publishes it."""
+def _differs(
+    plan: EvaluationPlan, models: Sequence[str], row: SummaryRow, differing: Mapping[str, list[str]]
+) -> list[str]:
+    """What of a row's training is not as the protocol publishes it; of fine-tuning as ``differing`` says."""
     if row["head"] == "zero-shot":
         return []
     if row["head"] == "finetune":
-        from ecg_hf.evaluation.scoring import deviations
-
-        return deviations(plan, model)
+        return differing[row["encoder"]]
     if row["head"] not in plan.protocol.schedules:
         return ["the protocol publishes no schedule of it"]
-    if row["head"] == "linear" and (row["encoder"] != PRETRAINED or row["solver"] == "lbfgs"):
+    if row["head"] == "linear" and (row["encoder"] not in models or row["solver"] == "lbfgs"):
         # A protocol's own procedure: our exact optimum is another head.
         return ["the head is fitted exactly, not by the published schedule"]
     if row["head"] in plan.heads and plan.head_options:

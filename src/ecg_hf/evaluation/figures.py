@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.escaping import printable
 from ecg_hf.evaluation.results import Results
 from ecg_hf.evaluation.robustness import CurvePoint
 from ecg_hf.evaluation.tables import (
@@ -20,6 +22,7 @@ from ecg_hf.evaluation.tables import (
     format_difference,
     format_percent,
     interval_cell,
+    positives_cell,
 )
 from ecg_hf.metrics.calibration import Reliability
 from ecg_hf.metrics.ranking import check_known, known_auroc
@@ -37,10 +40,16 @@ TABLE_COLUMNS: tuple[tuple[str, float, str], ...] = (
     ("n train", 79.0, "right"),
     ("n test", 95.0, "right"),
     ("Classes", 114.0, "right"),
-    ("Macro AUROC [95 % interval]", 163.0, "right"),
+    ("Positives", 135.0, "right"),
+    ("Macro AUROC [95 % interval]", 184.0, "right"),
 )
-PLOT_MM = (172.0, 236.0)
-WIDTH_MM = 242.0
+PLOT_MM = (193.0, 257.0)
+WIDTH_MM = 263.0
+ENCODER_X = 29.0
+ENCODER_MM = 20.0
+"""Room for the names of encoders; longer ones move everything to the right of them."""
+
+UNTRAINED_SUFFIX = ", untrained"
 
 
 def plot_results(results: Results, benchmark: str, *, title: str = "") -> Figure:
@@ -64,6 +73,7 @@ def plot_results(results: Results, benchmark: str, *, title: str = "") -> Figure
                 f"{row['n_train']:,}",
                 f"{row['n_test']:,}",
                 str(row["n_classes"]),
+                positives_cell(row),
                 interval_cell(row),
             ),
             row["macro_auroc"],
@@ -77,34 +87,39 @@ def plot_results(results: Results, benchmark: str, *, title: str = "") -> Figure
     notes = [*_differences(results, benchmark), *evaluation_notes(results)]
     wrapped = [part for note in notes for part in _wrap(note)]
     height = HEAD_MM + 8.0 + ROW_MM * len(lines) + 9.0 + 4.2 * len(wrapped) + 3.0
-    figure = figure_in_mm(WIDTH_MM, height)
+    shift = max(0.0, _widest_mm([encoder for *_, encoder in lines]) - ENCODER_MM)
+    width = WIDTH_MM + shift
+    columns = [(name, x + shift * (x > ENCODER_X), side) for name, x, side in TABLE_COLUMNS]
+    figure = figure_in_mm(width, height)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.set(xlim=(0.0, WIDTH_MM), ylim=(0.0, height))
+    axes.set(xlim=(0.0, width), ylim=(0.0, height))
     axes.set_axis_off()
 
     axes.text(4.0, height - 8.0, title or benchmark, fontsize=11, color=INK, va="baseline")
     header = height - HEAD_MM - 3.0
-    for name, x, side in TABLE_COLUMNS:
+    for name, x, side in columns:
         axes.text(x, header, name, fontsize=8, color=MUTED, ha=side, va="baseline")
-    axes.plot([4.0, WIDTH_MM - 4.0], [header - 2.5] * 2, color=INK, linewidth=0.8)
+    axes.plot([4.0, width - 4.0], [header - 2.5] * 2, color=INK, linewidth=0.8)
 
     known = [v for _, value, limits, _ in lines for v in (value, *limits) if v is not None]
-    low, high = _scale(known)
-    encoders = list(dict.fromkeys(encoder for *_, encoder in lines))
-    colour = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(_pretrained_first(encoders))}
+    scale = _Scale(*_range(known), left=PLOT_MM[0] + shift, right=PLOT_MM[1] + shift)
+    # A model's untrained row has its model's colour, where there are several models.
+    own = {name: name.removesuffix(UNTRAINED_SUFFIX) for *_, name in lines}
+    order = _pretrained_first(list(dict.fromkeys(own.values())))
+    colour = {name: PALETTE[order.index(base) % len(PALETTE)] for name, base in own.items()}
     bottom = header - 4.0 - ROW_MM * len(lines)
-    _scale_marks(axes, low, high, bottom, header - 2.5)
+    _scale_marks(axes, scale, bottom, header - 2.5)
     previous = ""
     for i, (cells, value, limits, encoder) in enumerate(lines):
         y = header - 4.0 - ROW_MM * (i + 0.5)
         if previous and cells[2] != previous:
-            axes.plot([4.0, WIDTH_MM - 4.0], [y + ROW_MM / 2] * 2, color=RULE, linewidth=0.6, zorder=1)
+            axes.plot([4.0, width - 4.0], [y + ROW_MM / 2] * 2, color=RULE, linewidth=0.6, zorder=1)
         previous = cells[2]
-        for (name, x, side), cell in zip(TABLE_COLUMNS, cells, strict=True):
+        for (name, x, side), cell in zip(columns, cells, strict=True):
             faint = cell == UNDEFINED
             ink = colour[encoder] if name == "Encoder" else MUTED if faint else INK
             axes.text(x, y, cell, fontsize=8.5, color=ink, ha=side, va="center_baseline")
-        _bar(axes, value, limits, y, low, high, colour[encoder])
+        _bar(axes, value, limits, y, scale, colour[encoder], hollow=own[encoder] != encoder)
     for i, note in enumerate(wrapped):
         axes.text(4.0, bottom - 11.0 - 4.2 * i, note, fontsize=7.5, color=MUTED, va="baseline")
     return figure
@@ -132,7 +147,15 @@ def _wrap(text: str, width: int = 150) -> list[str]:
     return textwrap.wrap(text, width) or [""]
 
 
-def _scale(values: list[float]) -> tuple[float, float]:
+def _widest_mm(names: Sequence[str]) -> float:
+    """Width of the widest of some names of encoders as they are drawn."""
+    scratch = figure_in_mm(10.0, 10.0)
+    texts = [scratch.text(0, 0, printable(name), fontsize=8.5, parse_math=False) for name in names]
+    renderer = scratch.canvas.get_renderer()  # type: ignore[attr-defined]
+    return max(25.4 * text.get_window_extent(renderer).width / scratch.dpi for text in texts)
+
+
+def _range(values: list[float]) -> tuple[float, float]:
     """A range with 0.5 or a round number at its left end."""
     if not values:
         return 0.5, 1.0
@@ -140,16 +163,24 @@ def _scale(values: list[float]) -> tuple[float, float]:
     return float(max(0.0, min(low, 0.9))), 1.0
 
 
-def _x(value: float, low: float, high: float) -> float:
-    left, right = PLOT_MM
-    return left + (right - left) * (value - low) / (high - low)
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Where scores lie: ``low`` at ``left`` millimetres, ``high`` at ``right``."""
+
+    low: float
+    high: float
+    left: float
+    right: float
+
+    def x(self, value: float) -> float:
+        return self.left + (self.right - self.left) * (value - self.low) / (self.high - self.low)
 
 
-def _scale_marks(axes: Any, low: float, high: float, bottom: float, top: float) -> None:
-    step = 0.1 if high - low > 0.3 else 0.05
-    for value in np.arange(np.ceil(low / step - 1e-9) * step, high + 1e-9, step):
+def _scale_marks(axes: Any, scale: _Scale, bottom: float, top: float) -> None:
+    step = 0.1 if scale.high - scale.low > 0.3 else 0.05
+    for value in np.arange(np.ceil(scale.low / step - 1e-9) * step, scale.high + 1e-9, step):
         chance = abs(value - 0.5) < 1e-9
-        x = _x(float(value), low, high)
+        x = scale.x(float(value))
         style = (0, (3, 2)) if chance else "solid"
         axes.plot(
             [x, x], [bottom, top], color=MUTED if chance else RULE, linewidth=0.7, linestyle=style, zorder=1
@@ -161,15 +192,23 @@ def _scale_marks(axes: Any, low: float, high: float, bottom: float, top: float) 
 
 
 def _bar(
-    axes: Any, value: float | None, limits: list[float | None], y: float, low: float, high: float, colour: str
+    axes: Any,
+    value: float | None,
+    limits: list[float | None],
+    y: float,
+    scale: _Scale,
+    colour: str,
+    *,
+    hollow: bool,
 ) -> None:
     if value is None:
         return
     first, last = limits
     if first is not None and last is not None:
-        axes.plot([_x(first, low, high), _x(last, low, high)], [y, y], color=colour, linewidth=2.0, alpha=0.55,
+        axes.plot([scale.x(first), scale.x(last)], [y, y], color=colour, linewidth=2.0, alpha=0.55,
                   solid_capstyle="butt", zorder=3)  # fmt: skip
-    axes.plot([_x(value, low, high)], [y], marker="o", markersize=4.5, color=colour, zorder=4)
+    axes.plot([scale.x(value)], [y], marker="o", markersize=4.5, color=colour, zorder=4,
+              markerfacecolor="white" if hollow else colour)  # fmt: skip
 
 
 PANELS_A_ROW = 4

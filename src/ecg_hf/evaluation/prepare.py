@@ -32,11 +32,14 @@ from ecg_hf.evaluation.merl import (
 )
 from ecg_hf.evaluation.protocols import Protocol, get_protocol, protocol_signals
 from ecg_hf.metrics.ranking import BoolArray
+from ecg_hf.training.finetuning_data import FineTuningData, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 __all__ = ["Folds", "PreparedBenchmark", "Recordings", "fraction_subsets", "prepare", "prepare_benchmark"]
+
+Folds = tuple[str | None, str | None, str | None]
 
 COLUMNS = ("record_id", "labels", "fold", "split", "patient_id", "source")
 
@@ -98,6 +101,8 @@ def prepare_benchmark(
                 value=benchmark.name,
             )
         return _from_tables(benchmark, protocol, columns, tables, given)
+    if benchmark.column:
+        return _from_column(benchmark, protocol, dataset, columns, given)
     return _from_codes(benchmark, protocol, dataset, columns, given, ranked=published)
 
 
@@ -139,13 +144,14 @@ def fraction_subsets(
 
 def _columns(dataset: Dataset, benchmark: Benchmark) -> dict[str, list[Any]]:
     wanted = [name for name in COLUMNS if name in dataset.column_names]
-    missing = [name for name in ("record_id", "labels") if name not in wanted]
+    needed = ("record_id", "fold") if benchmark.column else ("record_id", "labels")
+    missing = [name for name in needed if name not in wanted]
     if missing:
         raise ConfigurationError(f"the dataset has no column named {missing[0]!r}", value=missing[0])
     columns: dict[str, list[Any]] = dataset.select_columns(wanted).with_format("arrow")[:].to_pydict()
     known = {benchmark.dataset} | SAME_NAMES.get(benchmark.name, set())
     sources = set(columns.get("source", ())) - {None}
-    if sources and not sources & known:
+    if sources and not sources & known and not benchmark.column:
         raise ConfigurationError(
             f"{benchmark.name} is about {benchmark.dataset}, the dataset is {', '.join(sorted(sources))}",
             value=benchmark.name,
@@ -219,6 +225,33 @@ def _from_codes(
     published = np.full(len(data.labels), -1, dtype=np.int64)
     published[rows[np.argsort([int(columns["record_id"][row]) for row in rows])]] = np.arange(len(rows))
     return replace(data, published=published, n_published=len(rows))
+
+
+def _from_column(
+    benchmark: Benchmark,
+    protocol: Protocol,
+    dataset: Dataset,
+    columns: dict[str, list[Any]],
+    given: Folds,
+) -> BenchmarkData:
+    """Labels of a column and the dataset's own splits, read as fine-tuning reads them."""
+    train, validation, test = (folds or "" for folds in given)
+    found = FineTuningData.of(dataset, Task(benchmark.column, train, validation, test))
+    split = np.full(len(dataset), "", dtype="<U10")
+    for name, rows in found.rows.items():
+        split[rows] = name
+    out, reasons = _left_out(benchmark, protocol, dataset, columns)
+    split[out] = ""
+    data = BenchmarkData(
+        labels=found.labels.matrix(np.arange(len(dataset), dtype=np.intp)),
+        class_names=found.labels.names,
+        split=split,
+        patient_ids=found.patients if any(found.patients) else None,
+        dropped={reason: count for reason, count in {**found.left_out, **reasons}.items() if count},
+        notes=found.notes,
+    )
+    data.check()
+    return data
 
 
 def _left_out(
@@ -330,9 +363,6 @@ def _table_splits(
         folds = np.where(rows >= 0, np.asarray(columns["fold"])[rows], -1)
     selection = FoldSelection(*_folds(benchmark, protocol, given))
     return np.array([selection.split_of(int(fold)) or "" for fold in folds], dtype="<U10")
-
-
-Folds = tuple[str | None, str | None, str | None]
 
 
 @dataclass(slots=True, eq=False)

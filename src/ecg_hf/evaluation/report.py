@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ecg_hf.evaluation.cache import write_text
+from ecg_hf.evaluation.encoders import UNTRAINED
 from ecg_hf.evaluation.evaluate import Evaluation
 from ecg_hf.evaluation.results import Results, write_results
 from ecg_hf.evaluation.robustness import CURVE_AXES, curve_points
 from ecg_hf.evaluation.rows import probabilities
-from ecg_hf.evaluation.summary import PRETRAINED
 from ecg_hf.evaluation.tables import evaluation_markdown
 from ecg_hf.metrics.calibration import reliability
 
@@ -75,18 +75,23 @@ def _figures(folder: Path, evaluation: Evaluation) -> Iterator[Path]:
         if any(row["benchmark"] == name for row in evaluation.results.get("summary", [])):
             drawn["bars"] = plot_results(evaluation.results, name)
         largest = max((cell.fraction for cell in scored), default=0.0)
+        models = [model["name"] for model in evaluation.results.get("models", [])]
+        encoders = dict.fromkeys(cell.encoder for cell in scored if cell.fraction == largest)
+        told_apart = _told_apart(encoders, models)
+        some = "" if len(told_apart) == len(encoders) else f", {len(told_apart)} of {len(encoders)} encoders"
         curves, heads = {}, {}
         for cell in scored:
-            if cell.fraction == largest and cell.encoder not in curves and cell.result.scores is not None:
+            wanted = cell.fraction == largest and cell.encoder in told_apart
+            if wanted and cell.encoder not in curves and cell.result.scores is not None:
                 curves[cell.encoder], heads[cell.encoder] = cell.result.scores, cell.head
         if curves:
-            reference = curves.get(PRETRAINED) or next(iter(curves.values()))
+            reference = next(iter(curves.values()))
             if (reference.labels.any(axis=0) & ~reference.labels.all(axis=0)).any():
                 drawn["roc"] = plot_roc(
                     reference.labels,
                     {encoder: one.scores for encoder, one in curves.items()},
                     reference.class_names,
-                    title=f"{name}, {largest:.0%} of labels" if largest else f"{name}, zero-shot",
+                    title=f"{name}, " + (f"{largest:.0%} of labels" if largest else "zero-shot") + some,
                 )
             calibrated = {
                 encoder: reliability(one.labels[:, one.included], values[:, one.included])
@@ -94,7 +99,9 @@ def _figures(folder: Path, evaluation: Evaluation) -> Iterator[Path]:
                 if (values := probabilities(heads[encoder], one.scores)) is not None
             }
             if calibrated:
-                drawn["reliability"] = plot_reliability(calibrated, title=f"{name}, {largest:.0%} of labels")
+                drawn["reliability"] = plot_reliability(
+                    calibrated, title=f"{name}, {largest:.0%} of labels{some}"
+                )
         for axis in CURVE_AXES:
             lines = {
                 one["encoder"]: curve_points(one)
@@ -102,14 +109,35 @@ def _figures(folder: Path, evaluation: Evaluation) -> Iterator[Path]:
                 if (one["benchmark"], one["axis"]) == (name, axis)
             }
             if lines:
-                drawn[axis] = plot_robustness(lines, title=name)
+                chosen = _told_apart(lines, models)
+                drawn[axis] = plot_robustness({encoder: lines[encoder] for encoder in chosen}, title=name)
         test = prepared.data.rows("test")
         if len(test) >= 4:
             features = evaluation.model[name].features("pooled", prepared.dataset, prepared.recordings)[test]
             labels = categories_of(prepared.data.labels[test], prepared.data.class_names, several=False)
+            whose = f", {models[0]}" if len(models) > 1 else ""
             drawn["tsne"] = plot_embedding_map(
-                features, labels, title=f"{name}: test records", max_points=MAP_POINTS, seed=FIGURE_SEED
+                features,
+                labels,
+                title=f"{name}: test records{whose}",
+                max_points=MAP_POINTS,
+                seed=FIGURE_SEED,
             )
         for kind, figure in drawn.items():
             for suffix in ("png", "svg"):
                 yield save_figure(figure, folder / f"{name}-{kind}.{suffix}")
+
+
+def _told_apart(encoders: Iterable[str], models: Sequence[str]) -> list[str]:
+    """Encoders whose curves go into one picture: all of them, or as many as colours can tell, models first.
+
+    The results' own figure has them all.
+    """
+    from ecg_hf.plotting.style import PALETTE
+
+    names = list(encoders)
+    if len(names) <= len(PALETTE):
+        return names
+    return sorted(names, key=lambda name: (name not in models, name.endswith(f", {UNTRAINED}")))[
+        : len(PALETTE)
+    ]

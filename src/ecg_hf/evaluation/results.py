@@ -23,6 +23,7 @@ from ecg_hf.metrics.ranking import MacroScore
 
 __all__ = [
     "ClassRow",
+    "ModelEntry",
     "PairedRow",
     "ProbeRow",
     "PublishedRow",
@@ -133,7 +134,8 @@ class SummaryRow(TypedDict):
     """One encoder at a benchmark, head and label fraction, averaged over seeds.
 
     ``encoder`` is ``pretrained`` for the model itself, else a control's name: ``untrained``, ``handmade``,
-    ``minirocket``, ``supervised``. ``ci95`` is the sampling interval of ``macro_auroc`` over test records, ``sd`` the
+    ``minirocket``, ``supervised``; of several models each has its own name, and its untrained row that name with
+    ``, untrained``. ``ci95`` is the sampling interval of ``macro_auroc`` over test records, ``sd`` the
     spread over seeds (null for one). ``macro_auroc_unlearnt_at_chance``, a mean over seeds too, counts the classes
     that could not be learnt at 0.5, see :class:`ProbeRow`.
     """
@@ -151,8 +153,16 @@ class SummaryRow(TypedDict):
     n_train: Count
     n_test: Count
     n_classes: Count
+    positives: NotRequired[dict[str, Count]]
     solver: str
     interval: NotRequired[IntervalMethod]
+
+
+class ModelEntry(TypedDict):
+    """A model that was evaluated: what rows call it, and its folder or Hub name."""
+
+    name: str
+    source: str
 
 
 class PublishedEntry(TypedDict):
@@ -214,6 +224,7 @@ class Results(TypedDict):
     paired: NotRequired[list[PairedRow]]
     synthetic: NotRequired[bool]
     model: NotRequired[str]
+    models: NotRequired[list[ModelEntry]]
     summary: NotRequired[list[SummaryRow]]
     published: NotRequired[list[PublishedEntry]]
     leaks: NotRequired[dict[str, Any]]

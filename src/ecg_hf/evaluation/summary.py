@@ -212,6 +212,7 @@ def summary_rows(cells: Sequence[EvaluatedCell]) -> list[SummaryRow]:
                 n_train=content["n_train"],
                 n_test=content["n_test"],
                 n_classes=len(content["positives"]) - len(content["undefined"]),
+                positives=content["positives"],
                 solver=content.get("solver", ""),
                 interval=method,
             )
@@ -241,24 +242,29 @@ def _mean_interval(scores: Sequence[CellScores], values: Sequence[float]) -> tup
     return delong_interval(mean, float(np.mean([one.macro_standard_error for one in found]))), "floored"
 
 
-def paired_rows(cells: Sequence[EvaluatedCell]) -> list[PairedRow]:
-    """The model against every control at every benchmark and fraction, by the same head where there is one."""
+def paired_rows(cells: Sequence[EvaluatedCell], *, first: str = PRETRAINED) -> list[PairedRow]:
+    """The model against every other encoder at every benchmark and fraction, by the same head where there is one.
+
+    Args:
+        cells: Of all encoders.
+        first: The encoder whose score the others' are taken from.
+    """
     groups = _groups(cells)
     rows = []
     for (benchmark, fraction, encoder, head), members in groups.items():
-        if encoder != PRETRAINED:
+        if encoder != first:
             continue
         for (other_benchmark, other_fraction, other, other_head), theirs in groups.items():
-            if other == PRETRAINED or (other_benchmark, other_fraction) != (benchmark, fraction):
+            if other == first or (other_benchmark, other_fraction) != (benchmark, fraction):
                 continue
             if other_head != head and (benchmark, fraction, other, head) in groups:
                 continue  # it has a row by the same head
-            first, second = _scores(members), _scores(theirs)
-            if not first or not second:
+            ours, others = _scores(members), _scores(theirs)
+            if not ours or not others:
                 continue
-            if len(first) > 1 and len(second) > 1 and len(first) != len(second):
+            if len(ours) > 1 and len(others) > 1 and len(ours) != len(others):
                 continue  # some seed of one could learn nothing
-            found = paired_difference(first, second)
+            found = paired_difference(ours, others)
             row = PairedRow(
                 first=encoder,
                 second=other,
@@ -270,7 +276,7 @@ def paired_rows(cells: Sequence[EvaluatedCell]) -> list[PairedRow]:
                 head=head,
                 seed=members[0].seed,
             )
-            row.update({"second_head": other_head, "p_delong": finite(found.p_delong), "n_seeds": len(first)})
+            row.update({"second_head": other_head, "p_delong": finite(found.p_delong), "n_seeds": len(ours)})
             row["interval"] = found.method
             rows.append(row)
     return rows

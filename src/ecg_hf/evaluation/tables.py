@@ -23,10 +23,13 @@ __all__ = [
     "interval_cell",
     "intervals_note",
     "markdown_table",
+    "positives_cell",
+    "several_models",
 ]
 
 UNDEFINED = "n/a"
 FLOORED = "†"
+FEW_CLASSES = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,20 @@ def format_interval(value: float | None, limits: Sequence[float | None]) -> str:
 def interval_cell(row: Mapping[str, Any]) -> str:
     """A row's macro AUROC with its interval, marked where that is not of bootstrap percentiles."""
     return format_interval(row["macro_auroc"], row["ci95"]) + _mark(row)
+
+
+def several_models(results: Results) -> tuple[str, ...]:
+    """What rows call the models where several were evaluated, the first of which is compared with; else nothing."""
+    names = tuple(one["name"] for one in results.get("models", []))
+    return names if len(names) > 1 else ()
+
+
+def positives_cell(row: Mapping[str, Any]) -> str:
+    """Test records that have a class, from the rarest class there is to the most common; empty if not known."""
+    counts = [count for count in row.get("positives", {}).values() if count]
+    if not counts:
+        return ""
+    return " to ".join(f"{count:,}" for count in dict.fromkeys((min(counts), max(counts))))
 
 
 def _mark(row: Mapping[str, Any]) -> str:
@@ -175,6 +192,8 @@ def evaluation_table(results: Results, benchmark: str) -> Table:
             # A control's row may stand beside several heads of the model: its own head comes first.
             if place not in pairs or found.get("head") == found.get("second_head"):
                 pairs[place] = found
+    # Files of earlier versions don't count them.
+    counted = any("positives" in row for row in rows)
     lines = []
     for row in sorted(rows, key=lambda row: row["fraction"]):
         pair = pairs.get((row["encoder"], row["head"], row["fraction"]))
@@ -186,6 +205,7 @@ def evaluation_table(results: Results, benchmark: str) -> Table:
                 f"{row['n_train']:,}",
                 f"{row['n_test']:,}",
                 str(row["n_classes"]),
+                *([positives_cell(row)] if counted else []),
                 interval_cell(row),
                 f"{len(row['seeds'])}" if row["sd"] is None else f"{len(row['seeds'])} (SD {row['sd']:.3f})",
                 "" if pair is None else format_difference(pair),
@@ -199,18 +219,18 @@ def evaluation_table(results: Results, benchmark: str) -> Table:
                     f"{known['model']} (published)",
                     known["head"],
                     format_percent(known["fraction"]),
-                    "",
-                    "",
-                    "",
+                    *["", "", "", *([""] if counted else [])],
                     format_interval(known["macro_auroc"], known.get("ci95") or [None, None]),
                     "",
                     "",
                     "",
                 )
             )
+    models = several_models(results)
     header = (
-        "Encoder", "Head", "Labels", "n train", "n test", "Classes", "Macro AUROC [95 % interval]", "Seeds",
-        "Pretrained minus this [95 % interval]", "p (DeLong)",
+        "Encoder", "Head", "Labels", "n train", "n test", "Classes", *(["Positives"] if counted else []),
+        "Macro AUROC [95 % interval]", "Seeds", f"{models[0] if models else 'Pretrained'} minus this [95 % interval]",
+        "p (DeLong)",
     )  # fmt: skip
     return Table(header, tuple(lines), (False, False, *(True for _ in header[2:])))
 
@@ -222,7 +242,14 @@ def _p_value(p: float) -> str:
 def evaluation_markdown(results: Results) -> str:
     """Every benchmark of an evaluation as a table, whatever else it found below, and notes on how to read it."""
     settings = results.get("settings", {})
-    parts = [f"## Evaluation of {markdown_text(results.get('model', 'a model'))}\n"]
+    if several_models(results):
+        parts = [f"## Evaluation of {len(results['models'])} models\n"]
+        parts += [
+            f"- {markdown_text(one['name'])}: {markdown_text(one['source'])}" for one in results["models"]
+        ]
+        parts.append("")
+    else:
+        parts = [f"## Evaluation of {markdown_text(results.get('model', 'a model'))}\n"]
     if settings and results.get("summary"):
         asked = settings.get("heads")
         heads = ", ".join(markdown_code(head) for head in (asked if isinstance(asked, list) else [asked]))
@@ -235,6 +262,7 @@ def evaluation_markdown(results: Results) -> str:
         parts += [
             f"### {markdown_text(benchmark)}\n",
             f"Records: {counts}.\n",
+            *_positives_by_class(results, benchmark),
             markdown_table(evaluation_table(results, benchmark)),
         ]
         missing = {name: n for name, n in split.get("missing", {}).items() if n}
@@ -258,6 +286,17 @@ def evaluation_markdown(results: Results) -> str:
     sources = dict.fromkeys(f"{row['model']}: {row['source']}" for row in results.get("published", []))
     notes += [f"Published: {text}." for text in sources]
     return "\n".join([*parts, *(f"- {markdown_text(note)}" for note in notes)]) + "\n"
+
+
+def _positives_by_class(results: Results, benchmark: str) -> list[str]:
+    """A line that counts the test records of every class, where they are few enough to be read."""
+    counts = next(
+        (row.get("positives", {}) for row in results.get("summary", []) if row["benchmark"] == benchmark), {}
+    )
+    if not 0 < len(counts) <= FEW_CLASSES:
+        return []
+    shown = ", ".join(f"{markdown_text(name)} {count:,}" for name, count in counts.items())
+    return [f"Test records that are positive: {shown}.\n"]
 
 
 CURVE_TITLES = {"leads": "fewer leads", "rate": "lower sampling rates"}
@@ -293,6 +332,11 @@ def evaluation_notes(results: Results, *, classes: bool = False) -> list[str]:
         f"{made}. Differences are paired on the same test records. Intervals cover the choice of test records alone.",
         "A row with one seed under several asked for does not depend on the seed.",
     ]
+    models = several_models(results)
+    if models:
+        notes.append(
+            f"Every row is compared with {models[0]}; p-values are not corrected for the number of rows."
+        )
     left_out: dict[tuple[str, str], dict[str, None]] = {}
     for row in results["probe"]:
         for name in row.get("undefined", []):

@@ -80,10 +80,23 @@ class FineTuningData:
 
         Raises:
             DatasetBuildError: if there is no such dataset.
+            ConfigurationError: as :meth:`of`.
+        """
+        return cls.of(open_rows(path), task, path)
+
+    @classmethod
+    def of(cls, dataset: Dataset, task: Task, path: str | Path | None = None) -> FineTuningData:
+        """The same of rows that are open.
+
+        Args:
+            dataset: Rows.
+            task: What to learn.
+            path: Where the rows are from, for messages.
+
+        Raises:
             ConfigurationError: if the task does not fit it: no such labels or folds, a split without labelled
                 records, a patient of the test split in another.
         """
-        dataset = open_rows(path)
         labels = read_labels(dataset, task.labels)
         columns = _columns(dataset, ("split", "fold", "patient_id", "record_id", "source"))
         n = len(dataset)
@@ -147,7 +160,7 @@ class FineTuningData:
                 found.update(repr([names[row] for row in rows]).encode())
         return found.hexdigest()
 
-    def _absent_classes(self, path: str | Path) -> list[str]:
+    def _absent_classes(self, path: str | Path | None) -> list[str]:
         """A note on classes that can't be learnt; none is left to score if all are."""
         notes = []
         for split, what in (("train", "can't be learnt"), ("validation", "can't be scored on validation")):
@@ -213,7 +226,7 @@ def _with_drawn_validation(
 def _check(
     rows: Mapping[str, npt.NDArray[np.intp]],
     patients: Sequence[str | None],
-    path: str | Path,
+    path: str | Path | None,
     task: Task,
     notes: list[str],
 ) -> None:

@@ -38,7 +38,7 @@ class Throughput:
         method: Its name in the registry.
         size: The preset.
         published: Whether that is the size its authors trained.
-        parameters: Of the encoder.
+        parameters: Of the model, a text side included.
         seconds: Of a record that it looks at.
         preprocessing: Records a second.
         encoder: Records a second.

@@ -63,6 +63,19 @@ def test_reliability_shows_filled_bins() -> None:
         plot_reliability({"empty": reliability(np.full(3, np.nan), np.zeros(3))})
 
 
+def test_many_curves_keep_their_names_apart() -> None:
+    labels, scores = scored_set(150)
+    names = [f"a model with a rather long name {k}" for k in range(8)]
+    title = "own-labels, 100% of labels\n8 of 11 encoders"
+    figure = plot_roc(labels, dict.fromkeys(names, scores), [f"class {k}" for k in range(9)], title=title)
+    assert overlaps(figure) == []
+    curve = reliability(labels[:, 3:5], expit(scores[:, 3:5]))
+    figure = plot_reliability(dict.fromkeys(names, curve), title=title)
+    assert overlaps(figure) == []
+    legend = figure.axes[0].get_legend().get_window_extent()
+    assert legend.y0 >= figure.axes[0].get_window_extent().y1
+
+
 def test_results_figure() -> None:
     figure = plot_results(example(), "synthetic-findings")  # type: ignore[arg-type]
     texts = [t.get_text() for t in figure.axes[0].texts]

@@ -212,6 +212,7 @@ def _bar(
 
 
 PANELS_A_ROW = 4
+LEGEND_COLUMNS = 4
 
 
 PANEL_MM = 44.0
@@ -267,7 +268,8 @@ def plot_roc(
     columns = min(PANELS_A_ROW, len(shown))
     rows = math.ceil(len(shown) / columns)
     several = len(scores) > 1
-    head = (7.0 if title else 0.0) + (7.0 if several else 0.0)
+    title_mm = 7.0 + 5.0 * title.count("\n") if title else 0.0
+    head = title_mm + (2.5 + 4.5 * math.ceil(len(scores) / LEGEND_COLUMNS) if several else 0.0)
     figure = figure_in_mm(max(PANEL_MM * columns, 80.0), (PANEL_MM + 5.0) * rows + head + 4.0)
     grid = figure.subplots(rows, columns, squeeze=False)
     for position, axes in enumerate(grid.flat):
@@ -304,13 +306,17 @@ def plot_roc(
             for i, name in enumerate(scores)
         ]
         figure.legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(0.01, 1.0 - (head - 6.0) / height_mm), ncols=4,
+            handles=handles, loc="upper left", bbox_to_anchor=(0.01, 1.0 - (title_mm + 1.0) / height_mm),
+            ncols=LEGEND_COLUMNS,
             frameon=False, fontsize=8, labelcolor=INK, handlelength=1.4, borderaxespad=0.0,
         )  # fmt: skip
     if title:
-        figure.text(0.02, 1.0 - 5.5 / height_mm, title, fontsize=10, color=INK)
+        figure.text(0.02, 1.0 - 2.0 / height_mm, title, fontsize=10, color=INK, va="top")
     figure.tight_layout(rect=(0.0, 0.0, 1.0, 1.0 - head / height_mm), h_pad=0.8, w_pad=0.8)
     return figure
+
+
+FEW_CURVES = 3
 
 
 def plot_reliability(curves: Mapping[str, Reliability], *, title: str = "") -> Figure:
@@ -328,7 +334,9 @@ def plot_reliability(curves: Mapping[str, Reliability], *, title: str = "") -> F
     empty = [name for name, curve in curves.items() if not curve.count.any()]
     if empty:
         raise ConfigurationError(f"no predictions behind {', '.join(empty)}", value=tuple(empty))
-    figure = figure_in_mm(86.0, 112.0 + (6.0 if title else 0.0))
+    crowded = len(curves) > FEW_CURVES
+    title_mm = 6.0 * (1 + title.count("\n")) if title else 0.0
+    figure = figure_in_mm(86.0, 112.0 + title_mm + (5.0 * len(curves) if crowded else 0.0))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1.0))
     above.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     for (name, curve), colour in zip(curves.items(), PALETTE, strict=False):
@@ -344,12 +352,18 @@ def plot_reliability(curves: Mapping[str, Reliability], *, title: str = "") -> F
     above.set_ylim(-0.02, 1.02)
     above.set_ylabel("observed frequency")
     above.set_xticks(np.linspace(0, 1, 6))
-    above.legend(loc="upper left", frameon=False, fontsize=8, labelcolor=INK, handlelength=1.6)
+    # Many names would lie over the curves.
+    place: dict[str, Any] = (
+        {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)} if crowded else {"loc": "upper left"}
+    )
+    above.legend(frameon=False, fontsize=8, labelcolor=INK, handlelength=1.6, **place)
     below.set_ylabel("predictions (%)")
     below.set_xlabel("predicted probability")
     below.set_ylim(bottom=0)
     below.yaxis.set_major_locator(MaxNLocator(3))
-    if title:
+    if title and crowded:
+        figure.suptitle(title, fontsize=10, color=INK, x=0.02, ha="left")
+    elif title:
         above.set_title(title, fontsize=10, color=INK, loc="left")
     figure.align_ylabels([above, below])
     figure.tight_layout(h_pad=0.8)

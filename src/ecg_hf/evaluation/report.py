@@ -78,7 +78,7 @@ def _figures(folder: Path, evaluation: Evaluation) -> Iterator[Path]:
         models = [model["name"] for model in evaluation.results.get("models", [])]
         encoders = dict.fromkeys(cell.encoder for cell in scored if cell.fraction == largest)
         told_apart = _told_apart(encoders, models)
-        some = "" if len(told_apart) == len(encoders) else f", {len(told_apart)} of {len(encoders)} encoders"
+        some = "" if len(told_apart) == len(encoders) else f"\n{len(told_apart)} of {len(encoders)} encoders"
         curves, heads = {}, {}
         for cell in scored:
             wanted = cell.fraction == largest and cell.encoder in told_apart
@@ -129,15 +129,13 @@ def _figures(folder: Path, evaluation: Evaluation) -> Iterator[Path]:
 
 
 def _told_apart(encoders: Iterable[str], models: Sequence[str]) -> list[str]:
-    """Encoders whose curves go into one picture: all of them, or as many as colours can tell, models first.
+    """Encoders whose curves go into one picture: of several models not their untrained rows, and as many as colours.
 
     The results' own figure has them all.
     """
     from ecg_hf.plotting.style import PALETTE
 
     names = list(encoders)
-    if len(names) <= len(PALETTE):
-        return names
-    return sorted(names, key=lambda name: (name not in models, name.endswith(f", {UNTRAINED}")))[
-        : len(PALETTE)
-    ]
+    if len(models) > 1:
+        names = [name for name in names if not name.endswith(f", {UNTRAINED}")]
+    return names[: len(PALETTE)]

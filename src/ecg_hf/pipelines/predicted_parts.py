@@ -105,9 +105,9 @@ def predict_in_parts(
     """Write ``part-00000.parquet`` ... with a row per recording or window and a column per measurement and label.
 
     Rows are in the order of the recordings, and the answers are those of
-    :class:`~ecg_hf.pipelines.interpretation.Interpreter`. Parts that are there and belong to the same model, recordings
-    and options are kept, so the same call continues a run that was killed. Recordings are the same while their files
-    keep their sizes and times of change.
+    :class:`~ecg_hf.pipelines.interpretation.Interpreter`. Parts that are there and belong to the same model,
+    recordings and options are kept, so the same call continues a run that was killed. Recordings are the same while
+    their files keep their sizes and times of change.
 
     Args:
         model: Folder of a classifier with its feature extractor.

@@ -38,8 +38,8 @@ def as_scalars(state_dict: Mapping[str, Tensor], names: frozenset[str]) -> dict[
 def list_launch_configs() -> dict[str, Path]:
     """Files that start the package on several devices or machines, by name; the first comment of each says how.
 
-    ``ddp`` and ``fsdp2`` are for ``accelerate launch --config_file``, where single values are overridden on the command
-    line (``--num_processes 4``); the others are for Slurm and Kubernetes. Copy one to change it.
+    ``ddp`` and ``fsdp2`` are for ``accelerate launch --config_file``, where single values are overridden on the
+    command line (``--num_processes 4``); the others are for Slurm and Kubernetes. Copy one to change it.
     """
     folder = Path(str(resources.files("ecg_hf.training") / "launch"))
     return {file.stem: file for file in sorted(folder.iterdir()) if file.suffix in (".sh", ".yaml")}

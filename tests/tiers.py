@@ -41,11 +41,11 @@ CONTRACT = (
 # these prefixes counts. Tests of other files have the share of their tier, all of them if it has none.
 SHARES: Mapping[str, float] = {
     "cli/test_hostile_models.py": 0.2,
-    "external": 0.22,
+    "external": 0.18,
     "models/test_safe_loading.py": 0.2,
     "soak": 0.5,
-    "contract": 0.34,
-    "slow": 0.22,
+    "contract": 0.27,
+    "slow": 0.17,
 }
 
 # Of these the functions themselves are drawn, as each of them takes minutes.

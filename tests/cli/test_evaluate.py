@@ -328,6 +328,22 @@ def test_mistakes_with_own_labels_are_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_of_recordings_with_its_table_is_built_first(record: Path, tmp_path: Path) -> None:
+    from ecg_hf.cli.evaluate_recordings import Build, own_recordings
+
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for suffix in (".hea", ".dat"):
+        shutil.copy(record.with_suffix(suffix), folder)
+    (folder / "labels.csv").write_text("id,patient,split,label\none,p,test,AF;LBBB\n")
+    said: list[str] = []
+    for given in (([], [folder]), ([str(folder)], []), ([f"folder={folder}"], [])):
+        own, recordings = own_recordings("labels", *given, Build(tmp_path / "out", say=said.append))
+        assert (own.name, own.dataset, recordings.source) == ("own-labels", "folder", "folder")
+        assert recordings.dataset["labels"][:] == [["AF", "LBBB"]]
+    assert (tmp_path / "out" / "data" / "folder").is_dir()
+
+
 def test_models_are_called_by_their_last_names_unless_these_are_equal() -> None:
     from ecg_hf.cli.evaluate import _model_names
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["Build", "annotated_recordings", "benchmark_recordings", "own_recordings"]
 
 
+TABLE = "labels.csv"
+
+
 @dataclass(frozen=True, slots=True)
 class Build:
     """How the files of a source become a dataset in the evaluation's folder.
@@ -98,7 +101,8 @@ def own_recordings(
     Args:
         column: Column that holds the labels, or a label group.
         data_dirs: A folder of recordings with its table of labels, to build; or ``SOURCE=FOLDER``.
-        datasets: A dataset instead: built, a Parquet export, or one of these saved again with more columns.
+        datasets: A dataset instead: built, a Parquet export, or one of these saved again with more columns. A folder
+            of recordings with its table ``labels.csv`` is built first.
         build: How to build.
 
     Raises:
@@ -110,7 +114,9 @@ def own_recordings(
 
     if len(datasets) + len(data_dirs) != 1:
         raise ConfigurationError("--labels is about one --dataset, or one --data-dir that is built")
-    if datasets:
+    if datasets and (datasets[0] / TABLE).is_file():
+        rows = build("folder", datasets[0])
+    elif datasets:
         rows = open_rows(datasets[0])
     else:
         ((source, folder),) = _folders(data_dirs, ["folder"]).items()

@@ -93,6 +93,23 @@ def test_a_run_goes_on_and_other_recordings_are_refused(
     assert predict_in_parts(model, recordings[:3], out, overwrite=True, **OPTIONS).reused == 1
 
 
+def test_nothing_half_written_is_left_after_a_worker_died(
+    model: Path, recordings: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    answer = module._answer_part
+
+    def half_before(part: module._Answers) -> dict[str, Any]:
+        (Path(part.folder) / f".{part.path.name}.0.tmp").write_bytes(b"half")
+        return answer(part)
+
+    monkeypatch.setattr(module, "_answer_part", half_before)
+    predict_in_parts(model, recordings[:3], tmp_path / "out", **OPTIONS)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "part-00000.parquet",
+        "part-00001.parquet",
+    }
+
+
 def test_rows_call_recordings_as_they_were_given(
     model: Path, recordings: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -124,12 +124,19 @@ def make_parts(
                 "made from another model, other records or another division; --overwrite replaces it",
                 path=others[0],
             )
-        # Half-written files of workers that were killed; one that still writes for a driver that is gone only fails.
-        for path in [*others, *folder.glob(f".part-*{TEMPORARY_SUFFIX}")]:
+        for path in others:
             path.unlink(missing_ok=True)
+        _remove_half_written(folder)
         todo = [part for part in parts if part.number not in done]
         with tqdm(total=len(parts), initial=reused, unit="part", disable=not progress) as bar:
             for part, account in run_pieces(work, todo, engine):
                 done[part.number] = account
                 bar.update()
+        _remove_half_written(folder)
     return [done[part.number] for part in parts], reused
+
+
+def _remove_half_written(folder: Path) -> None:
+    """Remove what killed workers left; one that still writes for a command that is gone only fails."""
+    for path in folder.glob(f".part-*{TEMPORARY_SUFFIX}"):
+        path.unlink(missing_ok=True)

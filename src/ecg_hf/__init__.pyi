@@ -163,12 +163,19 @@ from ecg_hf.models.pretrained import sample_record
 from ecg_hf.models.st_mem.configuration_st_mem import StMemConfig
 from ecg_hf.models.st_mem.feature_extraction_st_mem import StMemFeatureExtractor
 from ecg_hf.models.st_mem.modeling_st_mem import StMemForEcgClassification, StMemForPreTraining, StMemModel
+from ecg_hf.models.weimann_jepa.configuration_weimann_jepa import WeimannJepaConfig
+from ecg_hf.models.weimann_jepa.feature_extraction_weimann_jepa import WeimannJepaFeatureExtractor
+from ecg_hf.models.weimann_jepa.modeling_weimann_jepa import (
+    WeimannJepaForEcgClassification,
+    WeimannJepaForPreTraining,
+    WeimannJepaModel,
+)
 from ecg_hf.pipelines.embedding import embed
 from ecg_hf.plotting import plot_ecg
 from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
 from ecg_hf.signal import EcgRecord, iter_windows, read_record
 from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
-from ecg_hf.training.method_trainers import EcgCpcTrainer, EcgJepaTrainer, SimSiamTrainer
+from ecg_hf.training.method_trainers import EcgCpcTrainer, EcgJepaTrainer, SimSiamTrainer, WeimannJepaTrainer
 
 AclEcgTrainer = EcgPreTrainer
 AstclTrainer = EcgPreTrainer
@@ -361,6 +368,12 @@ __all__ = [
     "TsTccForPreTraining",
     "TsTccModel",
     "TsTccTrainer",
+    "WeimannJepaConfig",
+    "WeimannJepaFeatureExtractor",
+    "WeimannJepaForEcgClassification",
+    "WeimannJepaForPreTraining",
+    "WeimannJepaModel",
+    "WeimannJepaTrainer",
     "embed",
     "iter_windows",
     "plot_ecg",

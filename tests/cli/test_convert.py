@@ -186,6 +186,7 @@ def test_the_list_of_what_converts(cli: Cli):
         ("merl", "base", "pretraining"),
         ("d-beta", "base", "pretraining"),
         ("heartlang", "base", "pretraining"),
+        ("weimann-jepa", "base", "model"),
     ):
         spec = METHODS[name]
         with torch.device("meta"):
@@ -209,6 +210,7 @@ RECOGNISED = {
     "merl": "merl/tiny_resnet18_ecgclip",
     "d-beta": "d_beta/tiny_state_dict",
     "heartlang": "heartlang/tiny_backbone_state_dict",
+    "weimann-jepa": "weimann_ecg_jepa/tiny_state_dict",
 }
 
 

@@ -24,7 +24,7 @@ EXTRA_SIGNAL: dict[str, Callable[[EcgConfig, int], dict[str, torch.Tensor]]] = {
 WITHOUT_NOISE = ("etp",)
 """Methods whose step needs no random number beside dropout."""
 
-LEARNING_STEPS = {"ecg-beat": 150}
+LEARNING_STEPS = {"ecg-beat": 150, "weimann-jepa": 60}
 """Methods that take longer on random records."""
 
 

@@ -145,7 +145,7 @@ def test_a_method_without_a_paper_is_this_packages_own(
     monkeypatch.setitem(METHODS, "ecg-jepa", own)
     (row,) = [row for row in follow.readme_table().splitlines() if "`ecg-jepa`" in row]
     assert "| this package's own | here |" in row
-    assert "Paper: ECG-JEPA" not in follow.project_links()
+    assert "Paper: ECG-JEPA (Kim)" not in follow.project_links()
     assert {row["name"]: row["paper"] for row in _models()}["ecg-jepa"] == "this package's own"
 
     monkeypatch.setattr("ecg_hf.hub.card._card_source", lambda spec: ({"tags": []}, "What it does."))

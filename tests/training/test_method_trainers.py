@@ -1,4 +1,4 @@
-"""ECG-CPC's three learning rates, ECG-JEPA's schedule and teacher, SimSiam's constant rate in their trainers."""
+"""ECG-CPC's three learning rates, the schedules and teachers of both ECG-JEPAs, SimSiam's constant rate."""
 
 from __future__ import annotations
 
@@ -17,8 +17,16 @@ from ecg_hf.models.ecg_cpc.modeling_ecg_cpc import EcgCpcForPreTraining
 from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
 from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import EcgJepaForPreTraining
 from ecg_hf.models.registry import get_method
+from ecg_hf.models.weimann_jepa.configuration_weimann_jepa import WeimannJepaConfig
+from ecg_hf.models.weimann_jepa.modeling_weimann_jepa import WeimannJepaForPreTraining
 from ecg_hf.training import EcgPreTrainingArguments, load_recipe, pretrain
-from ecg_hf.training.method_trainers import EcgCpcTrainer, EcgJepaTrainer, cosine_learning_rate
+from ecg_hf.training.method_trainers import (
+    EcgCpcTrainer,
+    EcgJepaTrainer,
+    WeimannJepaTrainer,
+    cosine_after_warmup,
+    cosine_learning_rate,
+)
 
 
 def test_stem_s4_and_head_have_their_own_rates(tmp_path: Path):
@@ -167,3 +175,70 @@ def test_simsiams_predictor_keeps_its_learning_rate(built_path: Path, tmp_path: 
     pretrain("simsiam", built_path, tmp_path, callbacks=[Note()], **options)
     assert [step[True] for step in rates] == [1e-3] * 4
     assert [step[False] for step in rates] == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4])
+
+
+def test_weimanns_schedule_is_the_published_formula() -> None:
+    total, warmup = 1000, 100
+    for step in range(total):
+        if step < warmup:
+            expected = 1e-6 + (1e-3 - 1e-6) * step / warmup
+        else:
+            done = (step - warmup) / (total - warmup - 1)
+            expected = 1e-6 + 0.5 * (1 + math.cos(math.pi * done)) * (1e-3 - 1e-6)
+        assert cosine_after_warmup(step, total, warmup, 1e-3, 1e-6, 1e-6) == pytest.approx(
+            expected, rel=1e-12
+        )
+    assert cosine_after_warmup(total + 7, total, warmup, 1e-3, 1e-6, 1e-6) == pytest.approx(1e-6)
+
+
+class _Decays(TrainerCallback):
+    """Weight decay of each group at each step."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, ...]] = []
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seen.append(tuple(group["weight_decay"] for group in kwargs["optimizer"].param_groups))
+
+
+def test_weimanns_weight_decay_rises_and_a_resumed_run_goes_on(tmp_path: Path) -> None:
+    rows = [{"input_values": torch.randn(12, 1000)} for _ in range(8)]
+
+    def run(folder: str) -> tuple[WeimannJepaTrainer, _Decays]:
+        torch.manual_seed(0)
+        arguments = EcgPreTrainingArguments(
+            output_dir=str(tmp_path / folder), use_cpu=True, max_steps=4, per_device_train_batch_size=4,
+            logging_steps=1, save_steps=2, report_to=[], disable_tqdm=True, learning_rate=1e-3, weight_decay=0.01,
+            warmup_steps=1, lr_scheduler_kwargs={"final_weight_decay": 0.1},
+        )  # fmt: skip
+        model, decays = WeimannJepaForPreTraining(WeimannJepaConfig.preset("micro")), _Decays()
+        return WeimannJepaTrainer(model=model, args=arguments, train_dataset=rows, callbacks=[decays]), decays
+
+    whole, decays = run("a")
+    whole.train()
+    expected = [cosine_after_warmup(step, 4, 0, 0.01, 0.1, 0.01) for step in range(4)]
+    assert [seen[0] for seen in decays.seen] == pytest.approx(expected)
+    assert {seen[1] for seen in decays.seen} == {0.0}
+    rates = [row["learning_rate"] for row in whole.state.log_history if "learning_rate" in row]
+    assert rates == pytest.approx([cosine_after_warmup(step, 4, 1, 1e-3, 1e-6, 1e-6) for step in range(4)])
+    again, later = run("a")
+    again.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-2"))
+    assert later.seen == decays.seen[2:]
+    weights = [dict(trained.model.named_parameters()) for trained in (whole, again)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+    spared = {id(parameter) for parameter in whole.parameter_groups(whole.model)[1]["params"]}
+    names = {name for name, parameter in whole.model.named_parameters() if id(parameter) in spared}
+    assert {"student.registers", "predictor.mask_token", "student.norm.weight"} < names
+    assert all("norm" in name or name.endswith(("registers", "mask_token")) for name in names)
+
+
+def test_recipe_of_weimanns_jepa_is_the_published_one() -> None:
+    recipe = load_recipe("weimann_jepa")
+    training, config = recipe.training, WeimannJepaConfig.preset(recipe.size, **recipe.model)
+    assert (training["learning_rate"], training["weight_decay"], training["adam_beta2"]) == (1e-3, 0.01, 0.99)
+    assert training["lr_scheduler_kwargs"] == {"lowest": 1e-6, "final_weight_decay": 0.1}
+    assert (training["max_steps"], training["warmup_steps"]) == (100_000, 10_000)
+    assert training["per_device_train_batch_size"] == 2048
+    assert (config.hidden_size, config.num_hidden_layers, config.num_patches) == (384, 8, 200)
+    assert (config.ema_momentum, config.ema_momentum_end, config.min_block_size) == (0.998, 0.9995, 10)

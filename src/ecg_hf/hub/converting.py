@@ -19,6 +19,7 @@ from ecg_hf.hub.card_context import CardContext
 from ecg_hf.hub.official_checkpoint import OfficialCheckpoint, read_official_checkpoint
 from ecg_hf.models.conversion import Converted, OfficialFiles, OfficialState
 from ecg_hf.models.registry import METHODS, MethodSpec, get_method
+from ecg_hf.models.safe_loading import check_config_values
 from ecg_hf.progress import without_progress_bars
 
 __all__ = [
@@ -196,6 +197,8 @@ def convert_checkpoint(
         raise ConversionError(error.message, path=source, value=error.value) from None
     except StrictDataclassError as error:  # a size of the wrong type
         raise ConversionError(" ".join(str(error).split()), path=source) from None
+    # A file may ask for sizes that no tensor of it bounds.
+    check_config_values(converted.config.to_dict(), type(converted.config), source)
     _check_finite(converted, source)
     beside = {f"sha256 of the file of {name}": f"`{other.sha256}`" for name, other in others.items()}
 
@@ -240,7 +243,7 @@ def _write_folder(
 ) -> None:
     with without_progress_bars():
         model.save_pretrained(folder)
-    extractor = spec.feature_extractor_for(converted.config)
+    extractor = spec.feature_extractor_for(converted.config, **converted.extractor)
     extractor.save_pretrained(folder)
     origin = _ON_THE_HUB.fullmatch(spec.load_converter().FILES.repository)
     provenance = {

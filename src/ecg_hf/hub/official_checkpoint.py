@@ -39,6 +39,8 @@ _TRAINING_STATE = (
 )
 # Entries that hold the sizes of the network.
 _CONFIGURATIONS = ("cfg", "config", "args", "hyper_parameters")
+# Beside that of the network, what a fine-tuned one was made with.
+_OF_FINE_TUNING = "eval_config"
 _PROCESS_PREFIXES = ("module.", "_orig_mod.")  # prefixes added by DistributedDataParallel and torch.compile
 
 
@@ -154,7 +156,11 @@ def _configuration(content: Any) -> dict[str, Any]:
         found = vars(found) if isinstance(found, Namespace) else found
         if isinstance(found, Mapping):
             inner = found.get("model")
-            return dict(inner if isinstance(inner, Mapping) else found)
+            tuned = content.get(_OF_FINE_TUNING)
+            return {
+                **(tuned if isinstance(tuned, Mapping) else {}),
+                **(inner if isinstance(inner, Mapping) else found),
+            }
     return {}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -48,12 +48,14 @@ class Converted:
         state_dict: Weights under the names of the class in ``role``.
         role: ``model``, ``pretraining`` or ``classification``.
         notes: What a user of the result should know, such as parts the checkpoint did not have.
+        extractor: Fields of the feature extractor that the checkpoint tells.
     """
 
     config: EcgConfig
     state_dict: dict[str, Tensor]
     role: ClassRole
     notes: tuple[str, ...] = ()
+    extractor: Mapping[str, Any] = field(default_factory=dict)
 
 
 class OfficialState:

@@ -24,7 +24,7 @@ from ecg_hf.nn.attention import AttentionKernel, SelfAttention, eager_attention
 from ecg_hf.nn.auxiliary import AuxiliaryTargets
 from ecg_hf.nn.backbones.transformer import TransformerBlock
 from ecg_hf.nn.gather import PoolEmbeddings, gather_across_processes
-from ecg_hf.nn.heads import AttentionQueryPool, MaskedTokenHead
+from ecg_hf.nn.heads import AttentionQueryPool, MaskedTokenHead, UnprojectedQueryPool
 from ecg_hf.nn.losses import classification_loss
 from ecg_hf.nn.normalization import GlobalBatchNorm1d
 from ecg_hf.nn.precision import match_weights
@@ -492,11 +492,12 @@ class EcgForPreTraining(EcgPreTrainedModel):
 class EcgForClassification(EcgPreTrainedModel):
     """Base of classification models: an encoder, pooling, dropout and one linear layer.
 
-    Subclasses name their encoder's class in ``model_class`` and its attribute in ``base_model_prefix``; for another
-    head they override :meth:`build_head`. ``classifier`` may be replaced by ``nn.Identity`` or quantised.
+    Subclasses name their encoder's class in ``model_class``, its attribute in ``base_model_prefix``; they may
+    override :meth:`build_head` or name another ``attention_pool``. ``classifier`` may be ``nn.Identity``.
     """
 
     model_class: ClassVar[type[EcgPreTrainedModel]]
+    attention_pool: ClassVar[type[AttentionQueryPool] | type[UnprojectedQueryPool]] = AttentionQueryPool
     classifier: nn.Module
 
     def __init__(self, config: EcgConfig) -> None:
@@ -529,11 +530,14 @@ class EcgForClassification(EcgPreTrainedModel):
         """
         config = self.config
         self.num_labels = config.num_labels
+        bias = True
         if config.classifier_pooling == "attention":
             hidden_size = token_size or hidden_size
-            self.classifier_pool = AttentionQueryPool(hidden_size, num_heads)
+            self.classifier_pool = self.attention_pool(hidden_size, num_heads)
+            # The linear layer is then the projection behind the heads, which has no bias either.
+            bias = self.attention_pool is not UnprojectedQueryPool
         self.classifier_dropout = nn.Dropout(float(config.classifier_dropout))
-        self.classifier = nn.Linear(hidden_size, config.num_labels)
+        self.classifier = nn.Linear(hidden_size, config.num_labels, bias=bias)
 
     @can_return_tuple
     def forward(

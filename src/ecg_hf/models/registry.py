@@ -9,7 +9,6 @@ from ecg_hf.signal.leads import STANDARD_LEADS
 __all__ = ["AUTO_CLASSES", "METHODS", "PRETRAINABLE", "ROLES", "ClassRole", "MethodSpec", "get_method"]
 
 _INDEPENDENT_LEADS = ("I", "II", *STANDARD_LEADS[6:])
-
 _FAMILY_SIZES = ("micro", "tiny", "base-100hz", "base")
 
 METHODS: dict[str, MethodSpec] = {
@@ -69,6 +68,20 @@ METHODS: dict[str, MethodSpec] = {
             leads=_INDEPENDENT_LEADS,
             use="many signals without reports; features of whole recordings, few leads",
             sizes=("micro", "tiny", "base"),
+            official_weights="mit",
+            trainer="ecg_hf.training.method_trainers",
+        ),
+        MethodSpec(
+            name="weimann-jepa",
+            class_prefix="WeimannJepa",
+            title="ECG-JEPA (Weimann): prediction of a teacher's tokens of hidden moments of all leads",
+            paper="2410.13867",
+            official_code="https://github.com/kweimann/ECG-JEPA",
+            status="equal to the official code (MIT) on its fixture: tokens, embedding, attention pooling, loss, "
+            "gradients; inferred: resampler, padding, missing leads; no published weights, files of training convert",
+            multimodal=False,
+            use="many signals of 12 leads without reports; small networks, tokens in time",
+            sizes=("micro", "extra-small", "small", "base"),
             official_weights="mit",
             trainer="ecg_hf.training.method_trainers",
         ),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["grid_sincos_positions", "sincos_positions"]
+__all__ = ["grid_sincos_positions", "interleaved_sincos_positions", "sincos_positions"]
 
 
 def sincos_positions(length: int, dim: int, *, temperature: float = 10_000.0) -> Tensor:
@@ -25,6 +25,12 @@ def sincos_positions(length: int, dim: int, *, temperature: float = 10_000.0) ->
     )
     angles = torch.arange(length, dtype=torch.float64)[:, None] * frequencies[None, :]
     return torch.cat([angles.sin(), angles.cos()], dim=1).float()
+
+
+def interleaved_sincos_positions(length: int, dim: int) -> Tensor:
+    """As :func:`sincos_positions`, with the sine and the cosine of a frequency side by side."""
+    sine, cosine = sincos_positions(length, dim).chunk(2, dim=1)
+    return torch.stack([sine, cosine], dim=-1).flatten(1)
 
 
 def grid_sincos_positions(rows: Sequence[int], num_times: int, dim: int) -> Tensor:

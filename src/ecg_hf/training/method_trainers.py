@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -17,7 +17,15 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.training.trainer import EcgPreTrainer
 
-__all__ = ["EcgCpcTrainer", "EcgJepaTrainer", "SimSiamTrainer", "cosine_learning_rate"]
+__all__ = [
+    "EcgCpcTrainer",
+    "EcgJepaTrainer",
+    "SimSiamTrainer",
+    "WeightDecaySchedule",
+    "WeimannJepaTrainer",
+    "cosine_after_warmup",
+    "cosine_learning_rate",
+]
 
 _LOWEST = 1e-6  # published: where the warm-up starts and the cosine ends
 
@@ -73,6 +81,25 @@ def cosine_learning_rate(step: int, total: int, warmup: int, peak: float, lowest
     return lowest + 0.5 * (peak - lowest) * (1.0 + math.cos(math.pi * done))
 
 
+def cosine_after_warmup(step: int, total: int, warmup: int, start: float, end: float, first: float) -> float:
+    """A value of a step: linear from ``first`` to ``start``, then half a cosine to ``end`` at the last step.
+
+    Official code: ``cosine_schedule`` of kweimann/ECG-JEPA.
+
+    Args:
+        step: From 0.
+        total: Steps of the run.
+        warmup: Steps of the warm-up.
+        start: Value after the warm-up.
+        end: Value at the last step.
+        first: Value where the warm-up starts.
+    """
+    if step < warmup:
+        return first + step * (start - first) / warmup
+    done = min((step - warmup) / max(total - warmup - 1, 1), 1.0)
+    return end + 0.5 * (start - end) * (1.0 + math.cos(math.pi * done))
+
+
 class EcgJepaTrainer(EcgPreTrainer):
     """Pretrains :class:`~ecg_hf.models.ecg_jepa.modeling_ecg_jepa.EcgJepaForPreTraining`.
 
@@ -81,6 +108,7 @@ class EcgJepaTrainer(EcgPreTrainer):
     """
 
     lr_scheduler: LRScheduler | None
+    schedule_settings: ClassVar[tuple[str, ...]] = ("lowest",)
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
@@ -94,27 +122,120 @@ class EcgJepaTrainer(EcgPreTrainer):
             scheduler: LRScheduler = super().create_scheduler(num_training_steps, optimizer)
             return scheduler
         if self.lr_scheduler is None:
-            settings = dict(self.args.lr_scheduler_kwargs or {})
-            lowest = float(settings.pop("lowest", _LOWEST))
-            if settings:
+            settings = {name: float(value) for name, value in (self.args.lr_scheduler_kwargs or {}).items()}
+            unknown = settings.keys() - set(self.schedule_settings)
+            if unknown:
+                known = " and ".join(map(repr, self.schedule_settings))
                 raise ConfigurationError(
-                    f"the cosine schedule of ECG-JEPA knows 'lowest' only, not {', '.join(settings)}",
+                    f"the cosine schedule of {type(self).__name__} knows {known} only, not {', '.join(unknown)}",
                     value=settings,
                 )
-            warmup = self.args.get_warmup_steps(num_training_steps)
             target = self.optimizer if optimizer is None else optimizer
-            factors: list[Callable[[int], float]] = [
-                partial(_factor, num_training_steps, warmup, float(group["lr"]), lowest)
-                for group in target.param_groups
-            ]
-            self.lr_scheduler = LambdaLR(target, factors)
+            self.lr_scheduler = self.cosine_schedule(target, num_training_steps, settings)
             self._created_lr_scheduler = True  # a second call of train() makes its own
         return self.lr_scheduler
 
+    def cosine_schedule(
+        self, optimizer: torch.optim.Optimizer, total: int, settings: dict[str, float]
+    ) -> LRScheduler:
+        """The published schedule.
 
-def _factor(total: int, warmup: int, peak: float, lowest: float, step: int) -> float:
-    """What the schedule multiplies a group's own rate by."""
-    return cosine_learning_rate(step, total, warmup, peak, min(lowest, peak)) / peak if peak else 1.0
+        Args:
+            optimizer: Whose groups have the highest rates.
+            total: Steps of the run.
+            settings: Those of ``schedule_settings`` that are given.
+        """
+        return LambdaLR(optimizer, self._factors(cosine_learning_rate, optimizer, total, settings))
+
+    def _factors(
+        self,
+        formula: Callable[[int, int, int, float, float], float],
+        optimizer: torch.optim.Optimizer,
+        total: int,
+        settings: dict[str, float],
+    ) -> list[Callable[[int], float]]:
+        """What each group's own rate is multiplied by, as a function of the step."""
+        warmup, lowest = self.args.get_warmup_steps(total), settings.get("lowest", _LOWEST)
+
+        def factor(peak: float, step: int) -> float:
+            return formula(step, total, warmup, peak, min(lowest, peak)) / peak if peak else 1.0
+
+        return [partial(factor, float(group["lr"])) for group in optimizer.param_groups]
+
+
+class WeightDecaySchedule(LambdaLR):
+    """Learning rates by factors, and weight decay along half a cosine from what a group has to ``end``.
+
+    Groups without weight decay have none at any step.
+
+    Args:
+        optimizer: Whose groups are changed.
+        factors: Of the learning rates, one function of the step for each group.
+        total: Steps of the run.
+        end: Weight decay at the last step.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        factors: list[Callable[[int], float]],
+        *,
+        total: int,
+        end: float,
+    ) -> None:
+        # Numbers alone: they are saved with the run, and read back without unpickling anything else.
+        self.start_decays = [float(group["weight_decay"]) for group in optimizer.param_groups]
+        self.total = total
+        self.end = end
+        super().__init__(optimizer, factors)
+
+    def step(self, epoch: int | None = None) -> None:
+        """Go on to the next step."""
+        super().step(epoch)
+        for group, start in zip(self.optimizer.param_groups, self.start_decays, strict=True):
+            if start:
+                group["weight_decay"] = cosine_after_warmup(
+                    self.last_epoch, self.total, 0, start, self.end, start
+                )
+
+
+class WeimannJepaTrainer(EcgJepaTrainer):
+    """Pretrains :class:`~ecg_hf.models.weimann_jepa.modeling_weimann_jepa.WeimannJepaForPreTraining`.
+
+    ``lr_scheduler_type="cosine"`` is the schedule of the official code: a cosine that begins after the warm-up, and
+    with ``lr_scheduler_kwargs={"final_weight_decay": ...}`` another one for the weight decay, from
+    ``weight_decay`` on. Registers and mask token have none.
+    """
+
+    schedule_settings = ("lowest", "final_weight_decay")
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Weight decay on the weights of convolutions and linear layers, none on anything else."""
+        decaying = {
+            id(module.weight) for module in model.modules() if isinstance(module, nn.Linear | nn.Conv1d)
+        }
+        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                groups[id(parameter) in decaying].append(parameter)
+        return [
+            {"params": groups[decays], "weight_decay": self.args.weight_decay if decays else 0.0}
+            for decays in (True, False)
+        ]
+
+    def cosine_schedule(
+        self, optimizer: torch.optim.Optimizer, total: int, settings: dict[str, float]
+    ) -> LRScheduler:
+        """The published schedule of learning rate and weight decay."""
+
+        def rate(step: int, total: int, warmup: int, peak: float, lowest: float) -> float:
+            return cosine_after_warmup(step, total, warmup, peak, lowest, lowest)
+
+        factors = self._factors(rate, optimizer, total, settings)
+        end = settings.get("final_weight_decay")
+        if end is None:
+            return LambdaLR(optimizer, factors)
+        return WeightDecaySchedule(optimizer, factors, total=total, end=end)
 
 
 class SimSiamTrainer(EcgPreTrainer):

@@ -1,13 +1,21 @@
 """Masks over time against the official code's draws and statistics."""
 
 import json
+from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from ecg_hf.nn.masks.time import block_time_mask, draw_time_mask, random_time_mask
+from ecg_hf.nn.masks.time import (
+    block_time_mask,
+    covered_time_mask,
+    draw_covered_times,
+    draw_time_mask,
+    random_time_mask,
+)
 
 BLOCK, RANDOM = (0.175, 0.225), (0.6, 0.7)
 
@@ -126,3 +134,60 @@ def test_masks_per_row_hide_about_as_much_as_one_for_all():
     visible, masked = torch.tensor(counts, dtype=torch.float64).mean(0).tolist()
     assert visible == pytest.approx(22.6, abs=1.5)
     assert masked == pytest.approx(27.4, abs=1.5)
+
+
+def reference_cover(times: int, hidden: int, shortest: int, random: np.random.Generator) -> list[bool]:
+    """One row by the definition, stretch by stretch."""
+    covered = [False] * times
+    while sum(covered) < hidden:
+        left = hidden - sum(covered)
+        at = random.choice([moment for moment in range(times) if not covered[moment]])
+        begin = end = int(at)
+        while begin > 0 and not covered[begin - 1]:
+            begin -= 1
+        while end < times and not covered[end]:
+            end += 1
+        length = int(random.integers(shortest, left + 1)) if left >= shortest else left
+        if end - begin <= length:
+            start, length = begin, end - begin
+        elif left >= shortest or (begin == 0 and end == times):
+            start = int(random.integers(begin, end - length + 1))
+        else:
+            start = int(random.choice([begin] * (begin > 0) + [end - length] * (end < times)))
+        covered[start : start + length] = [True] * length
+    return covered
+
+
+def runs(row: list[bool]) -> list[int]:
+    """Lengths of the hidden blocks."""
+    return [len(list(group)) for hidden, group in groupby(row) if hidden]
+
+
+@pytest.mark.parametrize(("times", "hidden", "shortest"), [(40, 32, 4), (30, 18, 10), (12, 3, 5)], ids=str)
+def test_covered_masks_have_the_statistics_of_the_definition(times: int, hidden: int, shortest: int):
+    random = np.random.default_rng(0)
+    expected = [reference_cover(times, hidden, shortest, random) for _ in range(3000)]
+    found = covered_time_mask(3000, times, hidden, shortest, torch.Generator().manual_seed(0)).tolist()
+    for rows in (expected, found):
+        assert {sum(row) for row in rows} == {hidden}
+    place = [np.mean(rows, axis=0) for rows in (expected, found)]
+    np.testing.assert_allclose(*place, atol=0.06)
+    blocks = [[len(runs(row)) for row in rows] for rows in (expected, found)]
+    assert np.mean(blocks[0]) == pytest.approx(np.mean(blocks[1]), abs=0.08)
+    longest = [np.mean([max(runs(row)) for row in rows]) for rows in (expected, found)]
+    assert longest[0] == pytest.approx(longest[1], rel=0.03)
+
+
+def test_covered_times_are_a_partition_with_one_share_for_all_rows():
+    counts = []
+    for seed in range(50):
+        generator = torch.Generator().manual_seed(seed)
+        visible, masked = draw_covered_times(16, 40, (0.15, 0.25), 10, generator)
+        assert (visible.diff(dim=1) > 0).all()
+        assert (masked.diff(dim=1) > 0).all()
+        assert torch.equal(torch.cat([visible, masked], 1).sort(1).values, torch.arange(40).expand(16, -1))
+        assert len({tuple(row) for row in masked.tolist()}) > 1
+        counts.append(visible.shape[1])
+    assert (min(counts), max(counts)) == (7, 10)
+    visible, masked = draw_covered_times(2, 3, (0.9, 0.95), 10, torch.Generator().manual_seed(0))
+    assert (visible.shape, masked.shape) == ((2, 2), (2, 1))

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ecg_hf.models.d_beta.configuration_d_beta import DBetaConfig
-from ecg_hf.nn.positions import sincos_positions
+from ecg_hf.nn.positions import interleaved_sincos_positions
 
-__all__ = ["FusionLayer", "FusionTower", "TokenDecoder", "decoder_positions"]
+__all__ = ["FusionLayer", "FusionTower", "TokenDecoder"]
 
 _FUSION_EPS = 1e-12
 
@@ -103,12 +103,6 @@ class _DecoderBlock(nn.Module):
         return transformed
 
 
-def decoder_positions(length: int, width: int) -> Tensor:
-    """Fixed table, float32 ``(length, width)``: sine and cosine of a frequency side by side."""
-    sine, cosine = sincos_positions(length, width).chunk(2, dim=1)
-    return torch.stack([sine, cosine], dim=-1).flatten(1)
-
-
 class TokenDecoder(nn.Module):
     """Rebuilds hidden ECG tokens from the visible ones: all leads of each token's stretch of time."""
 
@@ -119,7 +113,9 @@ class TokenDecoder(nn.Module):
         width = config.decoder_hidden_size
         self.embedding = nn.Linear(config.projection_dim, width)
         self.mask_token = nn.Parameter(torch.zeros(width))
-        self.register_buffer("table", decoder_positions(1 + config.num_tokens, width), persistent=False)
+        self.register_buffer(
+            "table", interleaved_sincos_positions(1 + config.num_tokens, width), persistent=False
+        )
         self.blocks = nn.ModuleList(
             _DecoderBlock(width, config.decoder_num_attention_heads) for _ in range(config.decoder_num_layers)
         )

@@ -19,7 +19,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.d_beta.configuration_d_beta import DBetaConfig
-from ecg_hf.models.d_beta.fusion_d_beta import FusionTower, TokenDecoder, decoder_positions
+from ecg_hf.models.d_beta.fusion_d_beta import FusionTower, TokenDecoder
 from ecg_hf.models.ecg_fm.modeling_ecg_fm import init_wav2vec
 from ecg_hf.models.modeling import (
     EcgEncoder,
@@ -35,6 +35,7 @@ from ecg_hf.nn.collapse import pair_accuracy
 from ecg_hf.nn.heads import MaskedTokenHead
 from ecg_hf.nn.losses import masked_token_loss, reconstruction_loss, siglip_loss
 from ecg_hf.nn.losses.reconstruction import normalize_patches
+from ecg_hf.nn.positions import interleaved_sincos_positions
 from ecg_hf.nn.precision import full_precision, similarity
 from ecg_hf.nn.tokenizers import gather_tokens, patchify
 
@@ -63,7 +64,7 @@ class DBetaPreTrainedModel(EcgPreTrainedModel):
             init.normal_(module.modality, std=std)
         elif isinstance(module, TokenDecoder):
             init.normal_(module.mask_token, std=std)
-            init.copy_(module.table, decoder_positions(*module.table.shape))
+            init.copy_(module.table, interleaved_sincos_positions(*module.table.shape))
         elif isinstance(module, DBetaForPreTraining):
             init.normal_(module.word_weights, std=std)
 

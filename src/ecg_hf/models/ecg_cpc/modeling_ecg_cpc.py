@@ -358,21 +358,12 @@ class EcgCpcForEcgClassification(EcgCpcPreTrainedModel, EcgForClassification):
     _keys_to_ignore_on_load_unexpected = [r"^prediction_head\."]
 
     model_class = EcgCpcModel
+    attention_pool = UnprojectedQueryPool
     ecg_cpc: EcgCpcModel
 
     def build_head(self) -> None:
         """The classifier; the number of the query's heads is the authors'."""
         self.build_classifier(self.config.hidden_size, self.config.classifier_num_heads)
-
-    def build_classifier(self, hidden_size: int, num_heads: int, token_size: int | None = None) -> None:
-        """The authors' attention pooling (no biases, no output projection), or mean pooling, and a linear layer."""
-        config = self.config
-        self.num_labels = config.num_labels
-        attentive = config.classifier_pooling == "attention"
-        if attentive:
-            self.classifier_pool = UnprojectedQueryPool(hidden_size, num_heads)  # type: ignore[assignment]
-        self.classifier_dropout = nn.Dropout(float(config.classifier_dropout))
-        self.classifier = nn.Linear(hidden_size, config.num_labels, bias=not attentive)
 
     def train(self, mode: bool = True) -> Self:
         """Like ``nn.Module.train``, but a frozen encoder stays in evaluation mode: no dropout or batch statistics."""

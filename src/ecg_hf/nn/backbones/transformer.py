@@ -25,6 +25,7 @@ class TransformerBlock(nn.Module):
         norm_eps: Epsilon of the layer norms.
         norm_first: Pre-norm (default) or post-norm.
         qkv_bias: Whether the projections to queries, keys and values have a bias.
+        bias: Whether the other layers have one, the norms included.
         drop_path: Probability of skipping each of the two branches for a row (stochastic depth).
         head_size: Width of each head; ``hidden_size // num_heads`` if not given.
     """
@@ -41,6 +42,7 @@ class TransformerBlock(nn.Module):
         norm_eps: float = 1e-5,
         norm_first: bool = True,
         qkv_bias: bool = True,
+        bias: bool = True,
         drop_path: float = 0.0,
         head_size: int | None = None,
     ) -> None:
@@ -52,16 +54,17 @@ class TransformerBlock(nn.Module):
             head_size=head_size,
             kernel=kernel,
             dropout=attention_dropout,
+            bias=bias,
             qkv_bias=qkv_bias,
         )
-        self.attention_norm = nn.LayerNorm(hidden_size, eps=norm_eps)
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=norm_eps, bias=bias)
         self.mlp = nn.Sequential(
-            nn.Linear(hidden_size, intermediate_size),
+            nn.Linear(hidden_size, intermediate_size, bias=bias),
             nn.GELU(),
             nn.Dropout(dropout),
-            nn.Linear(intermediate_size, hidden_size),
+            nn.Linear(intermediate_size, hidden_size, bias=bias),
         )
-        self.mlp_norm = nn.LayerNorm(hidden_size, eps=norm_eps)
+        self.mlp_norm = nn.LayerNorm(hidden_size, eps=norm_eps, bias=bias)
         self.dropout = nn.Dropout(dropout)
         self.drop_path = DropPath(drop_path)
 

@@ -11,20 +11,23 @@ from ecg_hf.nn.precision import full_precision
 __all__ = ["latent_prediction_loss", "latent_statistics"]
 
 
-def latent_prediction_loss(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """SmoothL1 (beta 1) between predicted and teacher's tokens, mean over all elements; in float32.
+def latent_prediction_loss(
+    prediction: Tensor, target: Tensor, weights: Tensor | None = None, *, beta: float = 1.0
+) -> Tensor:
+    """SmoothL1 between predicted and teacher's tokens, mean over all elements; in float32.
 
-    Paper: ECG-JEPA (Kim), official code (``nn.SmoothL1Loss()``).
+    Papers: ECG-JEPA (Kim), official code (``nn.SmoothL1Loss()``); ECG-JEPA (Weimann), the absolute error, ``beta`` 0.
 
     Args:
         prediction: ``(batch, tokens, dim)``.
         target: Same shape.
         weights: float or bool ``(batch, tokens)``: 1 where the token counts; all count if not given.
+        beta: Error below which it is squared; 0 for the absolute error throughout.
     """
     prediction, target = full_precision(prediction), full_precision(target)
     if weights is None:
-        return F.smooth_l1_loss(prediction, target)
-    error = F.smooth_l1_loss(prediction, target, reduction="none").mean(-1)
+        return F.smooth_l1_loss(prediction, target, beta=beta)
+    error = F.smooth_l1_loss(prediction, target, reduction="none", beta=beta).mean(-1)
     weights = weights.to(error.dtype)
     return (error * weights).sum() / weights.sum().clamp(min=1.0)
 

@@ -1,16 +1,26 @@
 """Masks over time: the same moments are hidden in every lead.
 
-Paper: ECG-JEPA (Kim), arXiv 2410.08559; official code, ``_make_rand_mask`` and ``_make_block_mask``.
+Papers: ECG-JEPA (Kim), arXiv 2410.08559; official code, ``_make_rand_mask`` and ``_make_block_mask``. ECG-JEPA
+(Weimann and Conrad), arXiv 2410.13867; official code, ``MaskCollator``.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["TimeMask", "TimeMaskStrategy", "block_time_mask", "draw_time_mask", "random_time_mask"]
+__all__ = [
+    "TimeMask",
+    "TimeMaskStrategy",
+    "block_time_mask",
+    "covered_time_mask",
+    "draw_covered_times",
+    "draw_time_mask",
+    "random_time_mask",
+]
 
 TimeMaskStrategy = Literal["random", "block"]
 
@@ -122,3 +132,65 @@ def draw_time_mask(
 def _choose(wanted: Tensor, noise: Tensor, number: int) -> Tensor:
     """Indices of ``number`` True elements of each row, chosen at random if more are True; ascending."""
     return noise.masked_fill(~wanted, torch.inf).argsort(dim=1)[:, :number].sort(dim=1).values
+
+
+def covered_time_mask(
+    rows: int, times: int, hidden: int, shortest: int, generator: torch.Generator
+) -> Tensor:
+    """Hide exactly ``hidden`` moments of each row in blocks, drawn row by row.
+
+    A block falls into one of the stretches still visible, chosen by their lengths. Its length is uniform between
+    ``shortest`` and what is left to hide, its place within the stretch too; it ends with the stretch if that is
+    shorter. What is left in the end, if less than ``shortest``, joins the block on one side of a stretch.
+
+    Paper: ECG-JEPA (Weimann and Conrad), official code, ``MaskCollator.sample_mask``, of all rows at a time.
+
+    Args:
+        rows: Records.
+        times: Moments of a record.
+        hidden: How many of them to hide, 0 to ``times``.
+        shortest: Least length of a block by itself, at least 1.
+        generator: On the CPU: how often it is asked depends on the draw.
+
+    Returns:
+        bool ``(rows, times)``, True = hidden.
+    """
+    mask = torch.zeros(rows, times, dtype=torch.bool)
+    moment = torch.arange(times)
+    while True:
+        left = hidden - mask.sum(1)
+        if not left.any():
+            return mask
+        which, length, place = torch.rand(3, rows, generator=generator, dtype=torch.float64)
+        rank = (which * (times - mask.sum(1))).long()
+        picked = ((~mask).cumsum(1) <= rank[:, None]).sum(1, keepdim=True)
+        begin = torch.where(mask & (moment < picked), moment, -1).amax(1) + 1
+        end = torch.where(mask & (moment > picked), moment, times).amin(1)
+        alone = left >= shortest
+        block = torch.where(alone, shortest + (length * (left - shortest + 1)).long(), left)
+        block = block.minimum(end - begin)
+        joins_left = (begin > 0) & ((end == times) | (place < 0.5))
+        anywhere = begin + (place * (end - begin - block + 1)).long()
+        joined = torch.where(joins_left, begin, end - block)
+        # Without any block yet there is none to join.
+        start = torch.where(alone | ((begin == 0) & (end == times)), anywhere, joined)
+        mask |= (moment >= start[:, None]) & (moment < (start + block)[:, None])
+
+
+def draw_covered_times(
+    rows: int, times: int, keep: tuple[float, float], shortest: int, generator: torch.Generator
+) -> TimeMask:
+    """Each row's own :func:`covered_time_mask`; one share of visible moments, drawn uniformly, for all rows.
+
+    Args:
+        rows: Records.
+        times: Moments of a record.
+        keep: Lowest and highest share that stays visible; rounded up to moments, at least one is hidden.
+        shortest: Least length of a block.
+        generator: On the CPU.
+    """
+    share = keep[0] + (keep[1] - keep[0]) * float(torch.rand((), generator=generator, dtype=torch.float64))
+    visible = min(math.ceil(share * times), times - 1)
+    mask = covered_time_mask(rows, times, times - visible, shortest, generator)
+    order = mask.byte().argsort(dim=1, stable=True)
+    return TimeMask(order[:, :visible], order[:, visible:])

@@ -32,7 +32,7 @@ def test_names_are_exported(case: MicroCase):
             assert getattr(ecg_hf, name) is case.spec.load(role)
         else:
             with pytest.raises(
-                ConfigurationError, match=f"{case.spec.name} is not pretrained here: .*cg-dmer"
+                ConfigurationError, match=f"{case.spec.name} is not pretrained here: .*list models"
             ):
                 case.spec.load(role)
         assert (name in dir(ecg_hf)) == (role in case.spec.roles)

@@ -162,12 +162,9 @@ class MethodSpec:
     def require_role(self, role: ClassRole) -> None:
         """Raise a :class:`~ecg_hf.errors.ConfigurationError` unless the method has a class for ``role``."""
         if role not in self.roles:
-            # Not at the top: the registry is made of these.
-            from ecg_hf.models.registry import PRETRAINABLE
-
             raise ConfigurationError(
-                f"{self.name} is not pretrained here: convert its authors' weights and fine-tune them; methods that "
-                f"are: {', '.join(PRETRAINABLE)}",
+                f"{self.name} is not pretrained here: convert its authors' weights and fine-tune them; "
+                "'ecg-hf list models' has those that are",
                 value=self.name,
             )
 
@@ -178,12 +175,9 @@ class MethodSpec:
             ConfigurationError: if there are none to convert.
         """
         if self.official_weights is None:
-            # Not at the top: the registry is made of these.
-            from ecg_hf.models.registry import METHODS
-
-            known = ", ".join(name for name, spec in METHODS.items() if spec.official_weights)
             raise ConfigurationError(
-                f"{self.name} has no official weights to convert; methods that have: {known}", value=self.name
+                f"{self.name} has no official weights to convert; 'ecg-hf convert --list' has what converts",
+                value=self.name,
             )
         default = f"ecg_hf.models.{self.family or self.module}.conversion_{self.module}"
         return import_module(self.modules if isinstance(self.modules, str) and self.modules else default)

@@ -114,6 +114,8 @@ def test_from_an_upload_to_scores_and_pictures(page: Any, tmp_path: Path) -> Non
     assert "orange" in page.locator("#explanation img").get_attribute("alt")
     page.screenshot(path=tmp_path / "page.png", full_page=True)
 
+    assert "/ecg-hf-demo-" not in page.content(), "the page says where the server keeps an upload"
+
     # An upload that can't be read takes the earlier answers away.
     page.locator("#upload button[aria-label]").first.click()
     page.set_input_files("#upload input[type=file]", [wrong])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -33,6 +34,7 @@ USER = "ecg-hf"
 """The name to log in with, where a token is asked for."""
 
 _KEPT_S = 900
+_UPLOADS = "uploads"
 _SESSIONS = 64
 
 _CSS = """
@@ -208,9 +210,9 @@ def run(
     Raises:
         ConfigurationError: if it can't be shown there.
     """
-    with tempfile.TemporaryDirectory(prefix="ecg-hf-demo-") as folder:
-        # Uploads are below it, and gone with it.
-        os.environ["GRADIO_TEMP_DIR"] = folder
+    with tempfile.TemporaryDirectory(prefix="ecg-hf-demo-") as folder, contextlib.chdir(folder):
+        # Uploads are below it, and gone with it. The library tells browsers where they are: not from the root on.
+        os.environ["GRADIO_TEMP_DIR"] = _UPLOADS
         page = make_page(demo)
         page.queue(max_size=_SESSIONS)
         try:

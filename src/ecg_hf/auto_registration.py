@@ -49,6 +49,9 @@ def _register(role: ClassRole, spec: MethodSpec) -> None:
     config = spec.load("config")
     if role == "config":
         auto.AutoConfig.register(spec.name, config, exist_ok=True)
+        if spec.official_type:
+            # Not by ``AutoConfig.register``, which wants the type to be the class's own.
+            auto.CONFIG_MAPPING.register(spec.official_type, config, exist_ok=True)
     elif role == "feature_extractor":
         auto.AutoFeatureExtractor.register(config, spec.load(role), exist_ok=True)
     else:
@@ -73,6 +76,24 @@ def _register_base_feature_extractor(auto: ModuleType) -> None:
     from ecg_hf.processing.feature_extraction import EcgFeatureExtractor
 
     auto.AutoFeatureExtractor.register(EcgConfig, EcgFeatureExtractor, exist_ok=True)
+    _extractors_of_official_folders(auto)
+
+
+def _extractors_of_official_folders(auto: ModuleType) -> None:
+    """An authors' folder of a method here has no ``preprocessor_config.json``: its configuration says the same."""
+
+    def load(original: Callable[..., Any], _: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return original(*args, **kwargs)
+        except OSError:
+            from ecg_hf.models.official_layout import official_feature_extractor
+
+            extractor = official_feature_extractor(*args, **kwargs)
+            if extractor is None:
+                raise
+            return extractor
+
+    wrapt.wrap_function_wrapper(auto, "AutoFeatureExtractor.from_pretrained", load)
 
 
 def _register_processors(auto: ModuleType) -> None:

@@ -29,6 +29,16 @@ print(json.dumps({"folder": str(folder), "type": model.config.model_type,
                   "source": json.loads((folder / "source.json").read_text())}))
 """
 
+AS_IT_IS = """
+import json, sys, ecg_hf, torch
+from transformers import AutoFeatureExtractor, AutoModel
+repository, revision, trust = sys.argv[1], sys.argv[2], sys.argv[3] == "trust"
+model = AutoModel.from_pretrained(repository, revision=revision, trust_remote_code=trust)
+extractor = AutoFeatureExtractor.from_pretrained(repository, revision=revision)
+print(json.dumps({"model": type(model).__name__, "extractor": type(extractor).__name__,
+                  "place": model.name_or_path, "norm": model.encoder.norm.weight.tolist()}))
+"""
+
 REFUSED = """
 import sys, ecg_hf
 from ecg_hf.errors import EcgError
@@ -133,16 +143,40 @@ def test_out_of_reach_is_one_line_with_the_address(client, tmp_path: Path):
     assert "ecg-hf convert ecg-fm mimic_iv_ecg_physionet_pretrained.pt FOLDER" in said
 
 
-@pytest.mark.slow
-def test_a_licence_that_forbids_commercial_use_is_said_before(hub: LoopbackHub, client, tmp_path: Path):
-    repo = hub.repos.setdefault(("model", "Edoardo-Coppola/hubert-ecg-small"), Repo(private=False))
-    config = sizes_of(HUBERT) | {"model_type": "hubert_ecg", "auto_map": {"AutoModel": "hubert_ecg.Boom"}}
+def publish_hubert(hub: LoopbackHub, name: str) -> str:
+    """A repository as its authors lay it out, with code that must not run; gives its commit."""
+    repo = hub.repos.setdefault(("model", name), Repo(private=False))
+    config = sizes_of(HUBERT) | {
+        "model_type": "hubert_ecg",
+        "auto_map": {"AutoConfig": "hubert_ecg.Boom", "AutoModel": "hubert_ecg.Boom"},
+    }
     files = {
         "model.safetensors": Blob(save(load(HUBERT.read_bytes())), lfs=True),
         "config.json": Blob(json.dumps(config).encode(), lfs=False),
         "hubert_ecg.py": Blob(b"raise SystemExit('code of the repository was run')", lfs=False),
     }
-    repo.commit("main", files, "weights")
+    return repo.commit("main", files, "weights")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trust", ["trust", "plain"])
+def test_the_authors_repository_loads_as_it_is(hub: LoopbackHub, client, tmp_path: Path, trust: str):
+    name = "Edoardo-Coppola/hubert-ecg-base"
+    commit = publish_hubert(hub, name)
+    said = client(AS_IT_IS, name, commit, trust, home=tmp_path / "home")
+    found = json.loads(said.stdout)
+    assert (found["model"], found["extractor"]) == ("HubertEcgModel", "HubertEcgFeatureExtractor")
+    assert found["place"] == name
+    assert found["norm"] == load_file(HUBERT)["encoder.layer_norm.weight"].tolist()
+    assert "CC BY-NC 4.0" in said.stderr
+    assert not list((tmp_path / "home").rglob("hubert_ecg.py"))
+    again = client(AS_IT_IS, name, commit, trust, home=tmp_path / "home", offline=True)
+    assert json.loads(again.stdout) == found
+
+
+@pytest.mark.slow
+def test_a_licence_that_forbids_commercial_use_is_said_before(hub: LoopbackHub, client, tmp_path: Path):
+    publish_hubert(hub, "Edoardo-Coppola/hubert-ecg-small")
     said = client(FETCH, "hubert-ecg-small", home=tmp_path / "home")
     assert json.loads(said.stdout)["type"] == "hubert-ecg"
     assert said.stderr.index("forbids commercial use") < said.stderr.index("SHA-256")

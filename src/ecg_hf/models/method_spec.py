@@ -60,6 +60,7 @@ class MethodSpec:
         use: When to choose it: a phrase for README's table.
         licence: Licence of weights trained with this package's code from scratch.
         official_weights: Licence of the authors' weights; None where there are none to convert.
+        official_type: ``model_type`` of the authors' own folders, if there are any that the Auto classes load too.
         family: Folder of the family that it is a member of, with its ``configuration_<name>.py`` and
             ``modeling_<name>.py``; its feature extractor is in the family's ``feature_extraction.py``.
         pretrainable: Whether its objective is here. Without, a method is an encoder and a classifier for the authors'
@@ -85,6 +86,7 @@ class MethodSpec:
     use: str = ""
     licence: str = "apache-2.0"
     official_weights: str | None = None
+    official_type: str = ""
     family: str = ""
     pretrainable: bool = True
     python_name: str = ""

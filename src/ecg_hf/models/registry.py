@@ -6,7 +6,16 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.method_spec import AUTO_CLASSES, ROLES, ClassRole, MethodSpec
 from ecg_hf.signal.leads import STANDARD_LEADS
 
-__all__ = ["AUTO_CLASSES", "METHODS", "PRETRAINABLE", "ROLES", "ClassRole", "MethodSpec", "get_method"]
+__all__ = [
+    "AUTO_CLASSES",
+    "METHODS",
+    "OFFICIAL_TYPES",
+    "PRETRAINABLE",
+    "ROLES",
+    "ClassRole",
+    "MethodSpec",
+    "get_method",
+]
 
 _INDEPENDENT_LEADS = ("I", "II", *STANDARD_LEADS[6:])
 _FAMILY_SIZES = ("micro", "tiny", "base-100hz", "base")
@@ -128,6 +137,7 @@ METHODS: dict[str, MethodSpec] = {
             multimodal=False,
             sizes=("micro", "small", "base", "large"),
             official_weights="cc-by-nc-4.0",
+            official_type="hubert_ecg",
             pretrainable=False,
             use="weights of its authors, not for commercial use: features of long recordings of 12 leads",
         ),
@@ -429,6 +439,9 @@ METHODS: dict[str, MethodSpec] = {
         ),
     )
 }
+
+OFFICIAL_TYPES = frozenset(spec.official_type for spec in METHODS.values() if spec.official_type)
+"""What authors' own ``config.json`` have as ``model_type``."""
 
 PRETRAINABLE = tuple(name for name, spec in METHODS.items() if spec.pretrainable)
 """Names of the methods whose pretraining is here."""

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ecg_hf.errors import ModelFolderError
-from ecg_hf.models.registry import METHODS
+from ecg_hf.models.registry import METHODS, OFFICIAL_TYPES
 
 __all__ = [
     "FOREIGN_CODE",
@@ -76,7 +76,7 @@ def refuse_code_of(source: object, reference: str, **options: Any) -> None:
         )
     except (OSError, ValueError):  # without a configuration it is not a model of this package
         return
-    if content.get("model_type") in METHODS:
+    if content.get("model_type") in {*METHODS, *OFFICIAL_TYPES}:
         raise ModelFolderError(
             f"asks to run its own code, {reference}; models of this package need none", path=str(source),
             value=reference,

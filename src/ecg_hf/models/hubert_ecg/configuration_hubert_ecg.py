@@ -2,12 +2,15 @@
 
 # No postponed annotations here or in any configuration, because ``@strict`` can't resolve them.
 
+from dataclasses import fields
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 from huggingface_hub.dataclasses import strict
 
+from ecg_hf.errors import ModelFolderError
 from ecg_hf.models.configuration import EcgConfig
+from ecg_hf.models.safe_loading import FOREIGN_CODE
 
 __all__ = ["HubertEcgConfig"]
 
@@ -39,6 +42,31 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Named sizes: the published ones, and ``micro`` for tests."""
+
+
+OFFICIAL_TYPE = "hubert_ecg"
+"""``model_type`` of the authors' own ``config.json``."""
+
+_FIXED = {
+    "conv_bias": False,
+    "conv_pos_batch_norm": False,
+    "do_stable_layer_norm": False,
+    "feat_extract_activation": "gelu",
+    "feat_extract_norm": "group",
+    "feat_proj_layer_norm": True,
+    "hidden_act": "gelu",
+}
+"""What the authors' configuration could choose otherwise, and the published models do not."""
+
+_OF_THE_LIBRARY = (
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "torch_dtype",
+)
 
 
 @strict
@@ -112,6 +140,29 @@ class HubertEcgConfig(EcgConfig):
             "a classifier of cosines has no hidden layer",
             self.classifier_hidden_size,
         )
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Self:
+        """Like the base class's; also reads the authors' own ``config.json``, of ``model_type`` ``hubert_ecg``.
+
+        What that says of training and of pretraining heads is left out.
+
+        Raises:
+            ModelFolderError: also for a network of the authors' code that none of the published models has.
+        """
+        if config_dict.get("model_type") == OFFICIAL_TYPE:
+            path = config_dict.get("_name_or_path")
+            for name, published in _FIXED.items():
+                if config_dict.get(name, published) != published:
+                    raise ModelFolderError(
+                        f"config.json: {name} is {config_dict[name]!r}, HuBERT-ECG has {published!r}",
+                        path=None if path is None else str(path),
+                        value=name,
+                    )
+            known = {field.name for field in fields(cls)} | {*_OF_THE_LIBRARY, *FOREIGN_CODE}
+            config_dict = {name: value for name, value in config_dict.items() if name in known}
+            config_dict["model_type"] = cls.model_type
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def reach(self) -> int:

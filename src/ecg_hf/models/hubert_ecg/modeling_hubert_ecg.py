@@ -7,19 +7,39 @@ other strides.
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.models.hubert_ecg.configuration_hubert_ecg import HubertEcgConfig
+from ecg_hf.models.hubert_ecg.conversion_hubert_ecg import convert_official
 from ecg_hf.models.modeling import EcgEncoder, EcgForClassification, EcgPreTrainedModel, attention_kernel
+from ecg_hf.models.official_layout import FETCHING, official_type, read_official
+from ecg_hf.models.registry import get_method
 from ecg_hf.nn.backbones.wav2vec import PositionalConvolution, StridedStem, Wav2VecTower
 from ecg_hf.nn.heads import masked_mean
 from ecg_hf.nn.precision import full_precision
 
 __all__ = ["CosineHead", "HubertEcgForEcgClassification", "HubertEcgModel", "HubertEcgPreTrainedModel"]
+
+
+_SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "conv_dim",
+    "conv_kernel",
+    "conv_stride",
+    "num_conv_pos_embeddings",
+    "num_conv_pos_embedding_groups",
+)
+"""Fields of a configuration that weights must agree with; heads and strides are in no weight."""
 
 
 class CosineHead(nn.Module):
@@ -54,6 +74,53 @@ class HubertEcgPreTrainedModel(EcgPreTrainedModel):
             init.zeros_(module.bias)
         elif isinstance(module, CosineHead):
             init.normal_(module.weight, std=float(self.config.initializer_range))
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Like the base class's; also from a folder or repository in the authors' own layout.
+
+        Its weights are converted while they are loaded; nothing of its code is run. Labels are those of a fine-tuned
+        file, unless the configuration names others.
+
+        Raises:
+            EcgError: also if weights are not those of the network that ``config.json`` describes.
+        """
+        source = args[0] if args else kwargs.get("pretrained_model_name_or_path")
+        if source is None or official_type(source, kwargs) is None:
+            return super().from_pretrained(*args, **kwargs)
+        fetching = {name: kwargs.pop(name) for name in FETCHING if name in kwargs}
+        kwargs.pop("pretrained_model_name_or_path", None)
+        config = kwargs.pop("config", None)
+        if not isinstance(config, HubertEcgConfig):
+            config, kwargs = cls.config_class.from_pretrained(
+                source if config is None else config, return_unused_kwargs=True, **fetching, **kwargs
+            )
+        config = deepcopy(config)
+        converted = read_official(source, fetching, convert_official, config, _SIZES)
+        if converted.role == "classification" and not kwargs.get("ignore_mismatched_sizes"):
+            _take_head(config, converted.config)
+        config.architectures = [get_method(config.model_type).class_name(converted.role)]
+        try:
+            loaded = super().from_pretrained(
+                None, *args[1:], config=config, state_dict=converted.state_dict, **kwargs
+            )
+        except EcgError as error:
+            error.path = error.path or str(source)
+            raise
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.name_or_path = model.config.name_or_path = str(source)
+        return loaded
+
+
+def _take_head(config: HubertEcgConfig, of_weights: HubertEcgConfig) -> None:
+    """Describe the head that is in a file, whose labels ``config.json`` may leave unnamed."""
+    config.classifier_hidden_size = of_weights.classifier_hidden_size
+    config.classifier_cosine = of_weights.classifier_cosine
+    unnamed = all(name == f"LABEL_{index}" for index, name in config.id2label.items())
+    # Two labels without a name are what the library makes of a configuration that says nothing.
+    if unnamed and config.num_labels in (2, of_weights.num_labels):
+        config.id2label, config.label2id = dict(of_weights.id2label), dict(of_weights.label2id)
+    config.problem_type = config.problem_type or of_weights.problem_type
 
 
 class HubertEcgModel(HubertEcgPreTrainedModel, EcgEncoder):

@@ -62,7 +62,7 @@ from ecg_hf.models.ecg_distil.modeling_ecg_distil import (
 )
 from ecg_hf.models.ecg_fm.configuration_ecg_fm import EcgFmConfig
 from ecg_hf.models.ecg_fm.feature_extraction_ecg_fm import EcgFmFeatureExtractor
-from ecg_hf.models.ecg_fm.modeling_ecg_fm import EcgFmForEcgClassification, EcgFmModel
+from ecg_hf.models.ecg_fm.modeling_ecg_fm import EcgFmForEcgClassification, EcgFmForPreTraining, EcgFmModel
 from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
 from ecg_hf.models.ecg_jepa.feature_extraction_ecg_jepa import EcgJepaFeatureExtractor
 from ecg_hf.models.ecg_jepa.modeling_ecg_jepa import (
@@ -189,6 +189,7 @@ CrtTrainer = EcgPreTrainer
 DBetaTrainer = EcgPreTrainer
 EcgBeatTrainer = EcgPreTrainer
 EcgDistilTrainer = EcgPreTrainer
+EcgFmTrainer = EcgPreTrainer
 EtpTrainer = EcgPreTrainer
 HeartLangTrainer = EcgPreTrainer
 MerlTrainer = EcgPreTrainer
@@ -287,7 +288,9 @@ __all__ = [
     "EcgFmConfig",
     "EcgFmFeatureExtractor",
     "EcgFmForEcgClassification",
+    "EcgFmForPreTraining",
     "EcgFmModel",
+    "EcgFmTrainer",
     "EcgFounderConfig",
     "EcgFounderFeatureExtractor",
     "EcgFounderForEcgClassification",

@@ -148,13 +148,12 @@ METHODS: dict[str, MethodSpec] = {
             paper="2408.05178",
             official_code="https://github.com/bowang-lab/ECG-FM",
             status="equal to the official code (MIT) on its fixture: preprocessing, tokens, layers, embedding, "
-            "padding, logits; official weights convert, with the 17 labels of their fine-tuning and the way pieces "
-            "of 5 s become one; inferred: missing leads are zeros; encoder and classifier only so far",
+            "padding, logits, four losses and gradients; official weights convert, with the 17 labels of their "
+            "fine-tuning and the way pieces of 5 s become one; inferred: missing leads are zeros, small presets",
             multimodal=False,
-            sizes=("micro", "base"),
+            sizes=("micro", "tiny", "base"),
             official_weights="mit",
-            pretrainable=False,
-            use="weights of its authors: features and 17 labels, pieces of 5 s",
+            use="weights of its authors: features and 17 labels, pieces of 5 s; signals without reports",
         ),
         MethodSpec(
             name="ked",

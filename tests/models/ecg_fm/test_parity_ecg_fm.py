@@ -21,7 +21,11 @@ from ecg_hf.models.ecg_fm.configuration_ecg_fm import EcgFmConfig
 from ecg_hf.models.ecg_fm.conversion_ecg_fm import convert_official
 from ecg_hf.models.ecg_fm.feature_extraction_ecg_fm import EcgFmFeatureExtractor
 from ecg_hf.models.ecg_fm.labels_ecg_fm import LABELS
-from ecg_hf.models.ecg_fm.modeling_ecg_fm import EcgFmForEcgClassification, EcgFmModel
+from ecg_hf.models.ecg_fm.modeling_ecg_fm import (
+    EcgFmForEcgClassification,
+    EcgFmForPreTraining,
+    EcgFmModel,
+)
 from ecg_hf.signal import STANDARD_LEADS
 
 pytestmark = pytest.mark.fixtures
@@ -126,12 +130,19 @@ def test_published_files(official: Path) -> None:
     converted = convert_official(state)
     state.finish()
     assert converted.config.to_dict() == EcgFmConfig.preset("base").to_dict()
+    assert converted.role == "pretraining"
     with torch.device("meta"):
-        model = EcgFmModel(converted.config)
+        model = EcgFmForPreTraining(converted.config)
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     assert own == {name: tuple(tensor.shape) for name, tensor in converted.state_dict.items()}
-    left_out = sum(prod(shape) for key, shape in shapes.items() if key.startswith(HEADS))
-    assert model.num_parameters() + left_out == 90_883_072
+    assert model.num_parameters() == 90_883_072
+    # Without any of the heads the network alone is converted.
+    tower = OfficialState(
+        {key: torch.zeros(()).expand(shape) for key, shape in shapes.items() if not key.startswith("quant")}
+    )
+    alone = convert_official(tower)
+    tower.finish()
+    assert alone.role == "model"
 
 
 def test_a_fine_tuned_file_names_its_labels_and_how_pieces_become_one(official: Path) -> None:

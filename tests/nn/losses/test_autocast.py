@@ -34,6 +34,7 @@ from ecg_hf.nn.losses.instance_discrimination import instance_discrimination_los
 from ecg_hf.nn.losses.latent import latent_prediction_loss, latent_statistics
 from ecg_hf.nn.losses.nt_xent import patient_contrast_loss, view_pairs_loss
 from ecg_hf.nn.losses.predictive import temporal_prediction_loss
+from ecg_hf.nn.losses.quantized import code_contrast_logits, code_contrast_loss, code_perplexity
 from ecg_hf.nn.losses.regions import region_contrast_loss, region_pair_losses
 from ecg_hf.nn.losses.targets import regression_target_loss, term_entropy, term_loss
 
@@ -42,6 +43,8 @@ WEIGHTS = torch.ones(ROWS, TOKENS)
 NEGATIVES = draw_negatives(
     ROWS, TOKENS, 3, 8, generator=torch.Generator().manual_seed(0), device=torch.device("cpu")
 )
+CODES = torch.arange(ROWS * TOKENS).view(ROWS, TOKENS) % 17
+PICKED = torch.arange(TOKENS * 8).view(TOKENS, 8).expand(ROWS, -1, -1) * 7 % TOKENS
 
 
 def vectors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,6 +57,13 @@ CASES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         a[:, 0], (b[:, 0] > 0).float(), "multi_label_classification"
     ),
     "cross_correlation_terms": lambda a, b: sum(cross_correlation_terms(*vectors(a, b))),
+    "code_contrast_logits": lambda a, b: (
+        code_contrast_logits(a, b, CODES, PICKED, temperature=0.1).clamp(min=-20).tanh().sum()
+    ),
+    "code_contrast_loss": lambda a, b: (
+        code_contrast_loss(a, b, CODES, CODES > 5, PICKED, temperature=0.1).loss
+    ),
+    "code_perplexity": lambda a, b: code_perplexity(a.float().softmax(-1)) + 0 * b.sum(),
     "cpc_logits": lambda a, b: cpc_logits(a, b, NEGATIVES, 3).tanh().sum(),
     "cpc_loss": lambda a, b: cpc_loss(a, b, NEGATIVES, 3).loss,
     "info_nce_loss": lambda a, b: info_nce_loss(*vectors(a, b), temperature=0.1),

@@ -19,8 +19,8 @@ FILES = OfficialFiles(
     names=("mimic_iv_ecg_physionet_pretrained.pt", "mimic_iv_ecg_finetuned.pt"),
     repository="https://huggingface.co/wanglab/ecg-fm",
     size_bytes=361_545_284,
-    parity="fixture, 1e-5: resampling, scale, tokens, layers, embedding, padding, logits; keys, shapes and "
-    "parameters of the published size",
+    parity="fixture, 1e-5: resampling, scale, tokens, layers, embedding, padding, logits, losses and gradients of "
+    "pretraining; keys, shapes and parameters of the published size",
     keys=(
         "feature_extractor.conv_layers.0.0.weight",
         "post_extract_proj.weight",
@@ -36,16 +36,20 @@ _LAYER = {
     "final_layer_norm": "mlp_norm",
 }
 _PRETRAINING = ("mask_emb", "quantizer.", "project_q.", "final_proj.")
-_NOTE = "heads and mask embedding of the pretraining were left out: it is not here"
+_NOTE_HEADS = (
+    "quantiser, projections and mask embedding of the pretraining were kept, for AutoModelForPreTraining"
+)
+_NOTE_LEFT_OUT = "heads and mask embedding of the pretraining were left out: the file has not all of them"
 _LAYERS = re.compile(r"\[([^\]]*)\](?: *\* *(\d{1,2}))?")
 _LAYER_SIZES = re.compile(r"\( *(\d{1,4}) *, *(\d{1,4}) *, *(\d{1,4}) *\)")
 
 
 def convert_official(state: OfficialState) -> Converted:
-    """Convert a pretrained network, or a fine-tuned one with its classifier.
+    """Convert a pretrained network with what its pretraining needs, or a fine-tuned one with its classifier.
 
-    Widths and depths are read from the shapes. Heads and strides are known of the published size; another needs
-    ``encoder_attention_heads`` and ``conv_feature_layers`` of the authors' configuration.
+    Without the quantiser, or with a classifier, the network alone is converted. Widths and depths are read from the
+    shapes. Heads and strides are known of the published size; another needs ``encoder_attention_heads`` and
+    ``conv_feature_layers`` of the authors' configuration, and ``latent_groups`` if it has the quantiser.
 
     Args:
         state: The official tensors; those of a fine-tuned network have the prefix ``encoder.``.
@@ -56,16 +60,23 @@ def convert_official(state: OfficialState) -> Converted:
     prefix = "encoder." if state.has("encoder.post_extract_proj.") else ""
     sizes = tower_sizes(state, prefix, EcgFmConfig())
     head, settings = _classifier(state)
+    pretraining = not head and all(state.has(prefix + name) for name in _PRETRAINING)
+    if pretraining:
+        settings = _pretraining_sizes(state, prefix)
     config = EcgFmConfig(
         **sizes,
         **settings,
     )
-    ours = "ecg_fm.encoder." if head else "encoder."
+    ours = "ecg_fm.encoder." if head or pretraining else "encoder."
     weights = {ours + name: value for name, value in take_tower(state, prefix, config).items()}
+    if pretraining:
+        return Converted(
+            config, {**weights, **_take_pretraining(state, prefix, config)}, "pretraining", (_NOTE_HEADS,)
+        )
     for key in list(state.keys()):
         if key.startswith(tuple(prefix + name for name in _PRETRAINING)):
             state.ignore(key)
-    return Converted(config, {**weights, **head}, "classification" if head else "model", (_NOTE,))
+    return Converted(config, {**weights, **head}, "classification" if head else "model", (_NOTE_LEFT_OUT,))
 
 
 def conv_strides(layers: Any) -> list[int]:
@@ -176,6 +187,47 @@ def take_tower(state: OfficialState, prefix: str, config: Any) -> dict[str, Tens
         weights[f"{target}attention.qkv.bias"] = torch.cat(
             [state.take(f"{part}bias", hidden) for part in parts]
         )
+    return weights
+
+
+def _pretraining_sizes(state: OfficialState, prefix: str) -> dict[str, Any]:
+    """Fields of the quantiser and of what is compared."""
+    _, all_codes, width = state.require_shape(f"{prefix}quantizer.vars", 3)
+    published = EcgFmConfig()
+    of_published = (all_codes, width) == (
+        published.codebook_groups * published.codebook_size,
+        published.codebook_dim // published.codebook_groups,
+    )
+    known = {"latent_groups": published.codebook_groups} if of_published else None
+    groups = state.options("latent_groups", published=known)["latent_groups"]
+    if not isinstance(groups, int) or groups < 1 or all_codes % groups:
+        raise ConversionError(f"latent_groups {groups!r} do not divide {all_codes} codes", value=groups)
+    return {
+        "codebook_groups": groups,
+        "codebook_size": all_codes // groups,
+        "codebook_dim": width * groups,
+        "contrast_size": state.require_shape(f"{prefix}final_proj.weight", 2)[0],
+    }
+
+
+def _take_pretraining(state: OfficialState, prefix: str, config: EcgFmConfig) -> dict[str, Tensor]:
+    """Weights of everything but the network, under the names of the pretraining model."""
+    groups, codes = config.codebook_groups, config.codebook_size
+    features, hidden, size = int(config.conv_dim[-1]), config.hidden_size, config.contrast_size
+    codebook = state.take(f"{prefix}quantizer.vars", 1, groups * codes, config.codebook_dim // groups)
+    weights = {
+        "mask_token": state.take(f"{prefix}mask_emb", hidden),
+        "quantizer.codebook": codebook.reshape(groups, codes, -1),
+        # Training goes on at the first step's temperature: no file says how far it came.
+        "updates": torch.zeros((), dtype=torch.long),
+    }
+    for official, target, out, inside in (
+        ("quantizer.weight_proj", "quantizer.scores", groups * codes, features),
+        ("project_q", "target_head", size, config.codebook_dim),
+        ("final_proj", "prediction_head", size, hidden),
+    ):
+        weights[f"{target}.weight"] = state.take(f"{prefix}{official}.weight", out, inside)
+        weights[f"{target}.bias"] = state.take(f"{prefix}{official}.bias", out)
     return weights
 
 

@@ -1,4 +1,4 @@
-"""ECG-FM: the published encoder over pieces of 5 s, and its classifier.
+"""ECG-FM: the published encoder over pieces of 5 s, its classifier, and its pretraining.
 
 Paper: McKeen et al., "ECG-FM: An Open Electrocardiogram Foundation Model", arXiv 2408.05178. Official code:
 ``Wav2Vec2CMSCModel`` and ``ECGTransformerClassificationModel`` of Jwoo5/fairseq-signals, bowang-lab/ECG-FM.
@@ -6,6 +6,7 @@ Paper: McKeen et al., "ECG-FM: An Open Electrocardiogram Foundation Model", arXi
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +19,36 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.ecg_fm.configuration_ecg_fm import EcgFmConfig
-from ecg_hf.models.modeling import EcgEncoder, EcgForClassification, EcgPreTrainedModel, attention_kernel
-from ecg_hf.models.outputs import EcgClassifierOutput, EcgModelOutput
-from ecg_hf.nn.backbones.wav2vec import PositionalConvolution, StridedStem, Wav2VecTower
+from ecg_hf.models.joint_embedding.modeling import patient_numbers
+from ecg_hf.models.modeling import (
+    EcgEncoder,
+    EcgForClassification,
+    EcgForPreTraining,
+    EcgPreTrainedModel,
+    attention_kernel,
+    init_as_torch,
+)
+from ecg_hf.models.outputs import EcgClassifierOutput, EcgModelOutput, EcgPreTrainingOutput
+from ecg_hf.nn.backbones.wav2vec import PositionalConvolution, StridedStem, Wav2VecTower, scale_gradient
+from ecg_hf.nn.collapse import embedding_spread
 from ecg_hf.nn.heads import masked_mean, mean_probability_logits
 from ecg_hf.nn.losses import classification_loss
-from ecg_hf.nn.precision import full_precision
+from ecg_hf.nn.losses.nt_xent import view_pairs_loss
+from ecg_hf.nn.losses.quantized import code_contrast_loss, code_perplexity
+from ecg_hf.nn.masks.spans import mask_spans, pick_other_masked
+from ecg_hf.nn.precision import full_precision, match_weights
+from ecg_hf.nn.quantizer import GumbelQuantizer, gumbel_noise
 
-__all__ = ["EcgFmForEcgClassification", "EcgFmModel", "EcgFmPreTrainedModel", "Pieces", "init_wav2vec"]
+__all__ = [
+    "EcgFmForEcgClassification",
+    "EcgFmForPreTraining",
+    "EcgFmModel",
+    "EcgFmPreTrainedModel",
+    "Pieces",
+    "init_wav2vec",
+]
+
+_SEGMENTS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +90,16 @@ class EcgFmPreTrainedModel(EcgPreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         init_wav2vec(module)
+        if isinstance(module, Wav2VecTower):
+            init_as_torch(module.projection)
+        elif isinstance(module, GumbelQuantizer):
+            init.uniform_(module.codebook)
+            init.normal_(module.scores.weight)
+        elif isinstance(module, EcgFmForPreTraining):
+            init.uniform_(module.mask_token)
+            init.zeros_(module.updates)
+            init_as_torch(module.prediction_head)
+            init_as_torch(module.target_head)
 
 
 class EcgFmModel(EcgFmPreTrainedModel, EcgEncoder):
@@ -75,6 +108,11 @@ class EcgFmModel(EcgFmPreTrainedModel, EcgEncoder):
     A token is 16 samples; the last 4 of 2500 are unseen. The pooled output is the mean over all tokens that hold
     signal. Hidden states and attentions have one row per piece.
     """
+
+    _keys_to_ignore_on_load_unexpected = [
+        r"^(quantizer|target_head|prediction_head)\.",
+        r"^(mask_token|updates)$",
+    ]
 
     def __init__(self, config: EcgFmConfig) -> None:
         super().__init__(config)
@@ -212,8 +250,243 @@ class EcgFmModel(EcgFmPreTrainedModel, EcgEncoder):
         return tokens, masked_mean(full_precision(tokens), mask)
 
 
+class EcgFmForPreTraining(EcgFmPreTrainedModel, EcgForPreTraining):
+    """wav2vec 2.0 on two adjacent segments of each record, and their contrast with those of other patients.
+
+    Leads of each segment are dropped at random. Spans of tokens are masked; the encoder's output there is to find the
+    quantised convolution of its own token among those of other masked tokens of the segment. The means of the
+    encoder's outputs of the two segments find each other. The quantiser's temperature falls with the optimiser steps,
+    whose number is stored with the weights.
+    """
+
+    updates: Tensor
+
+    def __init__(self, config: EcgFmConfig) -> None:
+        super().__init__(config)
+        if config.segment_tokens <= config.mask_length:
+            raise ConfigurationError(
+                f"segments of {config.segment_samples} samples have {config.segment_tokens} tokens: "
+                f"too few for spans of {config.mask_length}",
+                value=config.mask_length,
+            )
+        width = int(config.conv_dim[-1])
+        self.ecg_fm = EcgFmModel(config)
+        self.mask_token = nn.Parameter(torch.zeros(config.hidden_size))
+        self.quantizer = GumbelQuantizer(
+            width, config.codebook_groups, config.codebook_size, config.codebook_dim
+        )
+        self.target_head = nn.Linear(config.codebook_dim, config.contrast_size)
+        self.prediction_head = nn.Linear(config.hidden_size, config.contrast_size)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.post_init()
+
+    def before_training(self, batches: Iterable[Mapping[str, Tensor]]) -> None:
+        """Begin with the highest temperature, whatever the weights were trained for."""
+        super().before_training(batches)
+        self.updates.zero_()
+
+    def after_optimizer_step(self, step: int, total_steps: int) -> None:
+        """Count the step."""
+        self.updates.fill_(step + 1)
+
+    @property
+    def gumbel_temperature(self) -> Tensor:
+        """What the quantiser divides its scores by, a scalar."""
+        config = self.config
+        decayed = float(config.gumbel_temperature) * float(config.gumbel_temperature_decay) ** self.updates
+        return decayed.clamp(min=float(config.gumbel_temperature_end))
+
+    def draw_noise(
+        self, batch: Mapping[str, Tensor], generator: torch.Generator, rows: int | None = None
+    ) -> dict[str, Tensor]:
+        """Numbers for leads, spans and negatives of both segments, and for the codes of every token in training."""
+        values, config, tokens = batch["input_values"], self.config, self.config.segment_tokens
+        each = (len(values) if rows is None else rows, _SEGMENTS)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*each, *shape, generator=generator, device=values.device)
+
+        noise = {
+            "lead_noise": uniform(config.num_leads),
+            "span_noise": uniform(1 + tokens),
+            "negative_noise": uniform(tokens, config.num_negatives),
+        }
+        if self.training:
+            shape = (*each, tokens, config.codebook_groups, config.codebook_size)
+            noise["gumbel_noise"] = gumbel_noise(shape, generator, values.device)
+        return noise
+
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        input_values: Tensor,
+        lead_mask: Tensor | None = None,
+        sample_mask: Tensor | None = None,
+        patient_ids: Tensor | None = None,
+        lead_noise: Tensor | None = None,
+        span_noise: Tensor | None = None,
+        negative_noise: Tensor | None = None,
+        gumbel_noise: Tensor | None = None,
+        return_loss: bool = True,
+        **kwargs: Any,
+    ) -> EcgPreTrainingOutput:
+        """Mask and compare.
+
+        Args:
+            input_values: float32 ``(batch, leads, num_samples)``; of records of more than two windows the first two.
+            lead_mask: ``(batch, leads)``, 0 for missing leads.
+            sample_mask: ``(batch, num_samples)``, 0 for padding; it is neither masked nor compared with.
+            patient_ids: int64 ``(batch,)``: records with the same number are of one patient; each negative number is
+                a patient of its own, and so is each record if none are given.
+            lead_noise: float ``(batch, 2, leads)`` uniform, of both segments, as is all noise; drawn here if not
+                given.
+            span_noise: float ``(batch, 2, 1 + tokens)`` uniform: how many spans, and where.
+            negative_noise: float ``(batch, 2, tokens, num_negatives)`` uniform.
+            gumbel_noise: float ``(batch, 2, tokens, codebook_groups, codebook_size)``, Gumbel; in evaluation the most
+                probable codes are taken instead.
+            return_loss: Accepted because the trainer looks for it; the loss is always computed.
+            kwargs: ``output_hidden_states`` and ``output_attentions`` (two rows per record), ``return_dict``.
+
+        Raises:
+            ConfigurationError: if records are not of ``num_samples``.
+        """
+        config = self.config
+        self.check_full_length(input_values)
+        noise = self.complete_noise(
+            input_values,
+            lead_noise=lead_noise,
+            span_noise=span_noise,
+            negative_noise=negative_noise,
+            gumbel_noise=gumbel_noise,
+        )
+        leads, spans, negatives = noise["lead_noise"], noise["span_noise"], noise["negative_noise"]
+        assert leads is not None
+        assert spans is not None
+        assert negatives is not None
+        # Both segments of a record are neighbouring rows.
+        values = self._segments(input_values).transpose(1, 2).flatten(0, 1)
+        kept = (leads >= config.lead_mask_probability).flatten(0, 1)
+        if lead_mask is not None:
+            kept = kept & lead_mask.bool().repeat_interleave(_SEGMENTS, dim=0)
+        held = None if sample_mask is None else self._segments(sample_mask.bool()).flatten(0, 1)
+        pieces = self.ecg_fm.pieces(values, kept, held)
+        spans = spans.flatten(0, 1)
+        masked = mask_spans(
+            spans[:, 0],
+            spans[:, 1:],
+            probability=float(config.mask_probability),
+            length=config.mask_length,
+        )
+        token_mask = None if held is None else self.ecg_fm.encoder.stem.tokens_mask(held)
+        if token_mask is not None:
+            masked = masked & token_mask
+        codes = noise["gumbel_noise"] if self.training else None
+        return self.compare(
+            pieces.values,
+            token_mask,
+            masked,
+            pick_other_masked(masked, negatives.flatten(0, 1)),
+            None if codes is None else codes.flatten(0, 1),
+            patient_ids,
+            need_weights=self.wants_attentions(kwargs),
+        )
+
+    def compare(
+        self,
+        segments: Tensor,
+        token_mask: Tensor | None,
+        masked: Tensor,
+        negative_index: Tensor,
+        codes_noise: Tensor | None,
+        patient_ids: Tensor | None = None,
+        *,
+        need_weights: bool = False,
+    ) -> EcgPreTrainingOutput:
+        """Everything behind the choice of what is masked.
+
+        Args:
+            segments: float ``(2 * batch, leads, segment_samples)``, those of a record side by side.
+            token_mask: bool ``(2 * batch, tokens)``, False for padding; None if there is none.
+            masked: bool ``(2 * batch, tokens)``.
+            negative_index: int64 ``(2 * batch, tokens, num_negatives)``, see
+                :func:`~ecg_hf.nn.masks.spans.pick_other_masked`.
+            codes_noise: float ``(2 * batch, tokens, groups, codes)`` for the quantiser, or None.
+            patient_ids: int64 ``(batch,)``, see :meth:`forward`.
+            need_weights: Use an attention kernel that returns its weights.
+        """
+        config, tower = self.config, self.ecg_fm.encoder
+        features = scale_gradient(
+            tower.stem(match_weights(segments, tower)), float(config.feature_gradient_factor)
+        )
+        penalty = full_precision(features).square().mean()
+        normed = tower.stem_norm(features)
+        tokens = self._dropout(tower.projection(normed))
+        tokens = torch.where(masked.unsqueeze(-1), self.mask_token.to(tokens.dtype), tokens)
+        encoded = tower(tokens, token_mask, need_weights=need_weights)
+        quantized = self.quantizer(self._dropout(normed), codes_noise, self.gumbel_temperature)
+        contrast = code_contrast_loss(
+            self.prediction_head(match_weights(encoded, self.prediction_head)),
+            self.target_head(match_weights(quantized.vectors, self.target_head)),
+            quantized.codes,
+            masked,
+            negative_index,
+            temperature=float(config.contrast_temperature),
+        )
+
+        pooled = masked_mean(full_precision(encoded), token_mask).unflatten(0, (-1, _SEGMENTS))
+        usage = masked_mean(quantized.probabilities.flatten(2), masked).unflatten(0, (-1, _SEGMENTS)).mean(1)
+        present = torch.ones_like(masked) if token_mask is None else token_mask
+        local = {
+            "first": pooled[:, 0],
+            "second": pooled[:, 1],
+            "usage": usage,
+            "present": present.any(1).unflatten(0, (-1, _SEGMENTS)).to(torch.uint8),
+        }
+        if patient_ids is not None:
+            local["patients"] = patient_ids[:, None]
+        pool = self.pool_embeddings(local)
+        patients = None if patient_ids is None else pool["patients"][:, 0]
+        segments_loss = view_pairs_loss(
+            torch.stack([pool["first"], pool["second"]]),
+            patient_numbers(patients, pool["first"]),
+            temperature=float(config.segment_temperature),
+            present=pool["present"].bool().T,
+            both_ways=True,
+            fixed_length=True,
+        )
+        all_codes = config.codebook_groups * config.codebook_size
+        perplexity = code_perplexity(pool["usage"].unflatten(1, (config.codebook_groups, -1)))
+        terms = {
+            "contrastive": contrast.loss,
+            "diversity": 1.0 - perplexity / all_codes,
+            "feature_penalty": penalty,
+            "segments": segments_loss,
+        }
+        return EcgPreTrainingOutput(
+            loss=self.weighted_sum(terms),
+            loss_terms={name: term.detach() for name, term in terms.items()},
+            metrics={
+                "contrast_accuracy": contrast.accuracy,
+                "code_perplexity": perplexity.detach(),
+                "embedding_spread": embedding_spread(pool["first"]),
+            },
+            ecg_embeds=pooled.mean(1),
+        )
+
+    def _segments(self, values: Tensor) -> Tensor:
+        """The two segments of ``(..., num_samples)``: ``(..., 2, segment_samples)``."""
+        samples = self.config.segment_samples
+        cut: Tensor = values[..., : _SEGMENTS * samples].unflatten(-1, (_SEGMENTS, samples))
+        return cut
+
+    def _dropout(self, tokens: Tensor) -> Tensor:
+        return F.dropout(tokens, float(self.config.feature_dropout), self.training)
+
+
 class EcgFmForEcgClassification(EcgFmPreTrainedModel, EcgForClassification):
     """The encoder with a linear head. Pieces are classified by themselves; their probabilities become one."""
+
+    _keys_to_ignore_on_load_unexpected = EcgFmModel._keys_to_ignore_on_load_unexpected
 
     model_class = EcgFmModel
 

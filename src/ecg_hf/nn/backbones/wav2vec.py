@@ -15,7 +15,13 @@ from torch.nn import functional as F
 from ecg_hf.nn.backbones.transformer import TransformerBlock, TransformerStack
 from ecg_hf.nn.precision import match_weights
 
-__all__ = ["PositionalConvolution", "StridedStem", "Wav2VecTower"]
+__all__ = ["PositionalConvolution", "StridedStem", "Wav2VecTower", "scale_gradient"]
+
+
+def scale_gradient(values: Tensor, factor: float) -> Tensor:
+    """The same values, whose gradient is multiplied by ``factor`` on its way back."""
+    fixed = values.detach()
+    return fixed + factor * (values - fixed)
 
 
 class StridedStem(nn.Module):

@@ -68,7 +68,13 @@ def patient_contrast_loss(embeddings: Tensor, patients: Tensor, *, temperature: 
 
 
 def view_pairs_loss(
-    views: Tensor, patients: Tensor, *, temperature: float, present: Tensor | None = None
+    views: Tensor,
+    patients: Tensor,
+    *,
+    temperature: float,
+    present: Tensor | None = None,
+    both_ways: bool = False,
+    fixed_length: bool = False,
 ) -> Tensor:
     """Contrast of every pair of views; all embeddings of a patient are positives (CLOCS).
 
@@ -77,7 +83,7 @@ def view_pairs_loss(
     record of the patient is one of the earlier record's row, and of its column. The four means are averaged, without
     those that have no positives, and so are the pairs.
 
-    Paper: CLOCS, Eqs. 1 and 2.
+    Paper: CLOCS, Eqs. 1 and 2. The two options are how fairseq-signals computes it for ECG-FM.
 
     Differs from official code: that keeps the last pair alone, but divides by the number of all. With two views both
     agree.
@@ -87,8 +93,16 @@ def view_pairs_loss(
         patients: int64 ``(rows,)``.
         temperature: Divides the cosine similarities.
         present: bool ``(views, rows)``, False for embeddings that are to be left out; None if there are none.
+        both_ways: Each embedding of a patient in the one view is a positive of each in the other, of rows and of
+            columns; the two means over all of them are averaged.
+        fixed_length: No gradient passes through the length of embeddings.
     """
-    vectors = F.normalize(full_precision(views), dim=-1)
+    views = full_precision(views)
+    if fixed_length:
+        # The smallest length is that of ``normalize``.
+        vectors = views / views.detach().norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    else:
+        vectors = F.normalize(views, dim=-1)
     first, second = torch.triu_indices(len(views), len(views), 1, device=views.device)
     logits = similarity(vectors[first], vectors[second]) / temperature
     usable = torch.ones_like(logits, dtype=torch.bool)
@@ -101,12 +115,8 @@ def view_pairs_loss(
     same = patients[:, None] == patients[None, :]
     own = torch.eye(len(same), dtype=torch.bool, device=same.device)
     means, counts = [], []
-    for losses, positives in (
-        (by_row, own),
-        (by_column, own),
-        (by_row, same.triu(1)),
-        (by_column, same.tril(-1)),
-    ):
+    clocs = ((by_row, own), (by_column, own), (by_row, same.triu(1)), (by_column, same.tril(-1)))
+    for losses, positives in ((by_row, same), (by_column, same)) if both_ways else clocs:
         kept = positives & usable
         counts.append(kept.sum((1, 2)))
         means.append(torch.where(kept, losses, 0.0).sum((1, 2)) / counts[-1].clamp(min=1))

@@ -133,7 +133,7 @@ METHODS: dict[str, MethodSpec] = {
             official_code="https://github.com/Edoar-do/HuBERT-ECG",
             status="equal to the official code (CC BY-NC 4.0) on its fixture: preprocessing, tokens, layers, "
             "embedding, heads; official weights of three sizes convert, with the 164 labels of their fine-tuning; "
-            "inferred: the order of those labels, masks of missing leads; encoder and classifier only",
+            "inferred: the order of those labels, masks of missing leads; targets by k-means, no masked prediction",
             multimodal=False,
             sizes=("micro", "small", "base", "large"),
             official_weights="cc-by-nc-4.0",

@@ -73,4 +73,5 @@ def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator, device: tor
     # The smallest positive number keeps the logarithm finite.
     tiny = torch.finfo(torch.float32).tiny
     drawn = torch.empty(shape, device=device).exponential_(generator=generator)
-    return -drawn.clamp(min=tiny).log()
+    # In place: with the noise of a whole step each copy is hundreds of megabytes.
+    return drawn.clamp_(min=tiny).log_().neg_()

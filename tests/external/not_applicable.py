@@ -95,10 +95,13 @@ NOT_APPLICABLE: tuple[tuple[str, str, str], ...] = (
         )
         for padding in ("left", "right", "left_sdpa_kernels", "right_sdpa_kernels")
     ),
-    (
-        "test_eager_matches_sdpa_inference*",
-        "st-mem/pretraining",
-        "draws noise for the patches of a picture if forward has an argument of that name",
+    *(
+        (
+            "test_eager_matches_sdpa_inference*",
+            f"{method}/pretraining",
+            "takes any model with an argument noise for one of square pictures, and draws it for their patches",
+        )
+        for method in ("st-mem", "heartlang")
     ),
     (
         "test_eager_matches_sdpa_inference_*",

@@ -90,7 +90,7 @@ class Codebook(nn.Module):
 
     Attributes:
         codes: float buffer ``(size, width)``.
-        fitted: bool buffer: whether codes come from data.
+        fitted: float buffer ``()``: 1 if the codes come from data, else 0.
     """
 
     codes: Tensor
@@ -100,7 +100,7 @@ class Codebook(nn.Module):
         super().__init__()
         self.decay = decay
         self.register_buffer("codes", spread_codes(size, width))
-        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("fitted", torch.zeros(()))
         # No buffers: those of one process would be handed to all others before each forward.
         self._sums: Tensor | None = None
         self._counts: Tensor | None = None
@@ -117,7 +117,7 @@ class Codebook(nn.Module):
         vectors = F.normalize(full_precision(vectors), dim=-1)
         rows = torch.arange(len(self.codes), device=vectors.device) * len(vectors) // len(self.codes)
         self.codes.copy_(cosine_k_means(vectors, vectors[rows])[0])
-        self.fitted.fill_(True)
+        self.fitted.fill_(1.0)
 
     def nearest(self, vectors: Tensor) -> Tensor:
         """Numbers of the nearest codes, int64 ``(...)``, of float ``(..., width)``."""

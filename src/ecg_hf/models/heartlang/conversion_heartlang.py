@@ -151,7 +151,7 @@ def _vocabulary(state: OfficialState, config: HeartLangConfig) -> dict[str, Tens
             weights[f"{target}weight"] = state.take(f"{key}weight", rows, width)
             weights[f"{target}bias"] = state.take(f"{key}bias", rows)
     weights["vocabulary.codebook.codes"] = state.take("quantize.embedding.weight", codes, values)
-    weights["vocabulary.codebook.fitted"] = state.take("quantize.embedding.initted", 1)[0] > 0
+    weights["vocabulary.codebook.fitted"] = state.take("quantize.embedding.initted", 1)[0]
     # Tokens that hide nothing here, and statistics of use.
     for key in (
         "encoder.mask_token",

@@ -273,17 +273,13 @@ OWN = ("evaluate", "--model", "ecg-beat-ptbxl")
 
 
 @pytest.mark.slow
-def test_own_labels_of_a_folder_of_recordings(
+def test_own_labels_in_a_column_that_was_added(
     cli: Cli, pretrained: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    """The same command for a dataset that is there and for files that are built first."""
-    from datasets import load_from_disk
-
     from ecg_hf.data.opening import open_rows
 
     rows = open_rows(corpus)
     rows.add_column("mine", [row % 3 == 0 for row in range(len(rows))]).save_to_disk(tmp_path / "mine")
-    assert "mine" in load_from_disk(tmp_path / "mine").column_names
     arguments = ("--dataset", tmp_path / "mine", "--labels", "mine", "--controls", "handmade", *QUICK)
     outcome = cli(*OWN, "--model", pretrained, *arguments, "--output", tmp_path / "out", "--json")
     assert outcome.returncode == 0, outcome.stderr

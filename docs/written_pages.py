@@ -1,4 +1,4 @@
-"""Pages that follow from the code: one per method, the methods and checkpoints as tables, and the API."""
+"""Pages that follow from the code: one per method, the methods as a table, and the API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import ecg_hf
 from ecg_hf.files import write_whole
-from ecg_hf.hub.converting import list_official_files
 from ecg_hf.models.pretrained import list_pretrained
 from ecg_hf.models.registry import METHODS, MethodSpec
 
@@ -41,7 +40,6 @@ def write_all(folder: Path) -> None:
     """Write every page into a folder; pages that nothing follows from any more are removed."""
     pages = {
         "methods/index.md": methods_page(),
-        "checkpoints.md": checkpoints_page(),
         **{f"methods/{spec.name}.md": method_page(spec) for spec in METHODS.values()},
         **api_pages(),
     }
@@ -105,33 +103,6 @@ def _card(spec: MethodSpec) -> str:
     """The text of a method's card, without its front matter and what only a card's template fills in."""
     text = (ROOT / "model_cards" / f"{spec.module}.md").read_text(encoding="utf-8")
     return text.split("---\n", 2)[2].strip()
-
-
-def checkpoints_page() -> str:
-    """The authors' files that convert."""
-    lines = [
-        "# Authors' checkpoints",
-        "",
-        "Files of the methods' authors that `ecg-hf convert METHOD FILE FOLDER` makes model folders of, on your "
-        "machine; they are never redistributed here. *Equal* is what a fixture made with the authors' code showed, "
-        "with the largest difference.",
-        "",
-        "| method | files | from | licence | size | equal |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in list_official_files():
-        files = ", ".join(f"`{name}`" for name in row["files"])
-        link = f"[{row['name']}](methods/{row['name']}.md)"
-        cells = (
-            link,
-            files,
-            row["repository"],
-            row["licence"],
-            f"{row['size_bytes'] / 1e6:,.0f} MB",
-            row["parity"],
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
 
 
 def api_pages() -> dict[str, str]:

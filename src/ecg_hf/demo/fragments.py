@@ -63,8 +63,7 @@ def summary(record: EcgRecord, answer: Interpretation) -> str:
         if (value := answer.measurements.get(name)) is not None
     ]
     parts = [
-        f"<p>{len(record.lead_names)} leads ({text(leads)}), {record.duration_s:.1f} s, "
-        f"{record.sampling_rate:g} Hz.</p>",
+        f"<p>Leads: {text(leads)}, {record.duration_s:.1f} s, {record.sampling_rate:g} Hz.</p>",
         f"<p>{text(', '.join(measured) or 'Nothing could be measured')}.</p>",
     ]
     if answer.notes:

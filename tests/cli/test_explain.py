@@ -39,6 +39,22 @@ def test_a_text_is_explained_by_a_model_without_classes(cli: Cli, tmp_path: Path
     assert "<svg" in picture.read_text(encoding="utf-8")
 
 
+def test_a_folder_gets_an_explanation_of_each_recording_and_keeps_it(
+    cli: Cli, record: Path, tmp_path: Path
+) -> None:
+    asked = ("explain", record.parent, tmp_path / "missing", "-o", tmp_path / "why", "--stretch", 5)
+    outcome = cli(*asked)
+    assert outcome.returncode == 3, outcome.stderr
+    assert len([line for line in outcome.stderr.splitlines() if "missing can't be explained" in line]) == 1
+    assert outcome.stdout.startswith("1 of 2 recordings explained")
+    files = list((tmp_path / "why").iterdir())
+    assert {path.suffix for path in files} == {".png", ".json"}
+    assert len({path.stem for path in files}) == 1
+    again = cli(*asked)
+    assert again.returncode == 3
+    assert "1 of them before" in again.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -47,6 +63,11 @@ def test_a_text_is_explained_by_a_model_without_classes(cli: Cli, tmp_path: Path
         (("-o", "why.png", "--label", "nonsense"), "nonsense"),
         (("-o", "why.png", "--model", "ecg-distil-ptbxl"), "name one"),
         (("-o", "why.png", "--start", "12"), "12 s"),
+        (("-o", "why.png", "--num-proc", "2"), "folder"),
+        (("missing", "-o", "why.png"), "several recordings"),
+        (("missing", "-o", "why", "--json", "why.json"), "--json is for one"),
+        (("missing", "-o", "why", "--label", "nonsense"), "nonsense"),
+        (("missing", "-o", "why", "--model", "ecg-distil-ptbxl"), "name one"),
         ((), "--output"),
     ],
 )

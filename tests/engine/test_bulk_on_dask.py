@@ -1,4 +1,4 @@
-"""Builds on a Dask cluster: the bytes of one process."""
+"""Builds and explanations on a Dask cluster: the bytes of one process."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import ecg_hf
 from ecg_hf.data import build_dataset
 from ecg_hf.engine import Engine
+from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER, pretrained_folder
+from ecg_hf.pipelines.explained_folder import explain_in_folder
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -23,4 +26,18 @@ def test_a_build_has_the_bytes_of_one_process(cluster: str, tmp_path: Path, monk
     build_dataset("synthetic", None, "here", **options)
     report = build_dataset("synthetic", None, "cluster", engine=engine, **options)
     assert report.shards == 5
+    assert files(tmp_path / "cluster") == files(tmp_path / "here")
+
+
+@pytest.mark.slow
+def test_explanations_have_the_bytes_of_one_process(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)  # which is not the workers'
+    engine, model = Engine("dask", address=cluster), pretrained_folder(DEFAULT_CLASSIFIER)
+    records = [ecg_hf.sample_record(), "missing"]
+    options = {"patch_s": 5.0, "progress": False}
+    report = explain_in_folder(model, records, "cluster", engine=engine, **options)
+    assert report == explain_in_folder(model, records, "here", **options)
+    assert report.explained == 1
     assert files(tmp_path / "cluster") == files(tmp_path / "here")

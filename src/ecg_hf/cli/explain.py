@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout
 from ecg_hf.cli.output import echo, print_table
 from ecg_hf.cli.plot import FORMATS
-from ecg_hf.cli.recordings import naming_options
+from ecg_hf.cli.recordings import UNREADABLE, naming_options, told_options, with_folders
 from ecg_hf.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,8 +24,20 @@ _SHOWN_LEADS = 4
 
 
 def explain_command(
-    record: Annotated[Path, typer.Argument(help="Recording in any format that read_record reads.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write, .png or .svg.")],
+    records: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RECORD...", help="Recordings in any format that read_record reads, or folders of them."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Picture of one recording, .png or .svg; or a folder that gets a picture and a JSON file of each.",
+        ),
+    ],
     model: Annotated[
         str | None,
         typer.Option(
@@ -37,7 +51,9 @@ def explain_command(
             help="Class to explain, the likeliest by default; any text, of a model with a text side and no classes."
         ),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the maps as JSON.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the maps of one recording as JSON.")
+    ] = None,
     start: Annotated[float, typer.Option(min=0.0, help="Seconds into the recording to begin at.")] = 0.0,
     stretch: Annotated[
         float, typer.Option(help="Seconds of the stretches that are laid flat in turn.")
@@ -51,72 +67,117 @@ def explain_command(
     ] = None,
     units: Annotated[str | None, typer.Option(help="Their voltage unit: mV, uV or V.")] = None,
     device: Annotated[str | None, typer.Option(help="Device; by default a GPU if there is one.")] = None,
+    num_proc: NumProc = 1,
+    engine: EngineName = "local",
+    address: Address = None,
+    piece_timeout: PieceTimeout = None,
+    overwrite: Annotated[
+        bool, typer.Option(help="In a folder: replace what was made from another model, label or recording.")
+    ] = False,
 ) -> None:
     """Draw what a model's score of a recording is due to: occlusion as shades, gradient x input along the traces.
 
-    Orange speaks for the label, blue against it. The maps are about the model, right or wrong; for research only, not
-    for diagnosis.
+    Orange speaks for the label, blue against it. In a folder, explanations that are there are kept; a recording that
+    can't be explained is accounted for and the exit code is 3. The maps are about the model, right or wrong; for
+    research only, not for diagnosis.
     """
+    from ecg_hf.engine import Engine
+    from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER
     from ecg_hf.signal import read_record
 
-    if output.suffix.lower() not in FORMATS:
+    names = None if lead_names is None else [name.strip() for name in lead_names.split(",")]
+    where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
+    chosen = model or DEFAULT_CLASSIFIER
+    several = len(records) > 1 or records[0].is_dir()
+    picture = output.suffix.lower() in FORMATS and not output.is_dir()
+    if output.is_dir() or not output.suffix or (several and not picture):
+        if json_file is not None:
+            raise ConfigurationError(
+                "--json is for one recording; in a folder each has its own", path=json_file
+            )
+        _write_folder(
+            chosen,
+            [path for path, _ in with_folders(records)],
+            output,
+            label=label,
+            device=device,
+            start_s=start,
+            patch_s=stretch,
+            engine=where,
+            overwrite=overwrite,
+            **told_options(sampling_rate, names, units),
+        )
+        return
+    if several:
+        raise ConfigurationError("several recordings need a folder as --output", path=output)
+    if not picture:
         raise ConfigurationError("a picture is a .png or an .svg file", path=output)
+    if where != Engine() or overwrite:
+        raise ConfigurationError(
+            "--num-proc, --engine and --overwrite need a folder as --output", path=output
+        )
     if json_file is not None and json_file.resolve() == output.resolve():
         raise ConfigurationError("the picture and the JSON need a file each", path=output)
-    names = None if lead_names is None else [name.strip() for name in lead_names.split(",")]
     # Before a model is loaded: a missing file should not wait for one.
     with naming_options():
-        read = read_record(record, sampling_rate=sampling_rate, lead_names=names, units=units)
-    from ecg_hf.pipelines.explanation import explain
+        read = read_record(records[0], sampling_rate=sampling_rate, lead_names=names, units=units)
+    from ecg_hf.cli.loading import load_config, load_pipeline
+    from ecg_hf.hub.fetching import resolve_model
+    from ecg_hf.pipelines.explanation import draw_explanation, explain, task_to_explain
 
-    pipe = _pipeline(model, device)
-    explanation = explain(pipe, read, label, start_s=start, patch_s=stretch)
-    _draw(explanation, output)
+    task = task_to_explain(load_config(resolve_model(chosen)), label)
+    explanation = explain(
+        load_pipeline(task, chosen, device=device), read, label, start_s=start, patch_s=stretch
+    )
+    draw_explanation(explanation, output)
     if json_file is not None:
         from ecg_hf.files import write_whole
 
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        name = Path(pipe.model.name_or_path).name if model is None or Path(model).is_dir() else model
-        content = {**explanation.as_dict(), "model": name}
+        content = {**explanation.as_dict(), "model": _name(chosen)}
         write_whole(json_file, json.dumps(content, ensure_ascii=False) + "\n")
     _show(explanation)
     echo(output)
     echo("For research only, not for diagnosis.", err=True)
 
 
-def _pipeline(model: str | None, device: str | None) -> Any:
-    """That of the model's classes, or of its text side if it has no classes."""
-    from ecg_hf.cli.loading import load_config, load_pipeline
+def _write_folder(
+    model: str,
+    records: Sequence[Path],
+    output: Path,
+    *,
+    label: str | None,
+    device: str | None,
+    **options: Any,
+) -> None:
+    from ecg_hf.cli.loading import load_config, local_classifier, local_model, resolve_device
     from ecg_hf.hub.fetching import resolve_model
-    from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER
-    from ecg_hf.models.registry import get_method
+    from ecg_hf.pipelines.explained_folder import explain_in_folder
+    from ecg_hf.pipelines.explanation import task_to_explain
 
-    name = model or DEFAULT_CLASSIFIER
-    config = load_config(resolve_model(name))
-    has_classes = any("Classification" in kind for kind in config.architectures or [])
-    texts = not has_classes and get_method(config.model_type).multimodal
-    return load_pipeline(
-        "zero-shot-ecg-classification" if texts else "ecg-classification", name, device=device
+    classes = task_to_explain(load_config(resolve_model(model)), label) == "ecg-classification"
+    folder = local_classifier(model)[0] if classes else local_model(model)
+    report = explain_in_folder(
+        folder,
+        records,
+        output,
+        label=label,
+        model_name=_name(model),
+        device=resolve_device(device),
+        **options,
     )
+    said = f"{report.explained} of {report.records} recordings explained in {output}"
+    echo(said + (f", {report.reused} of them before" if report.reused else ""))
+    for record, reason in report.unexplained.items():
+        echo(f"{record} can't be explained: {reason}", err=True)
+    echo("For research only, not for diagnosis.", err=True)
+    if report.unexplained:
+        raise typer.Exit(UNREADABLE)
 
 
-def _draw(explanation: Explanation, output: Path) -> None:
-    from ecg_hf.plotting import Relevance, plot_ecg, save_figure
-
-    maps, record = explanation.maps, explanation.record
-    relevance = Relevance(
-        maps.occlusion,
-        explanation.patch_s,
-        maps.gradient,
-        explanation.sampling_rate,
-        explanation.name,
-        explanation.scale,
-    )
-    title = f"{record.record_id or 'recording'}: {explanation.name} {explanation.score:.2f}"
-    if explanation.start_s:
-        title += f", from {explanation.start_s:g} s"
-    figure = plot_ecg(record, layout="rows", relevance=relevance, title=title, duration_s=record.duration_s)
-    save_figure(figure, output)
+def _name(model: str) -> str:
+    """What files call a model: by the folder's name, or as it is known."""
+    return Path(model).absolute().name if Path(model).is_dir() else model
 
 
 def _show(explanation: Explanation) -> None:

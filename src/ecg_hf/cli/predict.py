@@ -17,17 +17,15 @@ from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout, Record
 from ecg_hf.cli.output import echo, print_json, print_json_array, print_table
 from ecg_hf.cli.over_time import Course, clock
 from ecg_hf.cli.plot import FORMATS as PICTURES
+from ecg_hf.cli.recordings import UNREADABLE, told_options, with_folders
 from ecg_hf.cli.zero_shot import answer_labels
-from ecg_hf.errors import ConfigurationError, ModelFolderError, RecordNotFound
+from ecg_hf.errors import ConfigurationError, ModelFolderError
 
 if TYPE_CHECKING:
     from ecg_hf.pipelines.interpretation import Interpretation, Interpreter
     from ecg_hf.signal import EcgRecord
 
 __all__ = ["predict_command"]
-
-UNREADABLE = 3
-"""Exit code where some recording could not be read; the others are answered."""
 
 _SHOWN_FINDINGS = 5
 
@@ -113,7 +111,7 @@ def predict_command(
     research only, not for diagnosis.
     """
     names = None if lead_names is None else [name.strip() for name in lead_names.split(",")]
-    told = _checked(sampling_rate, names, units)
+    told = told_options(sampling_rate, names, units)
     lengths: dict[str, Any] = {"window_s": window, "stride_s": stride}
     if stride is not None and window is None:
         raise ConfigurationError("--stride needs --window", value=stride)
@@ -124,7 +122,7 @@ def predict_command(
     where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
     if output is None and (where != Engine() or overwrite):
         raise ConfigurationError("--num-proc, --engine and --overwrite need --output")
-    found = _with_folders(records)
+    found = with_folders(records)
     if output is not None:
         if labels is not None or softmax or csv_file is not None or plot is not None or top_k is not None:
             raise ConfigurationError(
@@ -222,47 +220,6 @@ def _write_parts(
         echo("For research only, not for diagnosis.", err=True)
     if report.unread:
         raise typer.Exit(UNREADABLE)
-
-
-def _checked(rate: float | None, names: list[str] | None, unit: str | None) -> dict[str, Any]:
-    """Options of ``read_record``; what no recording can have is refused here, not counted as unreadable recordings.
-
-    Raises:
-        EcgError: for an impossible rate, an unknown unit, or a lead that is named twice or not at all.
-    """
-    from ecg_hf.signal.leads import normalize_lead_names
-    from ecg_hf.signal.record import checked_sampling_rate
-    from ecg_hf.signal.units import millivolts_per_unit
-
-    if rate is not None:
-        checked_sampling_rate(rate)
-    if unit is not None:
-        millivolts_per_unit(unit)
-    if names is not None:
-        normalize_lead_names(names)
-    return {"sampling_rate": rate, "lead_names": names, "units": unit}
-
-
-def _with_folders(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """The recordings, those of folders one by one, and the name of each below the folder given.
-
-    Raises:
-        RecordNotFound: if a folder holds none.
-    """
-    from ecg_hf.signal.io.paths import recordings_below
-
-    found: list[tuple[Path, Path]] = []
-    for path in paths:
-        if not path.is_dir():
-            found.append((path, Path(path.name.removesuffix(".hea"))))
-            continue
-        inside = list(recordings_below(path))
-        if not inside:
-            raise RecordNotFound("the folder holds no recordings", path=path)
-        # WFDB records go by their names.
-        shown = [file.with_suffix("") if file.suffix == ".hea" else file for file in inside]
-        found += [(file, file.relative_to(path)) for file in shown]
-    return found
 
 
 def _pictures(records: Mapping[Path, Path], plot: Path) -> dict[Path, Path]:

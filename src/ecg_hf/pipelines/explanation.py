@@ -10,6 +10,7 @@ Gradient x input: Shrikumar et al., arXiv 1605.01713; occlusion: Zeiler and Ferg
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ecg_hf.errors import ConfigurationError, SignalError
+from ecg_hf.models.registry import get_method
 from ecg_hf.pipelines.base import accepted_inputs
 from ecg_hf.pipelines.ecg_classification import EcgClassificationPipeline
 from ecg_hf.pipelines.interpretation import reason_to_abstain
@@ -27,7 +29,7 @@ from ecg_hf.pipelines.zero_shot_ecg_classification import ZeroShotEcgClassificat
 from ecg_hf.processing.inputs import parse_inputs
 from ecg_hf.signal import EcgRecord, check_quality
 
-__all__ = ["Explanation", "Maps", "explain", "explain_score"]
+__all__ = ["Explanation", "Maps", "draw_explanation", "explain", "explain_score", "task_to_explain"]
 
 Score = Callable[[Mapping[str, Tensor]], Tensor]
 """Prepared tensors of a batch to one number per record, ``(batch,)``."""
@@ -226,6 +228,51 @@ def explain(
     )
 
 
+def draw_explanation(explanation: Explanation, path: str | os.PathLike[str]) -> None:
+    """Draw the maps on the recording: occlusion as shades, gradient x input along the traces.
+
+    Args:
+        explanation: Of a recording.
+        path: A .png or .svg file; its folder is made.
+    """
+    from ecg_hf.plotting import Relevance, plot_ecg, save_figure
+
+    maps, record = explanation.maps, explanation.record
+    relevance = Relevance(
+        maps.occlusion,
+        explanation.patch_s,
+        maps.gradient,
+        explanation.sampling_rate,
+        explanation.name,
+        explanation.scale,
+    )
+    title = f"{record.record_id or 'recording'}: {explanation.name} {explanation.score:.2f}"
+    if explanation.start_s:
+        title += f", from {explanation.start_s:g} s"
+    figure = plot_ecg(record, layout="rows", relevance=relevance, title=title, duration_s=record.duration_s)
+    save_figure(figure, path)
+
+
+def task_to_explain(config: Any, label: str | None = None) -> str:
+    """The pipeline whose scores are explained: that of the model's classes, or of its text side if it has none.
+
+    Args:
+        config: Of the model.
+        label: What is to be explained, which must exist; None for the likeliest class.
+
+    Raises:
+        ConfigurationError: if there is no such class, or a text is needed and there is none.
+    """
+    has_classes = any("Classification" in kind for kind in config.architectures or [])
+    if not has_classes and get_method(config.model_type).multimodal:
+        if not label:
+            raise ConfigurationError("a model without classes explains a text: name one as the label")
+        return "zero-shot-ecg-classification"
+    if has_classes and label is not None:
+        _class_index(config, label)
+    return "ecg-classification"
+
+
 def _stretch(record: EcgRecord, extractor: Any, start_s: float) -> EcgRecord:
     """As much of a recording as the model takes, from ``start_s`` on."""
     rate, length = record.sampling_rate, record.signal.shape[1]
@@ -259,18 +306,24 @@ def _chosen_class(
 ) -> tuple[int, str, str]:
     """Index, short name and name for a reader of the class to explain."""
     config = pipe.model.config
+    shorts, names = _class_names(config)
+    index = int(_logits(pipe, inputs).argmax()) if label is None else _class_index(config, label)
+    return index, shorts[index], names[index]
+
+
+def _class_names(config: Any) -> tuple[list[str], list[str]]:
+    """Short names of a classifier's classes, and those for a reader."""
     details = getattr(config, "label_details", None) or {}
     shorts = [config.id2label[index] for index in range(config.num_labels)]
-    names = [str(details.get(short, {}).get("name", short)) for short in shorts]
-    if label is None:
-        index = int(_logits(pipe, inputs).argmax())
-    elif label in shorts:
-        index = shorts.index(label)
-    elif label in names:
-        index = names.index(label)
-    else:
-        raise ConfigurationError(f"no class {label!r}; there are {', '.join(shorts)}", value=label)
-    return index, shorts[index], names[index]
+    return shorts, [str(details.get(short, {}).get("name", short)) for short in shorts]
+
+
+def _class_index(config: Any, label: str) -> int:
+    shorts, names = _class_names(config)
+    for known in (shorts, names):
+        if label in known:
+            return known.index(label)
+    raise ConfigurationError(f"no class {label!r}; there are {', '.join(shorts)}", value=label)
 
 
 def _logits(pipe: EcgClassificationPipeline, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -20,7 +20,7 @@ from ecg_hf.models.auto import AutoModelForEcgClassification
 from ecg_hf.models.shared_files import model_digest
 from ecg_hf.pipelines.interpretation import MEASUREMENTS, Interpretation, Interpreter
 
-__all__ = ["PredictedParts", "answer_columns", "answer_row", "predict_in_parts"]
+__all__ = ["PredictedParts", "answer_columns", "answer_row", "predict_in_parts", "state_of_files"]
 
 _ROWS_AT_ONCE = 1024
 
@@ -135,7 +135,7 @@ def predict_in_parts(
             number,
             (start, end),
             os.fspath(folder.resolve()),
-            f"{content.hexdigest()[:32]}:{_state_of_files(names[start:end])}",
+            f"{content.hexdigest()[:32]}:{state_of_files(names[start:end])}",
             tuple(names[start:end]),
             os.getcwd(),
             os.fspath(Path(model).resolve()),
@@ -153,8 +153,8 @@ def predict_in_parts(
     return PredictedParts(len(names), rows, unread, len(parts), reused)
 
 
-def _state_of_files(names: Sequence[str]) -> str:
-    """Names, sizes and times of the recordings' files; of a WFDB record, of its header and its samples."""
+def state_of_files(names: Sequence[str]) -> str:
+    """Identifies recordings by their files' names, sizes and times; a WFDB record's are its header and samples."""
     digest = hashlib.sha256()
     for name in names:
         stem = name.removesuffix(".hea")

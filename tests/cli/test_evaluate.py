@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ecg_hf.evaluation.results import read_results
 
@@ -281,14 +282,40 @@ def test_own_labels_in_a_column_that_was_added(
     rows = open_rows(corpus)
     rows.add_column("mine", [row % 3 == 0 for row in range(len(rows))]).save_to_disk(tmp_path / "mine")
     arguments = ("--dataset", tmp_path / "mine", "--labels", "mine", "--controls", "handmade", *QUICK)
-    outcome = cli(*OWN, "--model", pretrained, *arguments, "--output", tmp_path / "out", "--json")
+    outcome = cli(
+        *OWN, "--model", pretrained, *arguments, "--output", tmp_path / "out", "--json", "--num-proc", 2
+    )
     assert outcome.returncode == 0, outcome.stderr
+    assert "[2/2]" in outcome.stderr
     results = json.loads(outcome.stdout)
     assert [row["encoder"] for row in results["summary"]] == ["ecg-beat-ptbxl", pretrained.name, "handmade"]
     assert {row["fraction"] for row in results["summary"]} == {1.0}
     again = cli(*OWN, "--model", pretrained, *arguments, "--output", tmp_path / "out")
     assert "0 cells computed" in again.stderr
     assert "| handmade | linear | 100 %" in again.stdout
+
+
+@pytest.mark.slow
+def test_several_models_in_processes_have_the_numbers_of_one(
+    cli: Cli, pretrained: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = torch.get_num_threads()
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(pretrained, "twin", ignore=shutil.ignore_patterns("checkpoint-*"))
+    # Two models of the same weights and two of the same untrained ones: each made once.
+    models = ("--model", pretrained, "--model", "ecg-beat-ptbxl", "--model", "twin")
+    asked = ("evaluate", *models, "--benchmark", BENCHMARK, "--dataset", corpus, "--fraction", "1.0", *QUICK)
+    torch.set_num_threads(1)
+    try:
+        one = cli(*asked, "--output", "one", "--json")
+        two = cli(*asked, "--output", "two", "--num-proc", "2", "--json")
+    finally:
+        torch.set_num_threads(threads)
+    assert (one.returncode, two.returncode) == (0, 0), two.stderr
+    assert "[4/4]" in two.stderr
+    assert "5 cells computed" in two.stderr
+    first, second = ({**json.loads(outcome.stdout), "timings": None} for outcome in (one, two))
+    assert first == second
 
 
 @pytest.mark.parametrize(

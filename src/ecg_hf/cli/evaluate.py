@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecg_hf.cli.data import parse_options
+from ecg_hf.cli.engine import Address, EngineName, PieceTimeout
 from ecg_hf.cli.evaluate_recordings import (
     Build,
     annotated_recordings,
@@ -110,7 +111,17 @@ def evaluate_command(
         list[str] | None,
         typer.Option("--option", "-o", help="Option of the source that is built, NAME=VALUE."),
     ] = None,
-    num_proc: Annotated[int, typer.Option(min=1, help="Processes reading records.")] = 1,
+    num_proc: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes that read records; on a CPU they also share out several models, or benchmarks of several "
+            "sources.",
+        ),
+    ] = 1,
+    engine: EngineName = "local",
+    address: Address = None,
+    piece_timeout: PieceTimeout = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings per forward pass.")] = 64,
     pool_tokens: Annotated[
         int, typer.Option(min=1, help="For heads on tokens: mean over so many consecutive ones of a lead.")
@@ -137,6 +148,7 @@ def evaluate_command(
     """
     from ecg_hf.data.splits import parse_folds
     from ecg_hf.evaluation.benchmark_data import get_benchmark
+    from ecg_hf.evaluation.encoders import UNTRAINED
     from ecg_hf.evaluation.evaluate import LoadedModel, check_controls, evaluate_model
     from ecg_hf.evaluation.plan import EvaluationPlan
     from ecg_hf.evaluation.protocols import get_protocol
@@ -148,10 +160,14 @@ def evaluate_command(
     )
     for folds in (train_folds, validation_folds, test_folds):
         parse_folds(folds or "")
+    from ecg_hf.cli.evaluate_pieces import EvaluationPieces, works_in_pieces
     from ecg_hf.cli.loading import resolve_device
+    from ecg_hf.engine import Engine
     from ecg_hf.hub.fetching import resolve_model
 
     place = resolve_device(device)
+    where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
+    in_pieces = works_in_pieces(where, place)
     heads = _names(head, "--head")
     shares = None if labels is None else (1.0,)
     plan = EvaluationPlan(
@@ -199,6 +215,27 @@ def evaluate_command(
         else:
             own, rows = own_recordings(labels, data_dir or [], dataset or [], build)
             benchmarks, recordings = [own], {own.name: rows}
+        made = 0
+        if in_pieces:
+            opened = build.built if labels is not None and build.built else [*(dataset or []), *build.built]
+            made = EvaluationPieces(
+                plan,
+                os.path.abspath(output),
+                tuple(map(os.path.abspath, opened)),
+                labels,
+                None if tables is None else os.path.abspath(tables),
+                curves,
+                place,
+                batch_size,
+                pool_tokens,
+            ).run(
+                ((source, _load(source, heads, "cpu")[0]) for source in sources),
+                benchmarks,
+                recordings,
+                where,
+                untrained=UNTRAINED in chosen,
+                say=say,
+            )
         evaluation = evaluate_model(
             plan,
             load_each(),
@@ -220,7 +257,9 @@ def evaluate_command(
             from ecg_hf.hub.model_index import update_model_index
 
             say(f"results written into {update_model_index(sources[0], evaluation.results)}")
-    say(f"{evaluation.computed} cells computed, {evaluation.reused} found; results in {files[0].parent}")
+    say(
+        f"{evaluation.computed + made} cells computed, {evaluation.reused - made} found; results in {files[0].parent}"
+    )
     if as_json:
         print_json(evaluation.results)
     else:

@@ -32,6 +32,7 @@ class Build:
         num_proc: Processes reading records.
         detect_r_peaks: Whether a model wants R peaks.
         say: Receives the account.
+        built: Folders of what was built so far.
     """
 
     output: Path
@@ -39,6 +40,7 @@ class Build:
     num_proc: int = 1
     detect_r_peaks: bool = False
     say: Callable[[str], None] = print
+    built: list[Path] = field(default_factory=list)
 
     def __call__(self, source: str, folder: Path | None) -> Dataset:
         """Build a source's files into ``output/data``, where they are found again."""
@@ -49,6 +51,7 @@ class Build:
             source, folder, target, num_proc=self.num_proc, detect_r_peaks=self.detect_r_peaks, **self.options
         )
         self.say(report.summary())
+        self.built.append(target)
         return load_built(target)
 
 

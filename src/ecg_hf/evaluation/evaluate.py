@@ -44,7 +44,7 @@ from ecg_hf.evaluation.tasks import Task, annotated_task, tasks_of
 if TYPE_CHECKING:
     from ecg_hf.evaluation.delineation.annotations import AnnotatedRecord
 
-__all__ = ["Evaluation", "LoadedModel", "check_controls", "evaluate_model"]
+__all__ = ["Evaluation", "LoadedModel", "check_controls", "compute_cells", "evaluate_model"]
 
 FEATURES = "features"
 WORK = "work"
@@ -247,6 +247,44 @@ def evaluate_model(
         if rows[part]:
             results[part] = rows[part]  # type: ignore[literal-required]
     return Evaluation(results, cells, prepared, first, store.computed, store.reused)
+
+
+def compute_cells(
+    plan: EvaluationPlan,
+    loaded: LoadedModel,
+    benchmarks: Sequence[Benchmark],
+    recordings: Mapping[str, Recordings],
+    output: str | os.PathLike[str],
+    *,
+    untrained: bool = False,
+    tables: str | os.PathLike[str] | None = None,
+    curves: Sequence[str] = (),
+) -> int:
+    """Compute the cells that :func:`evaluate_model` would, where it finds them; gives how many were not there.
+
+    Several processes may fill one folder as long as no two of them have the same weights and recordings.
+
+    Args:
+        plan: Protocol, head, fractions, seeds.
+        loaded: The model; its name is of no account.
+        benchmarks: On what; with labels.
+        recordings: Benchmark -> built rows.
+        output: Folder of the evaluation.
+        untrained: The same architecture with random weights instead.
+        tables: Folder with MERL's published tables.
+        curves: Also score on poorer test recordings: ``"leads"``, ``"rate"``.
+    """
+    store, entrants = CellStore(output), _Entrants(loaded, Path(output), untrained)
+    for one in benchmarks:
+        prepared = prepare(one, plan.protocol, recordings[one.name], plan.folds, tables)
+        lined_up, _ = entrants.line_up(prepared, plan)
+        for task in tasks_of(plan, prepared, store, curves, _say_nothing):
+            task.run(lined_up[-1])
+    return store.computed
+
+
+def _say_nothing(_: str) -> None:
+    pass
 
 
 class _Asked:

@@ -68,7 +68,7 @@ def push_command(
     import datasets
 
     from ecg_hf.hub.push import push_model
-    from ecg_hf.hub.push_dataset import push_dataset
+    from ecg_hf.hub.dataset_push import push_dataset
 
     datasets.logging.set_verbosity_error()  # it warns that a small dataset is one file
     if not sys.stderr.isatty():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ecg_hf.hub.converting import ConversionReport, convert_checkpoint
     from ecg_hf.hub.model_folder import ModelFolder, open_model_folder
     from ecg_hf.hub.push import PushReport, push_model
-    from ecg_hf.hub.push_dataset import push_dataset
+    from ecg_hf.hub.dataset_push import push_dataset
 
 __all__ = [
     "MACRO_AUROC",
@@ -46,7 +46,7 @@ _MODULES = {
     "convert_checkpoint": "converting",
     "document_classifier": "classifier",
     "open_model_folder": "model_folder",
-    "push_dataset": "push_dataset",
+    "push_dataset": "dataset_push",
     "push_model": "push",
     "write_model_card": "card",
 }

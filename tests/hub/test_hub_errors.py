@@ -16,10 +16,10 @@ from huggingface_hub.errors import (
 )
 
 from ecg_hf.errors import HubError
+from ecg_hf.hub.dataset_push import push_dataset
 from ecg_hf.hub.hub_errors import check_repo_id, hub_errors
 from ecg_hf.hub.licences import licence_identifier
 from ecg_hf.hub.push import push_model
-from ecg_hf.hub.dataset_push import push_dataset
 
 # The HTTP client that the installed release of the library uses.
 httpx = sys.modules[HfHubHTTPError.__bases__[0].__module__]

@@ -67,8 +67,8 @@ def push_command(
     quiet_libraries(transfers=sys.stderr.isatty())
     import datasets
 
-    from ecg_hf.hub.push import push_model
     from ecg_hf.hub.dataset_push import push_dataset
+    from ecg_hf.hub.push import push_model
 
     datasets.logging.set_verbosity_error()  # it warns that a small dataset is one file
     if not sys.stderr.isatty():

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from ecg_hf.hub.card_context import CardContext, card_context_of
     from ecg_hf.hub.classifier import document_classifier
     from ecg_hf.hub.converting import ConversionReport, convert_checkpoint
+    from ecg_hf.hub.dataset_push import push_dataset
     from ecg_hf.hub.model_folder import ModelFolder, open_model_folder
     from ecg_hf.hub.push import PushReport, push_model
-    from ecg_hf.hub.dataset_push import push_dataset
 
 __all__ = [
     "MACRO_AUROC",

@@ -125,7 +125,7 @@ def test_weights_that_are_not_finite_are_refused(cli: Cli, jepa, tmp_path: Path)
     ("arguments", "words"),
     [
         (("nope", "{file}", "{out}"), ("nope", "ecg-jepa")),
-        (("cg-dmer", "{file}", "{out}"), ("cg-dmer", "no official weights", "ecg-jepa")),
+        (("cg-dmer", "{file}", "{out}"), ("cg-dmer", "no official weights", "convert --list")),
         (("ecg-jepa", "{absent}", "{out}"), ("absent", "not found")),
         (("ecg-jepa", "{file}", "{there}", "--num-attention-heads", "4"), ("exists already",)),
         (("ecg-jepa", "{file}", "{out}", "--num-attention-heads", "many"), ("whole number", "many")),

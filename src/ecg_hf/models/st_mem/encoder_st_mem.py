@@ -119,7 +119,7 @@ class StMemEncoder(nn.Module):
         if visible is not None:
             tokens = gather_tokens(tokens, visible)
             token_mask = None if token_mask is None else token_mask.gather(1, visible)
-        fences = (self.sep_token + positions[[0, -1]]).expand(len(tokens), leads, -1, -1)
+        fences = (self.sep_token + positions[[0, -1]]).expand(tokens.shape[0], leads, -1, -1)
         tokens = tokens.unflatten(1, (leads, -1))
         tokens = torch.cat([fences[:, :, :1], tokens, fences[:, :, 1:]], dim=2)
         tokens = (tokens + self.lead_embedding[:, None, :]).flatten(1, 2)

@@ -98,7 +98,7 @@ class AttentionPoolHead(EcgHead):
     def forward(self, tokens: Tensor, pooled: Tensor, token_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """See :class:`EcgHead`."""
         narrowed = self.narrow(match_weights(tokens, self))
-        query = (self.class_token + 2.0 * self.positions[:, :1]).expand(len(tokens), -1, -1)
+        query = (self.class_token + 2.0 * self.positions[:, :1]).expand(tokens.shape[0], -1, -1)
         keys = torch.cat([query, narrowed + self.positions[:, 1 : 1 + narrowed.shape[1]]], dim=1)
         ignored = None
         if token_mask is not None:

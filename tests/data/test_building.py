@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import datasets
 import numpy as np
 import pytest
 
+from ecg_hf.data import build_folder
 from ecg_hf.data.building import build_dataset, load_built
 from ecg_hf.data.feature import Ecg
 from ecg_hf.data.report import BuildReport
@@ -222,6 +225,23 @@ def test_two_builds_of_one_folder(ptbxl_folder: Path, tmp_path: Path, monkeypatc
     with other, pytest.raises(DatasetBuildError, match="another process"):
         build(ptbxl_folder, tmp_path / "out")
     assert build(ptbxl_folder, tmp_path / "out").kept == 30
+
+
+def test_a_builder_that_finishes_takes_nothing_from_those_that_wait(tmp_path: Path) -> None:
+    waiting: list[str] = []
+
+    def wait() -> None:
+        with build_folder.exclusive(tmp_path):
+            waiting.append("its turn")
+
+    with build_folder.exclusive(tmp_path):
+        second = threading.Thread(target=wait)
+        second.start()
+        time.sleep(0.2)
+        shutil.rmtree(tmp_path / build_folder.WORK_FOLDER)
+        time.sleep(0.2)
+    second.join(timeout=60)
+    assert waiting == ["its turn"]
 
 
 def test_unreadable_records_are_counted_not_fatal(ptbxl_folder: Path, tmp_path: Path):

@@ -170,12 +170,16 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises:
         DatasetBuildError: if another process holds it.
     """
-    (folder / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / WORK_FOLDER / LOCK_FILE)
-    try:
-        lock.acquire(timeout=LOCK_PATIENCE_S)
-    except Timeout:
-        raise DatasetBuildError("another process is building this folder", path=folder) from None
+    while not lock.is_locked:
+        (folder / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=LOCK_PATIENCE_S)
+        except Timeout:
+            raise DatasetBuildError("another process is building this folder", path=folder) from None
+        except FileNotFoundError:
+            # One that finishes takes its work folder, and with it the lock, from under those that wait.
+            continue
     try:
         yield
     finally:

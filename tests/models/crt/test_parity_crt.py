@@ -131,17 +131,19 @@ def test_domains(recorded: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_tokens_and_predictions(recorded: dict[str, Tensor], official: dict[str, Tensor], mode: str) -> None:
     """Patches through their networks, positions, both transformers; with statistics of the batch while training."""
+    # Norms by the statistics of a few records magnify rounding: to 4e-5 on processors without AVX2.
+    close = RELATIVE if mode == "eval" else {"rtol": 1e-4, "atol": 1e-4}
     crt = model(official, mode)
     kept, dropped = crt._divided(*noise(recorded, mode).values())
     tokens = crt.crt.encoder(crt.patches(recorded["signal"]), None, kept)
     kept_order = [0, 9, 14, *range(1, 9), *range(10, 14), *range(15, 19)]
-    torch.testing.assert_close(tokens.encoded, recorded[f"{mode}.encoder_out"][:, kept_order], **RELATIVE)
+    torch.testing.assert_close(tokens.encoded, recorded[f"{mode}.encoder_out"][:, kept_order], **close)
     predicted = crt.decoder(tokens, dropped)
     theirs = torch.cat([recorded[f"{mode}.pred{domain}"] for domain in range(3)], dim=1)
     order = torch.cat([part for pair in zip(kept, dropped, strict=True) for part in pair], dim=1)
     assert torch.equal(order[0], recorded[f"{mode}.target_index_aligned"])
     picked = predicted.flatten(2).gather(1, order[..., None].expand(-1, -1, 30))
-    torch.testing.assert_close(picked, theirs, **RELATIVE)
+    torch.testing.assert_close(picked, theirs, **close)
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])

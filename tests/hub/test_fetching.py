@@ -50,10 +50,13 @@ except EcgError as error:
 
 
 class Boom:
-    """Runs code when it is unpickled."""
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, ("touch /tmp/ecg_hf_was_here",)
+        return os.mkdir, (str(self.mark),)
 
 
 def sizes_of(fixture: Path) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def test_files_that_are_not_what_their_name_says(client, founder, tmp_path: Path
     content = tensors()
     name = next(key for key, value in content.items() if value.is_floating_point())
     if wrong == "pickled code":
-        founder(pickle.dumps({"state_dict": Boom()}))
+        founder(pickle.dumps({"state_dict": Boom(tmp_path / "was_here")}))
     elif wrong == "missing key":
         founder({"state_dict": {k: v for k, v in content.items() if k != name}})
     elif wrong == "huge":
@@ -132,7 +135,7 @@ def test_files_that_are_not_what_their_name_says(client, founder, tmp_path: Path
     kind, lines = said.split()[:2]
     assert kind.endswith(("Error", "Weights", "File")) or kind[0].isupper()
     assert lines == "0"
-    assert not Path("/tmp/ecg_hf_was_here").exists()
+    assert not (tmp_path / "was_here").exists()
     assert not list((tmp_path / "home").rglob("source.json"))
 
 

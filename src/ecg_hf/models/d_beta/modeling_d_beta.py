@@ -35,6 +35,7 @@ from ecg_hf.nn.collapse import pair_accuracy
 from ecg_hf.nn.heads import MaskedTokenHead
 from ecg_hf.nn.losses import masked_token_loss, reconstruction_loss, siglip_loss
 from ecg_hf.nn.losses.reconstruction import normalize_patches
+from ecg_hf.nn.masks.missing import zero_missing
 from ecg_hf.nn.positions import interleaved_sincos_positions
 from ecg_hf.nn.precision import full_precision, similarity
 from ecg_hf.nn.tokenizers import gather_tokens, patchify
@@ -141,10 +142,7 @@ class DBetaModel(DBetaPreTrainedModel, EcgEncoder):
 
     def present(self, input_values: Tensor, lead_mask: Tensor | None, sample_mask: Tensor | None) -> Tensor:
         """The signal with zeros in missing leads and padding."""
-        if lead_mask is not None:
-            input_values = input_values.masked_fill(lead_mask.unsqueeze(-1) == 0, 0.0)
-        if sample_mask is not None:
-            input_values = input_values.masked_fill(sample_mask.unsqueeze(1) == 0, 0.0)
+        input_values = zero_missing(input_values, lead_mask, sample_mask)
         return input_values
 
     def embed(

@@ -36,6 +36,7 @@ from ecg_hf.models.outputs import EcgAlignmentOutput, EcgPreTrainingOutput
 from ecg_hf.nn.backbones.resnet1d import ResidualBlock1d, ResNet1d
 from ecg_hf.nn.heads import pooled_statistics
 from ecg_hf.nn.losses.targets import regression_target_loss, term_entropy, term_loss
+from ecg_hf.nn.masks.missing import zero_missing
 from ecg_hf.nn.median_beat import representative_beats
 from ecg_hf.nn.precision import full_precision, match_weights
 from ecg_hf.nn.targets import PrincipalComponents, Standardizer, TargetHead
@@ -131,10 +132,7 @@ class EcgDistilModel(WithTermHead, EcgDistilPreTrainedModel):
         """Tokens ``(batch, steps, token_size)`` and embedding ``(batch, hidden_size)``."""
         self.check_input_values(input_values)
         signal = input_values * float(self.config.input_scale)
-        if lead_mask is not None:
-            signal = signal.masked_fill(lead_mask.unsqueeze(-1) == 0, 0.0)
-        if sample_mask is not None:
-            signal = signal.masked_fill(sample_mask.unsqueeze(1) == 0, 0.0)
+        signal = zero_missing(signal, lead_mask, sample_mask)
         tokens = self.encoder(match_weights(signal, self.encoder)).transpose(1, 2)
         return tokens, pooled_statistics(tokens, self.token_mask(input_values, lead_mask, sample_mask))
 

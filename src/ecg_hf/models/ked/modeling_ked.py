@@ -22,6 +22,7 @@ from ecg_hf.models.modeling import (
 )
 from ecg_hf.nn.backbones.resnet1d import ResidualBlock1d, ResNet1d, deep_stem
 from ecg_hf.nn.heads import masked_mean
+from ecg_hf.nn.masks.missing import zero_missing
 from ecg_hf.nn.precision import full_precision, match_weights
 
 __all__ = ["KedForEcgClassification", "KedModel", "KedPreTrainedModel"]
@@ -96,10 +97,7 @@ class KedModel(KedPreTrainedModel, EcgEncoder):
         """Steps of the last stage and their mean, see :meth:`EcgEncoder.encode`."""
         self.check_input_values(input_values)
         signal = match_weights(input_values, self)
-        if lead_mask is not None:
-            signal = signal.masked_fill(lead_mask.unsqueeze(-1) == 0, 0.0)
-        if sample_mask is not None:
-            signal = signal.masked_fill(sample_mask.unsqueeze(1) == 0, 0.0)
+        signal = zero_missing(signal, lead_mask, sample_mask)
         tokens = self.encoder(signal).transpose(1, 2)
         mask = self.token_mask(input_values, lead_mask, sample_mask)
         return tokens, masked_mean(full_precision(tokens), mask)

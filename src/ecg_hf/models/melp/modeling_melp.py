@@ -19,6 +19,7 @@ from ecg_hf.models.melp.configuration_melp import MelpConfig
 from ecg_hf.models.modeling import EcgEncoder, EcgForClassification, EcgPreTrainedModel, attention_kernel
 from ecg_hf.nn.backbones.wav2vec import StridedStem, Wav2VecTower
 from ecg_hf.nn.heads import AttentionalPooler, masked_mean
+from ecg_hf.nn.masks.missing import zero_missing
 from ecg_hf.nn.precision import full_precision, match_weights
 
 __all__ = ["MelpForEcgClassification", "MelpModel", "MelpPreTrainedModel"]
@@ -148,10 +149,7 @@ class MelpModel(MelpPreTrainedModel, EcgEncoder):
                 f"input_values have {input_values.shape[-1]} samples, a token takes {self.config.reach}",
                 value=tuple(input_values.shape),
             )
-        if lead_mask is not None:
-            input_values = input_values.masked_fill(lead_mask.unsqueeze(-1) == 0, 0.0)
-        if sample_mask is not None:
-            input_values = input_values.masked_fill(sample_mask.unsqueeze(1) == 0, 0.0)
+        input_values = zero_missing(input_values, lead_mask, sample_mask)
         mask = self.token_mask(input_values, lead_mask, sample_mask)
         tokens = self.encoder(self.encoder.embed(input_values), mask, need_weights=need_weights)
         return tokens, mask

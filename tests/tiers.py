@@ -37,8 +37,9 @@ CONTRACT = (
     "test_packaging.py",
 )
 
-# Share of the parameters of one test function that a sampled run draws, at least one of each; the longest of
-# these prefixes counts. Tests of other files have the share of their tier, all of them if it has none.
+# Share of the parameters of one test function that a sampled run draws, at least one of each, and of the slow
+# functions of a file that have none; the longest of these prefixes counts. Tests of other files have the share of
+# their tier, all of them if it has none.
 SHARES: Mapping[str, float] = {
     "cli/test_hostile_models.py": 0.2,
     "external": 0.18,
@@ -85,7 +86,7 @@ def seed_of_the_day() -> str:
 
 
 def drawn(tests: Mapping[str, str], seed: str) -> set[str]:
-    """Tests of a sampled run: every function outside ``DRAWN_TOGETHER``, but of the parameters of long ones a share.
+    """Tests of a sampled run: a share of the long ones, some of every function or, if that is slow, of every file.
 
     Args:
         tests: Tier of each test by its id.
@@ -96,8 +97,12 @@ def drawn(tests: Mapping[str, str], seed: str) -> set[str]:
         function = function_of(nodeid)
         named = below(function, SHARES)
         share = SHARES[named[0] if named else tier] if named or tier in SHARES else 1.0
-        together = below(function, DRAWN_TOGETHER)
-        functions[together[0] if together else function, share].append(nodeid)
+        group = function
+        if together := below(function, DRAWN_TOGETHER):
+            group = together[0]
+        elif tier == "slow" and "[" not in nodeid:
+            group = function.partition("::")[0]
+        functions[group, share].append(nodeid)
     chosen: set[str] = set()
     for (function, share), ids in functions.items():
         count = max(1, math.ceil(share * len(ids)))

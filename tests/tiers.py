@@ -42,10 +42,10 @@ CONTRACT = (
 # their tier, all of them if it has none.
 SHARES: Mapping[str, float] = {
     "cli/test_hostile_models.py": 0.2,
-    "external": 0.18,
+    "external": 0.1,
     "models/test_safe_loading.py": 0.2,
     "soak": 0.5,
-    "contract": 0.27,
+    "contract": 0.22,
     "slow": 0.17,
 }
 

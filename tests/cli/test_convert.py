@@ -16,6 +16,7 @@ from ecg_hf.hub.converting import recognise_checkpoint
 from ecg_hf.models.registry import METHODS
 from tests.cli.conftest import Cli
 from tests.cli.test_errors import assert_one_line
+from tests.models.official_files import CONVERTED, official_file
 
 pytestmark = pytest.mark.fixtures
 
@@ -197,26 +198,9 @@ def test_the_list_of_what_converts(cli: Cli):
     assert "12_lead_ECGFounder.pth" in table
 
 
-RECOGNISED = {
-    "ecg-fm": "ecg_fm/tiny_state_dict",
-    "ecgfounder": "ecgfounder/tiny_state_dict",
-    "hubert-ecg": "hubert_ecg/tiny_state_dict",
-    "ked": "ked/tiny_state_dict",
-    "melp": "melp_poolers/poolers",
-    "ecg-jepa": "ecg_jepa/tiny_state_dict",
-    "ecg-cpc": "cpc_s4/causal_state_dict",
-    "clear-hug": "clear_hug/clear_stage1_state_dict",
-    "st-mem": "st_mem/tiny_st_mem_norm_pix_true",
-    "merl": "merl/tiny_resnet18_ecgclip",
-    "d-beta": "d_beta/tiny_state_dict",
-    "heartlang": "heartlang/tiny_backbone_state_dict",
-    "weimann-jepa": "weimann_ecg_jepa/tiny_state_dict",
-}
-
-
-@pytest.mark.parametrize("method", [name for name, spec in METHODS.items() if spec.official_weights])
+@pytest.mark.parametrize("method", CONVERTED)
 def test_files_are_recognised_by_their_keys(method: str, shared_fixtures: Path, tmp_path: Path):
-    weights = load_file(shared_fixtures / f"{RECOGNISED[method]}.safetensors")
+    weights, _ = official_file(method, shared_fixtures)
     torch.save(
         {"state_dict": {f"module.{key}": value for key, value in weights.items()}}, tmp_path / "any.pt"
     )

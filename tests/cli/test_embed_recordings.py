@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import ecg_hf
+from ecg_hf import EcgRecord
+from tests.cli.test_errors import assert_one_line
 from tests.pipelines.conftest import make_zero_shot_folder
 from tests.signal.io.test_clinical_traps import ishne
 
@@ -79,3 +83,41 @@ def test_without_a_model_the_shipped_encoder_embeds(cli, record: Path, tmp_path:
     assert outcome.returncode == 0, outcome.stderr
     (vector,) = pq.read_table(tmp_path / "whole.parquet")["embedding"].to_pylist()
     assert vector == pytest.approx(ecg_hf.embed(record)[0].tolist(), abs=1e-5)
+
+
+def test_files_that_do_not_say_are_told_and_folders_taken(cli, record: Path, tmp_path: Path):
+    folder, table = tmp_path / "folder", tmp_path / "e.parquet"
+    (folder / "inner").mkdir(parents=True)
+    for suffix in (".hea", ".dat"):
+        shutil.copy(record.with_suffix(suffix), folder / "inner")
+    signal = ecg_hf.read_record(record).signal
+    np.save(folder / "two.npy", 1000 * signal[:2])
+    (folder / "none.csv").write_text("<html>")
+    told = ("--sampling-rate", 500, "--lead-names", "I,II", "--units", "uV", "--device", "cpu")
+    command = ("embed", folder, "--output", table)
+    assert_one_line(cli(*command, "--device", "cpu"), "none.csv")
+    outcome = cli("embed", folder / "two.npy", "--output", table, *told)
+    assert outcome.returncode == 0, outcome.stderr
+    (vector,) = pq.read_table(table)["embedding"].to_pylist()
+    two = EcgRecord(signal[:2], 500.0, ("I", "II"))
+    assert vector == pytest.approx(ecg_hf.embed(two)[0].tolist(), abs=1e-4)
+    assert_one_line(cli("embed", folder / "two.npy", "--output", tmp_path / "x.parquet"), "--lead-names")
+    skipped = cli(*command, "--overwrite", "--on-error", "skip", "--device", "cpu", "--json")
+    assert skipped.returncode == 3
+    account = json.loads(skipped.stdout)
+    assert (account["records"], account["embeddings"], len(account["unread"])) == (3, 1, 2)
+    assert pq.read_table(table)["record_id"].to_pylist() == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--num-proc", 2), "--num-proc"),
+        (("--on-error", "ignore"), "raise or skip"),
+        (("--sampling-rate", 0), "rate"),
+    ],
+)
+def test_options_that_do_nothing_or_can_not_be_are_refused(
+    cli, record: Path, tmp_path: Path, options: tuple[object, ...], words: str
+):
+    assert_one_line(cli("embed", record, "--output", tmp_path / "e.parquet", *options), words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from tests.cli.conftest import Cli, Outcome
 
 HIDDEN = "Zwiebelthaler"
 """In comments of headers and columns nobody asked for: may appear nowhere."""
+
+PLACE = "Grottenolm"
+"""In the path of dataset and model: may appear in nothing that is shared."""
 
 REPORTED = "Quastenflosser"
 """In the reports of one patient, which the dataset keeps: may appear in its report column and nowhere else."""
@@ -78,7 +82,7 @@ def files_with(folder: Path, name: str) -> set[str]:
 def test_names_reach_no_output(
     ptbxl: Path, cli: Cli, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    built, model, output = tmp_path / "built", tmp_path / "model", tmp_path / "evaluation"
+    built, model, output = (tmp_path / PLACE / name for name in ("built", "model", "evaluation"))
     record = ptbxl / "records100" / "00000" / "00001_lr"
     commands = (
         ("data", "build", "ptbxl", "--data-dir", ptbxl, "--output", built),
@@ -121,8 +125,10 @@ def test_names_reach_no_output(
         assert not any(name.lower() in (outcome.stdout + outcome.stderr).lower() for outcome in outcomes)
         assert name.lower() not in caplog.text.lower()
     assert files_with(tmp_path, HIDDEN) == set()
-    assert {name.rpartition("/")[0] for name in files_with(tmp_path, REPORTED)} == {"built"}
+    assert {name.rpartition("/")[0] for name in files_with(tmp_path, REPORTED)} == {f"{PLACE}/built"}
     assert all(name.endswith(".arrow") for name in files_with(tmp_path, REPORTED))
+    pushed = cli("push", model, "org/model", "--dry-run", "--json")
+    assert not files_with(model, PLACE) & set(json.loads(pushed.stdout)["files"]), files_with(model, PLACE)
     _check_card(model)
     # The search finds what is there.
     assert files_with(ptbxl, HIDDEN) > {"ptbxl_database.csv"}

@@ -28,7 +28,9 @@ def canary_of(path: Path) -> Path:
 
 
 def _largest(weights: dict[str, Tensor]) -> str:
-    return max(weights, key=lambda key: weights[key].numel())
+    """Not a table of positions: those that are fixed are computed, and what the file has of them is left out."""
+    learned = [key for key in weights if not key.endswith(("pos_embed", ".pe"))]
+    return max(learned, key=lambda key: weights[key].numel())
 
 
 def _changed(change: Callable[[dict[str, Tensor]], None]) -> Writer:

@@ -44,6 +44,17 @@ def test_findings_are_sorted_and_judged_by_their_own_threshold(interpreter: Inte
     assert second.name == "NORM"
 
 
+def test_an_answer_says_what_the_model_did_not_see_as_it_was_recorded(interpreter: Interpreter):
+    whole = _ecg()
+    holes = whole.signal.copy()
+    holes[1, 100:110] = np.nan
+    long = EcgRecord(np.tile(holes, (1, 3)), whole.sampling_rate, whole.lead_names)
+    first, second = interpreter([whole, long])
+    assert not first.notes
+    assert "cropped: the first 10 s of 30 s are used" in second.notes
+    assert any(note.startswith("nan_interpolated[II]") for note in second.notes)
+
+
 def test_an_unreadable_recording_is_an_answer_in_its_place(interpreter: Interpreter, tmp_path: Path):
     (tmp_path / "text.csv").write_text("not an ecg")
     answers = list(interpreter([_ecg(), tmp_path / "missing", tmp_path / "text.csv", _ecg()], batch_size=2))

@@ -496,7 +496,7 @@ def test_what_is_cut_off_is_announced(ecgs: np.ndarray, caplog: Any) -> None:
         (message,) = announced(caplog, lambda extractor=extractor: values(extractor, long))
         assert where in message
         report = extractor(long, RATE, STANDARD_LEADS, return_report=True)["report"]
-        assert [str(note) for note in report.notes[1]] == ["cropped: 3000 to 1000 samples"]
+        assert [str(note) for note in report.notes[1]] == [f"cropped: the {where} of 30 s are used"]
     assert not announced(caplog, lambda: values(make_extractor(), ecgs))
     assert not announced(caplog, lambda: values(make_extractor(duration_s=None), long))
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout, RecordsPerPart
 from ecg_hf.cli.output import echo, print_json
+from ecg_hf.cli.recordings import UNREADABLE, naming_options, told_options, with_folders
 from ecg_hf.models.pretrained import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -31,7 +30,9 @@ def embed_command(
     ],
     records: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RECORD...", help="Recordings of any format, instead of --dataset."),
+        typer.Argument(
+            metavar="RECORD...", help="Recordings of any format or folders of them, instead of --dataset."
+        ),
     ] = None,
     model: Annotated[
         str, typer.Option(help="Model folder, Hub repository or shipped name ('ecg-hf list pretrained').")
@@ -55,6 +56,14 @@ def embed_command(
     stride: Annotated[
         float | None, typer.Option(help="Seconds from window to window; as --window by default.")
     ] = None,
+    sampling_rate: Annotated[
+        float | None,
+        typer.Option(help="Hertz, for recordings that do not say: .npy, .csv, .mat without a header."),
+    ] = None,
+    lead_names: Annotated[
+        str | None, typer.Option(help="Comma-separated names of their leads, in order: I,II,III ...")
+    ] = None,
+    units: Annotated[str | None, typer.Option(help="Their voltage unit: mV, uV or V.")] = None,
     num_proc: NumProc = 1,
     engine: EngineName = "local",
     address: Address = None,
@@ -62,7 +71,9 @@ def embed_command(
     records_per_part: RecordsPerPart = 1024,
     on_error: Annotated[
         str,
-        typer.Option(help="With an output folder: 'raise', or 'skip' recordings that can't be embedded."),
+        typer.Option(
+            help="Of recordings, or with an output folder: 'raise', or 'skip' those that can't be embedded."
+        ),
     ] = "raise",
     overwrite: Annotated[bool, typer.Option(help="Replace the output of another model or dataset.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -78,23 +89,45 @@ def embed_command(
         raise ConfigurationError("--pool-tokens needs --features tokens", value=pool_tokens)
     if (dataset is None) == (not records):
         raise ConfigurationError("name recordings or a --dataset, one of the two")
+    where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
+    names = None if lead_names is None else [name.strip() for name in lead_names.split(",")]
+    told = told_options(sampling_rate, names, units)
     if records:
+        if where != Engine():
+            raise ConfigurationError("--num-proc and --engine are for a --dataset")
         if features != "pooler_output" or output.suffix != ".parquet":
             raise ConfigurationError("recordings give a .parquet file of pooler_output", value=str(output))
-        count, missing = _embed_recordings(
-            model, records, output, window, stride, batch_size, device, overwrite
-        )
+        from ecg_hf.cli.embed_recordings import embed_recordings
+
+        with naming_options():
+            account = embed_recordings(
+                model,
+                [path for path, _ in with_folders(records)],
+                output,
+                window_s=window,
+                stride_s=stride,
+                batch_size=batch_size,
+                device=device,
+                on_error=on_error,
+                overwrite=overwrite,
+                **told,
+            )
         if as_json:
-            account = {"records": len(records), "embeddings": count, "output": str(output)}
-            print_json({**account, "windows_without": missing})
+            print_json({**asdict(account), "output": str(output)})
         else:
+            missing = account.windows_without
             without = f"; {missing} windows hold no signal and have none" if missing else ""
-            echo(f"{count} embeddings of {len(records)} recordings in {output}{without}")
+            echo(f"{account.embeddings} embeddings of {account.records} recordings in {output}{without}")
+        for name, reason in account.unread.items():
+            echo(f"{name} can't be embedded: {reason}", err=True)
+        if account.unread:
+            raise typer.Exit(UNREADABLE)
         return
-    if window is not None or stride is not None:
-        raise ConfigurationError("--window and --stride are for recordings")
+    if window is not None or stride is not None or any(value is not None for value in told.values()):
+        raise ConfigurationError(
+            "--window, --stride, --sampling-rate, --lead-names and --units are for recordings"
+        )
     assert dataset is not None  # one of the two, as was looked at above
-    where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
     if not output.suffix and features != "tokens":
         report = embed_in_parts(
             local_model(model),
@@ -162,68 +195,3 @@ def _said(report: PartsReport, output: Path) -> str:
         first = ", ".join(f"{name} ({error})" for name, error in list(report.errors.items())[:3])
         said += f"; {len(report.errors)} recordings have none: {first}"
     return said
-
-
-def _embed_recordings(
-    model: str,
-    records: list[Path],
-    output: Path,
-    window: float | None,
-    stride: float | None,
-    batch_size: int,
-    device: str | None,
-    overwrite: bool,
-) -> tuple[int, int]:
-    """Columns ``record_id``, ``start_s`` and ``embedding``; long recordings are never in memory as a whole.
-
-    A window that the model can't take, such as an hour without electrodes has, is a row without an embedding.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from ecg_hf.cli.loading import load_model
-    from ecg_hf.errors import ConfigurationError
-    from ecg_hf.files import replace_file
-    from ecg_hf.pipelines.ecg_feature_extraction import EcgFeatureExtractionPipeline
-
-    if stride is not None and window is None:
-        raise ConfigurationError("--stride needs --window", value=stride)
-    if output.exists() and not overwrite:
-        raise ConfigurationError("the output exists; --overwrite replaces it", path=output)
-    encoder, extractor = load_model(model, device=device)
-    embed = EcgFeatureExtractionPipeline(model=encoder, feature_extractor=extractor, device=encoder.device)
-    columns = {"record_id": pa.string(), "start_s": pa.float64(), "embedding": pa.list_(pa.float32())}
-    schema = pa.schema(columns)
-    count = missing = 0
-    windows = _windows(records, window, stride)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(output) as file, pq.ParquetWriter(file, schema) as writer:
-        while batch := list(islice(windows, batch_size)):
-            vectors = embed(
-                [record for _, _, record in batch],
-                batch_size=len(batch),
-                on_error="raise" if window is None else "skip",
-            )
-            rows = {
-                "record_id": [name for name, _, _ in batch],
-                "start_s": [start for _, start, _ in batch],
-                "embedding": [vector or None for vector in vectors],
-            }
-            writer.write_table(pa.Table.from_pydict(rows, schema=schema))
-            found = sum(map(bool, vectors))
-            count, missing = count + found, missing + len(batch) - found
-    return count, missing
-
-
-def _windows(
-    records: list[Path], window: float | None, stride: float | None
-) -> Iterator[tuple[str, float, Any]]:
-    from ecg_hf.signal import iter_windows, read_record
-
-    for path in records:
-        if window is None:
-            record = read_record(path)
-            yield record.record_id or path.stem, 0.0, record
-            continue
-        for start, record in iter_windows(path, window, window if stride is None else stride):
-            yield record.record_id or path.stem, start, record

@@ -122,7 +122,9 @@ def _check_classifies(config: Any) -> None:
 
     if not any("Classification" in name for name in config.architectures or []):
         multimodal = get_method(config.model_type).multimodal
-        instead = "give --labels for zero-shot" if multimodal else "fine-tune one with ecg-hf finetune"
+        instead = "fine-tune one with ecg-hf finetune"
+        if multimodal:
+            instead += ", or ask it about texts with ecg-hf predict --labels"
         raise ModelFolderError(f"this model has no classifier: {instead}")
 
 

@@ -322,7 +322,9 @@ def _show_recording(answer: Interpretation, count: int) -> None:
     shown = [
         _MEASURED[name].format(value) for name, value in answer.measurements.items() if value is not None
     ]
-    leads = f"{len(answer.lead_names)} leads, {answer.duration_s:.1f} s, {answer.sampling_rate:g} Hz"
+    count_of_leads = len(answer.lead_names)
+    leads = f"{count_of_leads} lead{'s' * (count_of_leads != 1)}, {answer.duration_s:.1f} s, "
+    leads += f"{answer.sampling_rate:g} Hz"
     echo(f"  {leads}; {', '.join(shown) or 'nothing could be measured'}")
     if answer.abstained:
         echo(f"  no findings: {answer.abstained}")

@@ -193,6 +193,7 @@ def _explain_one(piece: _Recording) -> str | None:
         explanation = explain(pipe, record, piece.label, start_s=piece.start_s, patch_s=piece.patch_s)
     except EcgError as error:
         picture.unlink(missing_ok=True)
+        error.path = None  # absolute here; who asked knows the recording by the path that was given
         return str(error)
     draw_explanation(explanation, picture)
     content = {

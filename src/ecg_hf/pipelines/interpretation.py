@@ -21,6 +21,7 @@ from ecg_hf.signal import EcgRecord, check_quality, iter_windows, read_record
 from ecg_hf.signal.beats.measure_table import feature_names
 from ecg_hf.signal.beats.measures import measure_records
 from ecg_hf.signal.io.windows import check_seconds
+from ecg_hf.signal.record import Note
 
 __all__ = ["Finding", "Interpretation", "Interpreter"]
 
@@ -45,6 +46,9 @@ LEADS = {
     "amplitude_implausible": "have amplitudes that are not those of an ECG in millivolts",
 }
 """Quality notes of a lead that forbid an answer where more than half of the leads have them -> what they have."""
+
+PREPARED = ("cropped", "lead_derived", "lead_beyond_repair", "nan_interpolated", "nan_zeroed")
+"""Notes of the feature extractor that an answer has: where the model saw something else than was recorded."""
 
 _MIN_DURATION_S = 3.0
 
@@ -196,8 +200,8 @@ class Interpreter:
                 answer = Interpretation(part.shown, part.start_s, error=str(part.content), model=self.name)
                 answers.append((None, answer))
                 continue
-            probabilities, nearest, refused = scored[place]
-            abstained = reason_to_abstain(record) or refused
+            seen = scored[place]
+            abstained = reason_to_abstain(record) or seen.refused
             answer = Interpretation(
                 record=part.shown,
                 start_s=part.start_s,
@@ -205,31 +209,35 @@ class Interpreter:
                 sampling_rate=record.sampling_rate,
                 lead_names=record.lead_names,
                 measurements=measurements_of(record),
-                findings=() if abstained or probabilities is None else self._findings(probabilities),
+                findings=()
+                if abstained or seen.probabilities is None
+                else self._findings(seen.probabilities),
                 abstained=abstained,
-                notes=tuple(dict.fromkeys(str(note) for note in record.notes)),
-                nearest=() if abstained else nearest,
+                notes=tuple(dict.fromkeys(str(note) for note in (*record.notes, *seen.notes))),
+                nearest=() if abstained else seen.nearest,
                 model=self.name,
             )
             answers.append((record, answer))
         return answers
 
-    def _score(
-        self, read: Mapping[int, EcgRecord]
-    ) -> dict[int, tuple[npt.NDArray[np.float64] | None, tuple[Mapping[str, Any], ...], str | None]]:
-        """Probabilities, nearest references and, where the model can't take a recording, why."""
-        found: dict[int, Any] = {}
+    def _score(self, read: Mapping[int, EcgRecord]) -> dict[int, _Seen]:
+        """What the model says of each recording or, where it can't take one, why."""
+        found: dict[int, _Seen] = {}
         prepared: dict[int, Any] = {}
+        notes: dict[int, tuple[Note, ...]] = {}
         for place, record in read.items():
             try:
-                inputs = self.extractor(record, return_tensors="pt", return_sample_mask=True)
+                inputs = self.extractor(
+                    record, return_tensors="pt", return_sample_mask=True, return_report=True
+                )
             except EcgError as error:
-                found[place] = (None, (), str(error))
+                found[place] = _Seen(refused=str(error))
                 continue
+            notes[place] = tuple(note for note in inputs.pop("report").notes[0] if note.code in PREPARED)
             leads = int(inputs["lead_mask"].sum())
             if leads < self.model.config.min_leads:
                 wanted = f"at least {self.model.config.min_leads} of {inputs['lead_mask'].shape[1]} leads"
-                found[place] = (None, (), f"findings need {wanted}, here are {leads}")
+                found[place] = _Seen(refused=f"findings need {wanted}, here are {leads}")
                 continue
             prepared[place] = inputs
         if not prepared:
@@ -257,7 +265,7 @@ class Interpreter:
             if self.references is not None:
                 embedding = pooled[-1][row].float().cpu().numpy()
                 nearest = tuple(self.references.nearest(embedding, self.num_nearest))
-            found[place] = (probabilities[row], nearest, None)
+            found[place] = _Seen(probabilities[row], nearest, notes=notes[place])
         return found
 
     def _findings(self, probabilities: npt.NDArray[np.float64]) -> tuple[Finding, ...]:
@@ -279,6 +287,15 @@ class Interpreter:
                 )
             )
         return tuple(sorted(found, key=lambda one: -one.probability))
+
+
+class _Seen(NamedTuple):
+    """What a model says of a recording, why it says nothing, and what it saw otherwise than recorded."""
+
+    probabilities: npt.NDArray[np.float64] | None = None
+    nearest: tuple[Mapping[str, Any], ...] = ()
+    refused: str | None = None
+    notes: tuple[Note, ...] = ()
 
 
 class _Part(NamedTuple):

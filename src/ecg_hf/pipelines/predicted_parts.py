@@ -175,6 +175,12 @@ def _loaded(model: str, name: str, device: str) -> Interpreter:
     return Interpreter(classifier, extractor, name=name, device=device)
 
 
+def _as_given(answer: Interpretation, given: Mapping[str, str], home: str) -> Interpretation:
+    """An answer that names the recording as the caller did, also where it says why it can't be read."""
+    error = None if answer.error is None else answer.error.replace(os.path.join(home, ""), "")
+    return replace(answer, record=given[answer.record], error=error)
+
+
 def _answer_part(part: _Answers) -> dict[str, Any]:
     """Answer to the recordings of a part and write its file, whole or not at all."""
     stored = part.stored()  # another process may have finished it before it was lost
@@ -192,7 +198,7 @@ def _answer_part(part: _Answers) -> dict[str, Any]:
     def tables() -> Iterator[Mapping[str, Any]]:
         answers = interpreter(files, batch_size=part.batch_size, **options)
         while some := list(islice(answers, _ROWS_AT_ONCE)):
-            rows = [answer_row(replace(one, record=given[one.record]), list(columns)) for one in some]
+            rows = [answer_row(_as_given(one, given, part.home), list(columns)) for one in some]
             account["rows"] += len(some)
             account["unread"] += sum(one.error is not None for one in some)
             yield dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))

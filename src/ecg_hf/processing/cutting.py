@@ -55,10 +55,11 @@ def cut_to_window(
     n_samples = None if duration_s is None else round(duration_s * sampling_rate)
     window = input_window(samples, item.sampling_rate, sampling_rate, n_samples, crop, margin)
     surplus = 0 if n_samples is None else window.length - n_samples
+    where = "first" if crop == "start" else "middle"
     if surplus > 0 and report is not None:
-        report.add(positions, "cropped", f"{window.length} to {n_samples} samples")
+        whole = samples / item.sampling_rate
+        report.add(positions, "cropped", f"the {where} {duration_s:g} s of {whole:.4g} s are used")
     if n_samples is not None and surplus > _SURPLUS * n_samples:
-        where = "first" if crop == "start" else "middle"
         logger.warning_once(
             f"Recordings longer than {duration_s:g} s are cut: of each the {where} {duration_s:g} s are used "
             f"(crop={crop!r}), the rest is ignored."

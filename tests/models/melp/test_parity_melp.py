@@ -20,7 +20,6 @@ from ecg_hf.models.melp.configuration_melp import MelpConfig
 from ecg_hf.models.melp.conversion_melp import convert_official
 from ecg_hf.models.melp.feature_extraction_melp import MelpFeatureExtractor
 from ecg_hf.models.melp.modeling_melp import MelpForEcgClassification, MelpModel
-from tests.models.hostile_official import HOSTILE, canary_of
 
 pytestmark = pytest.mark.fixtures
 
@@ -230,18 +229,6 @@ def test_the_published_file() -> None:
     left_out = 640 * 128 + 257 * 640 + 257 * 256 + 769 * 256 + 768 + 1
     assert 2 * (model.num_parameters() + left_out) == 131_187_202
     assert model(torch.zeros(1, 12, 5000, device="meta")).last_hidden_state.shape == (1, 312, 768)
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_files_are_refused(name: str, weights: dict[str, Tensor], tmp_path: Path) -> None:
-    write, word = HOSTILE[name]
-    if name == "key-extra":
-        weights = {key.removeprefix("ecg_encoder."): value for key, value in weights.items()}
-    write(weights, tmp_path / "x.pt")
-    with pytest.raises(ConversionError, match=word):
-        convert_checkpoint("melp", tmp_path / "x.pt", tmp_path / "out", config=SIZES)
-    assert not (tmp_path / "out").exists()
-    assert not canary_of(tmp_path / "x.pt").exists()
 
 
 @pytest.mark.parametrize("missing", SIZES)

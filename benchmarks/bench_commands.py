@@ -54,5 +54,5 @@ def rows(quick: bool) -> Iterator[Row]:
     recipes = [name for name in list_recipes() if "cpu" not in name]
     for name in ("cg_dmer",) if quick else recipes:
         method = load_recipe(name).method
-        command = (*COMMAND, "plan", method, "--recipe", name)
+        command = (*COMMAND, "plan", "--model", method, "--recipe", name)
         yield measured(f"ecg-hf plan {method} --recipe {name}", [spent(command)], "s", most=20.0)

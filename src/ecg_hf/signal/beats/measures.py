@@ -14,6 +14,7 @@ from ecg_hf.signal.beats.beats import detect_beats_in_batch
 from ecg_hf.signal.beats.fiducials import Fiducials, find_fiducials
 from ecg_hf.signal.beats.measure_table import BEAT_FEATURES, GLOBAL_FEATURES, RECORD_FEATURES, feature_names
 from ecg_hf.signal.beats.median_beat import MedianBeat, align_beats, beat_windows, median_beat
+from ecg_hf.signal.beats.order_statistics import median
 from ecg_hf.signal.beats.rr_statistics import rr_statistics
 from ecg_hf.signal.gaps import bridge_gaps
 from ecg_hf.signal.leads import STANDARD_LEADS, arrange_leads
@@ -135,7 +136,7 @@ def _features_of_one(
     rr = np.diff(peaks) / ANALYSIS_RATE_HZ
     if len(peaks):
         beat = median_beat(clean, peaks, ANALYSIS_RATE_HZ)
-        marks = find_fiducials(_only(beat, present), float(np.median(rr)) if rr.size else None)
+        marks = find_fiducials(_only(beat, present), median(rr) if rr.size else None)
         if marks is not None:
             per_beat = _beat_features(beat, marks)
             per_beat[~present] = np.nan
@@ -206,18 +207,19 @@ def _above_its_ends(part: Array) -> Array:
 
 def _turns(qrs: Array, least_mv: float = 0.05) -> Array:
     """Slope reversals between values at least ``least_mv`` apart, per lead: hysteresis on the running extremum."""
-    n_leads = len(qrs)
-    extreme = qrs[:, 0].copy()
-    direction, turns = np.zeros(n_leads), np.zeros(n_leads)
-    for column in qrs.T[1:]:
-        moved = column - extreme
-        onwards = moved * direction > 0
-        reversed_ = np.abs(moved) >= least_mv
-        reversed_ &= ~onwards
-        turns += reversed_ & (direction != 0)
-        direction = np.where(reversed_, np.sign(moved), direction)
-        extreme = np.where(onwards | reversed_, column, extreme)
-    return turns
+    turns = []
+    # Plain numbers: an array operation on twelve of them costs as much as all twelve.
+    for first, *others in qrs.tolist():
+        extreme, direction, count = first, 0, 0
+        for value in others:
+            moved = value - extreme
+            if moved * direction > 0:
+                extreme = value
+            elif abs(moved) >= least_mv:
+                count += direction != 0
+                extreme, direction = value, 1 if moved > 0 else -1
+        turns.append(count)
+    return np.array(turns, dtype=np.float64)
 
 
 def _record_features(raw: Array, clean: Array) -> Array:
@@ -302,7 +304,7 @@ def _global_features(
         taller = np.append(r[_CHEST] > s[_CHEST], True)
     deviating = beat.similarity < 0.85
     # A beat's prematurity is that of the interval before it; the first one has none.
-    early = rr < 0.88 * np.median(rr) if rr.size else np.zeros(0, dtype=bool)
+    early = rr < 0.88 * median(rr) if rr.size else np.zeros(0, dtype=bool)
     several = rr.size >= 2
     st_40, st_80 = (per_beat[_WITHOUT_AVR, _BEAT[name]] for name in ("st_40_mv", "st_80_mv"))
     return np.array(
@@ -311,7 +313,7 @@ def _global_features(
             pr_ms,
             p_ms,
             qt_ms,
-            qt_ms / float(np.cbrt(np.median(rr))) if rr.size else np.nan,
+            qt_ms / float(np.cbrt(median(rr))) if rr.size else np.nan,
             jt_ms,
             np.log10(marks.p_prominence),
             *qrs_axis,
@@ -327,7 +329,7 @@ def _global_features(
             balance[_LEAD["V1"]],
             balance[_LEAD["V6"]],
             p_terminal,
-            np.median(beat.similarity),
+            median(beat.similarity),
             deviating.mean(),
             (early & deviating[1:]).mean() if several else np.nan,
             (early & ~deviating[1:]).mean() if several else np.nan,
@@ -353,4 +355,4 @@ def _p_consistency(beat: MedianBeat, marks: Fiducials, clean: Array, present: np
     template = template - template.mean(axis=1, keepdims=True)
     product = np.einsum("blw,lw->b", windows, template)
     power = np.einsum("blw,blw->b", windows, windows) * np.square(template).sum()
-    return float(np.median(product / np.sqrt(np.maximum(power, 1e-12))))
+    return median(product / np.sqrt(np.maximum(power, 1e-12)))

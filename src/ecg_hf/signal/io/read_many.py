@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 AnyPath = str | os.PathLike[str]
 
 # Handing over one record costs as much as reading it.
-_PER_TASK = 16
-_TASKS_AHEAD = 4
+_PER_TASK = 4
+_TASKS_AHEAD = 2
 
 
 @overload

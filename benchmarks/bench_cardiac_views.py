@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from rows import Row, alternate
 
 from ecg_hf.nn.r_peaks import estimate_r_peaks
 from ecg_hf.nn.views.cardiac import mask_cycles, render, scale_crop, shift
 from ecg_hf.processing.r_peaks import r_peak_table
+from rows import Row, alternate
 
 LEADS = ("II", "III", "V1", "V2", "V3", "V4", "V5", "V6")
 WINDOWS = 4

@@ -1,9 +1,9 @@
 """CLEAR-HUG's vectorised parts against straightforward loops.
 
-* Beat slicing of 64 records (12 leads x 15 slots x 96 samples): one gather against a loop over records, leads and beats
-  in numpy. R peaks are given; finding them is measured by itself.
-* A training step of CLEAR (forward, backward, optimiser) with masks built at once against the same step with the decoder
-  and encoder masks filled in row by row, as the official code does. The masks are equal (checked).
+* Beat slicing of 64 records (12 leads x 15 slots x 96 samples): one gather against a loop over records, leads and
+  beats in numpy. R peaks are given; finding them is measured by itself.
+* A training step of CLEAR (forward, backward, optimiser) with masks built at once against the same step with the
+  decoder and encoder masks filled in row by row, as the official code does. The masks are equal (checked).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from rows import Row, alternate
 from torch import Tensor
 
 from ecg_hf import ClearHugConfig, ClearHugForPreTraining
@@ -22,6 +21,7 @@ from ecg_hf.nn.masks import beats as masks_beats
 from ecg_hf.processing.r_peaks import r_peak_table
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.synthetic import simulate
+from rows import Row, alternate
 
 BATCH, SLOTS, WIDTH = 64, 15, 96
 ENCODER = "ecg_hf.models.clear_hug.encoder_clear_hug"

@@ -12,10 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rows import Row, measured
-
 import ecg_hf
 from ecg_hf.training.recipe import list_recipes, load_recipe
+from rows import Row, measured
 
 COMMAND = (sys.executable, "-m", "ecg_hf.cli")
 

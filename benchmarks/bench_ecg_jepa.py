@@ -1,10 +1,10 @@
 """ECG-JEPA's attention and training step against the straightforward formulation.
 
 (1) Attention over a grid of leads x times at the published width (768, 16 heads): factorised CroPA against
-scaled-dot-product attention with the boolean mask, and against the softmax written out, at 8 leads x 10 s (400 tokens)
-and 12 leads x 30 s (1,800 tokens). (2) One training step (forward, backward, no optimiser): this package as it is set
-up by itself, against the official formulation (explicit masked softmax), and against the same with the student over all
-400 tokens, hidden ones too. All variants are checked to give the same numbers first.
+scaled-dot-product attention with the boolean mask, and against the softmax written out, at 8 leads x 10 s (400
+tokens) and 12 leads x 30 s (1,800 tokens). (2) One training step (forward, backward, no optimiser): this package as
+it is set up by itself, against the official formulation (explicit masked softmax), and against the same with the
+student over all 400 tokens, hidden ones too. All variants are checked to give the same numbers first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from rows import Row, alternate, memory
 from torch import Tensor, nn
 
 from ecg_hf.models.ecg_jepa.configuration_ecg_jepa import EcgJepaConfig
@@ -22,6 +21,7 @@ from ecg_hf.nn.attention import eager_attention
 from ecg_hf.nn.cropa import cropa_mask, factorised_cropa, factorised_cropa_mask
 from ecg_hf.nn.losses.latent import latent_prediction_loss
 from ecg_hf.nn.masks.time import TimeMask
+from rows import Row, alternate, memory
 
 HEADS, HEAD_DIM = 16, 48
 Work = Callable[[], Tensor]

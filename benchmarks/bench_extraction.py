@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from rows import Row, alternate
 from scipy.signal import resample_poly
 
 from ecg_hf.processing import EcgFeatureExtractor
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.record import EcgRecord
 from ecg_hf.signal.synthetic import simulate
+from rows import Row, alternate
 
 BATCH = 64
 DAY_S = 24 * 3600

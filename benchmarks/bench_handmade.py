@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from rows import Row, alternate, headline, measured, seconds
 
 from ecg_hf.signal.beats.beats import detect_beats, detect_beats_in_batch
 from ecg_hf.signal.beats.measures import ANALYSIS_RATE_HZ, measure_records
@@ -15,6 +14,7 @@ from ecg_hf.signal.filtering import bandpass
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.resampling import resample
 from ecg_hf.signal.synthetic import simulate
+from rows import Row, alternate, headline, measured, seconds
 
 
 def rows(quick: bool) -> Iterator[Row]:

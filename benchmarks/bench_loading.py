@@ -3,7 +3,7 @@
 Writes a dataset of random 12-lead recordings at 100 Hz (1,000 samples) and at 500 Hz (5,000 samples) in exactly the
 form ``build_dataset`` writes, and the same integers as one ``.npy`` file. Both are then read in shuffled batches of
 64, int16 to float32: the memory map by fancy indexing and ``astype``, the dataset by ``BatchDecoder`` (which also
-applies gain and baseline, so it gives millivolts), and as a stream of Parquet files. Files are warm in the page cache.
+applies gain and baseline, so it gives millivolts), and as a stream of Parquet files. The page cache is warm.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from rows import Row, alternate
 
 from ecg_hf.data.building import build_dataset, load_built
 from ecg_hf.data.decoding import BatchDecoder
@@ -25,6 +24,7 @@ from ecg_hf.data.sources.base import Plan, Source, SourceInfo
 from ecg_hf.data.streaming import RowStream
 from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.leads import STANDARD_LEADS
+from rows import Row, alternate
 
 BATCH = 64
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from rows import Row, alternate, headline, measured, seconds
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -16,7 +15,7 @@ from ecg_hf.evaluation.retrieval import retrieval_ranks
 from ecg_hf.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
 from ecg_hf.metrics.delong import delong_auroc, paired_delong
 from ecg_hf.metrics.ranking import auprc, auroc
-
+from rows import Row, alternate, headline, measured, seconds
 
 RECORDS, CLASSES = 2198, 71
 

@@ -6,15 +6,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench_reading import write_records
-from rows import Row, alternate
 from transformers import pipeline
 
 import ecg_hf
+from bench_reading import write_records
 from ecg_hf.models.pretrained import DEFAULT_MODEL
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.record import EcgRecord
 from ecg_hf.signal.synthetic import simulate
+from rows import Row, alternate
 
 
 def rows(quick: bool) -> Iterator[Row]:

@@ -1,7 +1,7 @@
 """Reading WFDB records and building a dataset of them, against wfdb on the same format-16 files.
 
-Twelve leads of 10 s at 500 Hz. Checksums are verified and signals looked through for what is odd (quality notes), which
-wfdb does not do.
+Twelve leads of 10 s at 500 Hz. Checksums are verified and signals looked through for what is odd (quality notes),
+which wfdb does not do.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import wfdb
 from datasets import Array2D, Dataset, Features
-from rows import Row, alternate
 
 from ecg_hf import read_records
 from ecg_hf.data import build_dataset
 from ecg_hf.signal import STANDARD_LEADS, read_digital, read_record
+from rows import Row, alternate
+
 
 def write_records(folder: Path, count: int, samples: int = 5000) -> list[str]:
     """Noisy spike trains in PTB-XL's layout: format 16, 1000 units per millivolt."""

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from rows import Row, alternate, memory
 from torch import Tensor
 
 from ecg_hf.nn.backbones.s4 import S4Block, S4Layer
 from ecg_hf.nn.backbones.transformer import TransformerBlock
 from ecg_hf.nn.losses import cpc_logits, draw_negatives
+from rows import Row, alternate, memory
 
 
 def sdpa(

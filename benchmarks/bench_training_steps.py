@@ -1,7 +1,7 @@
 """Records a second of every method's training step on one core, at its CPU recipe.
 
-A step is what ``ecg-hf plan`` measures: inputs copied, noise and views drawn, forward, backward, AdamW. The data loader
-is not in it (``bench_loading.py``). Methods without a CPU recipe train their smallest preset.
+A step is what ``ecg-hf plan`` measures: inputs copied, noise and views drawn, forward, backward, AdamW. The data
+loader is not in it (``bench_loading.py``). Methods without a CPU recipe train their smallest preset.
 """
 
 from __future__ import annotations
@@ -9,14 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from rows import Row, measured, operator_headline
-
 from ecg_hf.models.registry import METHODS, PRETRAINABLE
 from ecg_hf.planning.measuring import first_step
 from ecg_hf.planning.memory import StoredRecords
 from ecg_hf.planning.samples import sample_inputs
 from ecg_hf.planning.settings import planned_run
 from ecg_hf.training.recipe import list_recipes
+from rows import Row, measured, operator_headline
 
 
 def cpu_recipe(method: str) -> str | None:

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import torch
-from rows import Row, alternate
 
 from ecg_hf.nn.views.frequency import frequency_noise_size, frequency_views
+from rows import Row, alternate
 
 Array = npt.NDArray[np.float32]
 

@@ -2,7 +2,8 @@
 
     python benchmarks/growth.py [--quick] [--output docs/growth.svg]
 
-A line of slope one in the logarithmic panels is work proportional to its size. Each point is the shortest of three runs.
+A line of slope one in the logarithmic panels is work proportional to its size. Each point is the shortest of three
+runs, in processor time.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import wfdb
-from bench_loading import RandomSource, batches
 
+from bench_loading import RandomSource, batches
 from ecg_hf import read_record
 from ecg_hf.data.building import build_dataset, load_built
 from ecg_hf.data.decoding import BatchDecoder

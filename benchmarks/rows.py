@@ -1,9 +1,9 @@
 """What every benchmark reports: one row per piece of work, measured in the same way.
 
-Ours and the reference take turns, round by round, so that other work on the machine slows both alike. Time is that of
-the processor, of all threads together; ``run.py`` sets one thread. Of each round the ratio is taken, of the rounds the
-median and the quartiles. The profile headline names the functions in which the time of ours is spent, by cProfile for
-Python and numpy and by torch's profiler for operators.
+Ours and the reference take turns, round by round, so that other work on the machine slows both alike. Time is that
+of the processor, of all threads together; ``run.py`` sets one thread. Of each round the ratio is taken, of the rounds
+the median and the quartiles. The profile headline names the functions in which the time of ours is spent, by cProfile
+for Python and numpy and by torch's profiler for operators.
 """
 
 from __future__ import annotations
@@ -143,7 +143,9 @@ def memory(work: str, ours: Work, reference: Work, called: str, *, least: float 
     value = theirs / own
     goal, met = ("", None) if least is None else (f">= {least:g}", value >= least)
     spread = (value, value)
-    return Row(f"{work}, peak memory", f"{own:.3g} MB", f"{called}: {theirs:.3g} MB", value, spread, goal, met)
+    return Row(
+        f"{work}, peak memory", f"{own:.3g} MB", f"{called}: {theirs:.3g} MB", value, spread, goal, met
+    )
 
 
 def peak_megabytes(work: Work) -> float:

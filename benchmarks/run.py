@@ -2,9 +2,10 @@
 
     python benchmarks/run.py [--all] [--only reading --only loading] [--output benchmarks/results.md]
 
-Each file of :data:`SCRIPTS` has ``rows(quick)``, which measures and yields rows as ``rows.py`` describes them; ``quick``
-asks for what fits ten minutes on two cores altogether, ``--all`` for the rest. The table is printed and written, with
-what the machine was and how busy. A benchmark that fails is a line of the report and exit code 1: the others run.
+Each file of :data:`SCRIPTS` has ``rows(quick)``, which measures and yields rows as ``rows.py`` describes them;
+``quick`` asks for what fits ten minutes on two cores altogether, ``--all`` for the rest. The table is printed and
+written, with what the machine was and how busy. A benchmark that fails is a line of the report and exit code 1: the
+others run.
 
 Three others answer other questions and are run by themselves: ``bench_mfu.py`` (a GPU's utilisation),
 ``bench_encoders.py`` (throughput of every encoder, for docs/checkpoints.md) and ``bench_processes.py`` (whether
@@ -80,8 +81,8 @@ def main() -> None:
     lines = [
         "# Benchmarks",
         "",
-        f"Written by `make benchmarks` ({what}): do not edit. One thread, processor time; reference and ours take turns; "
-        "*spread* are the quartiles over the rounds, of the ratio or, without a reference, of the figure.",
+        f"Written by `make benchmarks` ({what}): do not edit. One thread, processor time; reference and ours take "
+        "turns; *spread* are the quartiles over the rounds, of the ratio or, without a reference, of the figure.",
         "",
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}, "
         f"torch {torch.__version__}. Load of the machine before the run {before:.1f}, after it {_load():.1f}: "

@@ -4,8 +4,8 @@
 transformers itself: registration happens when the Auto classes are first imported. All public names are loaded on
 first use; ``dir(ecg_hf)`` lists them:
 
-* ``read_record`` and ``EcgRecord`` for a recording, ``read_records`` for many, ``plot_ecg`` for a picture, ``Ecg`` for
-  a column of a dataset;
+* ``read_record`` and ``EcgRecord`` for a recording, ``read_records`` for many, ``plot_ecg`` for a picture, ``Ecg``
+  for a column of a dataset;
 * ``embed`` for embeddings of recordings, ``pretrained`` for the folder of a model that ships with the package
   and ``sample_record`` for a recording that does;
 * ``record_to_fhir`` and ``scores_to_fhir`` for FHIR resources of a recording and of what a model says of it;

@@ -158,11 +158,14 @@ def test_lengths_and_ratio():
     assert rate_ratio(128.5, 257) == 2
 
 
-@pytest.mark.parametrize(("rate_in", "rate_out"), [(500, 100), (500, 250), (500, 400), (100, 500), (360, 257)])
+@pytest.mark.parametrize(
+    ("rate_in", "rate_out"), [(500, 100), (500, 250), (500, 400), (100, 500), (360, 257)]
+)
 def test_the_matrix_product_is_the_polyphase_filter(rate_in, rate_out, monkeypatch):
     """The same kernel by scipy, one output sample after the other; offsets and drifts included."""
     generator = np.random.default_rng(0)
-    signal = (generator.standard_normal((3, 1237)) + [[0.0], [4.0], [-300.0]]).astype(np.float32)
+    offset = np.array([[0.0], [4.0], [-300.0]])
+    signal = (generator.standard_normal((3, 1237)) + offset).astype(np.float32)
     signal += np.linspace(0.0, 5.0, 1237, dtype=np.float32)
     assert resampling._polyphase_matrix(*polyphase_factors(rate_in, rate_out)) is not None
     by_matrix = resample(signal, rate_in, rate_out)

@@ -30,7 +30,8 @@ def _load(source: str, device: str) -> tuple[Any, Any]:
 def _read(several: Sequence[str | Path | EcgRecord]) -> Iterator[EcgRecord]:
     """The recordings; runs of paths are read ahead, while the model is at work on those before."""
     for in_memory, some in groupby(several, key=lambda one: isinstance(one, EcgRecord)):
-        yield from cast(Iterator[EcgRecord], some) if in_memory else read_records(cast(Iterator[str], some))
+        part = list(some)
+        yield from cast(list[EcgRecord], part) if in_memory else read_records(cast(list[str | Path], part))
 
 
 def embed(

@@ -43,8 +43,8 @@ _LARGEST_FACTOR = 10_000
 _LARGEST_RATIO = 10_000
 # Weights held at once where the kernel is evaluated for each output sample.
 _BLOCK_WEIGHTS = 1 << 18
-# Weights of a filter that is applied as a matrix product, and values of the signal that are worked on at once: what the
-# processor's cache holds.
+# Weights of a filter that is applied as a matrix product, and values of the signal that are worked on at once: what
+# the processor's cache holds.
 _MATRIX_WEIGHTS = 1 << 18
 _BLOCK_VALUES = 1 << 18
 # Places between two samples of the lower rate at which the kernel is tabulated.

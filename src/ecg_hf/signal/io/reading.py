@@ -128,7 +128,9 @@ def read_digital(
     flags = record.samples.flags
     # A view of the file's bytes would do for a conversion to millivolts, not for keeping.
     return (
-        record if flags.c_contiguous and flags.writeable else replace(record, samples=record.samples.copy("C"))
+        record
+        if flags.c_contiguous and flags.writeable
+        else replace(record, samples=record.samples.copy("C"))
     )
 
 

@@ -211,7 +211,7 @@ def _parse_alike(body: list[tuple[int, str]]) -> tuple[SignalSpec, ...] | None:
         None where a line has fewer fields or a field is malformed. Reading line by line then names the line.
     """
     rows = [line.split(None, 8) for _, line in body]
-    if any([len(row) != 9 for row in rows]):
+    if {*map(len, rows)} != {9}:
         return None
     files, forms, scales, resolutions, zeros, firsts, sums, _, names = zip(*rows, strict=True)
     digits = "".join([*resolutions, *zeros, *firsts, *sums])

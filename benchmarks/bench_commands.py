@@ -16,6 +16,7 @@ import ecg_hf
 from ecg_hf.training.recipe import list_recipes, load_recipe
 from rows import Row, measured
 
+LIBRARIES = "import torch, transformers.modeling_utils, transformers.models.auto.modeling_auto"
 COMMAND = (sys.executable, "-m", "ecg_hf.cli")
 
 
@@ -23,7 +24,9 @@ def spent(command: tuple[str, ...]) -> float:
     """Processor seconds of a command."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     before = os.times()
-    subprocess.run(command, check=True, capture_output=True, env=environment)
+    done = subprocess.run(command, capture_output=True, env=environment, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system
 
@@ -45,6 +48,12 @@ def rows(quick: bool) -> Iterator[Row]:
     for work, command, most, rounds in (
         ("import ecg_hf", (sys.executable, "-c", "import ecg_hf"), 0.3, 7),
         ("ecg-hf --help", (*COMMAND, "--help"), 0.5, 7),
+        (
+            "import torch and transformers' Auto classes, nothing of ours",
+            (sys.executable, "-c", LIBRARIES),
+            None,
+            3,
+        ),
         ("ecg-hf predict of one record, cold", (*COMMAND, "predict", sample), 4.0, 3),
     ):
         spent(command)
@@ -53,5 +62,5 @@ def rows(quick: bool) -> Iterator[Row]:
     recipes = [name for name in list_recipes() if "cpu" not in name]
     for name in ("cg_dmer",) if quick else recipes:
         method = load_recipe(name).method
-        command = (*COMMAND, "plan", "--model", method, "--recipe", name)
+        command = (*COMMAND, "plan", "--model", method, "--recipe", name, "--records", "100000")
         yield measured(f"ecg-hf plan {method} --recipe {name}", [spent(command)], "s", most=20.0)

@@ -60,7 +60,12 @@ def rate_ratio(rate_in: float, rate_out: float) -> Fraction:
     Raises:
         SamplingRateError: if a rate is not in (0, 100000] Hz, or one is over 10000 times the other.
     """
-    first, second = checked_sampling_rate(rate_in), checked_sampling_rate(rate_out)
+    return _ratio(checked_sampling_rate(rate_in), checked_sampling_rate(rate_out))
+
+
+@lru_cache(maxsize=256)
+def _ratio(first: float, second: float) -> Fraction:
+    # Cached, because fractions take as long as cutting a record, and a dataset has a few rates.
     ratio = _exact(second) / _exact(first)
     if not 1 <= ratio * _LARGEST_RATIO <= _LARGEST_RATIO**2:
         raise SamplingRateError(

@@ -55,7 +55,7 @@ def rows(quick: bool) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "records")
         folder.mkdir()
-        paths = write_records(folder, 100 if quick else 400)
+        paths = write_records(folder, 60 if quick else 400)
         difference = max(
             float(np.nanmax(np.abs(wfdb.rdsamp(path)[0].T.astype(np.float32) - read_record(path).signal)))
             for path in paths[:20]
@@ -67,7 +67,7 @@ def rows(quick: bool) -> Iterator[Row]:
             for path in paths:
                 wfdb.rdsamp(path)
 
-        common = {"called": "wfdb.rdsamp", "per": len(paths), "item": "record", "rounds": 15}
+        common = {"called": "wfdb.rdsamp", "per": len(paths), "item": "record", "rounds": 9 if quick else 25}
         yield alternate(
             "read_record, 12 x 5000, checksums verified",
             lambda: [read_record(path) and None for path in paths],

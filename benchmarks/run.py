@@ -19,7 +19,6 @@ import importlib
 import os
 import platform
 import sys
-import time
 import traceback
 from pathlib import Path
 
@@ -29,19 +28,19 @@ import torch
 from ecg_hf.files import write_whole
 
 SCRIPTS = (
-    "commands",
     "reading",
-    "loading",
     "extraction",
     "handmade",
+    "loading",
     "pipelines",
     "views",
     "cardiac_views",
-    "metrics",
+    "commands",
+    "training_steps",
     "clear_hug",
     "ecg_jepa",
     "s4",
-    "training_steps",
+    "metrics",
 )
 FOLDER = Path(__file__).resolve().parent
 
@@ -64,43 +63,52 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=FOLDER / "results.md")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    before, started = _load(), time.process_time()
+    chosen = list(options.only or SCRIPTS)
+    loads = [_load()]
     rows: list[Row] = []
     failed: list[str] = []
-    for name in options.only or SCRIPTS:
+    for place, name in enumerate(chosen, 1):
         try:
             for row in importlib.import_module(f"bench_{name}").rows(quick=not options.all):
                 rows.append(row)
                 print(f"{name}: {row.work}: {row.ours}, {row.value:.3g}", file=sys.stderr, flush=True)
-        except Exception:  # one benchmark must not hide the others
+        except (Exception, SystemExit):  # one benchmark must not hide the others
             traceback.print_exc()
             failed.append(name)
-    text = table(rows)
-    print(text)
-    what = "all" if options.all else "the quick ones"
-    lines = [
-        "# Benchmarks",
-        "",
-        f"Written by `make benchmarks` ({what}): do not edit. One thread, processor time; reference and ours take "
-        "turns; *spread* are the quartiles over the rounds, of the ratio or, without a reference, of the figure.",
-        "",
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}, "
-        f"torch {torch.__version__}. Load of the machine before the run {before:.1f}, after it {_load():.1f}: "
-        f"{_company(before)}. The run took {time.process_time() - started:.0f} s of processor time in this process.",
-        "",
-        text,
-        "",
-        *(f"Failed: {name}." for name in failed),
-    ]
-    write_whole(options.output, "\n".join(lines).rstrip() + "\n")
+        loads.append(_load())
+        # After each, so that a run that is stopped leaves what it has.
+        write_whole(options.output, _report(table(rows), options.all, loads, failed, chosen[place:]))
+    print(table(rows))
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 
 
-def _company(load: float) -> str:
-    if load != load:
+def _report(text: str, everything: bool, loads: list[float], failed: list[str], left: list[str]) -> str:
+    lines = [
+        "# Benchmarks",
+        "",
+        f"Written by `make benchmarks` ({'all' if everything else 'the quick ones'}): do not edit. One thread, "
+        "processor time; reference and ours take turns; *spread* are the quartiles over the rounds, of the ratio or, "
+        "without a reference, of the figure.",
+        "",
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}, "
+        f"torch {torch.__version__}. Load of the machine {min(loads):.1f} to {max(loads):.1f}: {_company(loads)}.",
+        "",
+        text,
+        "",
+    ]
+    if failed:
+        lines.append(f"Failed: {', '.join(failed)}.")
+    if left:
+        lines.append(f"Not run: {', '.join(left)}.")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _company(loads: list[float]) -> str:
+    if any(load != load for load in loads):
         return "whether it was quiet is not known"
-    return "other work ran beside it" if load > 0.5 else "it was quiet"
+    # This process wants one processor itself.
+    return "other work ran beside it" if max(loads) > 1.5 else "it was quiet"
 
 
 if __name__ == "__main__":

@@ -235,12 +235,14 @@ def _sums(frames: npt.NDArray[np.integer], dtype: type[np.integer]) -> npt.NDArr
     """Sum of each column of ``(samples, leads)``."""
     count, width = frames.shape
     whole = count // _FOLD * _FOLD
-    if not (frames.flags.c_contiguous and whole):
-        return np.add.reduce(frames, axis=0, dtype=dtype)
-    # Row by row of a dozen values numpy spends its time between the rows: many frames at once make long ones.
-    folded = np.add.reduce(frames[:whole].reshape(-1, _FOLD * width), axis=0, dtype=dtype)
-    sums = np.add.reduce(folded.reshape(_FOLD, width), axis=0, dtype=dtype)
-    return np.add(sums, np.add.reduce(frames[whole:], axis=0, dtype=dtype), dtype=dtype)
+    if not frames.flags.c_contiguous:
+        whole = 0
+    sums: npt.NDArray[np.integer] = np.add.reduce(frames[whole:], axis=0, dtype=dtype)
+    if whole:
+        # Row by row of a dozen values numpy spends its time between the rows: many frames at once make long ones.
+        folded = np.add.reduce(frames[:whole].reshape(-1, _FOLD * width), axis=0, dtype=dtype)
+        sums += np.add.reduce(folded.reshape(_FOLD, width), axis=0, dtype=dtype)
+    return sums
 
 
 def compare_initial_values(

@@ -12,9 +12,10 @@ line.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ecg_hf.errors import HeaderError
 
@@ -230,7 +231,13 @@ def _parse_alike(body: list[tuple[int, str]]) -> tuple[SignalSpec, ...] | None:
         _, *kept = [list(map(int, column)) for column in (resolutions, zeros, firsts, sums)]
     except ValueError:
         return None
-    columns = (files, map(storages.get, forms), map(calibrations.get, scales), *kept, names)
+    columns: list[Iterable[Any]] = [
+        files,
+        map(storages.get, forms),
+        map(calibrations.get, scales),
+        *kept,
+        names,
+    ]
     return tuple(map(SignalSpec._make, zip(*columns, strict=True)))
 
 

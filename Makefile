@@ -49,8 +49,9 @@ docs: environment
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python -m sphinx -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
 
+# One table on the screen and in benchmarks/results.md; ARGS=--all for what takes long.
 benchmarks: environment
-	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/run.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(OUT) docs/_build docs/gallery docs/written .mypy_cache .pytest_cache .ruff_cache

@@ -1,17 +1,13 @@
 """ACL-ECG's views made on the batch against one record at a time in numpy.
 
 The loop is what a data collator would do: crop, stretch by a cubic, mask each cycle, shift, record by record. Also
-R peaks estimated on the batch against XQRS. Ratios carry over to other machines, seconds do not.
-Run: python benchmarks/bench_cardiac_views.py
+R peaks estimated on the batch against XQRS.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -19,19 +15,11 @@ import torch
 from ecg_hf.nn.r_peaks import estimate_r_peaks
 from ecg_hf.nn.views.cardiac import mask_cycles, render, scale_crop, shift
 from ecg_hf.processing.r_peaks import r_peak_table
+from rows import Row, alternate
 
 LEADS = ("II", "III", "V1", "V2", "V3", "V4", "V5", "V6")
 WINDOWS = 4
-
-
-def best_of(function: Callable[[], object], repeats: int = 5) -> float:
-    """Shortest of several runs, in seconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+BATCH, RATE_HZ = 64, 100.0
 
 
 def synthetic_batch(batch: int, samples: int, rate: float) -> tuple[np.ndarray, np.ndarray]:
@@ -106,39 +94,35 @@ def looped_view(
     return output
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=100.0)
-    options = parser.parse_args()
-    samples = round(10 * options.rate)
-    signal, table = synthetic_batch(options.batch, samples, options.rate)
+def rows(quick: bool) -> Iterator[Row]:
+    """Views and R peaks of 64 records."""
+    samples = round(10 * RATE_HZ)
+    signal, table = synthetic_batch(BATCH, samples, RATE_HZ)
     generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(options.batch, 4, generator=generator)
-    places = torch.rand(options.batch, 39 + WINDOWS, generator=generator)
-    tensors = (torch.from_numpy(signal), torch.from_numpy(table), noise, places, options.rate)
-    arrays = (signal, table, noise.numpy(), places.numpy(), options.rate)
+    noise = torch.rand(BATCH, 4, generator=generator)
+    places = torch.rand(BATCH, 39 + WINDOWS, generator=generator)
+    tensors = (torch.from_numpy(signal), torch.from_numpy(table), noise, places, RATE_HZ)
+    arrays = (signal, table, noise.numpy(), places.numpy(), RATE_HZ)
     # Counts on both being the same thing; a sample of a record may fall on the other side of a rounding.
     difference = np.abs(batched_view(*tensors).numpy() - looped_view(*arrays))
-    assert (difference > 1e-3).mean() < 1e-3, difference.max()
-
-    report: dict[str, float] = {}
-    report["views_batched_s"] = best_of(lambda: batched_view(*tensors))
-    report["views_loop_s"] = best_of(lambda: looped_view(*arrays))
-    report["views_ratio"] = report["views_loop_s"] / report["views_batched_s"]
-    report["peaks_batched_s"] = best_of(lambda: estimate_r_peaks(tensors[0], options.rate, 40))
-    report["peaks_xqrs_s"] = best_of(
-        lambda: r_peak_table(signal, options.rate, LEADS, max_peaks=40, detector="xqrs"), 1
+    if not (difference > 1e-3).mean() < 1e-3:
+        raise SystemExit(f"the two disagree by {difference.max():.2g}")
+    yield alternate(
+        "a cardiac view of 8 x 1000",
+        lambda: batched_view(*tensors),
+        lambda: looped_view(*arrays),
+        "record by record in numpy",
+        per=BATCH,
+        item="record",
+        operators=True,
     )
-    report["peaks_ratio"] = report["peaks_xqrs_s"] / report["peaks_batched_s"]
-    if options.json:
-        print(json.dumps(report))
-        return
-    for name, value in report.items():
-        print(f"{name:32s} {value:10.4f}{'x' if name.endswith('ratio') else ' s'}")
-
-
-if __name__ == "__main__":
-    main()
+    yield alternate(
+        "R peaks estimated for views, 8 x 1000",
+        lambda: estimate_r_peaks(tensors[0], RATE_HZ, 40),
+        lambda: r_peak_table(signal, RATE_HZ, LEADS, max_peaks=40, detector="xqrs"),
+        "XQRS",
+        per=BATCH,
+        item="record",
+        rounds=2 if quick else 5,
+        operators=True,
+    )

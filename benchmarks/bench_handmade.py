@@ -1,64 +1,60 @@
-"""Cost of the hand-made features per record, by part. CPU time, so that a busy machine does not matter.
-
-Run: python benchmarks/bench_handmade.py [--json]
-"""
+"""R peaks against XQRS, and hand-made features of batches, with the parts they consist of."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 
-from ecg_hf.signal.beats.beats import detect_beats
-from ecg_hf.signal.beats.measures import ANALYSIS_RATE_HZ, handmade_features
+from ecg_hf.signal.beats.beats import detect_beats, detect_beats_in_batch
+from ecg_hf.signal.beats.measures import ANALYSIS_RATE_HZ, measure_records
 from ecg_hf.signal.beats.median_beat import align_beats, median_beat
+from ecg_hf.signal.beats.xqrs import xqrs_in_leads
 from ecg_hf.signal.filtering import bandpass
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.resampling import resample
 from ecg_hf.signal.synthetic import simulate
+from rows import Row, alternate, headline, measured, seconds
 
 
-def milliseconds(function: Callable[[np.ndarray], object], records: np.ndarray, repeats: int = 3) -> float:
-    """Shortest CPU time per record of several runs."""
-    function(records[0])
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        for record in records:
-            function(record)
-        times.append(time.process_time() - start)
-    return min(times) / len(records) * 1e3
+def rows(quick: bool) -> Iterator[Row]:
+    """Twelve leads of 10 s."""
+    records = 64
+    at_500 = simulate(records, seed=0, sampling_rate=500.0).signal
+    few = at_500[:4] if quick else at_500[:16]
+    yield alternate(
+        "R peaks of 12 x 5000",
+        lambda: detect_beats_in_batch(at_500, 500.0),
+        lambda: [xqrs_in_leads(one, 500.0, STANDARD_LEADS) for one in few],
+        "XQRS",
+        per=records,
+        reference_per=len(few),
+        item="record",
+        least=20.0,
+        rounds=5,
+    )
+    for rate in (100.0, 500.0):
+        signal = at_500 if rate == 500.0 else simulate(records, seed=0, sampling_rate=rate).signal
 
+        def features(signal: np.ndarray = signal, rate: float = rate) -> object:
+            return measure_records(signal, rate, STANDARD_LEADS)
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--records", type=int, default=50)
-    options = parser.parse_args()
-
-    report: dict[str, float] = {}
+        times = [1e3 * one / records for one in seconds(features, 5)]
+        name = f"359 hand-made features, 12 leads at {rate:g} Hz, in a batch of {records}"
+        yield measured(name, times, "ms/record", most=2.0, profile=headline(features))
     rate = ANALYSIS_RATE_HZ
-    for stored in (100.0, 500.0):
-        signal = simulate(options.records, seed=0, sampling_rate=stored).signal
-        report[f"features_{stored:g}_hz_ms"] = milliseconds(
-            lambda x, stored=stored: handmade_features(x, stored, STANDARD_LEADS), signal
-        )
-    clean = bandpass(resample(signal, 500.0, rate), rate, 0.5, 40.0, order=2)
-    report["detect_ms"] = milliseconds(lambda x: detect_beats(x, rate), clean)
-    report["detect_align_ms"] = milliseconds(lambda x: align_beats(x, detect_beats(x, rate), rate), clean)
-    peaks = {x.tobytes(): align_beats(x, detect_beats(x, rate), rate) for x in clean}
-    report["median_beat_ms"] = milliseconds(lambda x: median_beat(x, peaks[x.tobytes()], rate), clean)
+    clean = bandpass(resample(at_500, 500.0, rate), rate, 0.5, 40.0, order=2)
+    found = [detect_beats(one, rate) for one in clean]
+    aligned = [align_beats(one, own, rate) for one, own in zip(clean, found, strict=True)]
 
-    if options.json:
-        print(json.dumps(report))
-        return
-    for name, value in report.items():
-        print(f"{name:28s} {value:8.2f} ms per record")
+    def align() -> None:
+        for one, own in zip(clean, found, strict=True):
+            align_beats(one, own, rate)
 
+    def medians() -> None:
+        for one, own in zip(clean, aligned, strict=True):
+            median_beat(one, own, rate)
 
-if __name__ == "__main__":
-    main()
+    for name, work in (("beats aligned", align), ("median beat", medians)):
+        times = [1e3 * one / records for one in seconds(work, 5)]
+        yield measured(f"of these: {name}, record by record", times, "ms/record", profile=headline(work))

@@ -1,15 +1,8 @@
-"""Bootstrap intervals, DeLong, retrieval, metrics and heads, some against the obvious loop over scikit-learn.
-
-Seconds are those of the processor, so that other work on the machine does not count. Ratios carry over to other
-machines, seconds do not. Run: python benchmarks/bench_metrics.py
-"""
+"""Bootstrap intervals, DeLong, retrieval, metrics and heads, some against the obvious loop over scikit-learn."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -22,16 +15,9 @@ from ecg_hf.evaluation.retrieval import retrieval_ranks
 from ecg_hf.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
 from ecg_hf.metrics.delong import delong_auroc, paired_delong
 from ecg_hf.metrics.ranking import auprc, auroc
+from rows import Row, alternate, headline, measured, seconds
 
-
-def best_of(function: Callable[[], object], repeats: int = 3) -> float:
-    """Shortest of several runs, in processor seconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times)
+RECORDS, CLASSES = 2198, 71
 
 
 def sklearn_bootstrap(labels: np.ndarray, scores: np.ndarray, resamples: int) -> np.ndarray:
@@ -56,21 +42,22 @@ def sklearn_probe(
     return max(quality)
 
 
-def probe_of_ptbxl() -> dict[str, float]:
-    """Linear probe on 17,084 x 768 features, 5 labels, three fractions, and its distance from the optimum."""
+def probe_of_ptbxl() -> Iterator[Row]:
+    """Linear probe on 17,084 x 768 features, 5 labels, three fractions; it has to reach scikit-learn's optimum."""
     rng = np.random.default_rng(0)
     hidden = rng.normal(size=(17_084 + 2_146, 120)) * np.geomspace(3, 0.05, 120)
     x = hidden @ rng.normal(size=(120, 768)) + 0.3 * rng.normal(size=(len(hidden), 768))
     y = hidden @ rng.normal(size=(120, 5)) / 3 + 2 * rng.normal(size=(len(hidden), 5)) > np.linspace(0, 6, 5)
     x = ((x - x[:17_084].mean(axis=0)) / x[:17_084].std(axis=0)).clip(-10, 10)
     train, validation = (x[:17_084], y[:17_084]), (x[17_084:], y[17_084:])
-    report: dict[str, float] = {}
+    probe = LinearProbe()
     for subset in nested_subsets(train[1]):
-        rows = subset.indices
-        probe = LinearProbe()
-        report[f"probe_17084x768_at_{subset.fraction:g}_s"] = best_of(
-            lambda probe=probe, rows=rows: probe.fit(train[0][rows], train[1][rows], *validation), 1
-        )
+        chosen = subset.indices
+
+        def fit(chosen: np.ndarray = chosen) -> object:
+            return probe.fit(train[0][chosen], train[1][chosen], *validation)
+
+        yield measured(f"linear probe, 17,084 x 768, {subset.fraction:g} of the labels", seconds(fit, 1), "s")
     ours = logistic_loss(*train, probe.coef, probe.intercept, probe.c)
     # Standardised once more by the probe, which changes nothing: the training features have mean 0 and spread 1.
     models = [
@@ -78,65 +65,68 @@ def probe_of_ptbxl() -> dict[str, float]:
     ]
     coef, intercept = (np.concatenate([getattr(m, name) for m in models]) for name in ("coef_", "intercept_"))
     theirs = logistic_loss(*train, coef, intercept, probe.c)
-    report["probe_loss_above_sklearn"] = float(np.max((ours - theirs) / theirs))
+    if float(np.max((ours - theirs) / theirs)) > 1e-4:
+        raise SystemExit("the probe is not at scikit-learn's optimum")
     head = SgdLinearHead("merl", standardise=True)
-    report["merl_schedule_17084x768_s"] = best_of(lambda: head.fit(*train, *validation), 1)
-    return report
+    yield measured(
+        "MERL's linear schedule, 17,084 x 768", seconds(lambda: head.fit(*train, *validation), 1), "s"
+    )
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--probe", action="store_true", help="also heads at PTB-XL's size: a minute or two")
-    parser.add_argument("--records", type=int, default=2198)
-    parser.add_argument("--classes", type=int, default=71)
-    options = parser.parse_args()
-
+def rows(quick: bool) -> Iterator[Row]:
+    """PTB-XL's test fold with 71 classes, and heads."""
     rng = np.random.default_rng(0)
-    labels = rng.random((options.records, options.classes)) < np.geomspace(0.002, 0.5, options.classes)
+    labels = rng.random((RECORDS, CLASSES)) < np.geomspace(0.002, 0.5, CLASSES)
     labels[0] = True
     scores = rng.normal(size=labels.shape) + labels
-    report: dict[str, float] = {}
+    size = f"{RECORDS:,} x {CLASSES}"
 
-    report["bootstrap_1000_s"] = best_of(lambda: bootstrap_auroc(labels, scores))
-    loop = best_of(lambda: sklearn_bootstrap(labels, scores, 10), 1) * 100
-    report["bootstrap_1000_sklearn_loop_s"] = loop
-    report["bootstrap_ratio"] = loop / report["bootstrap_1000_s"]
-    report["paired_bootstrap_1000_s"] = best_of(lambda: paired_bootstrap(labels, scores, -scores))
-
-    ours = best_of(lambda: (auroc(labels, scores), auprc(labels, scores)))
-    theirs = best_of(
-        lambda: [
-            (roc_auc_score(labels[:, k], scores[:, k]), average_precision_score(labels[:, k], scores[:, k]))
-            for k in range(options.classes)
-        ]
+    yield alternate(
+        f"bootstrap of macro AUROC, {size}",
+        lambda: bootstrap_auroc(labels, scores),
+        lambda: sklearn_bootstrap(labels, scores, 10),
+        "scikit-learn's roc_auc_score",
+        per=1000,
+        reference_per=10,
+        item="resample",
+        rounds=1 if quick else 3,
     )
-    report["auroc_and_auprc_ratio"] = theirs / ours
+    for name, work in (
+        ("1,000 paired bootstrap resamples", lambda: paired_bootstrap(labels, scores, -scores)),
+        ("DeLong", lambda: delong_auroc(labels, scores)),
+        ("paired DeLong", lambda: paired_delong(labels, scores, -scores)),
+    ):
+        yield measured(f"{name}, {size}", seconds(work), "s", profile=headline(work))
+
+    def by_sklearn() -> None:
+        for k in range(CLASSES):
+            roc_auc_score(labels[:, k], scores[:, k])
+            average_precision_score(labels[:, k], scores[:, k])
+
+    yield alternate(
+        f"AUROC and average precision, {size}",
+        lambda: (auroc(labels, scores), auprc(labels, scores)),
+        by_sklearn,
+        "scikit-learn",
+    )
 
     hidden = rng.normal(size=(6000, 40))
     x = hidden @ rng.normal(size=(40, 256)) + 0.3 * rng.normal(size=(6000, 256))
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     y = hidden @ rng.normal(size=(40, 5)) + 3 * rng.normal(size=(6000, 5)) > 0
-    grid = list(DEFAULT_C_GRID)
-    report["probe_5000x256_s"] = best_of(lambda: LinearProbe().fit(x[:5000], y[:5000], x[5000:], y[5000:]), 2)
-    theirs = best_of(lambda: sklearn_probe(x[:5000], y[:5000], x[5000:], y[5000:], grid), 1)
-    report["probe_ratio"] = theirs / report["probe_5000x256_s"]
-
-    report["delong_s"] = best_of(lambda: delong_auroc(labels, scores))
-    report["paired_delong_s"] = best_of(lambda: paired_delong(labels, scores, -scores))
+    yield alternate(
+        "linear probe over the grid of C, 5,000 x 256, 5 labels",
+        lambda: LinearProbe().fit(x[:5000], y[:5000], x[5000:], y[5000:]),
+        lambda: sklearn_probe(x[:5000], y[:5000], x[5000:], y[5000:], list(DEFAULT_C_GRID)),
+        "scikit-learn, a fit per label and C",
+        unit="s",
+        rounds=1 if quick else 3,
+    )
     ecg, text = rng.normal(size=(2, 10_000, 128)).astype(np.float32)
-    report["retrieval_10000_s"] = best_of(lambda: retrieval_ranks(ecg, text, np.arange(10_000) // 3), 1)
-    if options.probe:
-        report.update(probe_of_ptbxl())
 
-    if options.json:
-        print(json.dumps(report))
-        return
-    for name, value in report.items():
-        unit = "x" if name.endswith("ratio") else " s" if name.endswith("_s") else ""
-        print(f"{name:32s} {value:10.3g}{unit}")
+    def retrieve() -> object:
+        return retrieval_ranks(ecg, text, np.arange(10_000) // 3)
 
-
-if __name__ == "__main__":
-    main()
+    yield measured("retrieval ranks of 10,000 pairs", seconds(retrieve), "s", profile=headline(retrieve))
+    if not quick:
+        yield from probe_of_ptbxl()

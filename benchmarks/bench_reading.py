@@ -1,35 +1,23 @@
-"""Reading speed against wfdb on the same format-16 files, in one run.
+"""Reading WFDB records and building a dataset of them, against wfdb on the same format-16 files.
 
-Writes 12-lead, 10 s, 500 Hz records into a temporary folder (or takes a folder of real ones), reads each
-with every reader, and prints the median time per record and its ratio to ``wfdb.rdsamp``. Readers take
-turns, repeat by repeat, so a busy machine slows all of them alike. ``read_record`` includes checksum
-verification and quality notes, which wfdb does not do.
-
-    python benchmarks/bench_reading.py [--data-dir records500] [--records 100] [--repeats 15]
+Twelve leads of 10 s at 500 Hz. Checksums are verified and signals looked through for what is odd (quality notes),
+which wfdb does not do.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import wfdb
+from datasets import Array2D, Dataset, Features
 
+from ecg_hf import read_records
+from ecg_hf.data import build_dataset
 from ecg_hf.signal import STANDARD_LEADS, read_digital, read_record
-
-BASELINE = "wfdb.rdsamp"
-READERS: dict[str, Callable[[str], object]] = {
-    BASELINE: wfdb.rdsamp,
-    "wfdb.rdrecord(physical=False)": lambda path: wfdb.rdrecord(path, physical=False),
-    "ecg_hf.read_record": read_record,
-    "ecg_hf.read_record, no checksum": lambda path: read_record(path, verify_checksum=False),
-    "ecg_hf.read_digital": read_digital,
-}
+from rows import Row, alternate
 
 
 def write_records(folder: Path, count: int, samples: int = 5000) -> list[str]:
@@ -62,51 +50,67 @@ def write_records(folder: Path, count: int, samples: int = 5000) -> list[str]:
     return paths
 
 
-def measure(paths: list[str], repeats: int) -> dict[str, float]:
-    """Median over the repeats of the seconds per record, for each reader."""
-    seconds: dict[str, list[float]] = {name: [] for name in READERS}
-    for path in paths:  # page cache, imports and lookup tables
-        for read in READERS.values():
-            read(path)
-    for _ in range(repeats):
-        for name, read in READERS.items():
-            start = time.perf_counter()
-            for path in paths:
-                read(path)
-            seconds[name].append((time.perf_counter() - start) / len(paths))
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def largest_difference(paths: list[str]) -> float:
-    """Largest difference from wfdb's values rounded to float32, in millivolts."""
-    return max(
-        float(np.nanmax(np.abs(wfdb.rdsamp(path)[0].T.astype(np.float32) - read_record(path).signal)))
-        for path in paths
-    )
-
-
-def main() -> None:
-    """Run the comparison and print a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data-dir", type=Path, help="folder with .hea files, such as PTB-XL's records500")
-    parser.add_argument("--records", type=int, default=50)
-    parser.add_argument("--repeats", type=int, default=15)
-    options = parser.parse_args()
+def rows(quick: bool) -> Iterator[Row]:
+    """One record at a time, a folder at once, and a dataset built from a folder."""
     with tempfile.TemporaryDirectory() as scratch:
-        if options.data_dir is None:
-            paths = write_records(Path(scratch), options.records)
-        else:
-            headers = sorted(options.data_dir.rglob("*.hea"))[: options.records]
-            paths = [str(header.with_suffix("")) for header in headers]
-        medians = measure(paths, options.repeats)
-        print(f"{len(paths)} records, {options.repeats} repeats, readers alternating")
-        print(f"{'reader':34s} {'ms/record':>10s} {'times faster':>13s}")
-        for name, median in medians.items():
-            print(f"{name:34s} {median * 1e3:10.3f} {medians[BASELINE] / median:13.1f}")
-        print(f"largest difference from wfdb: {largest_difference(paths):g} mV")
+        folder = Path(scratch, "records")
+        folder.mkdir()
+        paths = write_records(folder, 60 if quick else 400)
+        difference = max(
+            float(np.nanmax(np.abs(wfdb.rdsamp(path)[0].T.astype(np.float32) - read_record(path).signal)))
+            for path in paths[:20]
+        )
+        if difference > 1e-6:
+            raise SystemExit(f"the two readers disagree by {difference:g} mV")
 
+        def one_by_one() -> None:
+            for path in paths:
+                wfdb.rdsamp(path)
 
-if __name__ == "__main__":
-    main()
+        common = {"called": "wfdb.rdsamp", "per": len(paths), "item": "record", "rounds": 9 if quick else 25}
+        yield alternate(
+            "read_record, 12 x 5000, checksums verified",
+            lambda: [read_record(path) and None for path in paths],
+            one_by_one,
+            least=15.0,
+            **common,
+        )
+        yield alternate(
+            "read_digital of the same",
+            lambda: [read_digital(path) and None for path in paths],
+            one_by_one,
+            **common,
+        )
+        yield alternate(
+            "read_records of a folder",
+            lambda: sum(1 for _ in read_records(paths)),
+            one_by_one,
+            least=25.0,
+            **common,
+        )
+        places = iter(range(10**6))
+
+        def build() -> None:
+            build_dataset("folder", folder, Path(scratch, f"built-{next(places)}"), progress=False)
+
+        def generate() -> None:
+            features = Features({"signal": Array2D((12, 5000), "float32")})
+
+            def records() -> Iterator[dict[str, np.ndarray]]:
+                for path in paths:
+                    yield {"signal": wfdb.rdsamp(path)[0].T.astype(np.float32)}
+
+            Dataset.from_generator(
+                records, features=features, cache_dir=str(Path(scratch, f"cache-{next(places)}"))
+            )
+
+        yield alternate(
+            f"build a dataset of {len(paths)} records from files",
+            build,
+            generate,
+            "wfdb and Dataset.from_generator",
+            per=len(paths),
+            item="record",
+            rounds=3,
+            least=20.0,
+        )

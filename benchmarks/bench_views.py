@@ -1,26 +1,24 @@
 """Views made on the batch against the same views made record by record in numpy, in one run.
 
 Both do the whole of Frequency Dynamic Augmentation (importance, smoothed noise, filter) for two views of each record;
-results are compared before anything is timed. They take turns, repeat by repeat, so a busy machine slows both alike.
-
-    python benchmarks/bench_views.py [--records 64] [--leads 8] [--samples 1000] [--rate 100] [--repeats 7]
+results are compared before anything is timed.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import statistics
-import time
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ecg_hf.nn.views.frequency import frequency_noise_size, frequency_views
+from rows import Row, alternate
 
 Array = npt.NDArray[np.float32]
+
+RECORDS, LEADS, SAMPLES, RATE_HZ = 64, 8, 1000, 100
 
 
 def numpy_view(signal: Array, gain_noise: Array, phase_noise: Array, rate: float) -> Array:
@@ -48,28 +46,21 @@ def numpy_view(signal: Array, gain_noise: Array, phase_noise: Array, rate: float
     return np.fft.irfft(spectrum * np.exp(gain + 1j * phase), n=samples)
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("records", 64), ("leads", 8), ("samples", 1000), ("rate", 100), ("repeats", 7)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-
+def rows(quick: bool) -> Iterator[Row]:
+    """Two views of 64 records of eight leads."""
     generator = torch.Generator().manual_seed(0)
-    shape = (options.records, options.leads, options.samples)
-    beats = torch.arange(options.samples).remainder(options.rate * 0.8).sub(20).div(3).square().neg().exp()
-    signal = beats + 0.05 * torch.randn(shape, generator=generator)
-    size = frequency_noise_size(options.samples, options.rate)
-    gain, phase = torch.randn(2, options.records, 2, size, generator=generator).unbind()
+    beats = torch.arange(SAMPLES).remainder(RATE_HZ * 0.8).sub(20).div(3).square().neg().exp()
+    signal = beats + 0.05 * torch.randn((RECORDS, LEADS, SAMPLES), generator=generator)
+    size = frequency_noise_size(SAMPLES, RATE_HZ)
+    gain, phase = torch.randn(2, RECORDS, 2, size, generator=generator).unbind()
 
     def batched() -> torch.Tensor:
-        return frequency_views(signal, gain, phase, sampling_rate=options.rate)
+        return frequency_views(signal, gain, phase, sampling_rate=RATE_HZ)
 
     def one_by_one() -> Array:
         return np.stack(
             [
-                np.stack([numpy_view(x, g, p, options.rate) for g, p in zip(gains, phases, strict=True)])
+                np.stack([numpy_view(x, g, p, RATE_HZ) for g, p in zip(gains, phases, strict=True)])
                 for x, gains, phases in zip(signal.numpy(), gain.numpy(), phase.numpy(), strict=True)
             ]
         )
@@ -77,25 +68,13 @@ def main() -> None:
     difference = float(np.abs(batched().numpy() - one_by_one()).max())
     if difference > 1e-3:
         raise SystemExit(f"the two disagree by {difference:.2g}")
-    times: dict[str, list[float]] = {"batched": [], "numpy": []}
-    for _ in range(options.repeats):
-        for name, function in (("batched", batched), ("numpy", one_by_one)):
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    report = {
-        "frequency_views_records_per_s": options.records / medians["batched"],
-        "frequency_views_numpy_records_per_s": options.records / medians["numpy"],
-        "frequency_views_ratio": medians["numpy"] / medians["batched"],
-        "largest_difference": difference,
-    }
-    if options.json:
-        print(json.dumps(report))
-        return
-    for name, value in report.items():
-        print(f"{name:40s} {value:12.4g}")
-
-
-if __name__ == "__main__":
-    main()
+    yield alternate(
+        "two frequency views of 8 x 1000",
+        batched,
+        one_by_one,
+        "record by record in numpy",
+        per=RECORDS,
+        item="record",
+        rounds=7 if quick else 15,
+        operators=True,
+    )

@@ -4,7 +4,8 @@
 transformers itself: registration happens when the Auto classes are first imported. All public names are loaded on
 first use; ``dir(ecg_hf)`` lists them:
 
-* ``read_record`` and ``EcgRecord`` for a recording, ``plot_ecg`` for its picture, ``Ecg`` for a column of a dataset;
+* ``read_record`` and ``EcgRecord`` for a recording, ``read_records`` for many, ``plot_ecg`` for a picture, ``Ecg``
+  for a column of a dataset;
 * ``embed`` for embeddings of recordings, ``pretrained`` for the folder of a model that ships with the package
   and ``sample_record`` for a recording that does;
 * ``record_to_fhir`` and ``scores_to_fhir`` for FHIR resources of a recording and of what a model says of it;
@@ -45,6 +46,7 @@ _EXPORTS = {
     "plot_ecg": "ecg_hf.plotting",
     "pretrained": "ecg_hf.hub.fetching",
     "read_record": "ecg_hf.signal",
+    "read_records": "ecg_hf.signal",
     "record_to_fhir": "ecg_hf.fhir",
     "sample_record": "ecg_hf.models.pretrained",
     "scores_to_fhir": "ecg_hf.fhir",

@@ -173,7 +173,7 @@ from ecg_hf.models.weimann_jepa.modeling_weimann_jepa import (
 from ecg_hf.pipelines.embedding import embed
 from ecg_hf.plotting import plot_ecg
 from ecg_hf.processing import EcgFeatureExtractor, EcgProcessor
-from ecg_hf.signal import EcgRecord, iter_windows, read_record
+from ecg_hf.signal import EcgRecord, iter_windows, read_record, read_records
 from ecg_hf.training import EcgPreTrainer, EcgPreTrainingArguments
 from ecg_hf.training.method_trainers import EcgCpcTrainer, EcgJepaTrainer, SimSiamTrainer, WeimannJepaTrainer
 
@@ -382,6 +382,7 @@ __all__ = [
     "plot_ecg",
     "pretrained",
     "read_record",
+    "read_records",
     "record_to_fhir",
     "sample_record",
     "scores_to_fhir",

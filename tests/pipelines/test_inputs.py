@@ -159,6 +159,28 @@ def test_results_do_not_depend_on_batches_or_workers(
     assert_equal([result for result in found if result], expected)
 
 
+def test_what_has_a_length_is_run_in_batches_and_a_stream_one_by_one(
+    classify: EcgClassificationPipeline,
+    records: list[EcgRecord],
+    expected: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+    forward = classify.forward
+
+    def counted(batch: dict[str, Any], **options: Any) -> Any:
+        sizes.append(len(batch["input_values"]))
+        return forward(batch, **options)
+
+    monkeypatch.setattr(classify, "forward", counted)
+    assert_equal(classify(records), expected)
+    assert_equal(list(classify(dataset_of(records))), expected)
+    assert sizes == [len(records)] * 2
+    sizes.clear()
+    assert_equal(list(classify(iter(records))), expected)
+    assert sizes == [1] * len(records)
+
+
 def test_records_of_any_length_can_share_a_batch(
     classify: EcgClassificationPipeline, records: list[EcgRecord]
 ) -> None:

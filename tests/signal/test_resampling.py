@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ecg_hf.errors import ConfigurationError, SamplingRateError, SignalError
+from ecg_hf.signal import resampling
 from ecg_hf.signal.resampling import polyphase_factors, rate_ratio, resample, resampled_length
 
 RATES = [
@@ -155,3 +156,27 @@ def test_lengths_and_ratio():
     assert resampled_length(1, 500, 100) == 1
     assert rate_ratio(500, 100).denominator == 5
     assert rate_ratio(128.5, 257) == 2
+
+
+@pytest.mark.parametrize(
+    ("rate_in", "rate_out"), [(500, 100), (500, 250), (500, 400), (100, 500), (360, 257)]
+)
+def test_the_matrix_product_is_the_polyphase_filter(rate_in, rate_out, monkeypatch):
+    """The same kernel by scipy, one output sample after the other; offsets and drifts included."""
+    generator = np.random.default_rng(0)
+    offset = np.array([[0.0], [4.0], [-300.0]])
+    signal = (generator.standard_normal((3, 1237)) + offset).astype(np.float32)
+    signal += np.linspace(0.0, 5.0, 1237, dtype=np.float32)
+    assert resampling._polyphase_matrix(*polyphase_factors(rate_in, rate_out)) is not None
+    by_matrix = resample(signal, rate_in, rate_out)
+    monkeypatch.setattr(resampling, "_polyphase_matrix", lambda up, down: None)
+    by_scipy = resample(signal, rate_in, rate_out)
+    assert by_matrix.shape == by_scipy.shape
+    scale = np.abs(signal).max(axis=1, keepdims=True) + 1.0
+    assert (np.abs(by_matrix - by_scipy) / scale).max() < 1e-6
+
+
+def test_a_ratio_of_large_integers_is_left_to_scipy():
+    assert resampling._polyphase_matrix(*polyphase_factors(999, 1000)) is None
+    wave = tone(5.0, 999, 9990)
+    assert np.abs(resample(wave[None], 999, 1000)[0, 50:9900] - tone(5.0, 1000, 10000)[50:9900]).max() < 0.01

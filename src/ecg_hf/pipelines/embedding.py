@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ecg_hf.errors import SignalError
-from ecg_hf.signal import EcgRecord, read_record
+from ecg_hf.signal import EcgRecord, read_records
 
 __all__ = ["embed"]
 
@@ -24,6 +25,13 @@ def _load(source: str, device: str) -> tuple[Any, Any]:
     import ecg_hf.models.auto  # noqa: F401  (registers the methods)
 
     return AutoModel.from_pretrained(source).eval().to(device), AutoFeatureExtractor.from_pretrained(source)
+
+
+def _read(several: Sequence[str | Path | EcgRecord]) -> Iterator[EcgRecord]:
+    """The recordings; runs of paths are read ahead, while the model is at work on those before."""
+    for in_memory, some in groupby(several, key=lambda one: isinstance(one, EcgRecord)):
+        part = list(some)
+        yield from cast(list[EcgRecord], part) if in_memory else read_records(cast(list[str | Path], part))
 
 
 def embed(
@@ -60,11 +68,8 @@ def embed(
         raise SignalError("there is no recording to embed")
     encoder, extractor = _load(resolve_model(model or DEFAULT_MODEL), device)
     parts = []
-    for start in range(0, len(several), batch_size):
-        batch = [
-            one if isinstance(one, EcgRecord) else read_record(one)
-            for one in several[start : start + batch_size]
-        ]
+    recordings = _read(several)
+    while batch := list(islice(recordings, batch_size)):
         inputs = extractor(batch, return_tensors="pt").to(device)
         with torch.inference_mode():
             parts.append(encoder(**inputs).pooler_output.float().cpu().numpy())

@@ -418,7 +418,8 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
             lead_mask &= ~is_flat
 
         arranged = signal
-        level = backend.where(flat, low, low * 0)[..., None]
+        # What is flat as a whole is flat within the window, which is known on the host.
+        level = backend.where(flat, low, low * 0)[..., None] if is_flat.any() else None
         signal = self._at_rate(signal, level, stack, n_samples, backend, report)
         if report is not None and signal.shape[-1] < n_samples:
             report.add(stack.positions, "padded", f"{signal.shape[-1]} to {n_samples} samples")
@@ -477,7 +478,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
     def _at_rate(
         self,
         signal: Array,
-        level: Array,
+        level: Array | None,
         stack: EcgStack,
         n_samples: int,
         backend: ArrayBackend,
@@ -487,7 +488,7 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
 
         Args:
             signal: float32 ``(records, leads, samples)``.
-            level: ``(records, leads, 1)``: the value of leads without variation, 0 of others.
+            level: ``(records, leads, 1)``: the value of leads without variation, 0 of others; None if all vary.
             stack: Where the signal is from.
             n_samples: Samples of the output, for subclasses whose result depends on where it is cut.
             backend: Array library in use.
@@ -497,7 +498,9 @@ class EcgFeatureExtractor(LeadsToPackage, SequenceFeatureExtractor):
         if stack.sampling_rate != self.sampling_rate:
             # The gains of a polyphase filter differ a little between phases. On a constant lead that leaves a ripple,
             # which normalisation would blow up, so the constant is subtracted first.
-            signal = self._resampled(signal - level, rate, stack, backend, report) + level
+            varying = signal if level is None else signal - level
+            signal = self._resampled(varying, rate, stack, backend, report)
+            signal = signal if level is None else signal + level
         return self._filtered(signal, rate, backend)
 
     def _resampled(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ecg_hf.signal.io.arrays import digital_from_array, record_from_array, resolve_layout
     from ecg_hf.signal.io.digital import DigitalRecord, to_millivolts
+    from ecg_hf.signal.io.read_many import read_records
     from ecg_hf.signal.io.reading import read_digital, read_record
     from ecg_hf.signal.io.windows import iter_windows
     from ecg_hf.signal.leads import (
@@ -34,6 +35,7 @@ __all__ = [
     "normalize_lead_names",
     "read_digital",
     "read_record",
+    "read_records",
     "record_from_array",
     "resolve_layout",
     "to_millivolts",
@@ -43,6 +45,7 @@ __all__ = [
 _MODULES = {
     "io.arrays": ("digital_from_array", "record_from_array", "resolve_layout"),
     "io.digital": ("DigitalRecord", "to_millivolts"),
+    "io.read_many": ("read_records",),
     "io.reading": ("read_digital", "read_record"),
     "io.windows": ("iter_windows",),
     "leads": ("LIMB_LEADS", "STANDARD_LEADS", "arrange_leads", "normalize_lead_name", "normalize_lead_names"),

@@ -1,7 +1,8 @@
 """Changing the sampling rate: a windowed sinc at any ratio by default, Fourier where a published pipeline needs it.
 
-One kernel serves every ratio. Where the rates are a ratio of small integers it is applied as a polyphase filter,
-otherwise it is evaluated at the exact position of each output sample, so no ratio is ever rounded.
+One kernel serves every ratio. Where the rates are a ratio of integers it is applied as a polyphase filter, of small
+ones as a matrix product; otherwise it is evaluated at the exact position of each output sample, so no ratio is ever
+rounded.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ _LARGEST_FACTOR = 10_000
 _LARGEST_RATIO = 10_000
 # Weights held at once where the kernel is evaluated for each output sample.
 _BLOCK_WEIGHTS = 1 << 18
+# Weights of a filter that is applied as a matrix product, and values of the signal that are worked on at once: what
+# the processor's cache holds.
+_MATRIX_WEIGHTS = 1 << 18
+_BLOCK_VALUES = 1 << 18
 # Places between two samples of the lower rate at which the kernel is tabulated.
 _PHASES = 1024
 
@@ -55,7 +60,12 @@ def rate_ratio(rate_in: float, rate_out: float) -> Fraction:
     Raises:
         SamplingRateError: if a rate is not in (0, 100000] Hz, or one is over 10000 times the other.
     """
-    first, second = checked_sampling_rate(rate_in), checked_sampling_rate(rate_out)
+    return _ratio(checked_sampling_rate(rate_in), checked_sampling_rate(rate_out))
+
+
+@lru_cache(maxsize=256)
+def _ratio(first: float, second: float) -> Fraction:
+    # Cached, because fractions take as long as cutting a record, and a dataset has a few rates.
     ratio = _exact(second) / _exact(first)
     if not 1 <= ratio * _LARGEST_RATIO <= _LARGEST_RATIO**2:
         raise SamplingRateError(
@@ -140,22 +150,95 @@ def resample(
     if uses_fourier(samples, rate_in, rate_out, method):
         resampled = _resample_fourier(filled, length, axis=-1)
     else:
-        first, last = filled[..., :1].astype(np.float64), filled[..., -1:].astype(np.float64)
-        slope = (last - first) / (samples - 1)
-        level = filled - (first + slope * np.arange(samples))
-        factors = polyphase_factors(rate_in, rate_out)
-        if factors is None:
-            resampled = _interpolate(level, ratio, length)
-        else:
-            # In single precision, which halves the time and is exact to 1e-6 of the deviation from the line.
-            taps = polyphase_taps(*factors).astype(np.float32)
-            resampled = resample_poly(level.astype(np.float32), *factors, axis=-1, window=taps)[..., :length]
-        resampled = resampled + (first + slope * (np.arange(length) * float(1 / ratio)))
+        rows, factors = filled.reshape(-1, samples), polyphase_factors(rate_in, rate_out)
+        resampled = np.empty((len(rows), length), np.float32)
+        group = max(1, _BLOCK_VALUES // samples)
+        for start in range(0, len(rows), group):
+            part = slice(start, start + group)
+            resampled[part] = _resample_around_line(rows[part], ratio, factors, length)
+        resampled = resampled.reshape(*signal.shape[:-1], length)
     output: npt.NDArray[np.float32] = np.ascontiguousarray(resampled, dtype=np.float32)
     if missing is not None:
         nearest = np.rint(np.arange(length) * float(1 / ratio)).astype(np.int64)
         output[missing[..., np.minimum(nearest, samples - 1)]] = np.nan
     return output
+
+
+def _resample_around_line(
+    rows: npt.NDArray[np.floating], ratio: Fraction, factors: tuple[int, int] | None, length: int
+) -> npt.NDArray[np.floating]:
+    """Rows ``(rows, samples)`` of at least two samples through the kernel, which sees their deviation from a line."""
+    samples = rows.shape[1]
+    first, last = rows[:, :1].astype(np.float64), rows[:, -1:].astype(np.float64)
+    slope = (last - first) / (samples - 1)
+    matrix = None if factors is None else _polyphase_matrix(*factors)
+    # In single precision where rates are a ratio of integers: half the time, and exact to 1e-6 of the deviation.
+    if factors is None:
+        resampled = _interpolate(rows - (first + slope * np.arange(samples)), ratio, length)
+    elif matrix is None:
+        level = (rows - (first + slope * np.arange(samples))).astype(np.float32)
+        taps = polyphase_taps(*factors).astype(np.float32)
+        resampled = resample_poly(level, *factors, axis=-1, window=taps)[:, :length]
+    else:
+        resampled = _by_matrix(rows, first, slope, matrix, *factors, length)
+    return resampled + (first + slope * (np.arange(length) * float(1 / ratio)))
+
+
+def _by_matrix(
+    rows: npt.NDArray[np.floating],
+    first: npt.NDArray[np.float64],
+    slope: npt.NDArray[np.float64],
+    matrix: npt.NDArray[np.float32],
+    up: int,
+    down: int,
+    length: int,
+) -> npt.NDArray[np.float32]:
+    """The polyphase filter of ``rows - (first + slope * sample)``: pieces of it times their outputs' weights."""
+    width, outputs = matrix.shape
+    step, reach = outputs // up * down, _reach(up, down)
+    pieces = -(-length // outputs)
+    padded = np.empty((len(rows), (pieces - 1) * step + width), np.float32)
+    kept = min(rows.shape[1], padded.shape[1] - reach)
+    padded[:, :reach] = 0.0
+    padded[:, reach + kept :] = 0.0
+    level = padded[:, reach : reach + kept]
+    np.multiply(slope.astype(np.float32), np.arange(kept, dtype=np.float32), out=level)
+    level += first.astype(np.float32)
+    np.subtract(rows[:, :kept], level, out=level)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, width, axis=1)[:, ::step]
+    resampled = np.empty((len(rows), pieces, outputs), np.float32)
+    at_once = max(1, _BLOCK_VALUES // width)
+    for start in range(0, pieces, at_once):
+        part = windows[:, start : start + at_once]
+        # Overlapping pieces are copied, because BLAS takes no view of them.
+        product = part.reshape(-1, width) @ matrix
+        resampled[:, start : start + at_once] = product.reshape(*part.shape[:2], outputs)
+    return resampled.reshape(len(rows), -1)[:, :length]
+
+
+def _reach(up: int, down: int) -> int:
+    """Input samples to either side that an output sample depends on."""
+    return HALF_WIDTH * max(up, down) // up
+
+
+@lru_cache(maxsize=16)
+def _polyphase_matrix(up: int, down: int) -> npt.NDArray[np.float32] | None:
+    """Weights ``(inputs, outputs)`` of some whole periods of the filter, read-only; None if they are too many.
+
+    Inputs begin :func:`_reach` samples before the first output's place.
+    """
+    reach = _reach(up, down)
+    periods = max(1, round(2 * reach / down))
+    outputs = periods * up
+    width = (outputs - 1) * down // up + 2 * reach + 2
+    if width * outputs > _MATRIX_WEIGHTS:
+        return None
+    taps = polyphase_taps(up, down)
+    index = taps.size // 2 + np.arange(outputs) * down - (np.arange(width)[:, None] - reach) * up
+    inside = (index >= 0) & (index < taps.size)
+    matrix = np.where(inside, up * taps[index.clip(0, taps.size - 1)], 0.0).astype(np.float32)
+    matrix.flags.writeable = False
+    return matrix
 
 
 @lru_cache(maxsize=16)

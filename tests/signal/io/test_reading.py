@@ -372,3 +372,50 @@ def test_parser_alone(content):
     except HeaderError:
         return
     assert header.signal_count >= 1
+
+
+@pytest.mark.parametrize("samples", [1, 63, 64, 65, 5000])
+@pytest.mark.parametrize("leads", [1, 2, 12])
+def test_checksums_of_any_shape(make_record, samples, leads):
+    """Frames are summed many at a time; the smallest change of any sample shows."""
+    digital = np.random.default_rng(0).integers(-32767, 32768, (leads, samples)).astype(np.int16)
+    record = make_record(digital)
+    path = record.write()
+    assert np.array_equal(read_digital(path).samples, digital)
+    for sample in {0, samples // 2, samples - 1}:
+        damaged = digital.copy()
+        damaged[-1, sample] ^= 1
+        record.write(data=damaged.T.astype("<i2").tobytes())
+        with pytest.raises(ChecksumMismatch):
+            read_digital(path)
+
+
+def test_samples_of_a_digital_record_are_its_own(make_record):
+    samples = read_digital(make_record().write()).samples
+    assert samples.flags.c_contiguous
+    assert samples.flags.writeable
+    assert read_record(make_record().write()).signal.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [(1, "16x"), (2, "1000(x)/mV"), (3, "1_6"), (4, "٣"), (5, "zero"), (6, "1e3"), (0, "../r0.dat")],
+)
+def test_lines_with_all_fields_are_read_as_strictly_as_others(make_record, field, value):
+    """They are parsed column by column; what is wrong in one still names its line."""
+    lines = make_record().lines()
+    tokens = lines[4].split(" ")
+    tokens[field] = value
+    lines[4] = " ".join(tokens)
+    with pytest.raises(HeaderError, match="line 5"):
+        parse_header("\n".join(lines).encode())
+
+
+def test_columns_give_what_lines_give(make_record):
+    lines = make_record().lines()
+    together = parse_header("\n".join(lines).encode()).signals
+    # With a line that lacks its last field, all are read one by one.
+    lines[12] = " ".join(lines[12].split(" ")[:8])
+    one_by_one = parse_header("\n".join(lines).encode()).signals
+    assert together[:11] == one_by_one[:11]
+    assert [type(value) for value in together[0]] == [type(value) for value in one_by_one[0]]

@@ -16,7 +16,7 @@ from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.baselines.base import FrozenBaseline, Rows, row_numbers
 from ecg_hf.progress import progress_bar
 from ecg_hf.signal.beats.measure_table import feature_names
-from ecg_hf.signal.beats.measures import handmade_features
+from ecg_hf.signal.beats.measures import measure_records
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -149,9 +149,7 @@ def measure_rows(decoder: BatchDecoder, rows: npt.NDArray[np.int64]) -> Features
     """Measurements float32 ``(rows, 359)`` of recordings of any rates, lengths and leads."""
     result = np.full((len(rows), len(feature_names())), np.nan, np.float32)
     for places, batch in decoder.by_layout(rows):
-        signal = np.where(batch.lead_mask[:, :, None], batch.signal, np.nan)
-        for place, record in zip(places.tolist(), signal, strict=True):
-            result[place] = handmade_features(record, batch.sampling_rate, batch.lead_names)
+        result[places] = measure_records(batch.signal, batch.sampling_rate, batch.lead_names, batch.lead_mask)
     return result
 
 

@@ -52,7 +52,7 @@ class EcgFmFeatureExtractor(EcgFeatureExtractor):
     def _at_rate(
         self,
         signal: Array,
-        level: Array,
+        level: Array | None,
         stack: EcgStack,
         n_samples: int,
         backend: ArrayBackend,

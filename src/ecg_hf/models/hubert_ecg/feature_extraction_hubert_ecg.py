@@ -80,7 +80,7 @@ class HubertEcgFeatureExtractor(EcgFeatureExtractor):
     def _at_rate(
         self,
         signal: Array,
-        level: Array,
+        level: Array | None,
         stack: EcgStack,
         n_samples: int,
         backend: ArrayBackend,
@@ -91,7 +91,8 @@ class HubertEcgFeatureExtractor(EcgFeatureExtractor):
             raise SamplingRateError(
                 f"{rate:g} Hz are too few for the published filter up to {_BAND_HZ[1]:g} Hz", value=rate
             )
-        signal = backend.constant(_bandpass(backend.to_numpy(signal - level), rate))
+        varying = signal if level is None else signal - level
+        signal = backend.constant(_bandpass(backend.to_numpy(varying), rate))
         if rate != between:
             signal = self._resampled(signal, between, stack, backend, report)
         values = _to_unit_range(backend.to_numpy(self._filtered(signal, between, backend)))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 
 from ecg_hf.signal.beats.median_beat import MedianBeat
+from ecg_hf.signal.beats.order_statistics import percentile
 
 __all__ = ["Fiducials", "find_fiducials"]
 
@@ -77,7 +78,7 @@ def find_fiducials(beat: MedianBeat, rr_s: float | None = None) -> Fiducials | N
 def _qrs(speed: npt.NDArray[np.float64], origin: int, rate: float) -> tuple[int, int] | None:
     near = slice(max(0, origin - round(0.06 * rate)), origin + round(0.06 * rate) + 1)
     peak = near.start + int(speed[near].argmax())
-    floor = float(np.percentile(speed, 20))
+    floor = percentile(speed, 20)
     if not speed[peak] > 2.0 * floor:
         return None
     threshold = floor + _QRS_THRESHOLD * (speed[peak] - floor)
@@ -117,7 +118,7 @@ def _p_wave(
     part = part - (left[:, None] * (1.0 - ramp) + right[:, None] * ramp)
     magnitude = uniform_filter1d(np.sqrt(np.square(part).mean(axis=0)), max(1, round(0.02 * rate)))
     peak = int(magnitude.argmax())
-    quiet = float(np.percentile(magnitude, 15))
+    quiet = percentile(magnitude, 15)
     threshold = quiet + _P_EDGE * (magnitude[peak] - quiet)
     below = magnitude < threshold
     before, after = below[: peak + 1][::-1], below[peak:]

@@ -10,10 +10,11 @@ import numpy.typing as npt
 from scipy.signal import butter, sosfiltfilt
 
 from ecg_hf.errors import SignalError
-from ecg_hf.signal.beats.beats import detect_beats
+from ecg_hf.signal.beats.beats import detect_beats_in_batch
 from ecg_hf.signal.beats.fiducials import Fiducials, find_fiducials
 from ecg_hf.signal.beats.measure_table import BEAT_FEATURES, GLOBAL_FEATURES, RECORD_FEATURES, feature_names
 from ecg_hf.signal.beats.median_beat import MedianBeat, align_beats, beat_windows, median_beat
+from ecg_hf.signal.beats.order_statistics import median
 from ecg_hf.signal.beats.rr_statistics import rr_statistics
 from ecg_hf.signal.gaps import bridge_gaps
 from ecg_hf.signal.leads import STANDARD_LEADS, arrange_leads
@@ -31,6 +32,8 @@ NUM_MEASURES = len(feature_names())
 
 _BAND_HZ = (0.5, 40.0)
 _MIN_DURATION_S = 1.0
+# What the processor's cache holds of 10 s records.
+_RECORDS_AT_ONCE = 8
 _MS = 1000.0 / ANALYSIS_RATE_HZ
 _FLOOR_MV2 = 1e-8  # a tenth of a microvolt squared: the logarithm of silence
 _LEAD = {name: row for row, name in enumerate(STANDARD_LEADS)}
@@ -62,62 +65,86 @@ def handmade_features(
     """
     if signal.ndim != 2 or signal.dtype.kind not in "iuf":
         raise SignalError(f"expected (leads, samples), got {signal.dtype} of shape {signal.shape}")
-    if signal.shape[1] < _MIN_DURATION_S * sampling_rate:
-        return np.full(len(feature_names()), np.nan, dtype=np.float32)
-    values = signal.astype(np.float32, copy=False)
-    valid: npt.NDArray[np.bool_] = np.asarray(np.isfinite(values).any(axis=1))
-    names = [name for name, ok in zip(lead_names, valid, strict=True) if ok]
-    arranged, present, _ = arrange_leads(
-        np.where(np.isfinite(values[valid]), values[valid], np.nan), names, STANDARD_LEADS
-    )
-    filled = bridge_gaps(np.ascontiguousarray(arranged))[0]
-    raw = resample(filled, sampling_rate, ANALYSIS_RATE_HZ).astype(np.float64)
-    clean = sosfiltfilt(_sections(), raw, axis=-1)
-
-    per_beat = np.full((len(STANDARD_LEADS), len(BEAT_FEATURES)), np.nan)
-    overall = np.full(len(GLOBAL_FEATURES), np.nan)
-    there = clean[present]
-    peaks = detect_beats(there, ANALYSIS_RATE_HZ)
-    peaks = align_beats(there, peaks, ANALYSIS_RATE_HZ)
-    rr = np.diff(peaks) / ANALYSIS_RATE_HZ
-    beat, marks = None, None
-    if len(peaks):
-        beat = median_beat(clean, peaks, ANALYSIS_RATE_HZ)
-        marks = find_fiducials(_only(beat, present), float(np.median(rr)) if rr.size else None)
-    if beat is not None and marks is not None:
-        per_beat = _beat_features(beat, marks)
-        per_beat[~present] = np.nan
-        overall = _global_features(beat, marks, per_beat, clean, present)
-    per_record = _record_features(raw, clean, beat, marks)
-    per_record[~present] = np.nan
-    statistics = rr_statistics(peaks, ANALYSIS_RATE_HZ)
-    return np.concatenate([statistics, per_beat.ravel(), per_record.ravel(), overall]).astype(np.float32)
+    return measure_records(signal[None], sampling_rate, lead_names)[0]
 
 
 def measure_records(
     signal: npt.NDArray[np.floating],
     sampling_rate: float,
-    lead_names: Sequence[str],
+    lead_names: Sequence[str | None],
     lead_mask: npt.NDArray[np.integer] | npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """:func:`handmade_features` of a batch.
+    """:func:`handmade_features` of a batch, in a fraction of the time.
 
     Args:
-        signal: ``(batch, leads, samples)`` in millivolts.
+        signal: ``(batch, leads, samples)`` in millivolts; NaN is bridged, a lead of NaN alone is absent.
         sampling_rate: Hertz.
         lead_names: Names of the leads.
         lead_mask: ``(batch, leads)``, 0 for leads that are absent.
 
     Returns:
         float32 ``(batch, 359)``, NaN where undefined.
+
+    Raises:
+        SignalError, SamplingRateError: see :func:`handmade_features`.
     """
     result = np.full((len(signal), NUM_MEASURES), np.nan, np.float32)
-    for row, values in enumerate(signal):
-        there = np.ones(len(values), bool) if lead_mask is None else np.asarray(lead_mask[row], bool)
-        if there.any():
-            names = [name for name, one in zip(lead_names, there, strict=True) if one]
-            result[row] = handmade_features(values[there], sampling_rate, names)
+    if signal.shape[2] < _MIN_DURATION_S * sampling_rate:
+        return result
+    values = signal.astype(np.float32, copy=False)
+    finite = np.isfinite(values)
+    there = finite.any(axis=2)
+    if lead_mask is not None:
+        there &= np.asarray(lead_mask, bool)
+    if not finite.all():
+        values = np.where(finite, values, np.float32(np.nan))
+    patterns, pattern_of = np.unique(there, axis=0, return_inverse=True)
+    for number, pattern in enumerate(patterns):
+        if not pattern.any():
+            continue
+        rows = np.flatnonzero(pattern_of.reshape(-1) == number)
+        names = [name for name, one in zip(lead_names, pattern, strict=True) if one]
+        for start in range(0, len(rows), _RECORDS_AT_ONCE):
+            part = rows[start : start + _RECORDS_AT_ONCE]
+            result[part] = _measure(values[part][:, pattern], sampling_rate, names)
     return result
+
+
+def _measure(
+    values: npt.NDArray[np.float32], sampling_rate: float, names: Sequence[str | None]
+) -> list[npt.NDArray[np.float32]]:
+    """Features of records ``(records, leads, samples)`` in each of which every lead has a finite sample."""
+    arranged, present, _ = arrange_leads(values, names, STANDARD_LEADS)
+    filled = bridge_gaps(np.ascontiguousarray(arranged))[0]
+    raw = resample(filled, sampling_rate, ANALYSIS_RATE_HZ).astype(np.float64)
+    clean = sosfiltfilt(_sections(), raw, axis=-1)
+    found = detect_beats_in_batch(clean[:, present], ANALYSIS_RATE_HZ)
+    per_record = _record_features(raw, clean)
+    return [
+        _features_of_one(own_clean, present, peaks, own)
+        for own_clean, peaks, own in zip(clean, found, per_record, strict=True)
+    ]
+
+
+def _features_of_one(
+    clean: Array, present: npt.NDArray[np.bool_], peaks: npt.NDArray[np.int64], per_record: Array
+) -> npt.NDArray[np.float32]:
+    """Features of one record ``(12, samples)`` at 250 Hz, its beats and what does not depend on beats being known."""
+    per_beat = np.full((len(STANDARD_LEADS), len(BEAT_FEATURES)), np.nan)
+    overall = np.full(len(GLOBAL_FEATURES), np.nan)
+    peaks = align_beats(clean[present], peaks, ANALYSIS_RATE_HZ)
+    rr = np.diff(peaks) / ANALYSIS_RATE_HZ
+    if len(peaks):
+        beat = median_beat(clean, peaks, ANALYSIS_RATE_HZ)
+        marks = find_fiducials(_only(beat, present), median(rr) if rr.size else None)
+        if marks is not None:
+            per_beat = _beat_features(beat, marks)
+            per_beat[~present] = np.nan
+            overall = _global_features(beat, marks, per_beat, clean, present)
+            per_record[:, 4:] = _between_beats(clean, beat, marks)
+    per_record[~present] = np.nan
+    statistics = rr_statistics(peaks, ANALYSIS_RATE_HZ)
+    return np.concatenate([statistics, per_beat.ravel(), per_record.ravel(), overall]).astype(np.float32)
 
 
 @cache
@@ -180,34 +207,40 @@ def _above_its_ends(part: Array) -> Array:
 
 def _turns(qrs: Array, least_mv: float = 0.05) -> Array:
     """Slope reversals between values at least ``least_mv`` apart, per lead: hysteresis on the running extremum."""
-    n_leads = len(qrs)
-    extreme = qrs[:, 0].copy()
-    direction, turns = np.zeros(n_leads), np.zeros(n_leads)
-    for column in qrs.T[1:]:
-        moved = column - extreme
-        onwards = moved * direction > 0
-        reversed_ = np.abs(moved) >= least_mv
-        reversed_ &= ~onwards
-        turns += reversed_ & (direction != 0)
-        direction = np.where(reversed_, np.sign(moved), direction)
-        extreme = np.where(onwards | reversed_, column, extreme)
-    return turns
+    turns = []
+    # Plain numbers: an array operation on twelve of them costs as much as all twelve.
+    for first, *others in qrs.tolist():
+        extreme, direction, count = first, 0, 0
+        for value in others:
+            moved = value - extreme
+            if moved * direction > 0:
+                extreme = value
+            elif abs(moved) >= least_mv:
+                count += direction != 0
+                extreme, direction = value, 1 if moved > 0 else -1
+        turns.append(count)
+    return np.array(turns, dtype=np.float64)
 
 
-def _record_features(raw: Array, clean: Array, beat: MedianBeat | None, marks: Fiducials | None) -> Array:
-    """float64 ``(leads, 6)`` in the order of :data:`RECORD_FEATURES`."""
-    result = np.full((len(clean), len(RECORD_FEATURES)), np.nan)
-    ordered = np.sort(clean, axis=1)
-    size = clean.shape[1]
-    result[:, 0] = clean.std(axis=1)
-    result[:, 1] = ordered[:, int(0.99 * (size - 1))] - ordered[:, int(0.01 * (size - 1))]
+def _record_features(raw: Array, clean: Array) -> Array:
+    """float64 ``(records, leads, 6)`` in the order of :data:`RECORD_FEATURES`; NaN for what depends on beats."""
+    result = np.full((*clean.shape[:2], len(RECORD_FEATURES)), np.nan)
+    size = clean.shape[2]
+    low, high = int(0.01 * (size - 1)), int(0.99 * (size - 1))
+    ordered = np.partition(clean, (low, high), axis=2)
+    result[..., 0] = clean.std(axis=2)
+    result[..., 1] = ordered[..., high] - ordered[..., low]
     # Means over two seconds keep what is slower than the band and next to nothing of the beats.
     block = min(size, round(2.0 * ANALYSIS_RATE_HZ))
-    blocks = raw[:, : size // block * block].reshape(len(raw), -1, block).mean(axis=2)
-    result[:, 2] = _log(blocks.var(axis=1))
-    result[:, 3] = _log(np.square(np.diff(raw, 2, axis=1)).mean(axis=1))
-    if beat is None or marks is None:
-        return result
+    blocks = raw[..., : size // block * block].reshape(*raw.shape[:2], -1, block).mean(axis=3)
+    result[..., 2] = _log(blocks.var(axis=2))
+    result[..., 3] = _log(np.square(np.diff(raw, 2, axis=2)).mean(axis=2))
+    return result
+
+
+def _between_beats(clean: Array, beat: MedianBeat, marks: Fiducials) -> Array:
+    """The last two of :data:`RECORD_FEATURES`, float64 ``(leads, 2)``: what the median beat leaves unexplained."""
+    size = clean.shape[1]
     residual = clean.copy()
     quiet = np.ones(size, dtype=bool)
     middles = (beat.r_peaks[1:] + beat.r_peaks[:-1]) // 2
@@ -222,11 +255,9 @@ def _record_features(raw: Array, clean: Array, beat: MedianBeat | None, marks: F
     spectrum = np.square(np.abs(np.fft.rfft(residual, axis=1)))
     frequency = np.fft.rfftfreq(size, 1.0 / ANALYSIS_RATE_HZ)
     total = spectrum.sum(axis=1)
-    result[:, 4] = _log(np.square(residual).sum(axis=1) / max(1, int(quiet.sum())))
-    result[:, 5] = spectrum[:, (frequency >= 4.0) & (frequency <= 10.0)].sum(axis=1) / np.maximum(
-        total, 1e-12
-    )
-    return result
+    slow = spectrum[:, (frequency >= 4.0) & (frequency <= 10.0)].sum(axis=1)
+    power = _log(np.square(residual).sum(axis=1) / max(1, int(quiet.sum())))
+    return np.stack([power, slow / np.maximum(total, 1e-12)], axis=1)
 
 
 def _log(power: Array) -> Array:
@@ -273,7 +304,7 @@ def _global_features(
         taller = np.append(r[_CHEST] > s[_CHEST], True)
     deviating = beat.similarity < 0.85
     # A beat's prematurity is that of the interval before it; the first one has none.
-    early = rr < 0.88 * np.median(rr) if rr.size else np.zeros(0, dtype=bool)
+    early = rr < 0.88 * median(rr) if rr.size else np.zeros(0, dtype=bool)
     several = rr.size >= 2
     st_40, st_80 = (per_beat[_WITHOUT_AVR, _BEAT[name]] for name in ("st_40_mv", "st_80_mv"))
     return np.array(
@@ -282,7 +313,7 @@ def _global_features(
             pr_ms,
             p_ms,
             qt_ms,
-            qt_ms / float(np.cbrt(np.median(rr))) if rr.size else np.nan,
+            qt_ms / float(np.cbrt(median(rr))) if rr.size else np.nan,
             jt_ms,
             np.log10(marks.p_prominence),
             *qrs_axis,
@@ -298,7 +329,7 @@ def _global_features(
             balance[_LEAD["V1"]],
             balance[_LEAD["V6"]],
             p_terminal,
-            np.median(beat.similarity),
+            median(beat.similarity),
             deviating.mean(),
             (early & deviating[1:]).mean() if several else np.nan,
             (early & ~deviating[1:]).mean() if several else np.nan,
@@ -324,4 +355,4 @@ def _p_consistency(beat: MedianBeat, marks: Fiducials, clean: Array, present: np
     template = template - template.mean(axis=1, keepdims=True)
     product = np.einsum("blw,lw->b", windows, template)
     power = np.einsum("blw,blw->b", windows, windows) * np.square(template).sum()
-    return float(np.median(product / np.sqrt(np.maximum(power, 1e-12))))
+    return median(product / np.sqrt(np.maximum(power, 1e-12)))

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import ConfigurationError, SignalError
+from ecg_hf.signal.beats.order_statistics import median_over_first
 
 __all__ = ["AFTER_S", "BEFORE_S", "MedianBeat", "align_beats", "beat_windows", "median_beat"]
 
@@ -91,17 +92,17 @@ def align_beats(
     width = before + 1 + after
     for _ in range(2):
         wide = beat_windows(signal, peaks, before + reach, after + reach)
-        template = np.median(wide[:, :, reach : reach + width], axis=0)
+        template = median_over_first(wide[:, :, reach : reach + width])
         template -= template.mean(axis=1, keepdims=True)
-        flat = template.ravel()
-        product = np.stack(
-            [wide[:, :, lag : lag + width].reshape(len(wide), -1) @ flat for lag in range(2 * reach + 1)],
-            axis=1,
-        )
+        # The template at every lag: all correlations are one matrix product.
+        shifted = np.zeros((*wide.shape[1:], 2 * reach + 1))
+        for lag in range(2 * reach + 1):
+            shifted[:, lag : lag + width, lag] = template
+        product = wide.reshape(len(wide), -1) @ shifted.reshape(-1, 2 * reach + 1)
         match = product / np.sqrt(np.maximum(_moving_power(wide, width), 1e-12))
         peaks = (peaks + match.argmax(axis=1) - reach).clip(0, last)
-    middle = np.median(beat_windows(signal, peaks, before, after), axis=0)
-    middle -= np.median(middle, axis=1, keepdims=True)
+    middle = median_over_first(beat_windows(signal, peaks, before, after))
+    middle -= median_over_first(middle.T)[:, None]
     offset = int(np.square(middle).sum(axis=0).argmax()) - before
     return np.unique((peaks + offset).clip(0, last))
 
@@ -143,11 +144,11 @@ def median_beat(
     qrs = slice(
         max(0, before - round(_QRS_S[0] * sampling_rate)), before + round(_QRS_S[1] * sampling_rate) + 1
     )
-    median = np.median(windows[used], axis=0)
+    median = median_over_first(windows[used])
     similarity = _correlation(windows[:, :, qrs], median[:, qrs])
     alike = used & (similarity >= _SAME_BEAT)
     if alike.sum() < used.sum() and alike.sum() >= max(1, _MIN_MAJORITY * used.sum()):
-        median = np.median(windows[alike], axis=0)
+        median = median_over_first(windows[alike])
         similarity = _correlation(windows[:, :, qrs], median[:, qrs])
         used = alike
     return MedianBeat(median, before, sampling_rate, peaks, similarity, int(used.sum()))
@@ -155,9 +156,9 @@ def median_beat(
 
 def _moving_power(windows: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
     """Power about each lead's mean of every ``width`` consecutive samples, summed over leads: ``(beats, lags)``."""
-    edges = [(0, 0), (0, 0), (1, 0)]
-    first = np.cumsum(np.pad(windows, edges), axis=2)
-    second = np.cumsum(np.pad(np.square(windows), edges), axis=2)
+    first, second = np.zeros((2, *windows.shape[:2], windows.shape[2] + 1))
+    np.cumsum(windows, axis=2, out=first[:, :, 1:])
+    np.cumsum(np.square(windows), axis=2, out=second[:, :, 1:])
     sums = first[:, :, width:] - first[:, :, :-width]
     squares = second[:, :, width:] - second[:, :, :-width]
     power: npt.NDArray[np.float64] = (squares - np.square(sums) / width).sum(axis=1)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecg_hf.errors import SamplingRateError
+from ecg_hf.signal.beats.order_statistics import median, percentile
 
 __all__ = ["RR_STATISTICS", "rr_statistics"]
 
@@ -55,15 +56,15 @@ def rr_statistics(r_peaks: npt.NDArray[np.integer], sampling_rate: float) -> npt
     result = np.full(len(RR_STATISTICS), np.nan)
     if rr.size == 0:
         return result
-    median, mean = float(np.median(rr)), float(rr.mean())
-    result[:5] = 60e3 / median, 60e3 / rr.max(), 60e3 / rr.min(), median, mean
-    result[14:16] = (rr < 0.85 * median).mean(), (rr > 1.15 * median).mean()
+    middle, mean = median(rr), float(rr.mean())
+    result[:5] = 60e3 / middle, 60e3 / rr.max(), 60e3 / rr.min(), middle, mean
+    result[14:16] = (rr < 0.85 * middle).mean(), (rr > 1.15 * middle).mean()
     if rr.size < 2:
         return result
     steps = np.diff(rr)
     spread, rmssd = float(rr.std()), float(np.sqrt(np.mean(steps**2)))
-    low, high = np.percentile(rr, (25, 75))
-    result[5:10] = spread, high - low, rmssd, np.median(np.abs(steps)), (np.abs(steps) > 50.0).mean()
+    low, high = percentile(rr, 25), percentile(rr, 75)
+    result[5:10] = spread, high - low, rmssd, median(np.abs(steps)), (np.abs(steps) > 50.0).mean()
     result[10:12] = spread / mean, rmssd / mean
     ratio = rr[1:] / rr[:-1]
     result[16] = np.maximum(ratio, 1.0 / ratio).max()

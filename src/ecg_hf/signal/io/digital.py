@@ -113,10 +113,12 @@ def to_millivolts(
         missing = samples == invalid
     if (samples.dtype.itemsize > 2 and samples.dtype.kind != "f") or not _is_plain_gain(gain):
         with np.errstate(all="ignore"):
-            signal = ((samples - baseline[:, None].astype(np.float64)) / gain[:, None]).astype(np.float32)
+            signal = ((samples - baseline[:, None].astype(np.float64)) / gain[:, None]).astype(
+                np.float32, order="C"
+            )
         check = True
     else:
-        signal = samples.astype(np.float32)
+        signal = samples.astype(np.float32, order="C")
         if baseline.any():
             signal -= baseline[:, None].astype(np.float32)
         signal /= gain[:, None].astype(np.float32)

@@ -124,7 +124,14 @@ def read_digital(
     """
     unit = _one_unit(units, unit)
     options = ReadOptions(sampling_rate, lead_names, leads, unit, verify_checksum, root, max_samples)
-    return _read(path, options, layout)
+    record = _read(path, options, layout)
+    flags = record.samples.flags
+    # A view of the file's bytes would do for a conversion to millivolts, not for keeping.
+    return (
+        record
+        if flags.c_contiguous and flags.writeable
+        else replace(record, samples=record.samples.copy("C"))
+    )
 
 
 def _one_unit(units: str | None, unit: str | None) -> str | None:

@@ -1,8 +1,8 @@
 """Direct decoding of WFDB format 16: the storage of nearly every clinical 12-lead data set.
 
 A format-16 file is little-endian int16, one frame after the other, optionally behind a fixed number of
-bytes (Challenge ``.mat`` files are format 16 behind a 24-byte MATLAB header). Decoding is one read, one
-view and one transposition; the checksum is a sum in 16-bit arithmetic, which wraps as the
+bytes (Challenge ``.mat`` files are format 16 behind a 24-byte MATLAB header). Decoding is one read and one
+view, transposed by whoever copies it; the checksum is a sum in 16-bit arithmetic, which wraps as the
 format defines it.
 """
 
@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 INVALID_16 = -32768
+
+_FOLD = 64
 
 
 def is_plain_format16(header: WfdbHeader) -> bool:
@@ -75,6 +77,8 @@ def read_format16(
 ) -> tuple[npt.NDArray[np.int16], list[Note]]:
     """Samples ``(leads, samples)`` of a plain format-16 record, rows in header order.
 
+    Of a record in one file they are a read-only view of its bytes, frame by frame in memory.
+
     Raises:
         RecordNotFound: if a signal file is missing.
         TruncatedSignal: if a file is shorter than the header says.
@@ -97,7 +101,7 @@ def read_format16(
         blocks.append(_read_block(path, header.length, len(rows), offset, max_samples, notes, root))
 
     if len(blocks) == 1:
-        samples = blocks[0].T.astype(np.int16, order="C")
+        samples = blocks[0].T
     else:
         length = blocks[0].shape[0]
         if any(block.shape[0] != length for block in blocks):
@@ -110,7 +114,9 @@ def read_format16(
     notes += compare_initial_values(
         samples[:, 0].tolist(), signals, lead_names, header_path, verify_checksum=verify_checksum
     )
-    notes.extend(apply_skew(samples, signals, lead_names, INVALID_16))
+    if any(signal.storage.skew for signal in signals):
+        samples = samples.copy()
+        notes.extend(apply_skew(samples, signals, lead_names, INVALID_16))
     return samples, notes
 
 
@@ -156,10 +162,8 @@ def _read_block(
     if size > expected:
         detail = f"signal file has {size - expected} bytes more than its header announces"
         notes.append(Note("trailing_bytes", detail))
-    block: npt.NDArray[np.int16] = np.frombuffer(content, "<i2", length * width, offset).reshape(
-        length, width
-    )
-    return block
+    values = np.frombuffer(content, "<i2", length * width, offset)
+    return values.reshape(length, width).astype(np.int16, copy=False)
 
 
 def _read_matrix(
@@ -214,7 +218,7 @@ def verify_checksums(
     """
     # 16-bit arithmetic wraps, as the checksum is defined.
     wide = np.int16 if samples.dtype == np.int16 else np.int64
-    sums = np.add.reduce(samples, axis=1, dtype=wide).tolist()
+    sums = _sums(samples.T, wide).tolist()
     for row, signal in enumerate(signals):
         expected = signal.checksum
         if expected is not None and (sums[row] - expected) & 0xFFFF:
@@ -225,6 +229,20 @@ def verify_checksums(
                 lead=lead_names[row],
                 value=sums[row],
             )
+
+
+def _sums(frames: npt.NDArray[np.integer], dtype: type[np.integer]) -> npt.NDArray[np.integer]:
+    """Sum of each column of ``(samples, leads)``."""
+    count, width = frames.shape
+    whole = count // _FOLD * _FOLD
+    if not frames.flags.c_contiguous:
+        whole = 0
+    sums: npt.NDArray[np.integer] = np.add.reduce(frames[whole:], axis=0, dtype=dtype)
+    if whole:
+        # Row by row of a dozen values numpy spends its time between the rows: many frames at once make long ones.
+        folded = np.add.reduce(frames[:whole].reshape(-1, _FOLD * width), axis=0, dtype=dtype)
+        sums += np.add.reduce(folded.reshape(_FOLD, width), axis=0, dtype=dtype)
+    return sums
 
 
 def compare_initial_values(

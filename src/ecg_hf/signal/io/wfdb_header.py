@@ -12,9 +12,10 @@ line.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ecg_hf.errors import HeaderError
 
@@ -171,7 +172,7 @@ def _parse_lines(lines: list[tuple[int, str]], comments: tuple[str, ...]) -> Wfd
     signals: tuple[SignalSpec, ...] = ()
     segments: tuple[Segment, ...] = ()
     if segment_count is None:
-        signals = tuple([_parse_signal_line(number, text) for number, text in body])
+        signals = _parse_alike(body) or tuple([_parse_signal_line(number, text) for number, text in body])
     else:
         segments = tuple([_parse_segment_line(number, text) for number, text in body])
     # Only a layout, which says what the segments' signals are called and has none itself, is of length 0.
@@ -202,6 +203,42 @@ def _parse_record_line(number: int, line: str) -> tuple[str, int | None, int, fl
     if len(tokens) > 3:
         length = _integer(number, tokens[3], "number of samples")
     return name, segment_count, signal_count, rate, length
+
+
+def _parse_alike(body: list[tuple[int, str]]) -> tuple[SignalSpec, ...] | None:
+    """Signal lines that have all nine fields, column by column: a third of the time of line by line.
+
+    Returns:
+        None where a line has fewer fields or a field is malformed. Reading line by line then names the line.
+    """
+    rows = [line.split(None, 8) for _, line in body]
+    if {*map(len, rows)} != {9}:
+        return None
+    files, forms, scales, resolutions, zeros, firsts, sums, _, names = zip(*rows, strict=True)
+    digits = "".join([*resolutions, *zeros, *firsts, *sums])
+    storages = {form: _parse_storage(form) for form in set(forms)}
+    calibrations = {scale: _parse_calibration(scale) for scale in set(scales)}
+    if (
+        None in storages.values()
+        or None in calibrations.values()
+        or "_" in digits
+        or not digits.isascii()
+        or not all(map(_is_file_name, set(files)))
+    ):
+        return None
+    try:
+        # The ADC's resolution is checked and not kept.
+        _, *kept = [list(map(int, column)) for column in (resolutions, zeros, firsts, sums)]
+    except ValueError:
+        return None
+    columns: list[Iterable[Any]] = [
+        files,
+        map(storages.get, forms),
+        map(calibrations.get, scales),
+        *kept,
+        names,
+    ]
+    return tuple(map(SignalSpec._make, zip(*columns, strict=True)))
 
 
 def _parse_signal_line(number: int, line: str) -> SignalSpec:

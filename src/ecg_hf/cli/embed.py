@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,10 +23,10 @@ __all__ = ["embed_command"]
 
 def embed_command(
     output: Annotated[
-        Path,
+        str,
         typer.Option(
             help="File to write: .safetensors, or .parquet for recordings. A name without suffix is a folder of "
-            "Parquet parts of a --dataset."
+            "Parquet parts of a --dataset, in an object store too (s3://bucket/folder)."
         ),
     ],
     records: Annotated[
@@ -36,7 +36,9 @@ def embed_command(
     model: Annotated[
         str, typer.Option(help="Model folder, Hub repository or shipped name ('ecg-hf list pretrained').")
     ] = DEFAULT_MODEL,
-    dataset: Annotated[Path | None, typer.Option(help="Built dataset.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Built dataset: a folder, or its address (s3://bucket/folder).")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings per batch.")] = 64,
     device: Annotated[str | None, typer.Option(help="Device; by default a GPU if available.")] = None,
     features: Annotated[
@@ -73,19 +75,22 @@ def embed_command(
     from ecg_hf.engine import Engine
     from ecg_hf.errors import ConfigurationError
     from ecg_hf.evaluation import embed_dataset, embed_in_parts, embed_tokens
+    from ecg_hf.storage import local_folder, local_output
 
     if pool_tokens > 1 and features != "tokens":
         raise ConfigurationError("--pool-tokens needs --features tokens", value=pool_tokens)
     if (dataset is None) == (not records):
         raise ConfigurationError("name recordings or a --dataset, one of the two")
+    suffix = PurePosixPath(output).suffix
     if records:
-        if features != "pooler_output" or output.suffix != ".parquet":
-            raise ConfigurationError("recordings give a .parquet file of pooler_output", value=str(output))
+        if features != "pooler_output" or suffix != ".parquet":
+            raise ConfigurationError("recordings give a .parquet file of pooler_output", value=output)
+        file = local_output(output)
         count, missing = _embed_recordings(
-            model, records, output, window, stride, batch_size, device, overwrite
+            model, records, file, window, stride, batch_size, device, overwrite
         )
         if as_json:
-            account = {"records": len(records), "embeddings": count, "output": str(output)}
+            account = {"records": len(records), "embeddings": count, "output": output}
             print_json({**account, "windows_without": missing})
         else:
             without = f"; {missing} windows hold no signal and have none" if missing else ""
@@ -95,7 +100,7 @@ def embed_command(
         raise ConfigurationError("--window and --stride are for recordings")
     assert dataset is not None  # one of the two, as was looked at above
     where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
-    if not output.suffix and features != "tokens":
+    if not suffix and features != "tokens":
         report = embed_in_parts(
             local_model(model),
             dataset,
@@ -109,16 +114,17 @@ def embed_command(
             overwrite=overwrite,
         )
         if as_json:
-            print_json({**asdict(report), "output": str(output)})
+            print_json({**asdict(report), "output": output})
         else:
             echo(_said(report, output))
         return
     if where != Engine() or on_error != "raise":
         raise ConfigurationError(
             "--num-proc, --engine and --on-error need an output folder: a name without suffix",
-            value=str(output),
+            value=output,
         )
-    built = load_built(dataset)
+    file = local_output(output)
+    built = load_built(local_folder(dataset))
     encoder, extractor = load_model(model, device=device)
     if features == "tokens":
         tokens = embed_tokens(
@@ -127,12 +133,12 @@ def embed_command(
             built,
             batch_size=batch_size,
             pool_tokens=pool_tokens,
-            output=output,
+            output=file,
             overwrite=overwrite,
         )
         rows, count, dim = tokens.shape
         if as_json:
-            print_json({"records": rows, "tokens": count, "dim": dim, "output": str(output)})
+            print_json({"records": rows, "tokens": count, "dim": dim, "output": output})
         else:
             echo(f"{rows} records of {count} tokens of {dim} numbers in {output}")
         return
@@ -143,18 +149,18 @@ def embed_command(
         built,
         batch_size=batch_size,
         features=features,
-        output=output,
+        output=file,
         overwrite=overwrite,
         counts=counts,
     )
     if as_json:
-        account = {"records": embeddings.shape[0], "dim": embeddings.shape[1], "output": str(output)}
+        account = {"records": embeddings.shape[0], "dim": embeddings.shape[1], "output": output}
         print_json({**account, "preparation": dict(counts)})
     else:
         echo(f"{embeddings.shape[0]} embeddings of {embeddings.shape[1]} numbers in {output}")
 
 
-def _said(report: PartsReport, output: Path) -> str:
+def _said(report: PartsReport, output: str) -> str:
     said = f"{report.records} embeddings in {report.parts} files in {output}"
     if report.reused:
         said += f", {report.reused} of them there already"

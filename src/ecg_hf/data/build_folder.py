@@ -250,6 +250,7 @@ def account(
         patients_in_two_splits=leak.patients,
         without_patient=leak.unknown_patients,
         part=part,
+        shard_rows=[result.tally.kept for result in files.values()],
         **run.to_dict(),
         **tally.to_dict(),
     )

@@ -168,6 +168,20 @@ class RemoteFolder:
             logger.warning("%s: %d objects have names that no file can have, and are left out", self.url, odd)
         return dict(sorted(found.items()))
 
+    def look_up(self, names: Iterable[str]) -> dict[str, StoredObject]:
+        """Those of some objects that are there.
+
+        Raises:
+            StorageError: if the store refuses or can't be reached.
+        """
+        system, root = self._system()
+        found = {}
+        for name in names:
+            info = _tried(lambda path=f"{root}/{_plain(name)}": _info(system, path), f"{self.url}/{name}")  # type: ignore[misc]
+            if info is not None and info.get("type") != "directory":
+                found[name] = StoredObject(name, int(info["size"]), _tag(info))
+        return found
+
     def fetch(self, objects: Iterable[StoredObject], into: Path) -> None:
         """Make local files of objects, each whole or not at all; those that are there already are kept.
 
@@ -403,6 +417,14 @@ def _reason(error: Exception) -> str | None:
     text = re.sub(r"\?\S+", "?...", re.sub(r"//[^/@\s]+@", "//...@", text))
     kind = "" if type(error) is OSError else f"{type(error).__name__}: "
     return f"{kind}{' '.join(text.split())[:200]}"
+
+
+def _info(system: Any, path: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = system.info(path)
+    except FileNotFoundError:
+        return None
+    return found
 
 
 def _remove(system: Any, path: str) -> None:

@@ -53,8 +53,15 @@ def _print_report(report: BuildReport, as_json: bool) -> None:
 @app.command("build")
 def build_command(
     source: Annotated[str, typer.Argument(help="A source, see 'ecg-hf list datasets'.")],
-    output: Annotated[Path, typer.Option(help="Folder to build; loads with datasets.load_from_disk.")],
-    data_dir: Annotated[Path | None, typer.Option(help="Folder with the source's files.")] = None,
+    output: Annotated[
+        str,
+        typer.Option(
+            help="Folder to build, or its address (s3://bucket/folder); loads with datasets.load_from_disk."
+        ),
+    ],
+    data_dir: Annotated[
+        str | None, typer.Option(help="Folder with the source's files, or its address (s3://bucket/folder).")
+    ] = None,
     num_proc: NumProc = 1,
     engine: EngineName = "local",
     address: Address = None,

@@ -124,8 +124,10 @@ def merge_command(
 
 @app.command("export")
 def export_command(
-    dataset: Annotated[Path, typer.Argument(help="A built dataset.")],
-    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    dataset: Annotated[
+        str, typer.Argument(help="A built dataset: a folder, or its address (s3://bucket/folder).")
+    ],
+    output: Annotated[str, typer.Option(help="Folder to write, or its address.")],
     rows_per_file: Annotated[int, typer.Option(min=1, help="Recordings per file.")] = 1000,
     as_json: JsonFlag = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Building a dataset in an object store: shards are made where there is a worker, and published with their accounts."""
+"""Building a dataset in an object store: shards are made by workers and published with their accounts."""
 
 from __future__ import annotations
 
@@ -207,8 +207,8 @@ def _done(
     done = folder.finished(objects, filter(_is_shard, objects))
     if any(account.get("fingerprint") != fingerprint for account in done.values()):
         raise DatasetBuildError(
-            "the folder holds an unfinished build of other data or options; choose another folder, or start anew with "
-            "--overwrite (overwrite=True)",
+            "the folder holds an unfinished build of other data or options; choose another folder, or start anew "
+            "with --overwrite (overwrite=True)",
             path=folder.url,
         )
     return done

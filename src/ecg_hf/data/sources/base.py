@@ -140,7 +140,7 @@ class Source(ABC):
 
     @classmethod
     def reads_to_plan(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
-        """Patterns, as in a shell, of the files whose content :meth:`plan` reads; of others it needs the names only."""
+        """Patterns, as in a shell, of the files whose content :meth:`plan` reads; of others it needs the names."""
         return ("*",)
 
     def file_of(self, entry: Entry) -> str:

@@ -1,4 +1,4 @@
-"""Any source whose files lie in an object store: listed from names and tables, read from files fetched shard by shard."""
+"""Any source whose files lie in an object store: listed from names and tables, fetched shard by shard."""
 
 from __future__ import annotations
 

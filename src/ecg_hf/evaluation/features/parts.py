@@ -76,7 +76,7 @@ def embed_in_parts(
     Args:
         model: Folder of a model with its feature extractor.
         dataset: Folder of a built dataset, or its address in an object store.
-        output: Folder of the parts, or its address; workers on other machines must see all three under the same paths.
+        output: Folder of the parts, or its address; workers must see all three under the same paths.
         engine: Where to work; this process by default.
         records_per_part: Rows of a file.
         batch_size: Records per forward pass.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,7 +70,7 @@ def embed_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Embed every recording once. Rows are in the order of the dataset; a killed run continues."""
-    from ecg_hf.cli.loading import load_model, local_model, resolve_device
+    from ecg_hf.cli.loading import load_model, local_model, piece_device
     from ecg_hf.data import load_built
     from ecg_hf.engine import Engine
     from ecg_hf.errors import ConfigurationError
@@ -101,14 +101,15 @@ def embed_command(
     assert dataset is not None  # one of the two, as was looked at above
     where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
     if not suffix and features != "tokens":
+        place = piece_device(device, engine)
         report = embed_in_parts(
             local_model(model),
             dataset,
             output,
-            engine=where,
+            engine=replace(where, gpu=place.startswith("cuda")),
             records_per_part=records_per_part,
             batch_size=batch_size,
-            device=resolve_device(device),
+            device=place,
             features=features,
             on_error=on_error,
             overwrite=overwrite,

@@ -11,13 +11,16 @@ from ecg_hf.storage.folder import RemoteFolder
 from ecg_hf.storage.locations import local_folder, local_output, location
 from ecg_hf.storage.objects import ACCOUNTS, StoredObject
 from ecg_hf.storage.trying import trouble_of
+from ecg_hf.storage.working_copy import WorkingCopy, working_copy
 
 __all__ = [
     "ACCOUNTS",
     "RemoteFolder",
     "StoredObject",
+    "WorkingCopy",
     "local_folder",
     "local_output",
     "location",
     "trouble_of",
+    "working_copy",
 ]

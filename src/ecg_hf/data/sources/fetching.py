@@ -20,7 +20,7 @@ from ecg_hf.data.sources.headers import named_in_header
 from ecg_hf.errors import DatasetBuildError, EcgError
 from ecg_hf.storage import ACCOUNTS, RemoteFolder, StoredObject
 
-__all__ = ["Fetching", "open_remote"]
+__all__ = ["Fetching", "by_stem", "fetch_named", "objects_of", "open_remote"]
 
 
 class Fetching(Source):
@@ -53,13 +53,8 @@ class Fetching(Source):
 
     def piece(self, entries: Sequence[Entry]) -> Source:
         """The same with the objects of some recordings only."""
-        objects = {}
-        for entry in entries:
-            name = self._source.file_of(entry)
-            for stem in (name, posixpath.splitext(name)[0]):
-                if stem in self._objects:
-                    objects[stem] = self._objects[stem]
-        return Fetching(self._source, self._remote, objects)
+        names = [self._source.file_of(entry) for entry in entries]
+        return Fetching(self._source, self._remote, objects_of(names, self._objects))
 
     def read(self, entry: Entry) -> SourceRow | Dropped:
         """Read one recording."""
@@ -69,7 +64,7 @@ class Fetching(Source):
         """Fetch the files of recordings and read them in the wrapped source's own way."""
         objects = tuple(one for stem in sorted(self._objects) for one in self._objects[stem])
         folder = _HELD.folder(self._remote, objects)
-        _complete(self._remote, folder, [self._source.file_of(entry) for entry in entries])
+        fetch_named(self._remote, folder, [self._source.file_of(entry) for entry in entries])
         yield from self._source.at(folder).read_many(entries)
 
 
@@ -103,10 +98,23 @@ def open_remote(kind: type[Source], remote: RemoteFolder, options: dict[str, Any
             source.remote = remote
             plan = source.plan()
             source.remote = None
+    return Fetching(source, remote, by_stem(objects)), plan
+
+
+def by_stem(objects: Mapping[str, StoredObject]) -> dict[str, tuple[StoredObject, ...]]:
+    """Objects by their names without the last suffix: those of one recording."""
     stems: dict[str, list[StoredObject]] = defaultdict(list)
     for name, one in objects.items():
         stems[posixpath.splitext(name)[0]].append(one)
-    return Fetching(source, remote, {stem: tuple(some) for stem, some in stems.items()}), plan
+    return {stem: tuple(some) for stem, some in stems.items()}
+
+
+def objects_of(
+    names: Sequence[str], objects: Mapping[str, tuple[StoredObject, ...]]
+) -> dict[str, tuple[StoredObject, ...]]:
+    """Those of :func:`by_stem` that belong to files, or to WFDB records, of these names."""
+    stems = {stem for name in names for stem in (name, posixpath.splitext(name)[0])}
+    return {stem: objects[stem] for stem in sorted(stems & objects.keys())}
 
 
 @contextmanager
@@ -150,7 +158,7 @@ class _Held:
 _HELD = _Held()
 
 
-def _complete(remote: RemoteFolder, folder: Path, names: Sequence[str]) -> None:
+def fetch_named(remote: RemoteFolder, folder: Path, names: Sequence[str]) -> None:
     """Fetch what headers name under other names than their own, and what the headers of segments name."""
     seen: set[str] = set()
     while names:

@@ -93,14 +93,13 @@ def pretrain_command(
     dataset: Annotated[
         list[str],
         typer.Option(
-            help="Built dataset, a folder or its address (s3://bucket/folder); its 'train' rows train, 'validation' "
-            "rows evaluate. Repeat to mix several: rates, lengths and leads may differ; records two of them share are "
+            help="Built dataset, a folder or its address (s3://bucket/folder); its 'train' rows train, "
+            "'validation' rows evaluate. Repeat to mix several: rates, lengths and leads may differ; records two of them share are "
             "used once, and counted."
         ),
     ],
     output: Annotated[
-        str,
-        typer.Option(help="Folder for checkpoints and the final model, or its address (s3://bucket/folder)."),
+        str, typer.Option(help="Folder for checkpoints and the final model, or its address (s3://bucket/x).")
     ],
     size: Size = None,
     max_steps: Annotated[

@@ -1,6 +1,6 @@
 """Build, export, stream and embed in an S3 that cuts connections and throttles, against the local result.
 
-Usage: python benchmarks/bench_storage_faults.py [--runs 50] [--records 24] [--cuts 0.3] [--throttled 0.1] [--embed 50]
+Usage: python benchmarks/bench_storage_faults.py [--runs 50] [--embed 50] [--cuts 0.3] [--throttled 0.1]
 
 Each run draws its faults anew and works in another folder. Printed are the runs whose results equal the local
 ones byte by byte, those that ended with an error (which is allowed, and said), and those that were wrong.

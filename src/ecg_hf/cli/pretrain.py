@@ -94,8 +94,8 @@ def pretrain_command(
         list[str],
         typer.Option(
             help="Built dataset, a folder or its address (s3://bucket/folder); its 'train' rows train, "
-            "'validation' rows evaluate. Repeat to mix several: rates, lengths and leads may differ; records two of them share are "
-            "used once, and counted."
+            "'validation' rows evaluate. Repeat to mix several: rates, lengths and leads may differ; records two of "
+            "them share are used once, and counted."
         ),
     ],
     output: Annotated[

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -312,7 +313,9 @@ def _remove(system: Any, path: str) -> None:
 
 
 def _tag(info: Mapping[str, Any]) -> str:
-    return next((str(info[name]).strip('"') for name in _TAGS if info.get(name)), "")
+    value = next((info[name] for name in _TAGS if info.get(name)), "")
+    # Listings and single looks may tell the same time in other ways.
+    return str(value.timestamp() if isinstance(value, datetime) else value).strip('"')
 
 
 def _is_fetched(path: Path, one: StoredObject) -> bool:

@@ -30,6 +30,7 @@ __all__ = [
     "RecordNotFound",
     "SamplingRateError",
     "SignalError",
+    "StorageError",
     "TruncatedSignal",
     "UnknownUnit",
     "UnsafePath",
@@ -139,6 +140,10 @@ class DatasetBuildError(EcgError):
 
 class DownloadError(EcgError):
     """A download failed or does not match its published checksum."""
+
+
+class StorageError(EcgError):
+    """An object store can't be reached, refuses, or holds something else than the account of it says."""
 
 
 class ModelFolderError(EcgError):

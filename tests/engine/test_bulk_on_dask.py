@@ -10,7 +10,8 @@ import pytest
 import ecg_hf
 from ecg_hf.cli.main import main
 from ecg_hf.data import build_dataset
-from ecg_hf.engine import Engine
+from ecg_hf.engine import Engine, run_pieces
+from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER, pretrained_folder
 from ecg_hf.pipelines.explained_folder import explain_in_folder
 
@@ -73,3 +74,9 @@ def test_an_evaluation_has_the_numbers_of_one_process(
     assert len(scores[0]) == 2
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
     assert files(tmp_path / "cluster" / "cells").keys() == files(tmp_path / "here" / "cells").keys()
+
+
+@pytest.mark.slow
+def test_pieces_that_take_a_gpu_need_workers_with_one(cluster: str):
+    with pytest.raises(ConfigurationError, match="no worker of the cluster has a GPU"):
+        list(run_pieces(str, [1], Engine("dask", address=cluster, gpu=True)))

@@ -99,7 +99,7 @@ def test_nothing_half_written_is_left_after_a_worker_died(
     answer = module._answer_part
 
     def half_before(part: module._Answers) -> dict[str, Any]:
-        (Path(part.folder) / f".{part.path.name}.0.tmp").write_bytes(b"half")
+        (Path(part.folder) / f".{part.name}.0.tmp").write_bytes(b"half")
         return answer(part)
 
     monkeypatch.setattr(module, "_answer_part", half_before)

@@ -53,8 +53,15 @@ def _print_report(report: BuildReport, as_json: bool) -> None:
 @app.command("build")
 def build_command(
     source: Annotated[str, typer.Argument(help="A source, see 'ecg-hf list datasets'.")],
-    output: Annotated[Path, typer.Option(help="Folder to build; loads with datasets.load_from_disk.")],
-    data_dir: Annotated[Path | None, typer.Option(help="Folder with the source's files.")] = None,
+    output: Annotated[
+        str,
+        typer.Option(
+            help="Folder to build, or its address (s3://bucket/folder); loads with datasets.load_from_disk."
+        ),
+    ],
+    data_dir: Annotated[
+        str | None, typer.Option(help="Folder with the source's files, or its address (s3://bucket/folder).")
+    ] = None,
     num_proc: NumProc = 1,
     engine: EngineName = "local",
     address: Address = None,
@@ -117,8 +124,10 @@ def merge_command(
 
 @app.command("export")
 def export_command(
-    dataset: Annotated[Path, typer.Argument(help="A built dataset.")],
-    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    dataset: Annotated[
+        str, typer.Argument(help="A built dataset: a folder, or its address (s3://bucket/folder).")
+    ],
+    output: Annotated[str, typer.Option(help="Folder to write, or its address.")],
     rows_per_file: Annotated[int, typer.Option(min=1, help="Recordings per file.")] = 1000,
     as_json: JsonFlag = False,
 ) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,10 +22,10 @@ __all__ = ["embed_command"]
 
 def embed_command(
     output: Annotated[
-        Path,
+        str,
         typer.Option(
             help="File to write: .safetensors, or .parquet for recordings. A name without suffix is a folder of "
-            "Parquet parts of a --dataset."
+            "Parquet parts of a --dataset, in an object store too (s3://bucket/folder)."
         ),
     ],
     records: Annotated[
@@ -37,7 +37,9 @@ def embed_command(
     model: Annotated[
         str, typer.Option(help="Model folder, Hub repository or shipped name ('ecg-hf list pretrained').")
     ] = DEFAULT_MODEL,
-    dataset: Annotated[Path | None, typer.Option(help="Built dataset.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Built dataset: a folder, or its address (s3://bucket/folder).")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings per batch.")] = 64,
     device: Annotated[str | None, typer.Option(help="Device; by default a GPU if available.")] = None,
     features: Annotated[
@@ -79,11 +81,12 @@ def embed_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Embed every recording once. Rows are in the order of the dataset; a killed run continues."""
-    from ecg_hf.cli.loading import load_model, local_model, resolve_device
+    from ecg_hf.cli.loading import load_model, local_model, piece_device
     from ecg_hf.data import load_built
     from ecg_hf.engine import Engine
     from ecg_hf.errors import ConfigurationError
     from ecg_hf.evaluation import embed_dataset, embed_in_parts, embed_tokens
+    from ecg_hf.storage import local_folder, local_output
 
     if pool_tokens > 1 and features != "tokens":
         raise ConfigurationError("--pool-tokens needs --features tokens", value=pool_tokens)
@@ -92,18 +95,19 @@ def embed_command(
     where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
     names = None if lead_names is None else [name.strip() for name in lead_names.split(",")]
     told = told_options(sampling_rate, names, units)
+    suffix = PurePosixPath(output).suffix
     if records:
         if where != Engine():
             raise ConfigurationError("--num-proc and --engine are for a --dataset")
-        if features != "pooler_output" or output.suffix != ".parquet":
-            raise ConfigurationError("recordings give a .parquet file of pooler_output", value=str(output))
+        if features != "pooler_output" or suffix != ".parquet":
+            raise ConfigurationError("recordings give a .parquet file of pooler_output", value=output)
         from ecg_hf.cli.embed_recordings import embed_recordings
 
         with naming_options():
-            account = embed_recordings(
+            done = embed_recordings(
                 model,
                 [path for path, _ in with_folders(records)],
-                output,
+                local_output(output),
                 window_s=window,
                 stride_s=stride,
                 batch_size=batch_size,
@@ -113,14 +117,14 @@ def embed_command(
                 **told,
             )
         if as_json:
-            print_json({**asdict(account), "output": str(output)})
+            print_json({**asdict(done), "output": output})
         else:
-            missing = account.windows_without
+            missing = done.windows_without
             without = f"; {missing} windows hold no signal and have none" if missing else ""
-            echo(f"{account.embeddings} embeddings of {account.records} recordings in {output}{without}")
-        for name, reason in account.unread.items():
+            echo(f"{done.embeddings} embeddings of {done.records} recordings in {output}{without}")
+        for name, reason in done.unread.items():
             echo(f"{name} can't be embedded: {reason}", err=True)
-        if account.unread:
+        if done.unread:
             raise typer.Exit(UNREADABLE)
         return
     if window is not None or stride is not None or any(value is not None for value in told.values()):
@@ -128,30 +132,32 @@ def embed_command(
             "--window, --stride, --sampling-rate, --lead-names and --units are for recordings"
         )
     assert dataset is not None  # one of the two, as was looked at above
-    if not output.suffix and features != "tokens":
+    if not suffix and features != "tokens":
+        place = piece_device(device, engine)
         report = embed_in_parts(
             local_model(model),
             dataset,
             output,
-            engine=where,
+            engine=replace(where, gpu=place.startswith("cuda")),
             records_per_part=records_per_part,
             batch_size=batch_size,
-            device=resolve_device(device),
+            device=place,
             features=features,
             on_error=on_error,
             overwrite=overwrite,
         )
         if as_json:
-            print_json({**asdict(report), "output": str(output)})
+            print_json({**asdict(report), "output": output})
         else:
             echo(_said(report, output))
         return
     if where != Engine() or on_error != "raise":
         raise ConfigurationError(
             "--num-proc, --engine and --on-error need an output folder: a name without suffix",
-            value=str(output),
+            value=output,
         )
-    built = load_built(dataset)
+    file = local_output(output)
+    built = load_built(local_folder(dataset))
     encoder, extractor = load_model(model, device=device)
     if features == "tokens":
         tokens = embed_tokens(
@@ -160,12 +166,12 @@ def embed_command(
             built,
             batch_size=batch_size,
             pool_tokens=pool_tokens,
-            output=output,
+            output=file,
             overwrite=overwrite,
         )
         rows, count, dim = tokens.shape
         if as_json:
-            print_json({"records": rows, "tokens": count, "dim": dim, "output": str(output)})
+            print_json({"records": rows, "tokens": count, "dim": dim, "output": output})
         else:
             echo(f"{rows} records of {count} tokens of {dim} numbers in {output}")
         return
@@ -176,18 +182,18 @@ def embed_command(
         built,
         batch_size=batch_size,
         features=features,
-        output=output,
+        output=file,
         overwrite=overwrite,
         counts=counts,
     )
     if as_json:
-        account = {"records": embeddings.shape[0], "dim": embeddings.shape[1], "output": str(output)}
+        account = {"records": embeddings.shape[0], "dim": embeddings.shape[1], "output": output}
         print_json({**account, "preparation": dict(counts)})
     else:
         echo(f"{embeddings.shape[0]} embeddings of {embeddings.shape[1]} numbers in {output}")
 
 
-def _said(report: PartsReport, output: Path) -> str:
+def _said(report: PartsReport, output: str) -> str:
     said = f"{report.records} embeddings in {report.parts} files in {output}"
     if report.reused:
         said += f", {report.reused} of them there already"

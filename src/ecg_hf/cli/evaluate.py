@@ -40,7 +40,11 @@ def evaluate_command(
         ),
     ],
     output: Annotated[
-        Path, typer.Option(help="Folder for cells, features, results and figures; a killed run goes on.")
+        str,
+        typer.Option(
+            help="Folder for cells, features, results and figures, or its address (s3://bucket/folder); a killed run "
+            "goes on."
+        ),
     ],
     benchmark: Annotated[
         str | None, typer.Option(help="One or several, comma-separated; see 'ecg-hf list benchmarks'.")
@@ -60,7 +64,10 @@ def evaluate_command(
         ),
     ] = None,
     dataset: Annotated[
-        list[Path] | None, typer.Option(help="Built dataset instead; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="Built dataset instead, a folder or its address (s3://bucket/folder); may be repeated."
+        ),
     ] = None,
     protocol: Annotated[
         str, typer.Option(help="merl, merl-exact, merl-test-max, strodthoff or jepa.")
@@ -162,11 +169,18 @@ def evaluate_command(
         parse_folds(folds or "")
     from ecg_hf.cli.evaluate_pieces import EvaluationPieces, works_in_pieces
     from ecg_hf.cli.loading import resolve_device
-    from ecg_hf.engine import Engine
+    from ecg_hf.engine import Engine, absolute
     from ecg_hf.hub.fetching import resolve_model
+    from ecg_hf.storage import RemoteFolder, location, working_copy
 
     place = resolve_device(device)
-    where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
+    where = Engine(
+        engine,
+        address=address,
+        num_proc=num_proc,
+        piece_timeout=piece_timeout,
+        gpu=engine == "dask" and place.startswith("cuda"),
+    )
     in_pieces = works_in_pieces(where, place)
     heads = _names(head, "--head")
     shares = None if labels is None else (1.0,)
@@ -208,8 +222,17 @@ def evaluate_command(
 
     for note in notes:
         say(note)
-    with _nothing_left_behind(output), sole_writer(output), contextlib.redirect_stdout(sys.stderr):
-        build = Build(output, source_options, num_proc, any(peaks), say)
+    if isinstance(location(output), RemoteFolder) and where.name != "local":
+        raise ConfigurationError(
+            "the workers of a cluster need an output folder that all of them see", value=output
+        )
+    with (
+        working_copy(output, last=("results.json",)) as copy,
+        _nothing_left_behind(copy.folder),
+        sole_writer(copy.folder),
+        contextlib.redirect_stdout(sys.stderr),
+    ):
+        build = Build(copy.folder, source_options, num_proc, any(peaks), say)
         if labels is None:
             recordings = benchmark_recordings(benchmarks, data_dir or [], dataset or [], build)
         else:
@@ -217,11 +240,14 @@ def evaluate_command(
             benchmarks, recordings = [own], {own.name: rows}
         made = 0
         if in_pieces:
-            opened = build.built if labels is not None and build.built else [*(dataset or []), *build.built]
+            made_here = list(map(os.path.abspath, build.built))
+            opened = (
+                made_here if labels is not None and made_here else [*map(absolute, dataset or []), *made_here]
+            )
             made = EvaluationPieces(
                 plan,
-                os.path.abspath(output),
-                tuple(map(os.path.abspath, opened)),
+                os.path.abspath(copy.folder),
+                tuple(opened),
                 labels,
                 None if tables is None else os.path.abspath(tables),
                 curves,
@@ -241,7 +267,7 @@ def evaluate_command(
             load_each(),
             benchmarks,
             recordings,
-            output,
+            copy.folder,
             controls=chosen,
             control_options=control_options,
             tables=tables,
@@ -252,18 +278,17 @@ def evaluate_command(
         )
         from ecg_hf.evaluation.report import write_evaluation
 
-        files = write_evaluation(output, evaluation, figures=figures)
+        write_evaluation(copy.folder, evaluation, figures=figures)
         if update_card:
             from ecg_hf.hub.model_index import update_model_index
 
             say(f"results written into {update_model_index(sources[0], evaluation.results)}")
-    say(
-        f"{evaluation.computed + made} cells computed, {evaluation.reused - made} found; results in {files[0].parent}"
-    )
+        table = (copy.folder / "table.md").read_text(encoding="utf-8")
+    say(f"{evaluation.computed + made} cells computed, {evaluation.reused - made} found; results in {output}")
     if as_json:
         print_json(evaluation.results)
     else:
-        echo((output / "table.md").read_text(encoding="utf-8"))
+        echo(table)
 
 
 def _load(source: str, heads: Sequence[str], device: str) -> tuple[Any, Any]:

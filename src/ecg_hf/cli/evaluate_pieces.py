@@ -116,7 +116,7 @@ def _compute(piece: _Cells) -> int:
     from ecg_hf.evaluation.evaluate import LoadedModel, compute_cells
 
     asked = piece.asked
-    build, datasets = Build(Path(asked.output)), [Path(path) for path in asked.datasets]
+    build, datasets = Build(Path(asked.output)), asked.datasets
     with contextlib.redirect_stdout(sys.stderr):
         if asked.labels is None:
             benchmarks = [get_benchmark(name) for name in piece.benchmarks]

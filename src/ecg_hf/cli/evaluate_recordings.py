@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.storage import local_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,7 +43,7 @@ class Build:
     say: Callable[[str], None] = print
     built: list[Path] = field(default_factory=list)
 
-    def __call__(self, source: str, folder: Path | None) -> Dataset:
+    def __call__(self, source: str, folder: str | Path | None) -> Dataset:
         """Build a source's files into ``output/data``, where they are found again."""
         from ecg_hf.data import build_dataset, load_built
 
@@ -56,14 +57,14 @@ class Build:
 
 
 def benchmark_recordings(
-    benchmarks: Sequence[Benchmark], data_dirs: Sequence[str], datasets: Sequence[Path], build: Build
+    benchmarks: Sequence[Benchmark], data_dirs: Sequence[str], datasets: Sequence[str], build: Build
 ) -> dict[str, Recordings]:
     """Built rows of every benchmark's source.
 
     Args:
         benchmarks: Those that are evaluated.
         data_dirs: ``SOURCE=FOLDER`` of files to build.
-        datasets: Folders of built datasets.
+        datasets: Folders of built datasets, or their addresses.
         build: How to build.
 
     Raises:
@@ -72,7 +73,7 @@ def benchmark_recordings(
     from ecg_hf.data import load_built
     from ecg_hf.evaluation.prepare import SAME_NAMES, Recordings
 
-    built = [Recordings.of(load_built(path)) for path in datasets]
+    built = [Recordings.of(load_built(local_folder(path))) for path in datasets]
     found: dict[str, Recordings] = {}
     wanted = [one for one in benchmarks if one.kind == "multilabel"]
     if not wanted:
@@ -97,7 +98,7 @@ def benchmark_recordings(
 
 
 def own_recordings(
-    column: str, data_dirs: Sequence[str], datasets: Sequence[Path], build: Build
+    column: str, data_dirs: Sequence[str], datasets: Sequence[str], build: Build
 ) -> tuple[Benchmark, Recordings]:
     """The benchmark of one's own labels, and its recordings.
 
@@ -117,10 +118,11 @@ def own_recordings(
 
     if len(datasets) + len(data_dirs) != 1:
         raise ConfigurationError("--labels is about one --dataset, or one --data-dir that is built")
-    if datasets and (datasets[0] / TABLE).is_file():
-        rows = build("folder", datasets[0])
-    elif datasets:
-        rows = open_rows(datasets[0])
+    given = local_folder(datasets[0]) if datasets else None
+    if given is not None and (given / TABLE).is_file():
+        rows = build("folder", given)
+    elif given is not None:
+        rows = open_rows(given)
     else:
         ((source, folder),) = _folders(data_dirs, ["folder"]).items()
         rows = build(source, folder)
@@ -142,20 +144,20 @@ def annotated_recordings(
         raise ConfigurationError(
             "delineation and measurements read LUDB itself: give its folder as --data-dir"
         )
-    return read_ludb(folders["ludb"])
+    return read_ludb(local_folder(folders["ludb"]))
 
 
-def _folders(given: Sequence[str], missing: Sequence[str]) -> dict[str, Path]:
+def _folders(given: Sequence[str], missing: Sequence[str]) -> dict[str, str]:
     """``["ptbxl=/data/a", ...]``, or one folder where one source is missing."""
     from ecg_hf.data.sources import SOURCES
 
-    folders: dict[str, Path] = {}
+    folders: dict[str, str] = {}
     for item in given:
         name, equals, path = item.partition("=")
         if equals and name in SOURCES:
-            folders[name] = Path(path)
+            folders[name] = path
         elif len(missing) == 1 and len(given) == 1:
-            folders[missing[0]] = Path(item)
+            folders[missing[0]] = item
         else:
             raise ConfigurationError(
                 f"--data-dir must say which of {', '.join(missing) or 'no source'} it is: SOURCE=FOLDER",

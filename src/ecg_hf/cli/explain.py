@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from ecg_hf.cli.recordings import UNREADABLE, naming_options, told_options, with
 from ecg_hf.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from ecg_hf.engine import Engine
     from ecg_hf.pipelines.explanation import Explanation
 
 __all__ = ["explain_command"]
@@ -148,22 +150,25 @@ def _write_folder(
     *,
     label: str | None,
     device: str | None,
+    engine: Engine,
     **options: Any,
 ) -> None:
-    from ecg_hf.cli.loading import load_config, local_classifier, local_model, resolve_device
+    from ecg_hf.cli.loading import load_config, local_classifier, local_model, piece_device
     from ecg_hf.hub.fetching import resolve_model
     from ecg_hf.pipelines.explained_folder import explain_in_folder
     from ecg_hf.pipelines.explanation import task_to_explain
 
     classes = task_to_explain(load_config(resolve_model(model)), label) == "ecg-classification"
     folder = local_classifier(model)[0] if classes else local_model(model)
+    place = piece_device(device, engine.name)
     report = explain_in_folder(
         folder,
         records,
         output,
         label=label,
         model_name=_name(model),
-        device=resolve_device(device),
+        device=place,
+        engine=replace(engine, gpu=place.startswith("cuda")),
         **options,
     )
     said = f"{report.explained} of {report.records} recordings explained in {output}"

@@ -17,6 +17,7 @@ __all__ = [
     "load_pipeline",
     "local_classifier",
     "local_model",
+    "piece_device",
     "resolve_device",
 ]
 
@@ -36,6 +37,15 @@ def resolve_device(device: str | None) -> str:
     except (RuntimeError, AssertionError) as error:
         raise ModelFolderError(f"device {device!r} can't be used here", value=device) from error
     return device
+
+
+def piece_device(device: str | None, engine: str) -> str:
+    """The device of pieces: the workers of a cluster may have one that this machine has not.
+
+    Raises:
+        ModelFolderError: if pieces run on this machine, and it has no such device.
+    """
+    return device if engine == "dask" and device is not None else resolve_device(device)
 
 
 @contextmanager

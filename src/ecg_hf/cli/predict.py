@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,8 +20,10 @@ from ecg_hf.cli.plot import FORMATS as PICTURES
 from ecg_hf.cli.recordings import UNREADABLE, told_options, with_folders
 from ecg_hf.cli.zero_shot import answer_labels
 from ecg_hf.errors import ConfigurationError, ModelFolderError
+from ecg_hf.storage import RemoteFolder, location
 
 if TYPE_CHECKING:
+    from ecg_hf.engine import Engine
     from ecg_hf.pipelines.interpretation import Interpretation, Interpreter
     from ecg_hf.signal import EcgRecord
 
@@ -40,9 +42,11 @@ _MEASURED = {
 
 def predict_command(
     records: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="RECORD...", help="Recordings in any format that read_record reads, or folders of them."
+            metavar="RECORD...",
+            help="Recordings in any format that read_record reads, or folders of them; with --output, one folder in "
+            "an object store (s3://bucket/folder).",
         ),
     ],
     model: Annotated[
@@ -85,8 +89,10 @@ def predict_command(
         ),
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(help="Instead of answers, a folder of Parquet parts with the columns of --csv."),
+        str | None,
+        typer.Option(
+            help="Instead of answers, a folder of Parquet parts with the columns of --csv, or its address."
+        ),
     ] = None,
     num_proc: NumProc = 1,
     engine: EngineName = "local",
@@ -122,7 +128,12 @@ def predict_command(
     where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
     if output is None and (where != Engine() or overwrite):
         raise ConfigurationError("--num-proc, --engine and --overwrite need --output")
-    found = with_folders(records)
+    remote = [place for one in records if isinstance(place := location(one), RemoteFolder)]
+    if remote and (output is None or len(records) > 1):
+        raise ConfigurationError(
+            "recordings in an object store are one folder, and need --output", path=remote[0].url
+        )
+    found = [] if remote else with_folders([Path(one) for one in records])
     if output is not None:
         if labels is not None or softmax or csv_file is not None or plot is not None or top_k is not None:
             raise ConfigurationError(
@@ -130,7 +141,7 @@ def predict_command(
             )
         _write_parts(
             model,
-            [path for path, _ in found],
+            remote[0] if remote else [path for path, _ in found],
             output,
             engine=where,
             device=device,
@@ -195,23 +206,26 @@ def predict_command(
 
 def _write_parts(
     model: str | None,
-    records: list[Path],
-    output: Path,
+    records: list[Path] | RemoteFolder,
+    output: str,
     *,
     device: str | None,
+    engine: Engine,
     as_json: bool,
     **options: Any,
 ) -> None:
-    from ecg_hf.cli.loading import local_classifier, resolve_device
+    from ecg_hf.cli.loading import local_classifier, piece_device
     from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER
     from ecg_hf.pipelines.predicted_parts import predict_in_parts
 
     folder, name = local_classifier(model or DEFAULT_CLASSIFIER)
+    place = piece_device(device, engine.name)
+    engine = replace(engine, gpu=place.startswith("cuda"))
     report = predict_in_parts(
-        folder, records, output, model_name=name, device=resolve_device(device), **options
+        folder, records, output, model_name=name, device=place, engine=engine, **options
     )
     if as_json:
-        print_json({**asdict(report), "output": str(output)})
+        print_json({**asdict(report), "output": output})
     else:
         said = f"{report.rows} rows of {report.records} recordings in {report.parts} files in {output}"
         said += f", {report.reused} of them there already" if report.reused else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -90,13 +91,16 @@ def pretrain_command(
     context: typer.Context,
     model: Method,
     dataset: Annotated[
-        list[Path],
+        list[str],
         typer.Option(
-            help="Built dataset; its 'train' rows train, 'validation' rows evaluate. Repeat to mix several: rates, "
-            "lengths and leads may differ; records two of them share are used once, and counted."
+            help="Built dataset, a folder or its address (s3://bucket/folder); its 'train' rows train, "
+            "'validation' rows evaluate. Repeat to mix several: rates, lengths and leads may differ; records two of "
+            "them share are used once, and counted."
         ),
     ],
-    output: Annotated[Path, typer.Option(help="Folder for checkpoints and the final model.")],
+    output: Annotated[
+        str, typer.Option(help="Folder for checkpoints and the final model, or its address (s3://bucket/x).")
+    ],
     size: Size = None,
     max_steps: Annotated[
         int | None, typer.Option(help="Optimiser steps; else --num-train-epochs counts.")
@@ -148,7 +152,10 @@ def pretrain_command(
     quiet_libraries()
     from ecg_hf.hub.card_callback import ModelCardCallback
     from ecg_hf.planning.headroom import warn_if_too_large
-    from ecg_hf.training.run import pretrain
+    from ecg_hf.storage import RemoteFolder, location, working_copy
+    from ecg_hf.training.publishing import PublishCheckpoints
+    from ecg_hf.training.run import LAST_FILES, REPORT_FILE, pretrain
+    from ecg_hf.training.run_folder import write_json
 
     if max_steps is not None:
         training["max_steps"] = max_steps
@@ -157,11 +164,16 @@ def pretrain_command(
     callbacks: list[TrainerCallback] = [ModelCardCallback(dataset), *_probes(probe, probe_steps, dataset)]
     # The trainer prints its log lines on standard output, which belongs to the answer.
     training.setdefault("disable_tqdm", False)
-    with contextlib.redirect_stdout(sys.stderr):
+    remote = isinstance(location(output), RemoteFolder)
+    if remote and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigurationError("several processes need an output folder that all of them see", value=output)
+    with contextlib.redirect_stdout(sys.stderr), working_copy(output, last=LAST_FILES) as copy:
+        if remote:
+            callbacks.append(PublishCheckpoints(copy))
         result = pretrain(
             model,
             dataset,
-            output,
+            copy.folder,
             size=size,
             recipe=recipe,
             model_options=options,
@@ -178,6 +190,9 @@ def pretrain_command(
             before_start=warn_if_too_large,
             **training,
         )
+        if remote:
+            result = dataclasses.replace(result, output_dir=output)
+            write_json(copy.folder / REPORT_FILE, dataclasses.asdict(result))
     if not result.main_process:
         return
     if as_json:
@@ -186,7 +201,7 @@ def pretrain_command(
         echo(result.summary())
 
 
-def _probes(text: str | None, every: int | None, datasets: list[Path]) -> list[TrainerCallback]:
+def _probes(text: str | None, every: int | None, datasets: list[str]) -> list[TrainerCallback]:
     """The probe asked for, if any: built before anything is written, so that a wrong name costs nothing."""
     if text is None:
         if every is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecg_hf.cli.engine import Address, EngineName, NumProc
+from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout
 from ecg_hf.cli.output import echo, print_json, print_table, quiet_libraries
 from ecg_hf.errors import ConfigurationError
 
@@ -41,6 +41,7 @@ def run_command(
     num_proc: NumProc = 1,
     engine: EngineName = "local",
     address: Address = None,
+    piece_timeout: PieceTimeout = None,
     resume: Annotated[bool, typer.Option(help="Continue the study that OUTPUT holds.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be run, and run nothing.")
@@ -57,7 +58,7 @@ def run_command(
     if dry_run:
         _say_plan(plan, wanted, num_proc, as_json=as_json)
         return
-    where = Engine(engine, address=address, num_proc=num_proc)
+    where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
     quiet_libraries()
     built = {name: Path(path) for name, path in _pairs(dataset or [], "--dataset").items()}
     with contextlib.redirect_stdout(sys.stderr):

@@ -36,6 +36,7 @@ __all__ = [
     "finish_dataset",
     "is_finished",
     "is_part",
+    "leak_of_files",
     "refuse_foreign",
     "remove_leftovers",
 ]
@@ -194,7 +195,10 @@ def finish_dataset(
     files: Mapping[str, ShardResult],
     listing: Tally,
     run: RunAccount,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
+    *,
+    leak: PatientLeak | None = None,
+    output: str | None = None,
 ) -> BuildReport:
     """Turn a folder with all its shards into a dataset, and return its report.
 
@@ -207,6 +211,8 @@ def finish_dataset(
         listing: What the source dropped before anything was read.
         run: What the report says about this run.
         data_dir: Where the recordings are, for the error.
+        leak: Patients in more than one split, if the shards lie elsewhere.
+        output: Where the dataset will be, if elsewhere.
 
     Raises:
         DatasetBuildError: if all shards are empty.
@@ -218,7 +224,8 @@ def finish_dataset(
         abandon(folder)
         raise DatasetBuildError(f"not one record could be read: {tally.reasons()}", path=data_dir)
     _write_info(folder, info)
-    report = account(folder, info, options, fingerprint, files, tally, run)
+    leak = leak_of_files(folder, list(files)) if leak is None else leak
+    report = account(output or str(folder), info, options, fingerprint, files, tally, run, leak)
     _write_json(folder / REPORT_FILE, report.to_dict())
     # The state file makes the folder loadable, so it comes last.
     _write_json(folder / STATE_FILE, _state(list(files), fingerprint))
@@ -227,21 +234,21 @@ def finish_dataset(
 
 
 def account(
-    folder: Path,
+    output: str,
     info: SourceInfo,
     options: Mapping[str, Any],
     fingerprint: str,
     files: Mapping[str, ShardResult],
     tally: Tally,
     run: RunAccount,
+    leak: PatientLeak,
     part: str = "",
 ) -> BuildReport:
     """The report on the shards of a folder, of a dataset or of a part of one."""
-    leak = _leak_of_files(folder, list(files))
     return BuildReport(
         source=info.name,
         options=dict(options),
-        output=str(folder),
+        output=output,
         seen=tally.kept + sum(tally.dropped.values()),
         shards=len(files),
         bytes=sum(result.bytes for result in files.values()),
@@ -250,12 +257,13 @@ def account(
         patients_in_two_splits=leak.patients,
         without_patient=leak.unknown_patients,
         part=part,
+        shard_rows=[result.tally.kept for result in files.values()],
         **run.to_dict(),
         **tally.to_dict(),
     )
 
 
-def _leak_of_files(folder: Path, filenames: Sequence[str]) -> PatientLeak:
+def leak_of_files(folder: Path, filenames: Sequence[str]) -> PatientLeak:
     """Patients in more than one split, in shards of a folder that is not yet marked as finished."""
     if not filenames:
         return PatientLeak(0, 0, {}, 0, 0)

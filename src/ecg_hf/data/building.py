@@ -25,6 +25,7 @@ from ecg_hf.data.build_folder import (
     remove_leftovers,
 )
 from ecg_hf.data.parts import Part, finish_part, finished_report, parse_part
+from ecg_hf.data.remote_build import build_remotely
 from ecg_hf.data.report import BuildReport
 from ecg_hf.data.shards import (
     WORK_FOLDER,
@@ -33,12 +34,14 @@ from ecg_hf.data.shards import (
     load_result,
     shard_filename,
 )
-from ecg_hf.data.sources import Source, create_source
+from ecg_hf.data.sources import Source, create_source, get_source
 from ecg_hf.data.sources.base import Plan, is_plain_relative
+from ecg_hf.data.sources.fetching import open_remote
 from ecg_hf.data.sources.with_r_peaks import WithRPeaks
 from ecg_hf.documents import read_json
 from ecg_hf.engine import Engine, run_pieces
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
+from ecg_hf.storage import RemoteFolder, location
 
 __all__ = ["RECORDS_PER_SHARD", "build_dataset", "load_built", "load_saved"]
 
@@ -77,8 +80,8 @@ def build_dataset(
 
     Args:
         source: Name of a source (see :func:`ecg_hf.data.list_sources`).
-        data_dir: Folder with the source's files, ``None`` where none are needed.
-        output: Folder to build.
+        data_dir: Folder with the source's files, or its address in an object store; ``None`` where none are needed.
+        output: Folder to build, or its address.
         num_proc: Processes reading records on this machine.
         engine: Where shards are made, instead of ``num_proc``; workers on other machines must see ``data_dir`` and
             ``output`` under the same paths. The bytes are the same.
@@ -106,21 +109,47 @@ def build_dataset(
         )
     where = engine or Engine(num_proc=num_proc)
     part = None if shard is None else parse_part(shard)
-    place = None if data_dir is None else Path(data_dir)
-    if place is not None and where.name != "local":
-        place = place.absolute()  # a worker's own working directory may be another
-    reader = create_source(source, place, source_options)
-    if detect_r_peaks:
-        reader = WithRPeaks(reader)
-    folder = Path(output)
-    refuse_foreign(folder)
+    folder = location(output)
+    if isinstance(folder, Path):
+        refuse_foreign(folder)
+    elif part is not None:
+        raise ConfigurationError(
+            "parts are built on disks; in an object store, all is built at once", value=shard
+        )
     started = time.perf_counter()
     # Before anything is written, so that a source without its tables leaves no trace in the output.
-    plan = reader.plan()
+    reader, plan = _planned(source, data_dir, source_options, where)
     if not plan.entries:
         raise DatasetBuildError(f"nothing to read: {plan.tally.reasons()}", path=data_dir)
+    if detect_r_peaks:
+        reader = WithRPeaks(reader)
+    if isinstance(folder, RemoteFolder):
+        return build_remotely(
+            reader,
+            plan,
+            folder,
+            _fingerprint(reader, plan, records_per_shard),
+            engine=where,
+            records_per_shard=records_per_shard,
+            progress=progress,
+            overwrite=overwrite,
+            data_dir=None if data_dir is None else str(data_dir),
+        )
     with exclusive(folder):
         return _build(reader, plan, part, folder, where, records_per_shard, progress, overwrite, started)
+
+
+def _planned(
+    name: str, data_dir: str | Path | None, options: dict[str, Any], engine: Engine
+) -> tuple[Source, Plan]:
+    """A source and its recordings, wherever its files are."""
+    place = None if data_dir is None else location(data_dir)
+    if isinstance(place, RemoteFolder):
+        return open_remote(get_source(name), place, options)
+    if place is not None and engine.name != "local":
+        place = place.absolute()  # a worker's own working directory may be another
+    source = create_source(name, place, options)
+    return source, source.plan()
 
 
 def _build(
@@ -173,7 +202,7 @@ def _jobs(folder: Path, source: Source, plan: Plan, records_per_shard: int) -> l
             number,
             shard_filename(number, len(starts)),
             folder,
-            source,
+            source.piece(entries[start : start + records_per_shard]),
             entries[start : start + records_per_shard],
         )
         for number, start in enumerate(starts)

@@ -19,6 +19,7 @@ from ecg_hf.data.report import BuildReport
 from ecg_hf.data.schema import canonical_features
 from ecg_hf.data.storage import Layout, StoredColumn
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.storage import local_folder
 
 __all__ = ["MixedDataset", "MixedPart", "load_mixed", "signal_keys"]
 
@@ -89,13 +90,13 @@ def load_mixed(paths: Sequence[str | Path]) -> MixedDataset:
     that of the first part. Copies within one part are kept, as in a single dataset.
 
     Args:
-        paths: Folders, in the order of the rows. The order is part of the result.
+        paths: Folders or addresses of object stores, in the order of the rows. The order is part of the result.
 
     Raises:
         DatasetBuildError: if a folder holds no finished build.
         ConfigurationError: if no path is given, two are the same build, or a dataset has other columns.
     """
-    folders = [Path(path) for path in paths]
+    folders = [local_folder(path) for path in paths]
     if not folders:
         raise ConfigurationError("no dataset was given")
     loaded = [load_built(folder) for folder in folders]
@@ -116,13 +117,13 @@ def load_mixed(paths: Sequence[str | Path]) -> MixedDataset:
         reasons = _reasons_to_leave_out(dataset, origins)
     parts = tuple(
         MixedPart(
-            str(folder),
+            str(path),
             report.source,
             report.fingerprint,
             len(rows),
             dict(sorted(Counter(reason for reason in reasons[origins == i].tolist() if reason).items())),
         )
-        for i, (folder, rows, report) in enumerate(zip(folders, loaded, reports, strict=True))
+        for i, (path, rows, report) in enumerate(zip(paths, loaded, reports, strict=True))
     )
     keep = np.flatnonzero(reasons == "")
     if len(keep) < len(dataset):

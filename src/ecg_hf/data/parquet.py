@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from ecg_hf.data.building import load_built
 from ecg_hf.data.report import REPORT_FILE, BuildReport
 from ecg_hf.data.schema import SPLITS, canonical_features, shard_schema
-from ecg_hf.errors import ConfigurationError, DatasetBuildError, EcgError
+from ecg_hf.errors import ConfigurationError, DatasetBuildError, EcgError, StorageError
 from ecg_hf.files import replace_file, sole_writer, write_whole
+from ecg_hf.storage import ACCOUNTS, RemoteFolder, local_folder, location, trouble_of
 
 __all__ = [
     "ROWS_PER_FILE",
@@ -69,17 +71,17 @@ class ParquetSplit:
     """The files of one split of an exported dataset.
 
     Attributes:
-        folder: The dataset.
+        folder: The dataset, a path or an address.
         source: Name of its source.
         fingerprint: That of the build it was exported from.
-        files: Paths in order.
+        files: Paths or addresses in order.
         rows: Recordings in each.
     """
 
-    folder: Path
+    folder: str | Path
     source: str
     fingerprint: str
-    files: tuple[Path, ...]
+    files: tuple[str | Path, ...]
     rows: tuple[int, ...]
 
     def __len__(self) -> int:
@@ -93,8 +95,8 @@ class ParquetSplit:
         """
         values: list[str] = []
         for file in self.files:
-            with readable(file):
-                texts = pq.read_table(file, columns=[column])[column].cast(pa.string())
+            with readable(file), _opened(file) as opened:
+                texts = opened.read(columns=[column])[column].cast(pa.string())
                 values += [value or "" for value in texts.to_pylist()]
         return values
 
@@ -113,8 +115,9 @@ def export_parquet(
     process reads only its own.
 
     Args:
-        dataset: Folder made by :func:`ecg_hf.data.build_dataset`.
-        output: Folder to write.
+        dataset: Folder made by :func:`ecg_hf.data.build_dataset`, or its address in an object store, from which it is
+            fetched as a whole first.
+        output: Folder to write, or its address.
         rows_per_file: Recordings per file.
         progress: Show a progress bar on standard error.
 
@@ -124,33 +127,59 @@ def export_parquet(
     """
     if rows_per_file < 1:
         raise ConfigurationError(f"rows_per_file must be positive, got {rows_per_file}", value=rows_per_file)
-    rows, report = load_built(dataset), BuildReport.load(dataset)
-    folder = Path(output)
+    source, folder = local_folder(dataset), location(output)
+    rows, report = load_built(source), BuildReport.load(source)
     plan = _plan(rows, rows_per_file)
-    with sole_writer(folder):
-        return _export(rows, report, Path(dataset), folder, plan, progress)
-
-
-def _export(
-    rows: Dataset,
-    report: BuildReport,
-    dataset: Path,
-    folder: Path,
-    plan: Sequence[tuple[str, Sequence[int]]],
-    progress: bool,
-) -> ParquetExport:
-    _claim(folder, dataset, report, {name for name, _ in plan})
-    for name, indices in tqdm(plan, unit="file", desc=f"exporting {report.source}", disable=not progress):
-        if not (folder / "data" / name).is_file():
-            _write(rows.select(indices), folder / "data" / name)
-    written = [folder / "data" / name for name, _ in plan]
-    splits = [split for split in SPLITS if any(file.name.startswith(f"{split}-") for file in written)]
+    steps = tqdm(plan, unit="file", desc=f"exporting {report.source}", disable=not progress)
+    if isinstance(folder, RemoteFolder):
+        size = _publish(rows, report, source, folder, steps)
+    else:
+        with sole_writer(folder):
+            _claim(folder, source, report, {name for name, _ in plan})
+            for name, indices in steps:
+                if not (folder / "data" / name).is_file():
+                    _write(rows.select(indices), folder / "data" / name)
+        size = sum((folder / "data" / name).stat().st_size for name, _ in plan)
+    splits = [split for split in SPLITS if any(name.startswith(f"{split}-") for name, _ in plan)]
+    opened = {split: open_parquet(output, split) for split in splits}
     return ParquetExport(
         str(folder),
-        {split: len(open_parquet(folder, split)) for split in splits},
-        {split: len(open_parquet(folder, split).files) for split in splits},
-        sum(file.stat().st_size for file in written),
+        {split: len(files) for split, files in opened.items()},
+        {split: len(files.files) for split, files in opened.items()},
+        size,
     )
+
+
+def _publish(
+    rows: Dataset,
+    report: BuildReport,
+    source: Path,
+    folder: RemoteFolder,
+    plan: Iterable[tuple[str, Sequence[int]]],
+) -> int:
+    """Write an export into an object store, or what is missing of one; gives its size."""
+    plan, objects = list(plan), folder.objects()
+    names = {f"data/{name}" for name, _ in plan}
+    ours = {REPORT_FILE, *names}
+    if any(name not in ours and not name.startswith(f"{ACCOUNTS}/") for name in objects):
+        raise DatasetBuildError(
+            "the output folder holds something else; choose a new or empty folder", path=folder.url
+        )
+    done = folder.finished(objects, ours)
+    if any(said["fingerprint"] != report.fingerprint for said in done.values()):
+        raise DatasetBuildError(
+            "the folder holds an export of another dataset; choose another folder", path=folder.url
+        )
+    said = {"fingerprint": report.fingerprint}
+    with tempfile.TemporaryDirectory(prefix="ecg-hf-") as place:
+        if REPORT_FILE not in done:
+            folder.publish(source / REPORT_FILE, REPORT_FILE, said)
+        for name, indices in plan:
+            if f"data/{name}" not in done:
+                _write(rows.select(indices), Path(place, name))
+                folder.publish(Path(place, name), f"data/{name}", said)
+                Path(place, name).unlink()
+    return sum(one.size for name, one in folder.objects().items() if name in names)
 
 
 def _plan(rows: Dataset, rows_per_file: int) -> list[tuple[str, Sequence[int]]]:
@@ -229,36 +258,54 @@ def open_parquet(folder: str | Path, split: str) -> ParquetSplit:
     """Find the files of a split of an exported dataset.
 
     Args:
-        folder: Folder made by :func:`export_parquet`.
+        folder: Folder made by :func:`export_parquet`, or its address.
         split: ``train``, ``validation`` or ``test``.
 
     Raises:
         DatasetBuildError: if the folder is not an export, a file is missing, truncated or has other columns. A split
             without files is not an error: it has no rows.
     """
-    folder = Path(folder)
-    if not (folder / "data").is_dir():
-        raise DatasetBuildError(
-            "no Parquet dataset: streaming needs what 'ecg-hf data export' writes (a folder with data/*.parquet)",
-            path=folder,
-        )
-    report = BuildReport.load(folder)
-    matches = [match for file in (folder / "data").iterdir() if (match := _FILE.fullmatch(file.name))]
+    place = location(folder)
+    there, report = _listed(place)
+    matches = [match for name in there if (match := _FILE.fullmatch(name))]
     found = sorted(match[0] for match in matches if match["split"] == split)
     counts = {int(match["count"]) for match in matches if match["split"] == split}
     if found and counts != {len(found)}:
         raise DatasetBuildError(f"files of split {split} are missing: run the same export again", path=folder)
-    files = tuple(folder / "data" / name for name in found)
-    return ParquetSplit(folder, report.source, report.fingerprint, files, tuple(map(_rows, files)))
+    if isinstance(place, RemoteFolder):
+        place.check([f"data/{name}" for name in found])
+        files: tuple[str | Path, ...] = tuple(f"{place.url}/data/{name}" for name in found)
+        return ParquetSplit(place.url, report.source, report.fingerprint, files, tuple(map(_rows, files)))
+    files = tuple(place / "data" / name for name in found)
+    return ParquetSplit(place, report.source, report.fingerprint, files, tuple(map(_rows, files)))
 
 
-def load_parquet(files: Sequence[Path], *, streaming: bool = False) -> Any:
+def _listed(place: Path | RemoteFolder) -> tuple[list[str], BuildReport]:
+    """Names of the files of an export, and the report on the dataset."""
+    wrong = DatasetBuildError(
+        "no Parquet dataset: streaming needs what 'ecg-hf data export' writes (a folder with data/*.parquet)",
+        path=str(place),
+    )
+    if not isinstance(place, RemoteFolder):
+        if not (place / "data").is_dir():
+            raise wrong
+        return [file.name for file in (place / "data").iterdir()], BuildReport.load(place)
+    objects = place.objects()
+    if REPORT_FILE not in objects:
+        raise wrong
+    with place.fetched([objects[REPORT_FILE]]) as folder:
+        return [name.removeprefix("data/") for name in objects if name.startswith("data/")], BuildReport.load(
+            folder
+        )
+
+
+def load_parquet(files: Sequence[str | Path], *, streaming: bool = False) -> Any:
     """Canonical rows of files found by :func:`open_parquet`.
 
     Types are those of a built dataset; what the files call them is not asked, since it may be anything.
 
     Args:
-        files: Paths in order.
+        files: Paths or addresses in order; without streaming, remote ones are fetched first.
         streaming: Give an ``IterableDataset``; otherwise rows are converted once, into the library's cache, and
             mapped from there.
 
@@ -266,7 +313,9 @@ def load_parquet(files: Sequence[Path], *, streaming: bool = False) -> Any:
         DatasetBuildError: if a file is damaged (when streaming, iterating raises it inside :func:`readable`).
     """
     features = canonical_features()
-    with readable(files[0].parent):
+    if not streaming:
+        files = [_fetched(file) for file in files]
+    with readable(files[0]):
         return load_dataset(
             "parquet",
             data_files=[str(file) for file in files],
@@ -278,7 +327,7 @@ def load_parquet(files: Sequence[Path], *, streaming: bool = False) -> Any:
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: str | Path) -> Iterator[None]:
     """What Arrow and ``datasets`` raise for damaged files becomes one error; a disk's own errors stay what they are.
 
     Args:
@@ -286,27 +335,30 @@ def readable(path: Path) -> Iterator[None]:
 
     Raises:
         DatasetBuildError: instead of what they raise.
+        StorageError: instead of what the library of an object store raises.
     """
     try:
         yield
     except EcgError:
         raise
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise DatasetBuildError("the Parquet files can't be read, or are damaged", path=path) from None
-    except (pa.ArrowException, DatasetsError, ValueError, TypeError, KeyError):
-        raise DatasetBuildError("the Parquet files can't be read, or are damaged", path=path) from None
+    except Exception as error:
+        # Of damaged files, pyarrow says OSError without a number.
+        damaged = (pa.ArrowException, DatasetsError, ValueError, TypeError, KeyError)
+        if isinstance(error, damaged) or (type(error) is OSError and error.errno is None):
+            raise DatasetBuildError("the Parquet files can't be read, or are damaged", path=path) from None
+        if "://" in str(path) and (trouble := trouble_of(error)) is not None:
+            raise StorageError(f"the store failed: {trouble}", path=path) from None
+        raise
 
 
-def _rows(file: Path) -> int:
+def _rows(file: str | Path) -> int:
     """Recordings in a file, whose columns are those of a built dataset.
 
     Raises:
         DatasetBuildError: if it is no such file, or announces more than a file of its size can hold.
     """
-    with readable(file), pq.ParquetFile(file) as opened:
-        schema, metadata = opened.schema_arrow, opened.metadata
+    with readable(file), _opened(file) as opened:
+        schema, metadata, size = opened.schema_arrow, opened.metadata, _size(file)
         groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
         announced = sum(g.column(i).total_uncompressed_size for g in groups for i in range(g.num_columns))
         wanted = shard_schema()
@@ -318,8 +370,37 @@ def _rows(file: Path) -> int:
                 fits = False
     if not fits:
         raise DatasetBuildError("other columns than a built dataset has", path=file)
-    if announced > MAX_EXPANSION * file.stat().st_size:
+    if announced > MAX_EXPANSION * size:
         raise DatasetBuildError(
             f"the file announces {announced} bytes, more than a file of its size holds", path=file
         )
     return int(metadata.num_rows)
+
+
+@contextmanager
+def _opened(file: str | Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file, or one in an object store of which only what is asked for is read."""
+    remote, name = _of_store(file)
+    if remote is None:
+        with pq.ParquetFile(file) as opened:
+            yield opened
+        return
+    with remote.open(name) as binary, pq.ParquetFile(binary) as opened:
+        yield opened
+
+
+def _size(file: str | Path) -> int:
+    remote, name = _of_store(file)
+    return Path(file).stat().st_size if remote is None else remote.look_up([name])[name].size
+
+
+def _fetched(file: str | Path) -> Path:
+    remote, name = _of_store(file)
+    return Path(file) if remote is None else remote.mirror(name.__eq__) / name
+
+
+def _of_store(file: str | Path) -> tuple[RemoteFolder | None, str]:
+    """The folder and the name of a file in an object store."""
+    folder, _, name = str(file).rpartition("/")
+    found = location(folder) if "://" in str(file) else None
+    return (found, name) if isinstance(found, RemoteFolder) else (None, name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecg_hf.data.build_folder import PART_FILE, RunAccount, account, is_finished, is_part
+from ecg_hf.data.build_folder import PART_FILE, RunAccount, account, is_finished, is_part, leak_of_files
 from ecg_hf.data.report import BuildReport, Tally, add_up
 from ecg_hf.data.shards import WORK_FOLDER, ShardResult
 from ecg_hf.data.sources import Source
@@ -101,7 +101,10 @@ def finish_part(
         run: What the report says about this run.
     """
     tally = add_up(result.tally for result in files.values())
-    report = account(folder, source.info, source.options(), fingerprint, files, tally, run, str(part))
+    leak = leak_of_files(folder, list(files))
+    report = account(
+        str(folder), source.info, source.options(), fingerprint, files, tally, run, leak, str(part)
+    )
     content = {
         "report": report.to_dict(),
         "shards": shards,

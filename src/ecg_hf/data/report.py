@@ -138,6 +138,7 @@ class BuildReport:
         versions: Versions of the packages that wrote it.
         without_patient: Recordings whose patient is unknown, and may therefore be in several splits.
         part: ``"2/4"`` for the second of four parts of a dataset, ``""`` for a dataset.
+        shard_rows: Recordings in each Arrow file, in order.
         reused: Whether the folder was already finished and left unchanged.
     """
 
@@ -163,6 +164,7 @@ class BuildReport:
     versions: dict[str, str]
     without_patient: int = 0
     part: str = ""
+    shard_rows: list[int] = field(default_factory=list)
     reused: bool = False
 
     def to_dict(self) -> dict[str, Any]:

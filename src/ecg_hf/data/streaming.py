@@ -145,7 +145,7 @@ class RowStream:
                 seed=_seed(self.seed, "mixing", epoch, self.rank),
                 stopping_strategy="all_exhausted",
             )
-        with readable(Path(", ".join(str(source.folder) for source in self.sources))):
+        with readable(", ".join(str(source.folder) for source in self.sources)):
             for table in stream.with_format("arrow").iter(batch_size=batch_size):
                 yield _canonical(table)
 

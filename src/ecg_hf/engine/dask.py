@@ -14,6 +14,7 @@ from ecg_hf.errors import ConfigurationError, LibraryMissing
 __all__ = ["DaskWorkers"]
 
 CONNECT_S = 30
+GPU = "GPU"
 CHECK_S = 1.0
 RESTART_S = 20
 _GONE = "the scheduler is gone; the same command goes on when there is one again"
@@ -37,20 +38,29 @@ class DaskWorkers:
         self._cluster, self._client = _connect(self._dask, engine)
         self._address = engine.address
         self._client.run_on_scheduler(_allow_failures, failures=engine.retries)
+        self._needs = {GPU: 1} if engine.gpu else None
+        if engine.gpu and self._client.nthreads() and not self._client.run_on_scheduler(_count_gpus):
+            self.close()
+            raise ConfigurationError(
+                "no worker of the cluster has a GPU: dask worker --resources GPU=1 says that one has",
+                value=GPU,
+            )
 
     @property
     def slots(self) -> int:
-        """Threads of the cluster as it is now.
+        """Threads of the cluster as it is now, or its GPUs if pieces take one.
 
         No piece waits at a worker for another: Dask would blame it for that one's death.
         """
+        if self._needs is not None:
+            return max(1, int(self._client.run_on_scheduler(_count_gpus)))
         threads: dict[str, int] = self._client.nthreads()
         return max(1, sum(threads.values()))
 
     def submit(self, work: Callable[[Any], Any], piece: Any) -> Any:
         """See :class:`ecg_hf.engine.workers.Workers`."""
         # Not pure: the same piece is another task in another run, since files decide what is done.
-        return self._client.submit(work, piece, pure=False)
+        return self._client.submit(work, piece, pure=False, resources=self._needs)
 
     def finished(self, futures: Sequence[Any]) -> set[Any]:
         """See :class:`ecg_hf.engine.workers.Workers`."""
@@ -127,6 +137,10 @@ def _connect(dask: Any, engine: Engine) -> tuple[Any, Any]:
 
 def _allow_failures(dask_scheduler: Any, failures: int) -> None:
     dask_scheduler.allowed_failures = failures
+
+
+def _count_gpus(dask_scheduler: Any) -> float:
+    return float(sum(worker.resources.get(GPU, 0) for worker in dask_scheduler.workers.values()))
 
 
 def _executing(dask_scheduler: Any) -> dict[str, float]:

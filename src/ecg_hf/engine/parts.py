@@ -6,22 +6,20 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
+from ecg_hf.engine.part_folders import ACCOUNT_KEY, CONTENT_KEY, part_folder
 from ecg_hf.engine.pieces import run_pieces
 from ecg_hf.engine.workers import Engine
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.files import TEMPORARY_SUFFIX, replace_file, sole_writer
 
 __all__ = ["RECORDS_PER_PART", "Part", "divide", "make_parts"]
 
 RECORDS_PER_PART = 1024
-_KEY = "ecg_hf_key"
-_ACCOUNT = "ecg_hf_account"
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,8 @@ class Part:
     Attributes:
         number: From 0.
         records: The first record and the one after the last.
-        folder: Where the file is; workers on other machines must see it under the same path.
+        folder: Where the file is, a path or the address of a folder in an object store; workers on other machines
+            must see it under the same path.
         key: Identifies what the file's content depends on.
     """
 
@@ -41,23 +40,16 @@ class Part:
     key: str
 
     @property
-    def path(self) -> Path:
+    def name(self) -> str:
         """``part-00000.parquet`` and so on."""
-        return Path(self.folder) / f"part-{self.number:05d}.parquet"
+        return f"part-{self.number:05d}.parquet"
 
     def __str__(self) -> str:
-        return f"{self.path.name} (records {self.records[0]} to {self.records[1] - 1})"
+        return f"{self.name} (records {self.records[0]} to {self.records[1] - 1})"
 
     def stored(self) -> dict[str, Any] | None:
         """The account of the file, if it is there and has this content."""
-        try:
-            metadata = pq.read_metadata(self.path).metadata or {}
-        except (OSError, pa.ArrowInvalid):
-            return None
-        if metadata.get(_KEY.encode(), b"").decode() != self.key:
-            return None
-        account: dict[str, Any] = json.loads(metadata[_ACCOUNT.encode()])
-        return account
+        return part_folder(self.folder).stored({self.name: self.key}).get(self.name)
 
     def write(
         self, tables: Iterable[Mapping[str, Any]], schema: pa.Schema, account: Mapping[str, Any]
@@ -69,10 +61,16 @@ class Part:
             schema: Of all of them.
             account: What is to be said of the rows; looked at when they have all come.
         """
-        with replace_file(self.path) as file, pq.ParquetWriter(file, schema) as writer:
-            for columns in tables:
-                writer.write_table(pa.Table.from_pydict(dict(columns), schema=schema))
-            writer.add_key_value_metadata({_KEY: self.key, _ACCOUNT: json.dumps(account, sort_keys=True)})
+
+        def fill(file: BinaryIO) -> dict[str, Any]:
+            with pq.ParquetWriter(file, schema) as writer:
+                for columns in tables:
+                    writer.write_table(pa.Table.from_pydict(dict(columns), schema=schema))
+                said = {CONTENT_KEY: self.key, ACCOUNT_KEY: json.dumps(account, sort_keys=True)}
+                writer.add_key_value_metadata(said)
+            return {CONTENT_KEY: self.key, ACCOUNT_KEY: dict(account)}
+
+        part_folder(self.folder).write(self.name, fill)
 
 
 def divide(records: int, per_part: int) -> list[tuple[int, int]]:
@@ -89,7 +87,7 @@ def divide(records: int, per_part: int) -> list[tuple[int, int]]:
 def make_parts(
     work: Callable[[Any], dict[str, Any]],
     parts: Sequence[Part],
-    folder: Path,
+    folder: str | Path,
     *,
     engine: Engine | None = None,
     overwrite: bool = False,
@@ -100,7 +98,7 @@ def make_parts(
     Args:
         work: Makes a part by :meth:`Part.write` and returns its account; a function of a module.
         parts: All parts of the folder, in order.
-        folder: Where they are; made if it is missing.
+        folder: Where they are: a path, made if it is missing, or the address of a folder in an object store.
         engine: Where to work; this process by default.
         overwrite: Remove parts of something else instead of refusing.
         progress: Show a bar.
@@ -112,31 +110,23 @@ def make_parts(
         ConfigurationError: if the folder holds parts of something else, or another process writes them.
         FailedPieces: if parts ended their process each time.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with sole_writer(folder / "parts"):
-        wanted = {part.path.name for part in parts}
-        done = {part.number: account for part in parts if (account := part.stored()) is not None}
+    place = part_folder(folder)
+    with place.held():
+        there = place.names()
+        keys = {part.name: part.key for part in parts if part.name in there}
+        stored = place.stored(keys)
+        done = {part.number: stored[part.name] for part in parts if part.name in stored}
         reused = len(done)
-        others = [path for path in sorted(folder.glob("part-*.parquet")) if path.name not in wanted]
-        others += [part.path for part in parts if part.path.exists() and part.number not in done]
+        others = sorted(there - stored.keys() - place.unfinished(keys))
         if others and not overwrite:
             raise ConfigurationError(
                 "made from another model, other records or another division; --overwrite replaces it",
-                path=others[0],
+                path=f"{folder}/{others[0]}",
             )
-        for path in others:
-            path.unlink(missing_ok=True)
-        _remove_half_written(folder)
+        place.remove(others)
         todo = [part for part in parts if part.number not in done]
         with tqdm(total=len(parts), initial=reused, unit="part", disable=not progress) as bar:
             for part, account in run_pieces(work, todo, engine):
                 done[part.number] = account
                 bar.update()
-        _remove_half_written(folder)
     return [done[part.number] for part in parts], reused
-
-
-def _remove_half_written(folder: Path) -> None:
-    """Remove what killed workers left; one that still writes for a command that is gone only fails."""
-    for path in folder.glob(f".part-*{TEMPORARY_SUFFIX}"):
-        path.unlink(missing_ok=True)

@@ -40,6 +40,7 @@ class Engine:
         num_proc: Local processes; 1 is this process itself.
         retries: How often a piece is tried again after its worker died.
         piece_timeout: Seconds after which a piece of Dask counts as hanging: its worker is restarted.
+        gpu: Whether a piece takes a GPU: Dask's workers get as many pieces as they have of the resource ``GPU``.
     """
 
     name: str = "local"
@@ -47,6 +48,7 @@ class Engine:
     num_proc: int = 1
     retries: int = 2
     piece_timeout: float | None = None
+    gpu: bool = False
 
     def __post_init__(self) -> None:
         """Check that the values go together."""

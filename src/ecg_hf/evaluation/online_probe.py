@@ -205,12 +205,13 @@ class OnlineProbe(MeasuringCallback):
         """
         from ecg_hf.data import BuildReport, load_built
         from ecg_hf.data.report import REPORT_FILE
+        from ecg_hf.storage import local_folder
 
         benchmark, folder = parse_probe(text)
         if folder is not None:
             return cls(benchmark, load_built(folder), every=every)
         found = []
-        for path in map(Path, datasets):
+        for path in map(local_folder, datasets):
             if not (path / REPORT_FILE).is_file():
                 continue
             found.append(BuildReport.load(path).source)

@@ -11,12 +11,13 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ecg_hf.data.report import BuildReport
+from ecg_hf.data.report import REPORT_FILE, BuildReport
 from ecg_hf.errors import DatasetBuildError
 from ecg_hf.hub.card import write_model_card
 from ecg_hf.hub.card_context import PLACEHOLDER, CardContext
 from ecg_hf.hub.training_facts import facts_of
 from ecg_hf.models.registry import get_method
+from ecg_hf.storage import location
 from ecg_hf.training.machine import device_name, package_versions
 
 __all__ = ["ModelCardCallback"]
@@ -37,7 +38,7 @@ class ModelCardCallback(TrainerCallback):
     """
 
     def __init__(self, datasets: Sequence[str | Path] = (), *, model_name: str | None = None) -> None:
-        self._datasets = [Path(path) for path in datasets]
+        self._datasets = [str(path) for path in datasets]
         self._model_name = model_name
         self._started = 0.0
         self._resumed_from = 0
@@ -94,10 +95,11 @@ def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _part(path: Path) -> dict[str, Any] | None:
+def _part(path: str) -> dict[str, Any] | None:
     """One dataset, as the report of a run describes it."""
     try:
-        report = BuildReport.load(path)
+        place = location(path)
+        report = BuildReport.load(place if isinstance(place, Path) else place.mirror(REPORT_FILE.__eq__))
     except DatasetBuildError:
         return None
-    return {"path": str(path), "source": report.source}
+    return {"path": path, "source": report.source}

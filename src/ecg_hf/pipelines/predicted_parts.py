@@ -6,19 +6,25 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 from transformers import AutoFeatureExtractor
 
-from ecg_hf.engine import RECORDS_PER_PART, Engine, Part, divide, make_parts
+from ecg_hf.data.sources.fetching import by_stem, fetch_named, objects_of
+from ecg_hf.engine import RECORDS_PER_PART, Engine, Part, absolute, divide, make_parts
+from ecg_hf.errors import RecordNotFound
 from ecg_hf.models.auto import AutoModelForEcgClassification
 from ecg_hf.models.shared_files import model_digest
 from ecg_hf.pipelines.interpretation import MEASUREMENTS, Interpretation, Interpreter
+from ecg_hf.signal.io.paths import recordings_below
+from ecg_hf.storage import RemoteFolder, StoredObject, location
 
 __all__ = ["PredictedParts", "answer_columns", "answer_row", "predict_in_parts", "state_of_files"]
 
@@ -81,6 +87,7 @@ class PredictedParts:
 class _Answers(Part):
     names: tuple[str, ...]
     home: str
+    objects: tuple[StoredObject, ...]
     model: str
     model_name: str
     device: str
@@ -90,7 +97,7 @@ class _Answers(Part):
 
 def predict_in_parts(
     model: str | os.PathLike[str],
-    records: Sequence[str | os.PathLike[str]],
+    records: Sequence[str | os.PathLike[str]] | RemoteFolder,
     output: str | os.PathLike[str],
     *,
     model_name: str | None = None,
@@ -111,8 +118,9 @@ def predict_in_parts(
 
     Args:
         model: Folder of a classifier with its feature extractor.
-        records: Paths of anything :func:`ecg_hf.read_record` reads; rows call them as they are given here.
-        output: Folder of the parts; workers on other machines must see all paths as this one does.
+        records: Paths of anything :func:`ecg_hf.read_record` reads; rows call them as they are given here. Or a
+            folder in an object store with all recordings below it, which rows call by their addresses.
+        output: Folder of the parts, or its address; workers on other machines must see all paths as this one does.
         model_name: What the rows call the model; the folder's name by default.
         engine: Where to work; this process by default.
         records_per_part: Recordings of a file.
@@ -128,26 +136,37 @@ def predict_in_parts(
         ModelFolderError: if the folder holds no model of this package.
         FailedPieces: if parts ended their process each time.
     """
-    names, folder = [os.fspath(record) for record in records], Path(output)
-    content = hashlib.sha256(f"{model_digest(model)}:{json.dumps(options, sort_keys=True)}".encode())
-    parts = [
-        _Answers(
+    remote = records if isinstance(records, RemoteFolder) else None
+    stems: dict[str, tuple[StoredObject, ...]] = {}
+    if isinstance(records, RemoteFolder):
+        objects = records.objects()
+        names, stems = _recordings_among(objects, records), by_stem(objects)
+    else:
+        names = [os.fspath(record) for record in records]
+
+    def part(number: int, start: int, end: int) -> _Answers:
+        own = names[start:end]
+        found = tuple(one for some in objects_of(own, stems).values() for one in some)
+        state = state_of_files(own) if remote is None else _state_of_objects(remote, own, found)
+        return _Answers(
             number,
             (start, end),
-            os.fspath(folder.resolve()),
-            f"{content.hexdigest()[:32]}:{state_of_files(names[start:end])}",
-            tuple(names[start:end]),
-            os.getcwd(),
+            absolute(output),
+            f"{content.hexdigest()[:32]}:{state}",
+            tuple(own),
+            os.getcwd() if remote is None else remote.url,
+            found,
             os.fspath(Path(model).resolve()),
             model_name or Path(model).resolve().name,
             device,
             batch_size,
             tuple(options.items()),
         )
-        for number, (start, end) in enumerate(divide(len(names), records_per_part))
-    ]
+
+    content = hashlib.sha256(f"{model_digest(model)}:{json.dumps(options, sort_keys=True)}".encode())
+    parts = [part(number, *limits) for number, limits in enumerate(divide(len(names), records_per_part))]
     accounts, reused = make_parts(
-        _answer_part, parts, folder, engine=engine, overwrite=overwrite, progress=progress
+        _answer_part, parts, output, engine=engine, overwrite=overwrite, progress=progress
     )
     rows, unread = (sum(account[name] for account in accounts) for name in ("rows", "unread"))
     return PredictedParts(len(names), rows, unread, len(parts), reused)
@@ -175,9 +194,9 @@ def _loaded(model: str, name: str, device: str) -> Interpreter:
     return Interpreter(classifier, extractor, name=name, device=device)
 
 
-def _as_given(answer: Interpretation, given: Mapping[str, str], home: str) -> Interpretation:
+def _as_given(answer: Interpretation, given: Mapping[str, str], home: str, here: str) -> Interpretation:
     """An answer that names the recording as the caller did, also where it says why it can't be read."""
-    error = None if answer.error is None else answer.error.replace(os.path.join(home, ""), "")
+    error = None if answer.error is None else answer.error.replace(home, here)
     return replace(answer, record=given[answer.record], error=error)
 
 
@@ -190,18 +209,54 @@ def _answer_part(part: _Answers) -> dict[str, Any]:
     columns = answer_columns(
         interpreter.model.config.id2label.values(), windows=options.get("window_s") is not None
     )
-    # A worker's own working directory may be another.
-    files = [os.path.join(part.home, name) for name in part.names]
-    given = dict(zip(files, part.names, strict=True))
     account = {"rows": 0, "unread": 0}
 
     def tables() -> Iterator[Mapping[str, Any]]:
-        answers = interpreter(files, batch_size=part.batch_size, **options)
-        while some := list(islice(answers, _ROWS_AT_ONCE)):
-            rows = [answer_row(_as_given(one, given, part.home), list(columns)) for one in some]
-            account["rows"] += len(some)
-            account["unread"] += sum(one.error is not None for one in some)
-            yield dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
+        with _at_hand(part) as home:
+            files = [os.path.join(home, name) for name in part.names]
+            here = "" if home == part.home else f"{part.home}/"
+            given = dict(zip(files, (f"{here}{name}" for name in part.names), strict=True))
+            answers = interpreter(files, batch_size=part.batch_size, **options)
+            while some := list(islice(answers, _ROWS_AT_ONCE)):
+                named = [_as_given(one, given, os.path.join(home, ""), here) for one in some]
+                rows = [answer_row(one, list(columns)) for one in named]
+                account["rows"] += len(some)
+                account["unread"] += sum(one.error is not None for one in some)
+                yield dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
 
     part.write(tables(), pa.schema(list(columns.items())), account)
     return account
+
+
+@contextmanager
+def _at_hand(part: _Answers) -> Iterator[str]:
+    """The folder that the recordings of a part are in; remote ones are fetched into one meanwhile."""
+    place = location(part.home)
+    if not isinstance(place, RemoteFolder):
+        yield part.home  # a worker's own working directory may be another
+        return
+    with place.fetched(part.objects) as folder:
+        fetch_named(place, folder, part.names)
+        yield str(folder)
+
+
+def _recordings_among(objects: Mapping[str, StoredObject], folder: RemoteFolder) -> list[str]:
+    """Names of the recordings below a remote folder, by the rules and in the order of a local one.
+
+    Raises:
+        RecordNotFound: if there are none.
+    """
+    with TemporaryDirectory(prefix="ecg-hf-") as place:
+        for name in objects:
+            Path(place, name).parent.mkdir(parents=True, exist_ok=True)
+            Path(place, name).touch()
+        found = [path.relative_to(place).as_posix() for path in recordings_below(place)]
+    if not found:
+        raise RecordNotFound("the folder holds no recordings", path=folder.url)
+    return [name.removesuffix(".hea") for name in found]
+
+
+def _state_of_objects(folder: RemoteFolder, names: Sequence[str], objects: Sequence[StoredObject]) -> str:
+    """As :func:`state_of_files`, by what the store says of the objects."""
+    state = [folder.url, list(names), [[one.name, one.size, one.tag] for one in objects]]
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]

@@ -32,12 +32,15 @@ from ecg_hf.training.settings import RunSettings, precision_of, resolve_settings
 from ecg_hf.training.trainer import EcgPreTrainer
 from ecg_hf.training.vocabulary import make_tokenizer
 
-__all__ = ["REPORT_FILE", "PretrainResult", "decisive_arguments", "decisive_fields", "pretrain"]
+__all__ = ["LAST_FILES", "REPORT_FILE", "PretrainResult", "decisive_arguments", "decisive_fields", "pretrain"]
 
 logger = logging.getLogger(__name__)
 
 REPORT_FILE = "pretrain_report.json"
 """The account of a run, in its folder."""
+
+LAST_FILES = ("trainer_state.json", REPORT_FILE)
+"""What says that a checkpoint, or a run, is complete."""
 
 # Training arguments a result depends on; batch sizes enter as their product.
 _DECISIVE = (
@@ -139,8 +142,8 @@ def pretrain(
 
     Args:
         model_name: Method, see ``ecg_hf.models.registry.METHODS``.
-        dataset_path: Folder made by :func:`ecg_hf.data.build_dataset`, or several. Their order decides the order of
-            the rows, hence of the batches: a run is resumed with the datasets in the same order.
+        dataset_path: Folder made by :func:`ecg_hf.data.build_dataset`, or its address, or several. Their order
+            decides the order of the rows, hence of the batches: a run is resumed with the datasets in the same order.
         output_dir: Folder of the run.
         size: Preset of the method; the recipe's, or the smallest, if not given.
         recipe: Name or path of a recipe; arguments given here take precedence over it.

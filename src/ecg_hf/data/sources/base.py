@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from pathlib import Path
@@ -18,6 +19,7 @@ from ecg_hf.data.splits import FoldSelection
 from ecg_hf.errors import ConfigurationError, DatasetBuildError, EcgError
 from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.io.reading import read_digital
+from ecg_hf.storage import RemoteFolder
 
 __all__ = ["Dropped", "PhysioNetProject", "Plan", "Source", "SourceInfo", "is_plain_relative"]
 
@@ -101,6 +103,9 @@ class Source(ABC):
 
     info: ClassVar[SourceInfo]
 
+    #: Where the files are if not on disk; set while the recordings are listed, see :mod:`.fetching`.
+    remote: RemoteFolder | None = None
+
     #: Leave out recordings whose valid samples all have one value.
     drops_constant: ClassVar[bool] = False
 
@@ -132,6 +137,25 @@ class Source(ABC):
         Raises:
             DatasetBuildError: if the folder does not hold what the source expects.
         """
+
+    @classmethod
+    def reads_to_plan(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Patterns, as in a shell, of the files whose content :meth:`plan` reads; of others it needs the names."""
+        return ("*",)
+
+    def file_of(self, entry: Entry) -> str:
+        """The file that holds a recording, or the name of a WFDB record, relative to the data folder."""
+        return entry.path
+
+    def at(self, data_dir: Path) -> Source:
+        """The same source reading from another folder."""
+        other = copy.copy(self)
+        other._data_dir = data_dir
+        return other
+
+    def piece(self, entries: Sequence[Entry]) -> Source:
+        """What reads some recordings, in a process that reads no others."""
+        return self
 
     def read(self, entry: Entry) -> SourceRow | Dropped:
         """Read one recording.

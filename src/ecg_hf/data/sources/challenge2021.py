@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Unpack
 
@@ -111,6 +112,11 @@ class Challenge2021(HeaderSource):
     def options(self) -> dict[str, Any]:
         """The options in force."""
         return {**super().options(), "datasets": ",".join(self.datasets)}
+
+    @classmethod
+    def reads_to_plan(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Headers."""
+        return ("*.hea",)
 
     def plan(self) -> Plan:
         """Headers of the chosen sets, sorted by path.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -150,6 +151,11 @@ class Code15(HashedSource):
             "drop": ",".join(self.drop) or "none",
         }
 
+    @classmethod
+    def reads_to_plan(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """The table; exam ids are read from the parts where they lie."""
+        return (TABLE,)
+
     def plan(self) -> Plan:
         """Tracings that the table lists, part by part in the order they are stored.
 
@@ -187,7 +193,10 @@ class Code15(HashedSource):
     def _exam_ids(self, part: str) -> list[str]:
         """Exam ids of a part in the order of its tracings."""
         path = self.data_dir / part
-        with open_part(path, self.data_dir) as (_, ids):
+        with (
+            nullcontext() if self.remote is None else self.remote.open(part) as file,
+            open_part(path, self.data_dir, file) as (_, ids),
+        ):
             try:
                 return [str(exam_id) for exam_id in ids[:].tolist()]
             except READ_ERRORS:
@@ -238,6 +247,10 @@ class Code15(HashedSource):
         if not exams:
             raise DatasetBuildError("the table lists no exam", path=self.data_dir / TABLE)
         return exams
+
+    def file_of(self, entry: Entry) -> str:
+        """The part that holds the recording."""
+        return entry.path.rpartition("#")[0]
 
     def read(self, entry: Entry) -> SourceRow | Dropped:
         """Read one recording."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Unpack
@@ -100,6 +101,11 @@ class Cpsc2018(HeaderSource):
             "fold_by": self.fold_by,
             "layout": "original" if self.tables else "challenge",
         }
+
+    @classmethod
+    def reads_to_plan(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Tables and headers."""
+        return ("REFERENCE*.csv", "*/REFERENCE*.csv", "*.hea")
 
     def plan(self) -> Plan:
         """Recordings of the tables, or headers with a name of this set, sorted by name.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Unpack
@@ -131,6 +131,11 @@ class Csn(HeaderSource):
             "labels": "snomed" if self.acronyms is None else "acronym",
             "drop": ",".join(self.drop) or "none",
         }
+
+    @classmethod
+    def reads_to_plan(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Headers, indices, and the names of conditions."""
+        return ("*.hea", "*RECORDS", CONDITION_NAMES)
 
     def plan(self) -> Plan:
         """Records named in each folder's ``RECORDS``, or every header of folders that have none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Unpack
 
@@ -87,6 +88,11 @@ class EcgFolder(HashedSource):
             "labels": self.labels,
             **super().options(),
         }
+
+    @classmethod
+    def reads_to_plan(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """The table of labels."""
+        return (str(options.get("labels", "labels.csv")),)
 
     def plan(self) -> Plan:
         """Rows of the table in their order, or every file in sorted order."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ecg_hf.errors import DatasetBuildError, EcgError, UnsafePath
 from ecg_hf.signal.io.paths import inside_root
@@ -29,12 +29,13 @@ READ_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryErr
 
 
 @contextmanager
-def open_part(path: Path, root: Path) -> Iterator[tuple[Any, Any]]:
+def open_part(path: Path, root: Path, file: BinaryIO | None = None) -> Iterator[tuple[Any, Any]]:
     """Open a part of CODE-15%.
 
     Args:
         path: The file.
         root: The data folder, which a link at ``path`` may not leave.
+        file: What to read instead of the file at ``path``.
 
     Yields:
         The dataset of tracings, floating ``(exams, samples, 12)``, and that of exam ids, integer ``(exams,)``.
@@ -48,12 +49,12 @@ def open_part(path: Path, root: Path) -> Iterator[tuple[Any, Any]]:
 
     inside_root(os.fspath(path), root)
     try:
-        file = h5py.File(path, "r")
+        opened = h5py.File(path if file is None else file, "r")
     except READ_ERRORS:
         raise DatasetBuildError("the part can't be read as HDF5, or is cut short", path=path) from None
-    with file:
+    with opened:
         try:
-            tracings, ids = (_own_dataset(file, name, path) for name in ("tracings", "exam_id"))
+            tracings, ids = (_own_dataset(opened, name, path) for name in ("tracings", "exam_id"))
             _check_layout(tracings, ids, path)
         except EcgError:
             raise

@@ -14,7 +14,15 @@ from ecg_hf.errors import DatasetBuildError, EcgError
 from ecg_hf.signal.io.paths import read_file
 from ecg_hf.signal.io.wfdb_header import MAX_HEADER_BYTES
 
-__all__ = ["Listing", "find_headers", "is_storable", "list_recordings", "printable", "read_index"]
+__all__ = [
+    "Listing",
+    "find_headers",
+    "is_storable",
+    "list_recordings",
+    "named_in_header",
+    "printable",
+    "read_index",
+]
 
 MAX_INDEX_BYTES = 1 << 28
 
@@ -148,7 +156,7 @@ def _relations(root: Path, headers: list[str]) -> tuple[dict[str, str], dict[str
 
     for name in headers:
         folder = posixpath.dirname(name)
-        segments, files = _parts(root, name)
+        segments, files = named_in_header(root, name)
         for segment in segments:
             part = posixpath.normpath(posixpath.join(folder, segment))
             if part != name:
@@ -164,7 +172,7 @@ def _relations(root: Path, headers: list[str]) -> tuple[dict[str, str], dict[str
     return segment_of, {name: key for name, key in roots.items() if sizes[key] > 1}
 
 
-def _parts(root: Path, name: str) -> tuple[list[str], list[str]]:
+def named_in_header(root: Path, name: str) -> tuple[list[str], list[str]]:
     """Segments and signal files a header names. Read leniently, because a garbled header still names its segments."""
     path = str(root / f"{name}.hea")
     try:

@@ -138,6 +138,11 @@ class Ludb(HashedSource):
         physionet=PhysioNetProject(slug="ludb", version="1.0.1"),
     )
 
+    @classmethod
+    def reads_to_plan(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """The table."""
+        return (TABLE,)
+
     def plan(self) -> Plan:
         """Rows of ``ludb.csv`` whose recordings exist, in its order."""
         table = read_table(self.data_dir / TABLE, ["ID", "Sex", "Age", *LUDB_LABEL_COLUMNS])

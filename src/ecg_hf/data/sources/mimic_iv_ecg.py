@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -123,6 +123,11 @@ class MimicIvEcg(Source):
             "split": self.split,
             "min_report_words": self.min_report_words,
         }
+
+    @classmethod
+    def reads_to_plan(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Both tables."""
+        return (RECORDS, MEASUREMENTS)
 
     def plan(self) -> Plan:
         """Recordings with files and a long enough report, in the order of ``record_list.csv``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -83,6 +84,11 @@ class PtbXl(Source):
             "validation_folds": self.folds.validation,
             "test_folds": self.folds.test,
         }
+
+    @classmethod
+    def reads_to_plan(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """The official table."""
+        return (TABLE,)
 
     def plan(self) -> Plan:
         """Rows of the official table whose files exist, in its order."""

@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -126,6 +127,11 @@ class WfdbFolder(HeaderSource):
             **({"pseudonyms": True} if self.pseudonyms else {}),
             **({"patients": self.patients} if self.patients != "unknown" else {}),
         }
+
+    @classmethod
+    def reads_to_plan(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Headers and the index."""
+        return ("*.hea", "RECORDS")
 
     def plan(self) -> Plan:
         """Records named in ``RECORDS``, or every header below the folder in sorted order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ecg_hf.data.schema import Entry, SourceRow
@@ -35,6 +36,18 @@ class WithRPeaks(Source):
     def plan(self) -> Plan:
         """Plan of the wrapped source."""
         return self._source.plan()
+
+    def file_of(self, entry: Entry) -> str:
+        """As the wrapped source says."""
+        return self._source.file_of(entry)
+
+    def at(self, data_dir: Path) -> Source:
+        """The wrapped source reading from another folder."""
+        return WithRPeaks(self._source.at(data_dir))
+
+    def piece(self, entries: Sequence[Entry]) -> Source:
+        """The same around the wrapped source's piece."""
+        return WithRPeaks(self._source.piece(entries))
 
     def read(self, entry: Entry) -> SourceRow | Dropped:
         """Read one recording and detect its beats."""

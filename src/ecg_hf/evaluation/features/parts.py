@@ -14,8 +14,8 @@ import pyarrow as pa
 from datasets import Dataset
 from transformers import AutoFeatureExtractor, AutoModel
 
-from ecg_hf.data import load_built
-from ecg_hf.engine import RECORDS_PER_PART, Engine, Part, divide, make_parts
+from ecg_hf.data.built_rows import BuiltRows, open_built
+from ecg_hf.engine import RECORDS_PER_PART, Engine, Part, absolute, divide, make_parts
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.evaluation.features.pooled import embed_dataset
 from ecg_hf.models.shared_files import model_digest
@@ -47,7 +47,7 @@ class PartsReport:
 @dataclass(frozen=True)
 class _Embeddings(Part):
     model: str
-    dataset: str
+    dataset: BuiltRows
     features: str
     batch_size: int
     device: str
@@ -75,8 +75,8 @@ def embed_in_parts(
 
     Args:
         model: Folder of a model with its feature extractor.
-        dataset: Folder of a built dataset.
-        output: Folder of the parts; workers on other machines must see all three under the same paths.
+        dataset: Folder of a built dataset, or its address in an object store.
+        output: Folder of the parts, or its address; workers must see all three under the same paths.
         engine: Where to work; this process by default.
         records_per_part: Rows of a file.
         batch_size: Records per forward pass.
@@ -93,22 +93,22 @@ def embed_in_parts(
     """
     if on_error not in ("raise", "skip"):
         raise ConfigurationError("on_error is raise or skip", value=on_error)
-    rows, folder = len(load_built(Path(dataset))), Path(output)
-    content = _digest(Path(model), Path(dataset), features)
+    built, folder = open_built(os.fspath(dataset)), absolute(output)
+    content = _digest(Path(model), built, features)
     parts = [
         _Embeddings(
             number,
             (start, end),
-            os.fspath(folder.resolve()),
+            folder,
             f"{content}:{start}:{end}",
             os.fspath(Path(model).resolve()),
-            os.fspath(Path(dataset).resolve()),
+            built,
             features,
             batch_size,
             device,
             on_error == "skip",
         )
-        for number, (start, end) in enumerate(divide(rows, records_per_part))
+        for number, (start, end) in enumerate(divide(built.rows, records_per_part))
     ]
     accounts, reused = make_parts(
         _embed_part, parts, folder, engine=engine, overwrite=overwrite, progress=progress
@@ -118,15 +118,13 @@ def embed_in_parts(
     for account in accounts:
         counts.update(account["counts"])
         errors.update(account["errors"])
-    return PartsReport(rows, len(parts), reused, dict(counts), errors)
+    return PartsReport(built.rows, len(parts), reused, dict(counts), errors)
 
 
-def _digest(model: Path, dataset: Path, features: str) -> str:
+def _digest(model: Path, dataset: BuiltRows, features: str) -> str:
     """What the embeddings depend on: the model's files and what the dataset was built from."""
-    digest = hashlib.sha256(f"{features}:{model_digest(model)}:".encode())
-    if (report := dataset / "build_report.json").is_file():
-        digest.update(report.read_bytes())
-    return digest.hexdigest()[:32]
+    text = f"{features}:{model_digest(model)}:{dataset.content}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @lru_cache(maxsize=1)
@@ -135,18 +133,17 @@ def _loaded(model: str, device: str) -> tuple[Any, Any]:
     return encoder, AutoFeatureExtractor.from_pretrained(model, trust_remote_code=False)
 
 
-@lru_cache(maxsize=1)
-def _rows(dataset: str) -> Dataset:
-    return load_built(Path(dataset))
-
-
 def _embed_part(part: _Embeddings) -> dict[str, Any]:
     """Embed the records of a part and write its file, whole or not at all."""
     stored = part.stored()  # another process may have finished it before it was lost
     if stored is not None:
         return stored
     encoder, extractor = _loaded(part.model, part.device)
-    rows = _rows(part.dataset).select(range(*part.records))
+    with part.dataset.some(*part.records) as rows:
+        return _embed_rows(part, rows, encoder, extractor)
+
+
+def _embed_rows(part: _Embeddings, rows: Dataset, encoder: Any, extractor: Any) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     errors: dict[str, str] = {}
 

@@ -77,9 +77,9 @@ def _first_look(folder: Path) -> None:
         "have never seen it.\n"
     )
     echo(f"$ ecg-hf predict {record} --plot {picture}")
-    predict_command([record], plot=picture)
+    predict_command([str(record)], plot=picture)
     echo(f'\n$ ecg-hf predict {record} --labels "{ASKED}"')
-    predict_command([record], labels=ASKED)
+    predict_command([str(record)], labels=ASKED)
     echo("\n>>> ecg_hf.embed(ecg_hf.sample_record())")
     vectors = embed(record)
     echo(f"float32 {vectors.shape}: {', '.join(f'{value:.3f}' for value in vectors[0, :4])}, ...")

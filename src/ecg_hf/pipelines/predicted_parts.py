@@ -166,7 +166,7 @@ def predict_in_parts(
     content = hashlib.sha256(f"{model_digest(model)}:{json.dumps(options, sort_keys=True)}".encode())
     parts = [part(number, *limits) for number, limits in enumerate(divide(len(names), records_per_part))]
     accounts, reused = make_parts(
-        _answer_part, parts, output, engine=engine, overwrite=overwrite, progress=progress
+        _answer_part, parts, os.fspath(output), engine=engine, overwrite=overwrite, progress=progress
     )
     rows, unread = (sum(account[name] for account in accounts) for name in ("rows", "unread"))
     return PredictedParts(len(names), rows, unread, len(parts), reused)

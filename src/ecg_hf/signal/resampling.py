@@ -181,7 +181,8 @@ def _resample_around_line(
         resampled = resample_poly(level, *factors, axis=-1, window=taps)[:, :length]
     else:
         resampled = _by_matrix(rows, first, slope, matrix, *factors, length)
-    return resampled + (first + slope * (np.arange(length) * float(1 / ratio)))
+    line: npt.NDArray[np.float64] = first + slope * (np.arange(length) * float(1 / ratio))
+    return np.asarray(resampled + line)
 
 
 def _by_matrix(

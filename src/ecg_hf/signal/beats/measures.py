@@ -65,7 +65,8 @@ def handmade_features(
     """
     if signal.ndim != 2 or signal.dtype.kind not in "iuf":
         raise SignalError(f"expected (leads, samples), got {signal.dtype} of shape {signal.shape}")
-    return measure_records(signal[None], sampling_rate, lead_names)[0]
+    features: npt.NDArray[np.float32] = measure_records(signal[None], sampling_rate, lead_names)[0]
+    return features
 
 
 def measure_records(

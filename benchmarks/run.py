@@ -7,7 +7,8 @@ Each file of :data:`SCRIPTS` has ``rows(quick)``, which measures and yields rows
 written, with what the machine was and how busy. A benchmark that fails is a line of the report and exit code 1: the
 others run.
 
-Three others answer other questions and are run by themselves: ``bench_mfu.py`` (a GPU's utilisation),
+Others answer other questions and are run by themselves: ``bench_mfu.py`` (a GPU's utilisation), ``bench_export.py``
+(ONNX beside torch, for every method), ``bench_storage_faults.py`` (object stores whose connections are cut),
 ``bench_encoders.py`` (throughput of every encoder, for docs/checkpoints.md) and ``bench_processes.py`` (whether
 training depends on the number of processes).
 """

@@ -40,7 +40,8 @@ def imported(folder: Path) -> set[str]:
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names.add(node.module.partition(".")[0])
-    siblings = {file.stem for file in folder.rglob("*.py")} if folder.name == "tests" else set()
+    together = folder.name in ("benchmarks", "tests")
+    siblings = {file.stem for file in folder.rglob("*.py")} if together else set()
     own = {"ecg_hf", "tests", *siblings}
     return names - set(sys.stdlib_module_names) - own
 

@@ -82,7 +82,7 @@ def test_what_travels_with_the_code_is_small_and_explained() -> None:
 def test_own_suite_asks_for_no_hard_dependency_with_importorskip() -> None:
     """A hard dependency that is missing is a fault to be seen; extras and tools of the build may be missing."""
     allowed = {"numba", "sktime", "setuptools", "distributed", "onnx", "onnxruntime", "onnxscript"}
-    allowed |= {"gradio", "playwright"}
+    allowed |= {"gradio", "playwright", "s3fs", "moto"}
     for path in TESTS.rglob("*.py"):
         asked = set(re.findall(r"importorskip\(\s*[\"'](\w+)", path.read_text(encoding="utf-8")))
         assert asked <= allowed, path

@@ -28,6 +28,7 @@ from ecg_hf.signal.beats.beats import detect_beats_in_batch
 from ecg_hf.signal.beats.measures import measure_records
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.signal.synthetic import simulate
+from rows import seconds
 
 RATE_HZ = 500.0
 Curves = dict[str, list[tuple[float, float]]]
@@ -36,12 +37,7 @@ Curves = dict[str, list[tuple[float, float]]]
 def spent(work: Callable[[], object], rounds: int = 3) -> float:
     """Processor seconds of the shortest run; one more goes before."""
     work()
-    times = []
-    for _ in range(rounds):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)
+    return min(seconds(work, rounds))
 
 
 def by_records(counts: tuple[int, ...]) -> Curves:
@@ -65,9 +61,9 @@ def by_records(counts: tuple[int, ...]) -> Curves:
 def of_one_record(shapes: Iterator[tuple[float, int, float]]) -> Curves:
     """Reading, preparing and measuring one record of each ``(axis value, leads, seconds)``."""
     curves: Curves = {"read_record": [], "extraction to 100 Hz": [], "R peaks": [], "hand-made features": []}
-    for value, leads, seconds in shapes:
+    for value, leads, duration_s in shapes:
         names = STANDARD_LEADS[:leads]
-        signal = simulate(1, seed=0, sampling_rate=RATE_HZ, duration_s=seconds).signal[:, :leads]
+        signal = simulate(1, seed=0, sampling_rate=RATE_HZ, duration_s=duration_s).signal[:, :leads]
         extractor = EcgFeatureExtractor(sampling_rate=100, lead_names=names, duration_s=None)
         with tempfile.TemporaryDirectory() as folder:
             wfdb.wrsamp(

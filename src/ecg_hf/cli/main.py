@@ -32,13 +32,14 @@ from ecg_hf.cli import (
     serve,
     study,
 )
+from ecg_hf.cli.commands import Commands
 from ecg_hf.cli.disk_errors import disk_trouble
 from ecg_hf.cli.output import echo, printable_logs
 from ecg_hf.errors import EcgError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
+app = Commands(
     name="ecg-hf",
     help="Self-supervised and multimodal ECG models: data, pretraining, embeddings, zero-shot scores.",
     no_args_is_help=True,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ecg_hf.cli.commands import Commands, this_machine
 from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout
 from ecg_hf.cli.output import echo, print_json, print_table, quiet_libraries
 from ecg_hf.errors import ConfigurationError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Pretrain and evaluate many methods alike: one file in, one table out.")
+app = Commands(help="Pretrain and evaluate many methods alike: one file in, one table out.")
 
 
 @app.command("run")
@@ -60,7 +61,7 @@ def run_command(
         return
     where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
     quiet_libraries()
-    built = {name: Path(path) for name, path in _pairs(dataset or [], "--dataset").items()}
+    built = {name: this_machine(path) for name, path in _pairs(dataset or [], "--dataset").items()}
     with contextlib.redirect_stdout(sys.stderr):
         built |= _build(plan, _pairs(data_dir or [], "--data-dir"), built, output, where)
         results = run_study(

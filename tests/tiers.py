@@ -25,6 +25,8 @@ CONTRACT = (
     "data/test_streaming.py",
     "cli",
     "demo",
+    "engine",
+    "evaluation/test_online_probe.py",
     "hub",
     "models",
     "pipelines",

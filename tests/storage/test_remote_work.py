@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,6 +32,8 @@ SMALL: dict[str, Any] = {"records": 20, "records_per_shard": 6, **QUIET}
 @pytest.fixture(autouse=True)
 def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MemoryFileSystem]:
     monkeypatch.setattr(trying_module, "_PAUSE_S", 0.0)
+    # Seconds that the library waits at the end of each pass; a pass over these few rows is over at once.
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
     monkeypatch.setenv("ECG_HF_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     MemoryFileSystem.store.clear()

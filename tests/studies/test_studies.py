@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ecg_hf.cli.main import main
 from ecg_hf.engine import Engine
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.models.registry import METHODS
@@ -150,19 +151,21 @@ def test_missing_recordings_are_named(small: Path, tmp_path: Path):
         run_study(small, tmp_path / "out", {}, say=quiet)
 
 
-def test_the_command(small: Path, tmp_path: Path):
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "ecg_hf.cli", "study", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-        )
+def test_the_command(small: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        try:
+            main(["study", *map(str, arguments)])
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capfd.readouterr()
 
-    listed = run("list", "--json")
-    assert [row["name"] for row in json.loads(listed.stdout)] == list_studies()
-    plan = run("run", small, "--output", tmp_path / "out", "--dry-run", "--budget", "10min", "--json")
-    assert json.loads(plan.stdout)["cells"] == 2
-    assert json.loads(plan.stdout)["pretraining_hours"] == pytest.approx(1 / 3)
+    _, listed, _ = run("list", "--json")
+    assert [row["name"] for row in json.loads(listed)] == list_studies()
+    _, plan, _ = run("run", small, "--output", tmp_path / "out", "--dry-run", "--budget", "10min", "--json")
+    assert json.loads(plan)["cells"] == 2
+    assert json.loads(plan)["pretraining_hours"] == pytest.approx(1 / 3)
     assert not (tmp_path / "out").exists()
     for wrong in (
         ("run", "no_such", "--output", tmp_path / "out"),
@@ -170,9 +173,9 @@ def test_the_command(small: Path, tmp_path: Path):
         ("run", small, "--output", tmp_path / "out", "--budget", "soon"),
         ("show", tmp_path),
     ):
-        failed = run(*wrong)
-        assert failed.returncode == 2
-        assert len(failed.stderr.splitlines()) == 1
+        code, _, said = run(*wrong)
+        assert code == 2
+        assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", list_studies())

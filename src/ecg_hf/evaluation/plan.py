@@ -13,7 +13,7 @@ from ecg_hf.evaluation.prepare import Folds, fraction_subsets
 from ecg_hf.evaluation.protocols import Protocol
 from ecg_hf.metrics.intervals import DEFAULT_RESAMPLES
 
-__all__ = ["ASKED", "HEADLESS", "RESAMPLING_SEED", "SUBSETS", "EvaluationPlan"]
+__all__ = ["ASKED", "HEADLESS", "SUBSETS", "EvaluationPlan"]
 
 HEADLESS = ("zero-shot", "retrieval", "delineation", "regression")
 """Tasks that train no head on a benchmark's labels; asked for by name in place of a head."""
@@ -22,9 +22,6 @@ ASKED = (*HEADS, *HEADLESS)
 """What an evaluation can be asked for."""
 
 SUBSETS = ("published", "drawn")
-
-RESAMPLING_SEED = 0
-"""The same for every cell: models are then compared on the same resamples."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ import numpy.typing as npt
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.cache import CellStore, array_digest, plain
 from ecg_hf.evaluation.encoders import Encoder, ModelEntrant
-from ecg_hf.evaluation.plan import RESAMPLING_SEED, EvaluationPlan
+from ecg_hf.evaluation.plan import EvaluationPlan
 from ecg_hf.evaluation.prepare import PreparedBenchmark
 from ecg_hf.evaluation.zero_shot import text_features, tokenizer_digest, unit_rows
 from ecg_hf.metrics.bootstrap import resample_counts
-from ecg_hf.metrics.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, percentiles
+from ecg_hf.metrics.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES, RESAMPLING_SEED, Interval, percentiles
 from ecg_hf.metrics.ranking import FloatArray
 
 if TYPE_CHECKING:

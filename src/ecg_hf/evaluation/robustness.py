@@ -21,10 +21,16 @@ from ecg_hf.errors import ConfigurationError, LeadError
 from ecg_hf.evaluation.cache import CellStore, plain
 from ecg_hf.evaluation.encoders import Encoder, ModelEntrant, take
 from ecg_hf.evaluation.heads.base import Head
-from ecg_hf.evaluation.plan import RESAMPLING_SEED, EvaluationPlan
+from ecg_hf.evaluation.plan import EvaluationPlan
 from ecg_hf.evaluation.prepare import PreparedBenchmark
 from ecg_hf.metrics.bootstrap import bootstrap_auroc, paired_bootstrap
-from ecg_hf.metrics.intervals import DEFAULT_LEVEL, DEFAULT_RESAMPLES, Interval, IntervalMethod
+from ecg_hf.metrics.intervals import (
+    DEFAULT_LEVEL,
+    DEFAULT_RESAMPLES,
+    RESAMPLING_SEED,
+    Interval,
+    IntervalMethod,
+)
 from ecg_hf.metrics.ranking import MacroScore, score_classes
 from ecg_hf.signal.leads import STANDARD_LEADS, normalize_lead_names
 

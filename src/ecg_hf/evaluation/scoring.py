@@ -24,9 +24,10 @@ from ecg_hf.evaluation.cache import CellResult, CellScores, CellStore, array_dig
 from ecg_hf.evaluation.encoders import BaselineEntrant, Encoder, ModelEntrant, take
 from ecg_hf.evaluation.heads.finetune import finetune_scores
 from ecg_hf.evaluation.heads.registry import ConfiguredHead
-from ecg_hf.evaluation.plan import RESAMPLING_SEED, EvaluationPlan
+from ecg_hf.evaluation.plan import EvaluationPlan
 from ecg_hf.evaluation.prepare import PreparedBenchmark
 from ecg_hf.evaluation.rows import calibration_entries, learnable, scored_row, unscored_row
+from ecg_hf.metrics.intervals import RESAMPLING_SEED
 from ecg_hf.metrics.ranking import FloatArray
 from ecg_hf.training.finetuning import layer_depths
 

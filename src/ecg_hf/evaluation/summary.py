@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,6 @@ import numpy.typing as npt
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.cache import CellScores, read_scores
 from ecg_hf.evaluation.results import PairedRow, Results, SummaryRow, finite, read_results
-from ecg_hf.evaluation.scoring import RESAMPLING_SEED, EvaluatedCell
 from ecg_hf.evaluation.tables import Table, format_interval, format_percent
 from ecg_hf.metrics.bootstrap import bootstrap_auroc, two_sided_p
 from ecg_hf.metrics.delong import (
@@ -28,11 +27,15 @@ from ecg_hf.metrics.delong import (
 from ecg_hf.metrics.intervals import (
     DEFAULT_LEVEL,
     DEFAULT_RESAMPLES,
+    RESAMPLING_SEED,
     Interval,
     IntervalMethod,
     percentiles,
 )
 from ecg_hf.metrics.ranking import BoolArray, FloatArray, auroc
+
+if TYPE_CHECKING:
+    from ecg_hf.evaluation.scoring import EvaluatedCell
 
 __all__ = [
     "Comparison",

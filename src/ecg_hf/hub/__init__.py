@@ -3,9 +3,10 @@
 Names are loaded on first use: to answer about one recording takes the folder of a model, neither cards nor datasets.
 """
 
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ecg_hf.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecg_hf.hub.card import write_model_card
@@ -36,25 +37,28 @@ __all__ = [
 MACRO_AUROC = str(Path(__file__).with_name("macro_auroc"))
 """Folder of a metric for ``evaluate.load``: :class:`ecg_hf.hub.macro_auroc.macro_auroc.MacroAuroc`."""
 
-_MODULES = {
-    "CardContext": "card_context",
-    "ConversionReport": "converting",
-    "ModelCardCallback": "card_callback",
-    "ModelFolder": "model_folder",
-    "PushReport": "push",
-    "card_context_of": "card_context",
-    "convert_checkpoint": "converting",
-    "document_classifier": "classifier",
-    "open_model_folder": "model_folder",
-    "push_dataset": "dataset_push",
-    "push_model": "push",
-    "write_model_card": "card",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".card_context": (
+            "CardContext",
+            "card_context_of",
+        ),
+        ".converting": (
+            "ConversionReport",
+            "convert_checkpoint",
+        ),
+        ".card_callback": ("ModelCardCallback",),
+        ".model_folder": (
+            "ModelFolder",
+            "open_model_folder",
+        ),
+        ".push": (
+            "PushReport",
+            "push_model",
+        ),
+        ".classifier": ("document_classifier",),
+        ".dataset_push": ("push_dataset",),
+        ".card": ("write_model_card",),
+    },
+)

@@ -15,6 +15,7 @@ from ecg_hf.metrics.ranking import BoolArray, FloatArray
 __all__ = [
     "DEFAULT_LEVEL",
     "DEFAULT_RESAMPLES",
+    "RESAMPLING_SEED",
     "Interval",
     "IntervalMethod",
     "check_level",
@@ -28,6 +29,9 @@ IntervalMethod = Literal["percentile", "floored"]
 
 DEFAULT_RESAMPLES = 1000
 DEFAULT_LEVEL = 0.95
+
+RESAMPLING_SEED = 0
+"""The same for every row of an evaluation: models are then compared on the same resamples."""
 
 
 @dataclass(frozen=True, slots=True)

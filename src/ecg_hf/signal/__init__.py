@@ -1,7 +1,8 @@
 """Recordings and their signal processing: reading, leads, units, resampling, filters, beats. No torch."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ecg_hf.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecg_hf.signal.io.arrays import digital_from_array, record_from_array, resolve_layout
@@ -42,26 +43,23 @@ __all__ = [
 ]
 
 # Loaded on first use: the readers need scipy, which takes seconds to import, and ``import ecg_hf`` needs lead names.
-_MODULES = {
-    "io.arrays": ("digital_from_array", "record_from_array", "resolve_layout"),
-    "io.digital": ("DigitalRecord", "to_millivolts"),
-    "io.read_many": ("read_records",),
-    "io.reading": ("read_digital", "read_record"),
-    "io.windows": ("iter_windows",),
-    "leads": ("LIMB_LEADS", "STANDARD_LEADS", "arrange_leads", "normalize_lead_name", "normalize_lead_names"),
-    "quality": ("check_quality",),
-    "record": ("EcgRecord", "Note"),
-    "units": ("millivolts_per_unit",),
-}
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            globals()[name] = value = getattr(import_module(f"{__name__}.{module}"), name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        ".io.arrays": ("digital_from_array", "record_from_array", "resolve_layout"),
+        ".io.digital": ("DigitalRecord", "to_millivolts"),
+        ".io.read_many": ("read_records",),
+        ".io.reading": ("read_digital", "read_record"),
+        ".io.windows": ("iter_windows",),
+        ".leads": (
+            "LIMB_LEADS",
+            "STANDARD_LEADS",
+            "arrange_leads",
+            "normalize_lead_name",
+            "normalize_lead_names",
+        ),
+        ".quality": ("check_quality",),
+        ".record": ("EcgRecord", "Note"),
+        ".units": ("millivolts_per_unit",),
+    },
+)

@@ -27,7 +27,7 @@ FOLDS = {"train_folds": "1-8", "validation_folds": "9", "test_folds": "10"}
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library waits five seconds for its threads whenever a stream ends."""
+    """The library waits five seconds for its threads whenever a stream is closed."""
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
 
 
@@ -252,6 +252,18 @@ def recordings(folder: Path) -> set[tuple[str, float, str]]:
     source = open_parquet(folder, "train")
     ages = [age for file in source.files for age in pq.read_table(file, columns=["age"])["age"].to_pylist()]
     return set(zip(source.texts("record_id"), ages, source.texts("report"), strict=True))
+
+
+def test_the_end_of_a_pass_is_not_waited_for(exported: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 5)
+    waited: list[float] = []
+    monkeypatch.setattr(datasets.iterable_dataset.time, "sleep", waited.append)
+    rows = RowStream.open([exported], buffer_size=4).batches(0, 16)
+    for _ in range(10):  # three passes
+        next(rows)
+    assert waited
+    assert not any(waited)
+    assert datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN == 5
 
 
 def test_sampling_weights_are_the_shares_of_the_rows(exported: Path, other: Path):

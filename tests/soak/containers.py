@@ -306,7 +306,7 @@ KINDS: dict[str, Callable[[Path], Any]] = {"hdf5": Hdf5, "parquet": Parquet}
 
 def run(folder: Path, *, seconds: float, seed: int, only: tuple[str, ...] = ()) -> tuple[Outcomes, int]:
     """Try files of each kind for a while, one kind after the other: Arrow's threads outlive a call."""
-    # The library waits five seconds for its threads whenever a stream ends.
+    # The library waits five seconds for its threads whenever a stream is closed.
     datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
     outcomes: Outcomes = {}
     foreign = 0

@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {"records": 20, "records_per_shard": 6, **QUIET}
 @pytest.fixture(autouse=True)
 def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MemoryFileSystem]:
     monkeypatch.setattr(trying_module, "_PAUSE_S", 0.0)
-    # Seconds that the library waits at the end of each pass; a pass over these few rows is over at once.
+    # The library waits five seconds for its threads whenever a stream is closed.
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
     monkeypatch.setenv("ECG_HF_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

@@ -41,7 +41,7 @@ RUN: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
-    # The library waits five seconds for its threads whenever a stream ends.
+    # The library waits five seconds for its threads whenever a stream is closed.
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
 
 

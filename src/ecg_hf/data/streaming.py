@@ -146,7 +146,8 @@ class RowStream:
                 stopping_strategy="all_exhausted",
             )
         with readable(", ".join(str(source.folder) for source in self.sources)):
-            for table in stream.with_format("arrow").iter(batch_size=batch_size):
+            tables = stream.with_format("arrow").iter(batch_size=batch_size)
+            while (table := _next(tables)) is not None:
                 yield _canonical(table)
 
     def _shuffled(self, number: int, epoch: int) -> IterableDataset:
@@ -158,6 +159,19 @@ class RowStream:
         rows = split_dataset_by_node(rows, rank=self.rank, world_size=self.world_size)
         endless: IterableDataset = rows.repeat(None)
         return endless
+
+
+def _next(tables: Iterator[pa.Table]) -> pa.Table | None:
+    """The next rows, without the five seconds that the library waits whenever a pass over the files ends.
+
+    They keep Arrow's threads from outliving the interpreter, which does not end between the passes of a stream.
+    """
+    seconds = datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN
+    datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
+    try:
+        return next(tables, None)
+    finally:
+        datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = seconds
 
 
 def _shares(weights: Sequence[float], sources: int) -> tuple[float, ...]:

@@ -48,7 +48,7 @@ SHARES: Mapping[str, float] = {
     "models/test_safe_loading.py": 0.2,
     "soak": 0.5,
     "contract": 0.22,
-    "slow": 0.17,
+    "slow": 0.14,
 }
 
 # Of these the functions themselves are drawn, as each of them takes minutes.

@@ -261,6 +261,7 @@ def test_the_end_of_a_pass_is_not_waited_for(exported: Path, monkeypatch: pytest
     rows = RowStream.open([exported], buffer_size=4).batches(0, 16)
     for _ in range(10):  # three passes
         next(rows)
+    rows.close()
     assert waited
     assert not any(waited)
     assert datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN == 5

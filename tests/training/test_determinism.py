@@ -38,12 +38,16 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(built_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every method trained in a process that hashes names in another order."""
+def elsewhere(
+    request: pytest.FixtureRequest, built_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Each method that this run tests, trained in a process that hashes names in another order."""
+    tests = [item for item in request.session.items if item.path == request.path]
+    methods = sorted({test.callspec.params["method"] for test in tests if hasattr(test, "callspec")})
     output = tmp_path_factory.mktemp("elsewhere")
     subprocess.run(
         [
-            *(sys.executable, str(Path(__file__).with_name("run_pretrain.py")), ",".join(PRETRAINABLE)),
+            *(sys.executable, str(Path(__file__).with_name("run_pretrain.py")), ",".join(methods)),
             *(str(built_path), str(output), json.dumps(RUN)),
         ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "12345"},

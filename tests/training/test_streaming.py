@@ -79,17 +79,17 @@ def test_a_resumed_stream_goes_on_with_the_same_rows(sources: list[Path], tmp_pa
 def test_two_processes_stream_and_resume(sources: list[Path], tmp_path: Path) -> None:
     options = {
         **RUN,
-        "per_device_train_batch_size": 8,
+        "per_device_train_batch_size": 16,
         "gradient_accumulation_steps": 1,
         "num_train_epochs": 2,
     }
-    options = {**options, "max_steps": -1, "save_steps": 3, "save_total_limit": 10}
+    options = {**options, "max_steps": -1, "save_steps": 2, "save_total_limit": 10}
     arguments = ("ecg-cpc", ",".join(map(str, sources)), str(tmp_path), json.dumps(options))
     launch(2, "run_pretrain.py", *arguments)
     run = tmp_path / "ecg-cpc"
     before, report = digest(run), json.loads((run / "pretrain_report.json").read_text())
     assert report["processes"] == 2
-    assert report["steps"] == 2 * (report["records"]["train"] // 16)
+    assert report["steps"] == 2 * (report["records"]["train"] // 32)
     steps = [row["loss"] for row in read_training_log(run) if row["kind"] == "training"]
     checkpoints = sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
     for checkpoint in checkpoints[len(checkpoints) // 2 :]:

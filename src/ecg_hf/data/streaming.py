@@ -7,6 +7,7 @@ import gc
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,8 +148,14 @@ class RowStream:
             )
         with readable(", ".join(str(source.folder) for source in self.sources)):
             tables = stream.with_format("arrow").iter(batch_size=batch_size)
-            while (table := _next(tables)) is not None:
-                yield _canonical(table)
+            try:
+                while True:
+                    with _no_waiting():
+                        table = next(tables)
+                    yield _canonical(table)
+            finally:
+                with _no_waiting():
+                    tables.close()
 
     def _shuffled(self, number: int, epoch: int) -> IterableDataset:
         rows = self._opened[number]
@@ -161,15 +168,16 @@ class RowStream:
         return endless
 
 
-def _next(tables: Iterator[pa.Table]) -> pa.Table | None:
-    """The next rows, without the five seconds that the library waits whenever a pass over the files ends.
+@contextmanager
+def _no_waiting() -> Iterator[None]:
+    """Without the five seconds that the library waits whenever a pass over the files ends, or is ended.
 
-    They keep Arrow's threads from outliving the interpreter, which does not end between the passes of a stream.
+    They keep Arrow's threads from outliving the interpreter, which the collection at exit does here.
     """
     seconds = datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN
     datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
     try:
-        return next(tables, None)
+        yield
     finally:
         datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = seconds
 

@@ -47,7 +47,7 @@ SHARES: Mapping[str, float] = {
     "external": 0.1,
     "models/test_safe_loading.py": 0.2,
     "soak": 0.5,
-    "contract": 0.22,
+    "contract": 0.16,
     "slow": 0.14,
 }
 

@@ -109,7 +109,7 @@ def test_too_few_leads_get_measurements_and_no_findings(interpreter: Interpreter
     lead = whole.select_leads(["I"])
     limb = EcgRecord(whole.signal[:2], whole.sampling_rate, STANDARD_LEADS[:2])
     one, six = interpreter([lead, limb])
-    assert one.abstained == "findings need at least 6 of 12 leads, here are 1"
+    assert one.abstained == "findings need at least 6 of 12 leads, the recording has 1"
     assert one.findings == ()
     assert one.measurements["heart_rate_bpm"]
     assert six.abstained is None, "the other limb leads follow from two"

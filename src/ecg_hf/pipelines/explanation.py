@@ -197,7 +197,8 @@ def explain(
     leads = int(inputs["lead_mask"].sum())
     if leads < model.config.min_leads:
         raise SignalError(
-            f"there is no answer to explain: it needs at least {model.config.min_leads} leads, here are {leads}"
+            f"there is no answer to explain: it needs at least {model.config.min_leads} leads, "
+            f"the recording has {leads}"
         )
     rate = float(extractor.sampling_rate)
     patch = round(patch_s * rate) if math.isfinite(patch_s) else 0

@@ -237,7 +237,7 @@ class Interpreter:
             leads = int(inputs["lead_mask"].sum())
             if leads < self.model.config.min_leads:
                 wanted = f"at least {self.model.config.min_leads} of {inputs['lead_mask'].shape[1]} leads"
-                found[place] = _Seen(refused=f"findings need {wanted}, here are {leads}")
+                found[place] = _Seen(refused=f"findings need {wanted}, the recording has {leads}")
                 continue
             prepared[place] = inputs
         if not prepared:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.errors import ConfigurationError, SignalError
 from ecg_hf.pipelines import TASKS, EcgClassificationPipeline, register_pipelines
+from ecg_hf.pipelines.base import SkippedEcg
 from ecg_hf.signal import STANDARD_LEADS, EcgRecord
 from tests.pipelines.conftest import LABELS, make_classifier_folder
 
@@ -88,3 +89,14 @@ def test_registering_again_is_harmless(caplog: pytest.LogCaptureFixture) -> None
     register_pipelines()
     assert "already registered" not in caplog.text
     assert set(TASKS) <= set(PIPELINE_REGISTRY.get_supported_tasks())
+
+
+def test_too_few_leads_are_refused_as_elsewhere(classifier_folder: Path, records: list[EcgRecord]) -> None:
+    classify = load(classifier_folder)
+    classify.model.config.min_leads = 6
+    lead = records[0].select_leads(["I"])
+    with pytest.raises(SignalError, match="at least 6 leads, the recording has 1"):
+        classify(lead)
+    whole, none = classify([records[0], lead], on_error="skip", batch_size=2)
+    assert scores(whole) == pytest.approx(scores(classify(records[0])), abs=1e-6)
+    assert isinstance(none, SkippedEcg)

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ecg_hf.errors import SignalError
 from ecg_hf.pipelines.base import EcgPipeline, accepted_inputs, check_choice, check_count, top_entries
 
 __all__ = ["EcgClassificationPipeline", "default_function"]
@@ -26,6 +27,9 @@ class EcgClassificationPipeline(EcgPipeline):
     - ``data_root``, ``sampling_rate``, ``lead_names``, ``unit``, ``layout``, ``on_error``, ``window_s``,
       ``stride_s``: see :class:`~ecg_hf.pipelines.base.EcgPipeline`.
 
+    A recording of fewer leads than the classifier's ``min_leads`` is a :class:`~ecg_hf.errors.SignalError`, as for
+    ``ecg-hf predict``, which abstains.
+
     Returns, per record, a list of ``{"label", "score"}`` by descending score.
 
     Example:
@@ -45,6 +49,15 @@ class EcgClassificationPipeline(EcgPipeline):
             check_choice("function_to_apply", postprocess["function_to_apply"], _FUNCTIONS)
         check_count("top_k", postprocess.get("top_k"), 1)
         return preprocess, forward, postprocess
+
+    def _features(self, ecg: Any, extractor_options: dict[str, Any]) -> dict[str, Tensor]:
+        features = super()._features(ecg, extractor_options)
+        fewest, wanted = int(features["lead_mask"].sum(-1).min()), self.model.config.min_leads
+        if fewest < wanted:
+            raise SignalError(
+                f"findings need at least {wanted} leads, the recording has {fewest}", value=fewest
+            )
+        return features
 
     def _forward(self, input_tensors: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
         outputs = self.model(**accepted_inputs(self.model.forward, input_tensors))

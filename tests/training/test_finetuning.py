@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import f1_score
 from torch import nn
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, TrainerCallback, TrainerState
@@ -83,6 +83,40 @@ def test_encoder_starts_from_the_pretrained_weights_or_not(
     assert torch.equal(kept[name], before[name])
     assert torch.equal(kept[weight], before[weight])
     assert not torch.equal(fresh[weight], before[weight])
+
+
+def test_a_classifier_of_other_labels_gets_a_new_head(
+    pretrained: Path, built_path: Path, tmp_path: Path
+) -> None:
+    """More labels, as many others, or the same: only the last goes on with the head of the file."""
+    still = {**RUN, "num_train_epochs": 1, "learning_rate": 0.0}
+    encoder, head = "cg_dmer.ecg_encoder.tokenizer.projection.weight", "classifier.weight"
+    finetune(pretrained, built_path, tmp_path / "first", labels="super", **still)
+    first = load_file(tmp_path / "first" / "model.safetensors")
+    config = tmp_path / "first" / "config.json"
+    written = config.read_text()
+
+    finetune(tmp_path / "first", built_path, tmp_path / "same", labels="super", seed=1, **still)
+    same = load_file(tmp_path / "same" / "model.safetensors")
+    assert torch.equal(same[head], first[head])
+
+    config.write_text(written.replace('"NORM"', '"OTHER"'))
+    finetune(tmp_path / "first", built_path, tmp_path / "others", labels="super", seed=1, **still)
+    others = load_file(tmp_path / "others" / "model.safetensors")
+    assert not torch.isclose(others[head], first[head]).any()
+    assert torch.equal(others[encoder], first[encoder])
+
+    config.write_text(written)
+    finetune(tmp_path / "first", built_path, tmp_path / "more", labels="sex", **still)
+    more = load_file(tmp_path / "more" / "model.safetensors")
+    assert len(more[head]) != len(first[head])
+    assert torch.equal(more[encoder], first[encoder])
+
+    # Whatever else has another shape is not replaced in silence.
+    cut = {**first, encoder: first[encoder][:-1].clone()}
+    save_file(cut, tmp_path / "first" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelFolderError, match=r"tokenizer\.projection\.weight has another shape"):
+        finetune(tmp_path / "first", built_path, tmp_path / "wrong", labels="sex", **still)
 
 
 def test_fractions_are_nested(built_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -26,8 +27,9 @@ from transformers import (
     set_seed,
 )
 
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.errors import ConfigurationError, ModelFolderError
 from ecg_hf.metrics.ranking import macro_auroc
+from ecg_hf.models.configuration import EcgConfig
 from ecg_hf.models.registry import get_method
 from ecg_hf.nn.losses import classification_loss
 from ecg_hf.training.arguments import EcgFineTuningArguments
@@ -48,6 +50,8 @@ __all__ = [
     "part_groups",
     "train_classifier",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 class EcgFineTuningTrainer(EcgTrainer):
@@ -215,6 +219,7 @@ def train_classifier(
     arguments = finetuning_arguments(arguments, output_dir, training_options)
     set_seed(arguments.seed)
     config = AutoConfig.from_pretrained(model_path, trust_remote_code=False)
+    known = [config.id2label[place] for place in sorted(config.id2label)]
     one_label = splits["train"][1].ndim == 1
     config.update(
         {
@@ -226,7 +231,11 @@ def train_classifier(
         }
     )
     model_class = get_method(config.model_type).load("classification")
-    model = model_class(config) if from_scratch else model_class.from_pretrained(model_path, config=config)
+    model = (
+        model_class(config)
+        if from_scratch
+        else _pretrained(model_class, model_path, config, same_labels=known == list(names))
+    )
     extractor = AutoFeatureExtractor.from_pretrained(model_path, trust_remote_code=False)
     sets = {
         split: BatchedEcgDataset(
@@ -253,6 +262,39 @@ def train_classifier(
     trainer.train(resume_from_checkpoint=resume and newest_complete_checkpoint(output_dir) is not None)
     seconds = time.perf_counter() - started
     return TrainedClassifier(trainer, sets, seconds)
+
+
+def _pretrained(
+    model_class: type[PreTrainedModel], model_path: str | Path, config: EcgConfig, *, same_labels: bool
+) -> PreTrainedModel:
+    """The model with a new head, unless its file has one for the same labels in the same order.
+
+    Raises:
+        ModelFolderError: if anything but the head has another shape in the file.
+    """
+    model, loading = model_class.from_pretrained(
+        model_path, config=config, ignore_mismatched_sizes=not same_labels, output_loading_info=True
+    )
+    changed = {key for key, *_ in loading["mismatched_keys"]}
+    strange = sorted(key for key in changed if key.startswith(f"{model.base_model_prefix}."))
+    if strange:
+        raise ModelFolderError(
+            f"{strange[0]} has another shape in the weights than by the configuration",
+            path=model_path,
+            value=strange[0],
+        )
+    of_file = {f"classifier.{name}" for name, _ in model.classifier.named_parameters()} - (
+        changed | set(loading["missing_keys"])
+    )
+    if of_file and not same_labels:
+        # As many labels as before, but others. The library initialises nothing that it marked as loaded.
+        for parameter in model.classifier.parameters():
+            parameter._is_hf_initialized = False  # type: ignore[attr-defined]
+        for module in model.classifier.modules():
+            model._init_weights(module)
+    if not same_labels and (of_file or changed):
+        logger.info("%s: the classifier of other labels was replaced", model_path)
+    return model
 
 
 def finetuning_arguments(

@@ -116,7 +116,7 @@ def main() -> None:
             axis.loglog(*zip(*points, strict=True), marker="o", label=f"{name} (slope {slope(points):.2f})")
             print(f"{title}: {name}: " + ", ".join(f"{x:g}: {1e3 * y:.3g} ms" for x, y in points))
         axis.set_xlabel(title)
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     axes[0].set_ylabel("processor seconds")
     figure.savefig(options.output, metadata={"Date": None})
 

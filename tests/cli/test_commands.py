@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import typer
 
-from ecg_hf.cli.commands import this_machine
 from ecg_hf.cli.main import app
 from ecg_hf.errors import UnsafePath
+from ecg_hf.storage import local_only
 from tests.cli.conftest import Cli
 
 
@@ -50,16 +50,16 @@ def test_no_path_takes_an_address(
 
 
 @pytest.mark.parametrize(
-    "address", ["s3://b/a", "gs://b/a", "https://host/a", "file:///tmp/a", "HF://x", "s3:/b"]
+    "address", ["s3://b/a", "gs://b/a", "https://host/a", Path("file:///data/a"), "HF://x", "s3:/b"]
 )
-def test_what_an_address_is(address: str) -> None:
+def test_what_an_address_is(address: str | Path) -> None:
     with pytest.raises(UnsafePath):
-        this_machine(address)
+        local_only(address)
 
 
-@pytest.mark.parametrize("path", ["a.png", "/tmp/a", "C:/ecg/a", "a:b", "folder/s3:/a", "12:30/a", "."])
+@pytest.mark.parametrize("path", ["a.png", "/data/a", "C:/ecg/a", "a:b", "folder/s3:/a", "12:30/a", "."])
 def test_what_a_path_is(path: str) -> None:
-    assert this_machine(path) == Path(path)
+    assert local_only(path) == Path(path)
 
 
 def test_pairs_and_files_of_a_converter_too(
@@ -80,5 +80,5 @@ def test_a_picture_is_not_drawn_into_a_folder_named_s3(
     monkeypatch.chdir(tmp_path)
     outcome = cli("plot", "record.npy", "-o", "s3://bucket/a.png")
     assert (outcome.returncode, outcome.stdout) == (2, "")
-    assert outcome.stderr == "error: s3://: this command takes a path of this machine here, no address\n"
+    assert outcome.stderr == "error: s3://: a path of this machine is wanted here, no address\n"
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from ecg_hf.errors import EcgError, LibraryMissing, StorageError, UnsafePath
-from ecg_hf.storage import ACCOUNTS, RemoteFolder, local_folder, local_output, location, working_copy
+from ecg_hf.storage import ACCOUNTS, RemoteFolder, local_folder, local_only, location, working_copy
 from ecg_hf.storage import trying as trying_module
 from ecg_hf.storage.objects import is_plain
 
@@ -163,8 +163,8 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_some_outputs_are_local_only():
-    with pytest.raises(UnsafePath, match="local path"):
-        local_output("memory://store/x")
+    with pytest.raises(UnsafePath, match="no address"):
+        local_only("memory://store/x")
 
 
 def test_a_working_copy_publishes_what_changed(memory: MemoryFileSystem):

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import functools
-import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
 
-from ecg_hf.errors import UnsafePath
+from ecg_hf.storage import local_only
 
-__all__ = ["Commands", "this_machine"]
+__all__ = ["Commands"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # two letters at least: C:/ is a path
-
-
-def this_machine(text: str | os.PathLike[str]) -> Path:
-    """A path of this machine. Made a ``Path``, ``s3://bucket/a`` would be the local folders ``s3:/bucket``.
-
-    Raises:
-        UnsafePath: if it is an address. The error shows its scheme alone, since the rest may hold a secret.
-    """
-    path = os.fspath(text)
-    if found := _ADDRESS.match(path):
-        raise UnsafePath("this command takes a path of this machine here, no address", path=f"{found[1]}://")
-    return Path(path)
 
 
 class Commands(typer.Typer):
@@ -45,7 +29,7 @@ class Commands(typer.Typer):
                 for value in values.values():
                     for one in value if isinstance(value, list) else [value]:
                         if isinstance(one, Path):
-                            this_machine(one)
+                            local_only(one)
                 return function(**values)
 
             register(command)

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ecg_hf.cli.commands import this_machine
 from ecg_hf.cli.output import echo, print_json, print_table, quiet_libraries
 from ecg_hf.errors import ConfigurationError, EcgError
+from ecg_hf.storage import local_only
 
 __all__ = ["PASS_THROUGH", "conversion_options", "convert_command"]
 
@@ -33,7 +33,7 @@ def conversion_options(arguments: Sequence[str], model: str) -> dict[str, int | 
             raise ConfigurationError(f"no such option: {argument}; {model} has: {offered}", value=argument)
         value = value if equals else next(remaining, "")
         if name in files and value:
-            options[name] = this_machine(value)
+            options[name] = local_only(value)
             continue
         if name in files:
             raise ConfigurationError(f"{flag} needs a file", value=value)

@@ -86,7 +86,7 @@ def embed_command(
     from ecg_hf.engine import Engine
     from ecg_hf.errors import ConfigurationError
     from ecg_hf.evaluation import embed_dataset, embed_in_parts, embed_tokens
-    from ecg_hf.storage import local_folder, local_output
+    from ecg_hf.storage import local_folder, local_only
 
     if pool_tokens > 1 and features != "tokens":
         raise ConfigurationError("--pool-tokens needs --features tokens", value=pool_tokens)
@@ -107,7 +107,7 @@ def embed_command(
             done = embed_recordings(
                 model,
                 [path for path, _ in with_folders(records)],
-                local_output(output),
+                local_only(output),
                 window_s=window,
                 stride_s=stride,
                 batch_size=batch_size,
@@ -156,7 +156,7 @@ def embed_command(
             "--num-proc, --engine and --on-error need an output folder: a name without suffix",
             value=output,
         )
-    file = local_output(output)
+    file = local_only(output)
     built = load_built(local_folder(dataset))
     encoder, extractor = load_model(model, device=device)
     if features == "tokens":

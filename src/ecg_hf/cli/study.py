@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecg_hf.cli.commands import Commands, this_machine
+from ecg_hf.cli.commands import Commands
 from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout
 from ecg_hf.cli.output import echo, print_json, print_table, quiet_libraries
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.storage import local_only
 
 if TYPE_CHECKING:
     from ecg_hf.engine import Engine
@@ -61,7 +62,7 @@ def run_command(
         return
     where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
     quiet_libraries()
-    built = {name: this_machine(path) for name, path in _pairs(dataset or [], "--dataset").items()}
+    built = {name: local_only(path) for name, path in _pairs(dataset or [], "--dataset").items()}
     with contextlib.redirect_stdout(sys.stderr):
         built |= _build(plan, _pairs(data_dir or [], "--data-dir"), built, output, where)
         results = run_study(

@@ -8,7 +8,7 @@ refused, so that none can reach a log, a report or an error.
 """
 
 from ecg_hf.storage.folder import RemoteFolder
-from ecg_hf.storage.locations import local_folder, local_output, location
+from ecg_hf.storage.locations import local_folder, local_only, location
 from ecg_hf.storage.objects import ACCOUNTS, StoredObject
 from ecg_hf.storage.trying import trouble_of
 from ecg_hf.storage.working_copy import WorkingCopy, working_copy
@@ -19,7 +19,7 @@ __all__ = [
     "StoredObject",
     "WorkingCopy",
     "local_folder",
-    "local_output",
+    "local_only",
     "location",
     "trouble_of",
     "working_copy",

@@ -10,7 +10,9 @@ from ecg_hf.errors import UnsafePath
 from ecg_hf.storage.folder import LIBRARIES, RemoteFolder
 from ecg_hf.storage.objects import is_plain
 
-__all__ = ["local_folder", "local_output", "location"]
+__all__ = ["local_folder", "local_only", "location"]
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # two letters at least: C:/ is a path
 
 
 def location(place: str | os.PathLike[str]) -> Path | RemoteFolder:
@@ -54,13 +56,15 @@ def local_folder(place: str | os.PathLike[str]) -> Path:
     return found.mirror() if isinstance(found, RemoteFolder) else found
 
 
-def local_output(place: str | os.PathLike[str]) -> Path:
-    """A path to write to, where what is written can't lie in an object store.
+def local_only(place: str | os.PathLike[str]) -> Path:
+    """A path of this machine, where an object store can't be read or written.
+
+    An address that was made a ``Path`` is recognised too, and would otherwise be a folder called ``s3:``.
 
     Raises:
-        UnsafePath: if it is an address.
+        UnsafePath: if it is an address. The error shows its scheme alone, since the rest may hold a secret.
     """
-    found = location(place)
-    if isinstance(found, RemoteFolder):
-        raise UnsafePath("this output is written to a local path only", path=found.url)
-    return found
+    text = os.fspath(place)
+    if (found := _ADDRESS.match(text)) and not text.startswith("file://"):
+        raise UnsafePath("a path of this machine is wanted here, no address", path=f"{found[1]}://")
+    return Path(text.removeprefix("file://"))

@@ -293,7 +293,7 @@ def _pretrained(
         for module in model.classifier.modules():
             model._init_weights(module)
     if not same_labels and (of_file or changed):
-        logger.info("%s: the classifier of other labels was replaced", model_path)
+        logger.warning("%s: its classifier of other labels was replaced by a new one", model_path)
     return model
 
 

@@ -81,6 +81,7 @@ def test_a_switched_off_loss_has_no_parameters():
             "phrase_weight": 1.0,
         },
         {"signal_jitter": 0.1},
+        {"time_shift_s": 0.3},
     ],
     ids=str,
 )
@@ -92,6 +93,19 @@ def test_every_switch_changes_the_loss(overrides):
     assert (output.loss - reference.loss).abs() > 1e-6
     output.loss.backward()
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+def test_records_are_rolled_by_up_to_the_shift_with_their_masks():
+    case = make_case("cg-dmer", 3)
+    case.config.time_shift_s = 0.3
+    model = CgDmerForPreTraining(case.config).eval()
+    values = case.batch["input_values"]
+    mask = (torch.arange(values.shape[-1]) < values.shape[-1] - 40).long().expand(len(values), -1)
+    most = round(0.3 * case.config.sampling_rate)
+    rolled, rolled_mask = model._shifted(values, mask, torch.tensor([0.0, 0.5, 1.0]))
+    for row, shift in enumerate((-most, 0, most)):
+        assert torch.equal(rolled[row], values[row].roll(shift, -1))
+        assert torch.equal(rolled_mask[row], mask[row].roll(shift, -1))
 
 
 def test_freezing_the_lower_text_layers_survives_loading(tmp_path):

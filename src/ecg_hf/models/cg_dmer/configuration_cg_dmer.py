@@ -155,6 +155,8 @@ class CgDmerConfig(EcgConfig):
             embedding).
         signal_jitter: Standard deviation of a record's amplitude in pretraining; leads get half of it besides,
             and there is noise of 0.3 times it. 0 [paper].
+        time_shift_s: Records are rolled by up to so many seconds either way in pretraining, so that patches begin
+            anywhere in a beat. 0 [paper].
         phrase_weight: Weight of predicting the terms of a report through the text tower, for zero-shot by short
             prompts; needs ``terms`` among the ``auxiliary_targets``. 0 [paper].
         text_config: Configuration of the text tower, any BERT-like encoder.
@@ -232,6 +234,7 @@ class CgDmerConfig(EcgConfig):
     pooled_feature: Literal["encoder", "shared"] = "encoder"
 
     signal_jitter: float | int = 0.0
+    time_shift_s: float | int = 0.0
     phrase_weight: float | int = 0.0
 
     text_config: dict[str, Any] | PreTrainedConfig | None = None

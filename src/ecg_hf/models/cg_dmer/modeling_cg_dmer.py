@@ -317,6 +317,8 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
             noise["signal_noise"] = torch.randn(
                 rows, leads, samples, generator=generator, device=values.device
             )
+        if config.time_shift_s:
+            noise["shift_noise"] = uniform()
         return noise
 
     @capture_outputs(tie_last_hidden_states=False)
@@ -332,6 +334,7 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
         choice_noise: Tensor | None = None,
         gain_noise: Tensor | None = None,
         signal_noise: Tensor | None = None,
+        shift_noise: Tensor | None = None,
         measures: Tensor | None = None,
         return_loss: bool = True,
         **kwargs: Any,
@@ -350,6 +353,7 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
             choice_noise: Likewise, for 80/10/10 replacement.
             gain_noise: float ``(batch, 1 + leads)`` normal, for ``signal_jitter``; none of it if not given.
             signal_noise: float ``(batch, leads, samples)`` normal, likewise.
+            shift_noise: float ``(batch,)`` uniform, for ``time_shift_s``, likewise.
             measures: float ``(batch, 359)``, NaN where undefined; needed if measurements are an auxiliary target.
             return_loss: Accepted because the trainer looks for it; the loss is always computed.
             kwargs: ``output_hidden_states`` and ``output_attentions`` (of the ECG encoder), ``return_dict``.
@@ -373,6 +377,8 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
 
         if gain_noise is not None and signal_noise is not None:
             input_values = self._jittered(input_values, gain_noise, signal_noise)
+        if shift_noise is not None:
+            input_values, sample_mask = self._shifted(input_values, sample_mask, shift_noise)
         token_mask = self.token_mask(input_values, lead_mask, sample_mask)
         mask = None
         if patch_noise is not None:
@@ -514,6 +520,18 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
         scale = (1.0 + jitter * gain_noise[:, :1]) * (1.0 + 0.5 * jitter * gain_noise[:, 1:])
         level = 0.3 * jitter * values.std(-1, keepdim=True, correction=0)
         return values * scale[..., None] + level * signal_noise
+
+    def _shifted(
+        self, values: Tensor, sample_mask: Tensor | None, shift_noise: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Records that begin elsewhere: what leaves at one end comes in at the other."""
+        samples = values.shape[-1]
+        most = float(self.config.time_shift_s) * float(self.config.sampling_rate)
+        shift = ((2.0 * shift_noise - 1.0) * most).round().long()
+        places = (torch.arange(samples, device=values.device) - shift[:, None]) % samples
+        if sample_mask is not None:
+            sample_mask = sample_mask.gather(1, places)
+        return values.gather(2, places[:, None].expand_as(values)), sample_mask
 
     def _reconstruction_target(
         self, input_values: Tensor, mask: PatchMask, token_mask: Tensor | None

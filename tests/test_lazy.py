@@ -7,7 +7,9 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("package", ["ecg_hf.evaluation", "ecg_hf.hub", "ecg_hf.signal", "ecg_hf.studies"])
+@pytest.mark.parametrize(
+    "package", ["ecg_hf.evaluation", "ecg_hf.hub", "ecg_hf.signal", "ecg_hf.studies", "ecg_hf.training"]
+)
 def test_names_are_those_promised(package: str) -> None:
     module = importlib.import_module(package)
     assert set(module.__all__) <= set(dir(module))

@@ -154,8 +154,9 @@ def pretrain_command(
     from ecg_hf.planning.headroom import warn_if_too_large
     from ecg_hf.storage import RemoteFolder, location, working_copy
     from ecg_hf.training.publishing import PublishCheckpoints
-    from ecg_hf.training.run import LAST_FILES, REPORT_FILE, pretrain
+    from ecg_hf.training.run import LAST_FILES, pretrain
     from ecg_hf.training.run_folder import write_json
+    from ecg_hf.training.settings import REPORT_FILE
 
     if max_steps is not None:
         training["max_steps"] = max_steps

@@ -14,7 +14,7 @@ from ecg_hf.evaluation.results import validate_results
 from ecg_hf.files import write_whole
 from ecg_hf.hub.classifier_metrics import ClassifierMetrics
 from ecg_hf.hub.training_facts import run_facts
-from ecg_hf.training.run import REPORT_FILE
+from ecg_hf.training.settings import REPORT_FILE
 
 __all__ = ["CONTEXT_FILE", "PLACEHOLDER", "CardContext", "card_context_of", "weights_licence_of"]
 

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecg_hf.data.report import REPORT_FILE as BUILD_REPORT_FILE
 from ecg_hf.documents import read_json
@@ -17,7 +17,9 @@ from ecg_hf.hub.card_context import CardContext
 from ecg_hf.hub.classifier_metrics import ClassifierMetrics, classifier_metrics
 from ecg_hf.hub.model_folder import open_model_folder
 from ecg_hf.hub.training_facts import ARGUMENTS_FILE, facts_of
-from ecg_hf.training.finetuning_run import FineTuneResult
+
+if TYPE_CHECKING:
+    from ecg_hf.training.finetuning_run import FineTuneResult
 
 __all__ = ["METRICS_FILE", "document_classifier"]
 

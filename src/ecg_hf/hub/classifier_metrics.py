@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 from huggingface_hub import EvalResult
@@ -12,7 +12,9 @@ from ecg_hf.documents import Count, Share
 from ecg_hf.escaping import markdown_text
 from ecg_hf.evaluation import bootstrap_auroc, score_classes
 from ecg_hf.evaluation.results import finite
-from ecg_hf.training.finetuning_run import FineTuneResult, HeldOut
+
+if TYPE_CHECKING:
+    from ecg_hf.training.finetuning_run import FineTuneResult, HeldOut
 
 __all__ = [
     "ClassFigures",

@@ -13,7 +13,7 @@ from ecg_hf.data.sources import SOURCES
 from ecg_hf.documents import Count, Range, check, read_json
 from ecg_hf.errors import DatasetBuildError, ModelFolderError
 from ecg_hf.escaping import markdown_code
-from ecg_hf.training.run import REPORT_FILE
+from ecg_hf.training.settings import REPORT_FILE
 
 __all__ = ["RunFacts", "facts_of", "run_facts"]
 

@@ -21,6 +21,7 @@ __all__ = ["MeasuredStep", "TrainingStep", "first_step", "measure_step"]
 
 Clock = Literal["processor", "wall"]
 
+_ENOUGH_S = 5.0
 _LEARNING_RATE = 1e-6  # the optimiser does its work, and weights stay what they are
 
 
@@ -136,7 +137,7 @@ def measure_step(
         device: Where; on a CPU arithmetic is float32, which it is made for, on others the run's.
         records: In a step; contrastive losses want two at least. If not given, the run's micro-batch on a GPU, halved
             until it fits, and 2 on a CPU.
-        steps: Steps to time.
+        steps: Steps to time; fewer if they take long: none more once five seconds were timed.
 
     Raises:
         ConfigurationError: if not even two records fit, or fewer than two or no steps are asked for.
@@ -147,10 +148,12 @@ def measure_step(
     precision: Precision = "fp32" if on_cpu else run.precision
     rows = (2 if on_cpu else max(run.batch_size, 2)) if records is None else records
     step = first_step(run, inputs, rows=rows, device=device, precision=precision)
-    duration = statistics.median(step.seconds() for _ in range(steps))
+    timed: list[float] = []
+    while len(timed) < steps and sum(timed) < _ENOUGH_S:
+        timed.append(step.seconds())
     threads = torch.get_num_threads() if on_cpu else None
     name = device_name(torch.device(device))
-    return MeasuredStep(name, threads, precision, step.rows, steps, duration, step.clock)
+    return MeasuredStep(name, threads, precision, step.rows, len(timed), statistics.median(timed), step.clock)
 
 
 def first_step(run: PlannedRun, inputs: SampleInputs, *, rows: int, **options: Any) -> TrainingStep:

@@ -28,16 +28,13 @@ from ecg_hf.training.pretraining_data import BuiltData, PretrainingData, Streame
 from ecg_hf.training.recipe import Recipe
 from ecg_hf.training.refusals import library_refusals
 from ecg_hf.training.run_folder import claim_run_folder, leave_run_folder, write_json
-from ecg_hf.training.settings import RunSettings, precision_of, resolve_settings
+from ecg_hf.training.settings import REPORT_FILE, RunSettings, precision_of, resolve_settings
 from ecg_hf.training.trainer import EcgPreTrainer
 from ecg_hf.training.vocabulary import make_tokenizer
 
-__all__ = ["LAST_FILES", "REPORT_FILE", "PretrainResult", "decisive_arguments", "decisive_fields", "pretrain"]
+__all__ = ["LAST_FILES", "PretrainResult", "decisive_arguments", "decisive_fields", "pretrain"]
 
 logger = logging.getLogger(__name__)
-
-REPORT_FILE = "pretrain_report.json"
-"""The account of a run, in its folder."""
 
 LAST_FILES = ("trainer_state.json", REPORT_FILE)
 """What says that a checkpoint, or a run, is complete."""

@@ -13,7 +13,10 @@ from typing import Any, Literal
 from ecg_hf.models.registry import MethodSpec, get_method
 from ecg_hf.training.recipe import Recipe, recipe_for
 
-__all__ = ["Precision", "RunSettings", "precision_of", "resolve_settings"]
+__all__ = ["REPORT_FILE", "Precision", "RunSettings", "precision_of", "resolve_settings"]
+
+REPORT_FILE = "pretrain_report.json"
+"""The account of a run, in its folder."""
 
 Precision = Literal["bf16", "fp16", "fp32"]
 

@@ -57,6 +57,7 @@ def test_batches_and_single_recordings_agree(exported: Path):
 def test_what_cannot_be_answered(exported: Path):
     model = OnnxModel(exported)
     record = read_record(sample_record())
+    model.facts["min_leads"] = 6
     with pytest.raises(LeadError, match="at least 6 leads, record 1 has 1"):
         model.scores([record, record.select_leads(["V1"])])
     with pytest.raises(SignalError, match="no recording"):

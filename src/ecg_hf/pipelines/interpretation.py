@@ -50,6 +50,8 @@ LEADS = {
 PREPARED = ("cropped", "lead_derived", "lead_beyond_repair", "nan_interpolated", "nan_zeroed")
 """Notes of the feature extractor that an answer has: where the model saw something else than was recorded."""
 
+_FEWER = "reference AUROCs and calibration are those of recordings with all of them"
+
 _MIN_DURATION_S = 3.0
 
 
@@ -239,6 +241,8 @@ class Interpreter:
                 wanted = f"at least {self.model.config.min_leads} of {inputs['lead_mask'].shape[1]} leads"
                 found[place] = _Seen(refused=f"findings need {wanted}, the recording has {leads}")
                 continue
+            if leads < inputs["lead_mask"].shape[1]:
+                notes[place] += (Note("fewer_leads", f"{leads} of {inputs['lead_mask'].shape[1]}; {_FEWER}"),)
             prepared[place] = inputs
         if not prepared:
             return found

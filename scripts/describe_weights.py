@@ -1,15 +1,16 @@
 #!/usr/bin/env python
 """What the classifier that ships says by sex and age, with fewer leads, at other rates and of other hospitals.
 
-    python scripts/describe_weights.py --dataset built --challenge challenge2021 > tables.md
+    python scripts/describe_weights.py --dataset built --challenge challenge2021 --ludb ludb > tables.md
 
-Groups, leads and rates are scored on PTB-XL's fold 9, which the weights have not seen. The Challenge's records at
-hand are too few for scores: how often a statement is found where the label has it, and where not, is counted.
+Groups, leads and rates are scored on PTB-XL's fold 9, which the weights have not seen. The Challenge's and LUDB's
+records at hand are too few for scores: how often a statement is found where the label has it, and where not, is
+counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ AGES = ((0, 40), (40, 60), (60, 75), (75, 120))
 LEADS = (STANDARD_LEADS, STANDARD_LEADS[:6], ("I", "II", "V2"), ("I", "II"), ("II",), ("I",), ("V2",))
 RATES = (50.0, 62.4725, 75.0, 100.0, 125.0, 250.0, 500.0)
 CHECKED = ("NORM", "MI", "STTC", "CD", "HYP")
+STATEMENTS = ("AFIB", "AFLT", "STACH", "SBRAD", "PVC", "PACE", "1AVB", "CLBBB", "CRBBB")
+"""What a device with few leads may be asked for."""
 SNOMED = {
     "SR": ("426783006",), "SBRAD": ("426177001",), "STACH": ("427084000",), "SARRH": ("427393009",),
     "AFIB": ("164889003",), "AFLT": ("164890007",), "PACE": ("10370003",), "PVC": ("427172004", "17338001"),
@@ -37,6 +40,15 @@ SNOMED = {
     "CRBBB": ("59118001", "713427006"), "LAFB": ("445118002",), "LVH": ("164873001",),
 }  # fmt: skip
 """PTB-XL's statements -> codes of the Challenge's headers that mean the same."""
+LUDB = {
+    "SR": ("Rhythm: Sinus rhythm",), "SBRAD": ("Rhythm: Sinus bradycardia",), "SARRH": ("Rhythm: Sinus arrhythmia",),
+    "AFIB": ("Rhythm: Atrial fibrillation",), "AFLT": ("Rhythm: Atrial flutter, typical",),
+    "PACE": ("UNIpolar ventricular pacing", "BIpolar ventricular pacing"), "1AVB": ("I degree AV block",),
+    "CRBBB": ("Complete right bundle branch block",), "IRBBB": ("Incomplete right bundle branch block",),
+    "LAFB": ("Left anterior hemiblock",), "LVH": ("Left ventricular hypertrophy",),
+    "LAO/LAE": ("Left atrial hypertrophy",),
+}  # fmt: skip
+"""PTB-XL's statements -> lines of LUDB's headers that mean the same."""
 
 
 @dataclass
@@ -47,6 +59,7 @@ class ScriptArguments:
     challenge: str | None = field(
         default=None, metadata={"help": "Folder of PhysioNet Challenge 2021 recordings."}
     )
+    ludb: str | None = field(default=None, metadata={"help": "Folder of LUDB recordings."})
     model: str = field(default=DEFAULT_CLASSIFIER, metadata={"help": "Classifier of statements."})
 
 
@@ -57,12 +70,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     print()
 
 
-def probabilities(interpreter: Interpreter, records: Sequence[EcgRecord]) -> tuple[np.ndarray, np.ndarray]:
-    """Float ``(records, checked classes)``, NaN where the model abstains, and whether it does."""
-    found = np.full((len(records), len(CHECKED)), np.nan)
+def probabilities(
+    interpreter: Interpreter, records: Sequence[EcgRecord], labels: Sequence[str] = CHECKED
+) -> tuple[np.ndarray, np.ndarray]:
+    """Float ``(records, labels)``, NaN where the model abstains, and whether it does."""
+    found = np.full((len(records), len(labels)), np.nan)
     for row, answer in enumerate(interpreter(records)):
         scores = {one.label: one.probability for one in answer.findings}
-        found[row] = [scores.get(name, np.nan) for name in CHECKED]
+        found[row] = [scores.get(name, np.nan) for name in labels]
     return found, np.isnan(found).any(1)
 
 
@@ -101,48 +116,73 @@ def describe_fold(interpreter: Interpreter, rows: Any) -> None:
 
     table(header, [line(", ".join(names), with_leads(names), everyone) for names in LEADS])
 
+    stated = np.array([[name in codes for name in STATEMENTS] for codes in rows["labels"][:]])
+    lines = []
+    for names in LEADS:
+        scores, abstained = probabilities(
+            interpreter, [one.select_leads(names) for one in records], STATEMENTS
+        )
+        found = bootstrap_auroc(stated[~abstained], scores[~abstained], groups=patients[~abstained].tolist())
+        cells = [f"{one.estimate:.3f} ({one.low:.3f}-{one.high:.3f})" for one in found.classes]
+        lines.append([", ".join(names), *cells])
+    positives = [f"{name} ({count})" for name, count in zip(STATEMENTS, stated.sum(0), strict=True)]
+    table(["AUROC (95 %)", *positives], lines)
+
     def at(rate: float) -> Callable[[EcgRecord], EcgRecord]:
         return lambda record: record.resample(rate)
 
     table(header, [line(f"{rate:g} Hz", at(rate), everyone) for rate in RATES])
 
 
-def describe_challenge(interpreter: Interpreter, folder: Path) -> None:
-    """What is found among records that have a statement and among those that have not."""
-    headers = sorted(path for path in folder.rglob("*.hea") if "ptb-xl" not in path.parts)
-    codes = [_codes(path) for path in headers]
+def describe_hospital(
+    interpreter: Interpreter, headers: Sequence[Path], meanings: Mapping[str, Sequence[str]]
+) -> None:
+    """What is found among records that have a statement and among those that have not.
+
+    Args:
+        interpreter: The classifier.
+        headers: Of the recordings.
+        meanings: Statements -> labels in the headers that mean the same.
+    """
+    labels = [_labels(path) for path in headers]
     answers = list(interpreter([path.with_suffix("") for path in headers]))
     read = [place for place, answer in enumerate(answers) if answer.findings]
     print(f"{len(headers)} recordings: {len(read)} answered, the others abstained or unread.\n")
     rows = []
-    for statement, meant in SNOMED.items():
+    for statement, meant in meanings.items():
         called = {p: next(f.positive for f in answers[p].findings if f.label == statement) for p in read}
-        having = [p for p in read if codes[p] & set(meant)]
-        others = [p for p in read if not codes[p] & set(meant)]
+        having = [p for p in read if labels[p] & set(meant)]
+        others = [p for p in read if not labels[p] & set(meant)]
         if having:
             hits, alarms = sum(called[p] for p in having), sum(called[p] for p in others)
             rows.append([statement, f"{hits} of {len(having)}", f"{alarms} of {len(others)}"])
     table(["statement", "found where labelled", "found where not"], rows)
 
 
-def _codes(header: Path) -> set[str]:
-    for line in header.read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.lstrip("# ").startswith("Dx:"):
-            return {code.strip() for code in line.partition(":")[2].split(",")}
-    return set()
+def _labels(header: Path) -> set[str]:
+    """Codes of a line of diagnoses, or else every comment."""
+    text = header.read_text(encoding="utf-8", errors="replace").splitlines()
+    comments = [line.lstrip("# ").strip() for line in text if line.startswith("#")]
+    for comment in comments:
+        if comment.startswith("Dx:"):
+            return {code.strip() for code in comment.partition(":")[2].split(",")}
+    return {comment.rstrip(".") for comment in comments}
 
 
 def main() -> None:
     """Print every table."""
     (args,) = HfArgumentParser(ScriptArguments).parse_args_into_dataclasses()
-    folder = str(ecg_hf.pretrained(args.model))
-    model = AutoModelForEcgClassification.from_pretrained(folder)
+    name = str(ecg_hf.pretrained(args.model))
+    model = AutoModelForEcgClassification.from_pretrained(name)
     model.config.min_leads = 1  # what it would say with fewer
-    interpreter = Interpreter(model, AutoFeatureExtractor.from_pretrained(folder), name=folder)
+    interpreter = Interpreter(model, AutoFeatureExtractor.from_pretrained(name), name=name)
     dataset = load_built(args.dataset)
     describe_fold(interpreter, dataset.select(np.flatnonzero(np.asarray(dataset["fold"][:]) == 9)))
-    if args.challenge is not None:
-        describe_challenge(interpreter, Path(args.challenge))
+    for folder, meanings in ((args.challenge, SNOMED), (args.ludb, LUDB)):
+        if folder is not None:
+            # The Challenge has records of PTB-XL too.
+            headers = [path for path in sorted(Path(folder).rglob("*.hea")) if "ptb-xl" not in path.parts]
+            describe_hospital(interpreter, headers, meanings)
 
 
 if __name__ == "__main__":

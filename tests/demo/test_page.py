@@ -106,7 +106,7 @@ def test_from_an_upload_to_scores_and_pictures(page: Any, tmp_path: Path) -> Non
     )
     page.keyboard.press("Enter")
     table = page.locator("#similarities table").inner_text()
-    assert "+0.17" in table
+    assert "+0.15" in table
     assert "<b>atrial</b> fibrillation" in table
 
     page.locator("button#explain").press("Enter")

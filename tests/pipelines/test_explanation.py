@@ -146,7 +146,7 @@ def test_what_cannot_be_explained(
 def test_too_few_leads_for_an_answer_are_too_few_for_its_explanation(
     classifier: Any, sample: EcgRecord, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(classifier.config, "min_leads", 6)
+    monkeypatch.setattr(classifier.model.config, "min_leads", 6)
     with pytest.raises(SignalError, match="at least 6 leads, the recording has 1"):
         explain(classifier, sample.select_leads(["V2"]))
 

@@ -95,6 +95,23 @@ def test_every_switch_changes_the_loss(overrides):
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
 
 
+def test_a_token_of_all_leads_does_not_see_missing_ones():
+    case = make_case("cg-dmer", 3, token_leads="all")
+    torch.manual_seed(0)
+    model = CgDmerForPreTraining(case.config).eval()
+    noise = model.draw_noise(case.batch, torch.Generator().manual_seed(0))
+    lead_mask = torch.ones(case.batch["input_values"].shape[:2], dtype=torch.long)
+    lead_mask[:, 3] = 0
+    changed = case.batch["input_values"].clone()
+    changed[:, 3] = 7.0
+    one, other = (
+        model(**{**case.batch, "input_values": values, "lead_mask": lead_mask}, **noise)
+        for values in (case.batch["input_values"], changed)
+    )
+    torch.testing.assert_close(one.loss, other.loss)
+    assert not torch.allclose(model(**{**case.batch, "input_values": changed}, **noise).loss, one.loss)
+
+
 def test_records_are_rolled_by_up_to_the_shift_with_their_masks():
     case = make_case("cg-dmer", 3)
     case.config.time_shift_s = 0.3

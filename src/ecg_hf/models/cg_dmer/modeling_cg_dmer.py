@@ -56,6 +56,7 @@ from ecg_hf.nn.losses import (
     siglip_loss,
 )
 from ecg_hf.nn.losses.targets import term_entropy, term_loss
+from ecg_hf.nn.masks.missing import zero_missing
 from ecg_hf.nn.masks.patches import PatchMask, mask_patches
 from ecg_hf.nn.positions import sincos_positions
 from ecg_hf.nn.precision import similarity
@@ -98,6 +99,12 @@ class CgDmerPreTrainedModel(EcgPreTrainedModel):
         if self.config.token_leads == "one":
             return super().token_mask(input_values, lead_mask, sample_mask)
         return patch_token_mask(input_values[:, :1], self.config.patch_size, None, sample_mask)
+
+    def without_missing_leads(self, input_values: Tensor, lead_mask: Tensor | None) -> Tensor:
+        """The signal as tokens may see it: where one holds all leads, no mask of tokens hides a missing lead."""
+        return (
+            input_values if self.config.token_leads == "one" else zero_missing(input_values, lead_mask, None)
+        )
 
 
 class CgDmerModel(CgDmerPreTrainedModel, EcgEncoder):
@@ -192,6 +199,7 @@ class CgDmerModel(CgDmerPreTrainedModel, EcgEncoder):
         """Tokens and pooled output of the ECG encoder, before any projection; see :meth:`EcgEncoder.encode`."""
         self.check_input_values(input_values)
         mask = self.token_mask(input_values, lead_mask, sample_mask)
+        input_values = self.without_missing_leads(input_values, lead_mask)
         tokens, pooled = self.ecg_encoder(input_values, mask, need_weights=need_weights)
         return tokens, pooled
 
@@ -380,6 +388,7 @@ class CgDmerForPreTraining(CgDmerPreTrainedModel, EcgForPreTraining):
         if shift_noise is not None:
             input_values, sample_mask = self._shifted(input_values, sample_mask, shift_noise)
         token_mask = self.token_mask(input_values, lead_mask, sample_mask)
+        input_values = self.without_missing_leads(input_values, lead_mask)
         mask = None
         if patch_noise is not None:
             num_patches = input_values.shape[-1] // config.patch_size

@@ -189,7 +189,10 @@ def embed_with_fewer_leads(model: Any, dataset: Any) -> np.ndarray:
     decode, generator = BatchDecoder(dataset), np.random.default_rng(0)
     leads, found = model.config.num_leads, []
     for start in range(0, len(dataset), BATCH):
-        signal = decode(np.arange(start, min(start + BATCH, len(dataset)))).signal
+        batch = decode(np.arange(start, min(start + BATCH, len(dataset))))
+        if batch.sampling_rate != model.config.sampling_rate:
+            raise SystemExit(f"build the dataset at {model.config.sampling_rate:g} Hz")
+        signal = batch.signal
         rank = generator.permuted(np.tile(np.arange(leads), (len(signal), 1)), axis=1)
         kept = rank < generator.integers(1, leads, (len(signal), 1))
         with torch.inference_mode():

@@ -10,7 +10,6 @@ affair; after a scheduler's or a driver's the same command is given again. ``han
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -29,18 +28,11 @@ import psutil
 import pyarrow.parquet as pq
 from distributed import Client
 
+from tests.engine.local_cluster import LocalCluster
+from tests.soak.scenarios import Result, digest
+
 PATIENCE_S = 600.0
 POLL_S = 0.02
-CLUSTER = """
-import sys
-from distributed import LocalCluster
-if __name__ == "__main__":
-    cluster = LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=sys.argv[1]
-    )
-    print(cluster.scheduler_address, flush=True)
-    sys.stdin.read()
-"""
 STUDY = """
 title: Soak
 pretrain: {datasets: [synthetic], budget: 600rec}
@@ -52,7 +44,6 @@ evaluate: {benchmarks: [synthetic-findings], heads: [linear], fractions: [1.0]}
 compare_with: SimCLR
 """
 VICTIMS = ("worker", "driver", "scheduler", "hang")
-Result = dict[str, str]
 
 
 @dataclass
@@ -76,22 +67,18 @@ class Account:
     seconds: list[float] = field(default_factory=list)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _built(output: Path) -> Result:
-    return {path.name: _digest(path) for path in output.iterdir() if path.name != "build_report.json"}
+    return {path.name: digest(path) for path in output.iterdir() if path.name != "build_report.json"}
 
 
 def _embedded(output: Path) -> Result:
-    found = {path.name: _digest(path) for path in sorted(output.glob("part-*.parquet"))}
+    found = {path.name: digest(path) for path in sorted(output.glob("part-*.parquet"))}
     names = [name for path in sorted(found) for name in pq.read_table(output / path)["record_id"].to_pylist()]
     return found | {"rows": str(len(names)), "distinct": str(len(set(names)))}
 
 
 def _studied(output: Path) -> Result:
-    return {name: _digest(output / name) for name in ("table.md",)}
+    return {name: digest(output / name) for name in ("table.md",)}
 
 
 COMMANDS = (
@@ -121,32 +108,18 @@ COMMANDS = (
 )  # fmt: skip
 
 
-class Cluster:
-    """A Dask scheduler with two workers, which can be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.process, self.address = folder, None, ""
-        self.start()
+class Cluster(LocalCluster):
+    """A cluster that says which of its workers are busy."""
 
     def start(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        script = self.folder / "cluster.py"
-        script.write_text(CLUSTER)
-        self.process = subprocess.Popen(
-            [sys.executable, str(script), str(self.folder)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-        self.address = self.process.stdout.readline().strip()
+        """Begin, and connect."""
+        super().start()
         self.client = Client(self.address, set_as_default=False)
 
     def kill(self) -> None:
-        """The scheduler, and with it its workers."""
+        """All of it."""
         self.client.close()
-        family = [self.process, *psutil.Process(self.process.pid).children(recursive=True)]
-        for process in family:
-            process.kill()
-        self.process.wait()
+        super().kill()
 
     def busy(self) -> list[int]:
         """Processes that work on a piece."""
@@ -202,7 +175,7 @@ class Soak:
             killed, code, log = self._trial(output, self.random.uniform(0.05, 0.95) * work_s)
             self.account.seconds.append(time.monotonic() - started)
             self.account.killed += killed
-            found = self.command.result(output) if code == 0 else {}
+            found = (self.command.result(output) if code == 0 else None) or {}
             if found != truth:
                 wrong = sorted(name for name in truth | found if truth.get(name) != found.get(name))
                 last = (log.read_text(errors="replace").strip().splitlines() or [""])[-1]
@@ -305,7 +278,7 @@ def main() -> None:
     place = Path(tempfile.mkdtemp(prefix="workers-"))
     with workshop(place / "shop") as shop:
         for engine in options.engine:
-            cluster = Cluster(place / "dask") if engine == "dask" else None
+            cluster = Cluster(place) if engine == "dask" else None
             for command in (command for command in COMMANDS if command.name in options.only):
                 folder = place / engine / command.name
                 folder.mkdir(parents=True)

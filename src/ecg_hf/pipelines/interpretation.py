@@ -50,7 +50,7 @@ LEADS = {
 PREPARED = ("cropped", "lead_derived", "lead_beyond_repair", "nan_interpolated", "nan_zeroed")
 """Notes of the feature extractor that an answer has: where the model saw something else than was recorded."""
 
-_FEWER = "reference AUROCs and calibration are those of recordings with all of them"
+_FEWER = "reference AUROCs and calibration may be those of recordings with more"
 
 _MIN_DURATION_S = 3.0
 

@@ -13,6 +13,7 @@ import pytest
 from ecg_hf.engine import Engine, FailedPieces, run_pieces
 from ecg_hf.errors import ConfigurationError, HeaderError
 
+from .local_cluster import LocalCluster
 from .toy_work import Piece, refuse, write
 
 
@@ -66,6 +67,32 @@ def test_a_hanging_worker_is_restarted(cluster: str, tmp_path: Path):
     asked = pieces(tmp_path, count=4, hangs={1: 1})
     assert sorted(result for _, result in run_pieces(write, asked, engine)) == [0, 1, 4, 9]
     assert tries(tmp_path, 1) == 2
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies_is_one_line_and_the_same_pieces_go_on(tmp_path: Path):
+    pytest.importorskip("distributed", reason="needs the extra cluster")
+    cluster = LocalCluster(tmp_path)
+    # Two pieces hang, so both workers are busy when the scheduler goes.
+    todo = pieces(tmp_path, 6, hangs={4: 1, 5: 1})
+    done: list[int] = []
+
+    def work() -> None:
+        for piece, _ in run_pieces(write, todo, Engine("dask", address=cluster.address)):
+            done.append(piece.number)
+            if len(done) == 4:
+                cluster.kill()
+
+    with pytest.raises(ConfigurationError, match="the scheduler is gone"):
+        work()
+    assert sorted(done) == [0, 1, 2, 3]
+    cluster.start()
+    rest = [
+        result
+        for _, result in run_pieces(write, pieces(tmp_path, 6)[4:], Engine("dask", address=cluster.address))
+    ]
+    cluster.kill()
+    assert sorted(rest) == [16, 25]
 
 
 def test_no_scheduler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +53,17 @@ class DaskWorkers:
 
         No piece waits at a worker for another: Dask would blame it for that one's death.
         """
-        if self._needs is not None:
-            return max(1, int(self._client.run_on_scheduler(_count_gpus)))
-        threads: dict[str, int] = self._client.nthreads()
-        return max(1, sum(threads.values()))
+        with self._scheduler_there():
+            if self._needs is not None:
+                return max(1, int(self._client.run_on_scheduler(_count_gpus)))
+            threads: dict[str, int] = self._client.nthreads()
+            return max(1, sum(threads.values()))
 
     def submit(self, work: Callable[[Any], Any], piece: Any) -> Any:
         """See :class:`ecg_hf.engine.workers.Workers`."""
         # Not pure: the same piece is another task in another run, since files decide what is done.
-        return self._client.submit(work, piece, pure=False, resources=self._needs)
+        with self._scheduler_there():
+            return self._client.submit(work, piece, pure=False, resources=self._needs)
 
     def finished(self, futures: Sequence[Any]) -> set[Any]:
         """See :class:`ecg_hf.engine.workers.Workers`."""
@@ -70,11 +73,14 @@ class DaskWorkers:
                 return done
             if self._client.status != "running":
                 raise ConfigurationError(_GONE, value=self._address)
-            try:
-                with self._client.as_current():
-                    self._dask.wait(list(futures), timeout=CHECK_S, return_when="FIRST_COMPLETED")
-            except TimeoutError:
-                self._restart_hanging()
+            with self._scheduler_there():
+                try:
+                    with self._client.as_current():
+                        self._dask.wait(list(futures), timeout=CHECK_S, return_when="FIRST_COMPLETED")
+                except TimeoutError:
+                    self._restart_hanging()
+                except self._dask.client.FuturesCancelledError:
+                    continue  # their status says so too
 
     def result(self, future: Any) -> Any:
         """See :class:`ecg_hf.engine.workers.Workers`."""
@@ -94,6 +100,16 @@ class DaskWorkers:
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
+
+    @contextmanager
+    def _scheduler_there(self) -> Iterator[None]:
+        """Whatever Dask makes of it: without a scheduler, that is what is said."""
+        try:
+            yield
+        except (OSError, RuntimeError, self._dask.client.ClosedClientError):
+            if self._client.status == "running":
+                raise
+            raise ConfigurationError(_GONE, value=self._address) from None
 
     def _restart_hanging(self) -> None:
         """Restart workers whose piece takes longer than it may; Dask hands the piece out again."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoFeatureExtractor, AutoModel
+from transformers import AutoFeatureExtractor, AutoModel, TrainerCallback
 
 from ecg_hf.data import load_built
 from ecg_hf.engine import Engine, run_pieces
@@ -196,7 +196,8 @@ def _pretrain(cell: StudyCell, folder: Path, *, steps: int | None, **options: An
     if steps is not None:
         training = {k: v for k, v in recipe.training.items() if k not in ("num_train_epochs", "eval_steps")}
         recipe = replace(recipe, training=training)
-        options |= {"max_steps": steps, "save_strategy": "steps", "save_steps": max(20, steps // 10)}
+        saving = {"save_strategy": "steps", "save_steps": max(20, steps // 10)}
+        options = {"max_steps": steps, **saving, **options}
     return pretrain(
         arm.method,
         [built[source] for source in study.datasets],
@@ -256,16 +257,29 @@ class _Timed:
 
 
 def _seconds_per_step(cell: Any, folder: Path) -> float:
-    """Processor seconds of a step, from two runs of different length: what a run begins with does not count."""
+    """Processor seconds of a step, after two others: what a run begins with does not count."""
+    watch = _Stopwatch()
     with _one_thread():
-        spent = []
-        for steps in (2, 2 + TIMED_STEPS):
-            shutil.rmtree(folder, ignore_errors=True)
-            started = time.process_time()
-            _pretrain(cell, folder, steps=steps, overwrite=True)
-            spent.append(time.process_time() - started)
-        shutil.rmtree(folder, ignore_errors=True)
-    return max((spent[1] - spent[0]) / TIMED_STEPS, 1e-3)
+        _pretrain(
+            cell,
+            folder,
+            steps=2 + TIMED_STEPS,
+            overwrite=True,
+            save_strategy="no",
+            callbacks=[watch],
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    return max((watch.ends[-1] - watch.ends[1]) / TIMED_STEPS, 1e-3)
+
+
+class _Stopwatch(TrainerCallback):
+    """Processor seconds of this process at the end of each step."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.ends.append(time.process_time())
 
 
 class _one_thread:

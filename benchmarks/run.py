@@ -9,6 +9,7 @@ others run.
 
 Others answer other questions and are run by themselves: ``bench_mfu.py`` (a GPU's utilisation), ``bench_export.py``
 (ONNX beside torch, for every method), ``bench_storage_faults.py`` (object stores whose connections are cut),
+``bench_engines.py`` (processes of this machine and a Dask cluster: time, memory, cost of a piece),
 ``bench_encoders.py`` (throughput of every encoder, for docs/checkpoints.md) and ``bench_processes.py`` (whether
 training depends on the number of processes).
 """

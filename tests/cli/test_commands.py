@@ -62,11 +62,11 @@ def test_what_a_path_is(path: str) -> None:
     assert local_only(path) == Path(path)
 
 
-def test_pairs_and_files_of_a_converter_too(
+def test_the_folder_of_a_study_and_files_of_a_converter_too(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    study = cli("study", "run", "cg_dmer_table1", "--output", "out", "--dataset", "ptbxl=s3://bucket/built")
+    study = cli("study", "show", "s3://bucket/study")
     file = cli("convert", "heartlang", "a.pth", "out", "--vqhbr", "s3://bucket/v.pth")
     for outcome in (study, file):
         assert outcome.returncode == 2

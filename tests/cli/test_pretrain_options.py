@@ -63,3 +63,16 @@ def test_no_value_ends_in_a_traceback(name: str, dataset: Path, tmp_path: Path, 
         errors = [line for line in outcome.stderr.splitlines() if line.startswith("error: ")]
         assert (outcome.returncode, len(errors)) == (2, 1), value
         assert list(output.glob("checkpoint-*")) or not (output / "run.json").exists(), value
+
+
+def test_prepared_signals_are_kept_for_the_next_run(dataset: Path, tmp_path: Path, cli: Cli) -> None:
+    torch.set_num_threads(1)
+    command: list[Any] = ["pretrain", "--model", "ecg-cpc", "--size", "micro", "--dataset", dataset]
+    command += ["--max-steps", "1", "--use-cpu", "true", "--cache-dir", tmp_path / "cache"]
+    kept = []
+    for run in ("first", "second"):
+        outcome = cli(*command, "--output", tmp_path / run)
+        assert outcome.returncode == 0, outcome.stderr
+        kept.append({path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()})
+    assert len(kept[0]) == 2  # of training records and of those for validation
+    assert kept[0] == kept[1]

@@ -189,6 +189,28 @@ def test_a_working_copy_publishes_what_changed(memory: MemoryFileSystem):
     assert names == {"a_last", "c/a_last", "c/x"}
 
 
+def test_a_working_copy_leaves_what_is_being_written(memory: MemoryFileSystem):
+    def names() -> set[str]:
+        return {name for name in remote().objects() if not name.startswith(ACCOUNTS)}
+
+    def in_b(name: str) -> bool:
+        return name.startswith("b/")
+
+    with working_copy("memory://store/folder") as copy:
+        for name in ("a/x", "b/x"):
+            (copy.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (copy.folder / name).write_text(name)
+        copy.publish(leave=in_b)
+        assert names() == {"a/x"}
+        copy.publish()
+        assert names() == {"a/x", "b/x"}
+        (copy.folder / "b/x").unlink()
+        (copy.folder / "a/x").unlink()
+        copy.publish(leave=in_b)
+        assert names() == {"b/x"}
+    assert names() == set()
+
+
 def test_a_working_copy_leaves_out_what_is_half_written(memory: MemoryFileSystem, tmp_path: Path):
     publish(remote(), tmp_path, "whole", b"content")
     publish(remote(), tmp_path, "half", b"content")

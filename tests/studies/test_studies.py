@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from ecg_hf.cli.main import main
@@ -129,6 +130,64 @@ def test_a_killed_study_goes_on_and_does_no_cell_twice(small: Path, built_path: 
     assert len(content["cells"]) == 2
 
 
+@pytest.mark.slow
+def test_a_study_lies_in_an_object_store(
+    small: Path, built_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):  # fmt: skip
+    monkeypatch.setenv("ECG_HF_CACHE", str(tmp_path / "cache"))
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    store.put(str(built_path), "/store/built", recursive=True)
+    run_study(small, tmp_path / "local", {"synthetic": built_path}, budget="16rec", say=quiet)
+    place = "memory://store/study"
+    command = ["study", "run", str(small), "--output", place, "--dataset", "synthetic=memory://store/built"]
+    real, stored_then = module._run_cell, []
+
+    def ended_at_the_second(cell: module.StudyCell) -> dict[str, Any]:
+        if cell.arm == 1:
+            stored_then.extend(store.find("/store/study"))
+            raise KeyboardInterrupt
+        return real(cell)
+
+    monkeypatch.setattr(module, "_run_cell", ended_at_the_second)
+    with pytest.raises(SystemExit):
+        main([*command, "--budget", "16rec"])
+    assert {"/store/study/study.json", "/store/study/cells/jepa-seed0/done.json"} <= set(stored_then)
+    monkeypatch.setattr(module, "_run_cell", real)
+    main([*command, "--budget", "16rec", "--resume"])
+    assert "JEPA, seed 0: done before" in capfd.readouterr().err
+    assert store.cat("/store/study/table.md") == (tmp_path / "local" / "table.md").read_bytes()
+    found = json.loads(store.cat("/store/study/results.json"))
+    assert str(tmp_path) not in json.dumps(found)
+    for engine in ("--engine", "dask", "--address", "127.0.0.1:1"):
+        command.append(engine)
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "all of them see" in capfd.readouterr().err
+    store.store.clear()
+
+
+def test_steps_are_timed_after_those_that_begin_a_run(
+    small: Path, built_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: dict[str, Any] = {}
+    now = [0.0]
+
+    def steps_of(cell: Any, folder: Path, *, callbacks: list[Any], **options: Any) -> None:
+        asked.update(options)
+        for second in range(options["steps"]):
+            now[0] = 100.0 + (5.0 * second if second < 2 else 10.0 + 0.5 * second)
+            callbacks[0].on_step_end()
+
+    monkeypatch.setattr(module, "_pretrain", steps_of)
+    monkeypatch.setattr(module.time, "process_time", lambda: now[0])
+    cell = module._one_per_arm(load_study(small), tmp_path, {"synthetic": str(built_path)})[0]
+    # From the end of the second step, at 105, to that of the twenty-second, at 120.5.
+    assert module._seconds_per_step(cell, tmp_path / "timing") == pytest.approx(15.5 / 20)
+    assert asked["steps"] == 2 + module.TIMED_STEPS
+    assert asked["save_strategy"] == "no"
+
+
 def test_minutes_become_steps_once(
     small: Path, built_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -141,7 +200,7 @@ def test_minutes_become_steps_once(
     monkeypatch.setattr(module, "_seconds_per_step", seconds)
     study = load_study(small)
     for _ in range(2):
-        steps = module._steps(study, Budget(minutes=2.0), tmp_path, {"synthetic": built_path}, quiet)
+        steps = module._steps(study, Budget(minutes=2.0), tmp_path, {"synthetic": str(built_path)}, quiet)
         assert steps == {"JEPA": 240, "SimCLR": 240}
     assert timed == [0, 1]
 

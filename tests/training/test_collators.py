@@ -18,7 +18,8 @@ from ecg_hf.processing import EcgFeatureExtractor
 from ecg_hf.signal.io.digital import DigitalRecord
 from ecg_hf.signal.leads import STANDARD_LEADS
 from ecg_hf.training import BatchedEcgDataset, EcgCollator, EcgTextCollator
-from ecg_hf.training.collators import extract_features
+from ecg_hf.training import collators as collators_module
+from ecg_hf.training.collators import EcgBatch, extract_features
 from ecg_hf.training.vocabulary import make_tokenizer
 
 INDICES = [7, 3, 12, 150, 4]
@@ -60,6 +61,25 @@ def test_cached_signals_equal_decoded_ones(built: Dataset, extractor: EcgFeature
 
 class PeakExtractor(EcgFeatureExtractor):
     wants_r_peaks = True
+
+
+def test_a_cache_in_a_folder_is_filled_once(
+    built: Dataset, extractor: EcgFeatureExtractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def batch(extractor: EcgFeatureExtractor) -> EcgBatch:
+        return BatchedEcgDataset(built, cache_with=extractor, cache_dir=tmp_path / "cache").__getitems__(
+            [3, 1]
+        )
+
+    first = batch(extractor)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    other = type(extractor).from_dict({**extractor.to_dict(), "normalization": "none"})
+    assert not torch.equal(batch(other).features["input_values"], first.features["input_values"])
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    monkeypatch.setattr(collators_module, "extract_features", None)
+    again = batch(extractor)
+    assert again.features.keys() == first.features.keys()
+    assert all(torch.equal(again.features[name], values) for name, values in first.features.items())
 
 
 def test_known_r_peaks_reach_the_model_on_every_path(built: Dataset) -> None:

@@ -114,6 +114,13 @@ def pretrain_command(
     ] = None,
     normalization: Normalization = None,
     max_records: Annotated[int | None, typer.Option(min=1, help="Use only so many training records.")] = None,
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep prepared signals, measurements included, in this folder: the next run on the same records "
+            "begins at once."
+        ),
+    ] = None,
     streaming: Annotated[
         bool, typer.Option("--streaming", help="Stream from Parquet, as 'ecg-hf data export' writes it.")
     ] = False,
@@ -182,6 +189,7 @@ def pretrain_command(
             text_model=text_model,
             teacher=teacher,
             max_records=max_records,
+            cache_dir=cache_dir,
             streaming=streaming,
             sampling_weights=sampling_weight or None,
             shuffle_buffer=shuffle_buffer,

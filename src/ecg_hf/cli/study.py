@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,6 @@ from ecg_hf.cli.commands import Commands
 from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout
 from ecg_hf.cli.output import echo, print_json, print_table, quiet_libraries
 from ecg_hf.errors import ConfigurationError
-from ecg_hf.storage import local_only
 
 if TYPE_CHECKING:
     from ecg_hf.engine import Engine
@@ -29,12 +29,13 @@ def run_command(
     study: Annotated[
         str, typer.Argument(help="A study of the package ('ecg-hf study list'), or a YAML file.")
     ],
-    output: Annotated[Path, typer.Option(help="Folder of the study; keeps every cell.")],
+    output: Annotated[str, typer.Option(help="Folder of the study, or its address; keeps every cell.")],
     data_dir: Annotated[
-        list[str] | None, typer.Option(help="SOURCE=DIR: recordings to build from; may be repeated.")
+        list[str] | None,
+        typer.Option(help="SOURCE=DIR: recordings to build from, a folder or an address; may be repeated."),
     ] = None,
     dataset: Annotated[
-        list[str] | None, typer.Option(help="SOURCE=BUILT: a built dataset; may be repeated.")
+        list[str] | None, typer.Option(help="SOURCE=BUILT: a built dataset or its address; may be repeated.")
     ] = None,
     budget: Annotated[
         str | None,
@@ -51,7 +52,8 @@ def run_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Run a study. OUTPUT gets table.md, results.json and a figure per benchmark; finished cells are kept."""
-    from ecg_hf.engine import Engine
+    from ecg_hf.engine import Engine, absolute
+    from ecg_hf.storage import RemoteFolder, location, working_copy
     from ecg_hf.studies import load_study, run_study
     from ecg_hf.studies.study import Budget
 
@@ -61,23 +63,35 @@ def run_command(
         _say_plan(plan, wanted, num_proc, as_json=as_json)
         return
     where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
+    if where.name != "local" and isinstance(location(output), RemoteFolder):
+        raise ConfigurationError(
+            "the workers of a cluster need an output folder that all of them see", value=output
+        )
     quiet_libraries()
-    built = {name: local_only(path) for name, path in _pairs(dataset or [], "--dataset").items()}
-    with contextlib.redirect_stdout(sys.stderr):
-        built |= _build(plan, _pairs(data_dir or [], "--data-dir"), built, output, where)
+    given = {name: absolute(place) for name, place in _pairs(dataset or [], "--dataset").items()}
+    sources = _pairs(data_dir or [], "--data-dir")
+    with contextlib.redirect_stdout(sys.stderr), working_copy(output, last=("done.json",)) as copy:
+
+        def under_way(name: str) -> bool:
+            cell = re.match(r"cells/[^/]+/", name)
+            return cell is not None and not (copy.folder / cell[0] / "done.json").is_file()
+
+        built = given | _build(plan, sources, given, copy.folder, where)
         results = run_study(
             study,
-            output,
+            copy.folder,
             built,
             budget=budget,
             engine=where,
             resume=resume,
             say=lambda line: echo(line, err=True),
+            after_cell=lambda: copy.publish(leave=under_way),
         )
+        table = (copy.folder / "table.md").read_text(encoding="utf-8")
     if as_json:
         print_json(results)
     else:
-        echo((output / "table.md").read_text(encoding="utf-8"))
+        echo(table)
 
 
 @app.command("list")
@@ -133,10 +147,11 @@ def _pairs(given: list[str], flag: str) -> dict[str, str]:
 
 
 def _build(
-    study: Study, data_dirs: dict[str, str], built: dict[str, Path], output: Path, engine: Engine
-) -> dict[str, Path]:
+    study: Study, data_dirs: dict[str, str], built: dict[str, str], output: Path, engine: Engine
+) -> dict[str, str]:
     """Datasets built from recordings, into the study's folder; R peaks for the methods that ask for them."""
     from ecg_hf.data import build_dataset
+    from ecg_hf.engine import absolute
 
     found = {}
     for source in study.sources:
@@ -144,7 +159,7 @@ def _build(
             folder = output / "data" / source
             report = build_dataset(source, data_dirs.get(source), folder, engine=engine, detect_r_peaks=True)
             echo(report.summary(), err=True)
-            found[source] = folder
+            found[source] = absolute(folder)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,26 +49,30 @@ class WorkingCopy:
         self._remote.fetch([objects[name] for name in whole], self.folder)
         self._published = {name: _state(self.folder / name) for name in whole}
 
-    def publish(self) -> None:
+    def publish(self, *, leave: Callable[[str], bool] = lambda name: False) -> None:
         """Publish what is new or has changed, and remove what is gone.
+
+        Args:
+            leave: Says which files are still being written; as far as the store is concerned, they stay as they are.
 
         Raises:
             StorageError: if the store refuses or can't be reached.
         """
         if self._remote is None:
             return
-        there = {
-            path.relative_to(self.folder).as_posix(): _state(path)
-            for path in sorted(self.folder.rglob("*"))
-            if path.is_file()
-            and not any(part.startswith(".") for part in path.relative_to(self.folder).parts)
-        }
-        gone = [name for name in self._published if name not in there]
+        there = {name: _state(self.folder / name) for name in self._names() if not leave(name)}
+        left = {name: state for name, state in self._published.items() if leave(name)}
+        gone = [name for name in self._published if name not in there | left]
         self._remote.remove(sorted(gone, key=self._is_last, reverse=True))
         for name in sorted(there, key=lambda name: (self._is_last(name), name)):
             if self._published.get(name) != there[name]:
                 self._remote.publish(self.folder / name, name)
-        self._published = there
+        self._published = there | left
+
+    def _names(self) -> list[str]:
+        """Files, but hidden ones, by their paths in the folder."""
+        paths = (path.relative_to(self.folder) for path in sorted(self.folder.rglob("*")) if path.is_file())
+        return [path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)]
 
     def _is_last(self, name: str) -> bool:
         return name.rpartition("/")[2] in self._last

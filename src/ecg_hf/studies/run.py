@@ -16,7 +16,7 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModel, TrainerCallback
 
 from ecg_hf.data import load_built
-from ecg_hf.engine import Engine, run_pieces
+from ecg_hf.engine import Engine, absolute, run_pieces
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.benchmark_data import get_benchmark
 from ecg_hf.evaluation.evaluate import LoadedModel, evaluate_model
@@ -25,6 +25,7 @@ from ecg_hf.evaluation.report import write_evaluation
 from ecg_hf.evaluation.zero_shot import BILINGUAL_PROMPTS
 from ecg_hf.files import replace_file, sole_writer, write_whole
 from ecg_hf.models.registry import get_method
+from ecg_hf.storage import local_folder
 from ecg_hf.studies.report import CellResult, write_report
 from ecg_hf.studies.study import Arm, Budget, Study, load_study
 from ecg_hf.training import list_recipes, load_recipe, pretrain
@@ -80,7 +81,7 @@ class StudyCell:
 
 
 def study_cells(
-    study: str, output: Path, built: Mapping[str, Path], steps: Mapping[str, int]
+    study: str, output: Path, built: Mapping[str, str], steps: Mapping[str, int]
 ) -> list[StudyCell]:
     """The cells of a study that can be run, in the order of its file; the first has the hand-made features."""
     plan = load_study(study)
@@ -96,7 +97,7 @@ def study_cells(
                     number,
                     seed,
                     os.fspath(output),
-                    tuple((source, os.fspath(path)) for source, path in built.items()),
+                    tuple(built.items()),
                     steps.get(arm.label),
                     controls,
                 )
@@ -113,18 +114,21 @@ def run_study(
     engine: Engine | None = None,
     resume: bool = False,
     say: Callable[[str], None] = print,
+    after_cell: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Run every cell, then write ``table.md``, ``results.json`` and a figure per benchmark.
 
     Args:
         study: Name or file.
         output: Folder; holds a folder per cell.
-        built: Source -> folder of a built dataset, of every source of the study.
+        built: Source -> folder of a built dataset or its address, of every source of the study. What lies in an
+            object store is fetched once, on each machine that works on the study.
         budget: Instead of the study's: ``10min`` or ``100000rec``. Minutes become steps once, by timing steps alone
             on this machine, and are kept.
         engine: Where cells run; each uses one thread, so that the table does not depend on how many run at a time.
         resume: Continue a folder of the same study.
         say: Receives progress.
+        after_cell: Called when one more cell is done.
 
     Returns:
         The content of ``results.json``.
@@ -142,7 +146,7 @@ def run_study(
             f"no recordings of {', '.join(lacking)}: give --data-dir SOURCE=DIR or --dataset SOURCE=BUILT",
             value=lacking,
         )
-    places = {source: Path(path).resolve() for source, path in built.items()}
+    places = {source: absolute(path) for source, path in built.items()}
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder):
         _claim(folder, plan, wanted, resume=resume)
@@ -155,6 +159,7 @@ def run_study(
         for cell, account in run_pieces(_run_cell, todo, engine):
             done[cell] = account
             say(f"[{len(done)}/{len(cells)}] {cell}: {account['steps']} steps, {account['seconds']:.0f} s")
+            after_cell()
         found = [CellResult(plan.arms[cell.arm], cell.seed, cell.folder, done[cell]) for cell in cells]
         return write_report(folder, plan, found)
 
@@ -216,7 +221,7 @@ def _steps(
     study: Study,
     budget: Budget | None,
     folder: Path,
-    built: Mapping[str, Path],
+    built: Mapping[str, str],
     say: Callable[[str], None],
 ) -> dict[str, int]:
     """Steps of each arm by the budget, decided once per folder."""
@@ -240,9 +245,10 @@ def _steps(
     return known
 
 
-def _one_per_arm(study: Study, folder: Path, built: Mapping[str, Path]) -> list[_Timed]:
-    places = tuple((source, os.fspath(path)) for source, path in built.items())
-    return [_Timed(study, number, os.fspath(folder), places) for number in range(len(study.arms))]
+def _one_per_arm(study: Study, folder: Path, built: Mapping[str, str]) -> list[_Timed]:
+    return [
+        _Timed(study, number, os.fspath(folder), tuple(built.items())) for number in range(len(study.arms))
+    ]
 
 
 @dataclass(frozen=True)
@@ -327,7 +333,7 @@ def _run_cell(cell: StudyCell) -> dict[str, Any]:
 
 
 def _evaluate(cell: StudyCell, study: Study, folder: Path) -> None:
-    built = {source: Recordings.of(load_built(Path(path))) for source, path in cell.built}
+    built = {source: Recordings.of(load_built(local_folder(path))) for source, path in cell.built}
     benchmarks = [get_benchmark(name) for name in study.benchmarks]
     recordings = {}
     for one in benchmarks:
@@ -361,4 +367,4 @@ def _evaluate(cell: StudyCell, study: Study, folder: Path) -> None:
 
 
 def _report_digest(path: str) -> str:
-    return hashlib.sha256((Path(path) / "build_report.json").read_bytes()).hexdigest()[:16]
+    return hashlib.sha256((local_folder(path) / "build_report.json").read_bytes()).hexdigest()[:16]

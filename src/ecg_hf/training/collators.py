@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,12 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ecg_hf import __version__
 from ecg_hf.data.decoding import BatchDecoder, DecodedBatch
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.files import temporary_name
 from ecg_hf.processing import EcgFeatureExtractor
 from ecg_hf.processing.text import tokenize_texts
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "BatchedEcgDataset",
@@ -333,7 +331,8 @@ class BatchedEcgDataset(torch.utils.data.Dataset[EcgBatch]):
         """The cache, from the folder if it is there already."""
         if folder is None:
             return self._fill_cache(extractor, dtype)
-        identity = json.dumps([dataset._fingerprint, extractor.to_dict(), str(dtype)], sort_keys=True)
+        what = [__version__, dataset._fingerprint, extractor.to_dict(), str(dtype)]
+        identity = json.dumps(what, sort_keys=True)
         digest = hashlib.sha256(identity.encode()).hexdigest()[:24]
         path = Path(folder) / f"inputs-{digest}.safetensors"
         if not path.is_file():

@@ -128,6 +128,10 @@ class BuiltData:
         samples = round(float(extractor.sampling_rate) * float(extractor.duration_s or 0.0))
         needed = 4 * (len(self._train) + len(self._validation)) * len(extractor.lead_names or ()) * samples
         cached = needed < CACHE_BYTES if self._cache_inputs is None else self._cache_inputs
+        if self._cache_dir is not None and not cached:
+            logger.warning(
+                "cache_dir is not used: prepared, the signals take %.1f GB of memory", needed / 1e9
+            )
 
         def batched(rows: list[int]) -> BatchedEcgDataset:
             return BatchedEcgDataset(

@@ -338,8 +338,8 @@ def _data(
             cache_inputs=cache_inputs,
             cache_dir=cache_dir,
         )
-    if max_records is not None or cache_inputs:
-        raise ConfigurationError("max_records and cache_inputs are not for streamed datasets")
+    if max_records is not None or cache_inputs or cache_dir is not None:
+        raise ConfigurationError("max_records, cache_inputs and cache_dir are not for streamed datasets")
     return StreamedData(paths, needs_report=needs_report, weights=weights, buffer_size=buffer)
 
 

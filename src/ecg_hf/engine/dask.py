@@ -38,6 +38,7 @@ class DaskWorkers:
         self._timeout, self._retries = engine.piece_timeout, engine.retries
         self._cluster, self._client = _connect(self._dask, engine)
         self._address = engine.address
+        self._fetched: dict[Any, Any] = {}
         self._client.run_on_scheduler(_allow_failures, failures=engine.retries)
         self._needs = {GPU: 1} if engine.gpu else None
         if engine.gpu and self._client.nthreads() and not self._client.run_on_scheduler(_count_gpus):
@@ -70,6 +71,7 @@ class DaskWorkers:
         while True:
             done = {future for future in futures if future.status != "pending"}
             if done:
+                self._fetch(done)
                 return done
             if self._client.status != "running":
                 raise ConfigurationError(_GONE, value=self._address)
@@ -82,8 +84,18 @@ class DaskWorkers:
                 except self._dask.client.FuturesCancelledError:
                     continue  # their status says so too
 
+    def _fetch(self, done: set[Any]) -> None:
+        """Results in one request: one for each would keep a thousand workers waiting."""
+        there = [future for future in done if future.status == "finished"]
+        try:
+            self._fetched = dict(zip(there, self._client.gather(there), strict=True))
+        except Exception:
+            self._fetched = {}  # one of them was lost meanwhile; which, their own requests tell
+
     def result(self, future: Any) -> Any:
         """See :class:`ecg_hf.engine.workers.Workers`."""
+        if future in self._fetched:
+            return self._fetched.pop(future)
         if future.status in ("cancelled", "lost"):
             if self._client.status != "running":
                 raise ConfigurationError(_GONE, value=self._address)

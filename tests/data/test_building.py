@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -18,6 +19,7 @@ import pytest
 
 from ecg_hf.data import build_folder
 from ecg_hf.data.building import build_dataset, load_built
+from ecg_hf.data.built_rows import open_built
 from ecg_hf.data.feature import Ecg
 from ecg_hf.data.report import BuildReport
 from ecg_hf.data.schema import canonical_features
@@ -112,6 +114,7 @@ def test_overwrite_spares_files_it_did_not_write(ptbxl_folder: Path, tmp_path: P
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from typing import Any
 from ecg_hf.data import build_folder, building, shards
 real = shards.build_shard
 def dying(job):
@@ -341,3 +344,18 @@ def test_report_has_no_patient_text(ptbxl_folder: Path, tmp_path: Path):
     text = (tmp_path / "out" / "build_report.json").read_text()
     assert "sinus" not in text
     assert json.loads(text)["kept"] == 30
+
+
+def test_the_content_of_a_report_is_that_of_the_dataset(tmp_path: Path) -> None:
+    def content(folder: str, **options: Any) -> str:
+        build_dataset("synthetic", None, tmp_path / folder, **{"records": 20, "progress": False, **options})
+        return BuildReport.load(tmp_path / folder).content()
+
+    first = content("first")
+    assert content("second") == first
+    assert content("in_two_files", records_per_shard=10) != first
+    assert content("other", seed=1) != first
+    assert content("with_peaks", detect_r_peaks=True) != first
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    copy, original = open_built(tmp_path / "copy"), open_built(tmp_path / "first")
+    assert (copy.content, copy.rows) == (original.content, original.rows) == (first, 20)

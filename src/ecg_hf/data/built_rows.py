@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -77,9 +76,8 @@ def open_built(place: str | Path) -> BuiltRows:
     if not isinstance(found, RemoteFolder):
         folder = found.resolve()
         rows = len(load_built(folder))
-        report = folder / REPORT_FILE
-        content = report.read_bytes() if report.is_file() else b""
-        return BuiltRows(str(folder), hashlib.sha256(content).hexdigest(), rows)
+        content = BuildReport.load(folder).content() if (folder / REPORT_FILE).is_file() else ""
+        return BuiltRows(str(folder), content, rows)
     return BuiltRows(
         found.url, _content(found), sum(last - first for first, last in _read_layout(found).rows)
     )
@@ -99,7 +97,8 @@ def _content(place: RemoteFolder) -> str:
     objects = place.objects()
     if any(name not in objects for name in _DESCRIPTION):
         raise DatasetBuildError("the folder holds no finished dataset", path=place.url)
-    return hashlib.sha256(place.read(REPORT_FILE)).hexdigest()
+    with place.fetched([objects[REPORT_FILE]]) as folder:
+        return BuildReport.load(folder).content()
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,6 +19,8 @@ __all__ = ["REPORT_FILE", "BuildReport", "Tally", "add_up"]
 REPORT_FILE = "build_report.json"
 
 EXAMPLES_PER_REASON = 20
+_OF_THE_RUN = ("output", "seconds", "records_per_second", "shards_reused")
+"""What a report says of its run and place, and not of the dataset."""
 
 
 @dataclass(slots=True)
@@ -172,6 +176,11 @@ class BuildReport:
         data = asdict(self)
         del data["reused"]
         return data
+
+    def content(self) -> str:
+        """Identifies the dataset: the same for a copy of it, and for another build of the same recordings."""
+        described = {key: value for key, value in self.to_dict().items() if key not in _OF_THE_RUN}
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def load(cls, folder: str | Path) -> BuildReport:

@@ -16,6 +16,7 @@ import torch
 from transformers import AutoFeatureExtractor, AutoModel, TrainerCallback
 
 from ecg_hf.data import load_built
+from ecg_hf.data.report import BuildReport
 from ecg_hf.engine import Engine, absolute, run_pieces
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.evaluation.benchmark_data import get_benchmark
@@ -75,7 +76,7 @@ class StudyCell:
             asdict(study.arms[self.arm]),
             [self.seed, self.steps, self.controls],
             [study.datasets, study.benchmarks, study.zero_shot, study.curves, study.maps, repr(study.plan)],
-            [(source, _report_digest(path)) for source, path in self.built],
+            [(source, BuildReport.load(local_folder(path)).content()) for source, path in self.built],
         ]
         return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
@@ -364,7 +365,3 @@ def _evaluate(cell: StudyCell, study: Study, folder: Path) -> None:
             say=lambda _: None,
         )
         write_evaluation(folder / name, evaluation, figures=study.maps or bool(study.curves))
-
-
-def _report_digest(path: str) -> str:
-    return hashlib.sha256((local_folder(path) / "build_report.json").read_bytes()).hexdigest()[:16]

@@ -73,7 +73,7 @@ def test_everything_that_runs_in_one_table_has_rows() -> None:
         defined = [node.name for node in source.body if isinstance(node, ast.FunctionDef)]
         assert "rows" in defined, name
         assert "main" not in defined, name
-    by_themselves = {"mfu", "encoders", "export", "processes", "storage_faults"}
+    by_themselves = {"mfu", "encoders", "engines", "export", "processes", "storage_faults"}
     assert {path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py")} == {
         *scripts,
         *by_themselves,

@@ -51,7 +51,7 @@ def imported(folder: Path) -> set[str]:
     [
         ("src", ("baselines", "cluster", "demo", "export", "serve")),
         ("scripts", ()),
-        ("benchmarks", ("baselines",)),
+        ("benchmarks", ("baselines", "cluster")),
         ("tests", ("baselines", "dev")),
     ],
 )

@@ -19,10 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 from distributed import LocalCluster
@@ -57,7 +58,7 @@ class Run:
 
 
 def _own_memory(process: psutil.Process) -> int:
-    """Anonymous memory, without the pages that a forked process still shares with its parent counted twice."""
+    """Anonymous memory; pages that a forked process still shares with its parent count for both."""
     with open(f"/proc/{process.pid}/status") as file:
         return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("RssAnon"))
 
@@ -67,11 +68,11 @@ def _processor(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-def run_command(arguments: list[str], workers: list[psutil.Process]) -> Run:
-    """Run ``ecg-hf``; ``workers`` are those of a cluster, else the command's own children are."""
+def run_command(arguments: list[str], workers: list[psutil.Process], said: IO[bytes]) -> Run:
+    """Run ``ecg-hf``, what it says into a file; workers are those of a cluster, else the command's own children."""
     before = sum(map(_processor, workers))
     started, used = time.monotonic(), os.times()
-    command = subprocess.Popen([sys.executable, "-m", "ecg_hf.cli", *arguments], stderr=subprocess.PIPE)
+    command = subprocess.Popen([sys.executable, "-m", "ecg_hf.cli", *arguments], stdout=said, stderr=said)
     driver = psutil.Process(command.pid)
     most = {"driver": 0, "worker": 0}
     while command.poll() is None:
@@ -83,9 +84,9 @@ def run_command(arguments: list[str], workers: list[psutil.Process]) -> Run:
             pass
         time.sleep(POLL_S)
     wall, after = time.monotonic() - started, os.times()
-    assert command.stderr is not None
     if command.returncode:
-        raise SystemExit(command.stderr.read().decode())
+        said.seek(0)
+        raise SystemExit(said.read().decode())
     own = (after.children_user + after.children_system) - (used.children_user + used.children_system)
     return Run(wall, own + sum(map(_processor, workers)) - before, most["driver"], most["worker"])
 
@@ -105,7 +106,9 @@ def commands(records: list[int], counts: list[int], place: Path) -> None:
                         ("build", ["data", "build", *source]),
                         ("embed", ["embed", *model]),
                     ):
-                        run = run_command([*arguments, *options], workers())
+                        # A pipe that nobody reads would fill up with progress.
+                        with tempfile.TemporaryFile() as said:
+                            run = run_command([*arguments, *options], workers(), said)
                         found[name].append((number, run))
                         print(
                             f"{name} {engine} {count} workers {number} records: {run.wall:.1f} s, processor "
@@ -127,7 +130,7 @@ def commands(records: list[int], counts: list[int], place: Path) -> None:
 
 
 @contextmanager
-def _where(engine: str, count: int) -> Iterator[tuple[list[str], object]]:
+def _where(engine: str, count: int) -> Iterator[tuple[list[str], Callable[[], list[psutil.Process]]]]:
     if engine == "local":
         yield ["--num-proc", str(count)], list
         return

@@ -266,12 +266,12 @@ class _Timed:
 def _seconds_per_step(cell: Any, folder: Path) -> float:
     """Processor seconds of a step, after two others: what a run begins with does not count."""
     watch = _Stopwatch()
+    shutil.rmtree(folder, ignore_errors=True)  # a killed study's, in whatever state
     with _one_thread():
         _pretrain(
             cell,
             folder,
             steps=2 + TIMED_STEPS,
-            overwrite=True,
             save_strategy="no",
             callbacks=[watch],
         )

@@ -25,7 +25,10 @@ from filelock import FileLock
 from tests.tiers import drawn, recorded_slow_tests, seed_of_the_day, tier_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from datasets import Dataset
+    from fsspec.implementations.memory import MemoryFileSystem
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests"
@@ -89,6 +92,20 @@ class OfficialNumbers:
             if folder.exists():
                 return folder
         pytest.skip(f"official numbers of {name} are not in tests/fixtures (ECG_HF_SHARED has more)")
+
+
+@pytest.fixture
+def empty_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MemoryFileSystem]:
+    """fsspec's memory as an object store that nothing was put in, and a cache of its own."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    monkeypatch.setenv("ECG_HF_CACHE", str(tmp_path / "cache"))
+    # Folders outlive the objects in them, and a `put` into one that is there puts one level lower.
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    MemoryFileSystem.clear_instance_cache()
+    yield MemoryFileSystem()
+    MemoryFileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -30,15 +28,14 @@ SMALL: dict[str, Any] = {"records": 20, "records_per_shard": 6, **QUIET}
 
 
 @pytest.fixture(autouse=True)
-def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MemoryFileSystem]:
+def memory(
+    empty_store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> MemoryFileSystem:
     monkeypatch.setattr(trying_module, "_PAUSE_S", 0.0)
     # The library waits five seconds for its threads whenever a stream is closed.
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
-    monkeypatch.setenv("ECG_HF_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    MemoryFileSystem.store.clear()
-    yield fsspec.filesystem("memory")
-    MemoryFileSystem.store.clear()
+    return empty_store
 
 
 def stored(folder: str) -> dict[str, bytes]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
+import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
 from ecg_hf.errors import EcgError, LibraryMissing, StorageError, UnsafePath
@@ -18,12 +17,9 @@ from ecg_hf.storage.objects import is_plain
 
 
 @pytest.fixture(autouse=True)
-def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MemoryFileSystem]:
+def memory(empty_store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> MemoryFileSystem:
     monkeypatch.setattr(trying_module, "_PAUSE_S", 0.0)
-    monkeypatch.setenv("ECG_HF_CACHE", str(tmp_path / "cache"))
-    MemoryFileSystem.store.clear()
-    yield fsspec.filesystem("memory")
-    MemoryFileSystem.store.clear()
+    return empty_store
 
 
 def remote(url: str = "memory://store/folder") -> RemoteFolder:

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from ecg_hf.cli.main import main
 from ecg_hf.engine import Engine
@@ -132,11 +132,10 @@ def test_a_killed_study_goes_on_and_does_no_cell_twice(small: Path, built_path: 
 
 @pytest.mark.slow
 def test_a_study_lies_in_an_object_store(
-    small: Path, built_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    small: Path, built_path: Path, tmp_path: Path, empty_store: MemoryFileSystem,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
 ):  # fmt: skip
-    monkeypatch.setenv("ECG_HF_CACHE", str(tmp_path / "cache"))
-    store = fsspec.filesystem("memory")
-    store.store.clear()
+    store = empty_store
     store.put(str(built_path), "/store/built", recursive=True)
     run_study(small, tmp_path / "local", {"synthetic": built_path}, budget="16rec", say=quiet)
     place = "memory://store/study"
@@ -164,7 +163,6 @@ def test_a_study_lies_in_an_object_store(
     with pytest.raises(SystemExit):
         main(command)
     assert "all of them see" in capfd.readouterr().err
-    store.store.clear()
 
 
 def test_steps_are_timed_after_those_that_begin_a_run(

@@ -6,8 +6,8 @@ import contextlib
 import json
 from pathlib import Path
 
-import pytest
 import fsspec
+import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from ecg_hf.errors import EcgError, LibraryMissing, StorageError, UnsafePath

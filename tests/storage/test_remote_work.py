@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,9 @@ from ecg_hf.data.built_rows import open_built
 from ecg_hf.data.streaming import RowStream
 from ecg_hf.engine import Part, make_parts
 from ecg_hf.errors import ConfigurationError, DatasetBuildError, StorageError
-from ecg_hf.storage import ACCOUNTS
+from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER, pretrained_folder
+from ecg_hf.pipelines.explained_folder import explain_in_folder, explanation_name
+from ecg_hf.storage import ACCOUNTS, RemoteFolder, location
 from ecg_hf.storage import trying as trying_module
 
 STORE = "memory://store"
@@ -119,6 +124,44 @@ def test_recordings_are_fetched_as_they_would_be_read(recordings: str):
     assert here.kept == there.kept == 3  # one is cut short, one names a file outside the folder
     assert there.dropped == here.dropped
     assert there.fingerprint == here.fingerprint
+
+
+def test_recordings_are_explained_where_they_lie(
+    recordings: str, memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+):
+    model = pretrained_folder(DEFAULT_CLASSIFIER)
+    given = [f"source/deep/{name}" for name in ("r0", "r1", "r2", "r3", "r4")]
+    explain = partial(explain_in_folder, model, label="AFIB", patch_s=5.0, **QUIET)
+    here = explain(given, "why")
+    source, place = location(f"{STORE}/source"), f"{STORE}/why"
+    assert isinstance(source, RemoteFolder)
+    there = explain(source, place)
+    # One is cut short, one names a file outside the folder; said without a path of the machine that tried.
+    assert there == replace(
+        here, unexplained={f"{STORE}/{name}": reason for name, reason in here.unexplained.items()}
+    )
+    assert list(there.unexplained) == [f"{STORE}/source/deep/r1", f"{STORE}/source/deep/r3"]
+    made = [f"{explanation_name(f'{STORE}/source/deep/{name}')}" for name in ("r0", "r2", "r4")]
+    assert stored("why").keys() == {f"{name}.{suffix}" for name in made for suffix in ("png", "json")}
+    for name, local in zip(made, ("r0", "r2", "r4"), strict=True):
+        stem = explanation_name(f"source/deep/{local}")
+        assert stored("why")[f"{name}.png"] == Path("why", f"{stem}.png").read_bytes()
+        found, expected = (
+            json.loads(text)
+            for text in (stored("why")[f"{name}.json"], Path("why", f"{stem}.json").read_bytes())
+        )
+        assert found["path"] == f"{STORE}/source/deep/{local}"
+        assert {**found, "path": "", "made_from": ""} == {**expected, "path": "", "made_from": ""}
+
+    memory.pipe_file(f"/store/why/{made[0]}.png", b"half")
+    memory.rm_file(f"/store/why/{ACCOUNTS}/{made[1]}.json.json")  # killed between the two
+    assert explain(source, place).reused == 1
+    with pytest.raises(ConfigurationError, match="another model, label"):
+        explain(source, place, start_s=1.0)
+    memory.pipe_file("/store/source/deep/r4.dat", b"short")
+    again = explain(source, place, overwrite=True)
+    assert (again.explained, again.reused, len(again.unexplained)) == (2, 2, 3)
+    assert f"{made[2]}.json" not in stored("why")
 
 
 def test_rows_are_fetched_where_they_are_needed(memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch):

@@ -15,6 +15,7 @@ from ecg_hf.cli.output import echo, print_table
 from ecg_hf.cli.plot import FORMATS
 from ecg_hf.cli.recordings import UNREADABLE, naming_options, told_options, with_folders
 from ecg_hf.errors import ConfigurationError
+from ecg_hf.storage import RemoteFolder, location
 
 if TYPE_CHECKING:
     from ecg_hf.engine import Engine
@@ -27,17 +28,20 @@ _SHOWN_LEADS = 4
 
 def explain_command(
     records: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="RECORD...", help="Recordings in any format that read_record reads, or folders of them."
+            metavar="RECORD...",
+            help="Recordings in any format that read_record reads, or folders of them; or one folder in an object "
+            "store (s3://bucket/folder).",
         ),
     ],
     output: Annotated[
-        Path,
+        str,
         typer.Option(
             "--output",
             "-o",
-            help="Picture of one recording, .png or .svg; or a folder that gets a picture and a JSON file of each.",
+            help="Picture of one recording, .png or .svg; or a folder, or its address, that gets a picture and a "
+            "JSON file of each.",
         ),
     ],
     model: Annotated[
@@ -90,16 +94,21 @@ def explain_command(
     names = None if lead_names is None else [name.strip() for name in lead_names.split(",")]
     where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
     chosen = model or DEFAULT_CLASSIFIER
-    several = len(records) > 1 or records[0].is_dir()
-    picture = output.suffix.lower() in FORMATS and not output.is_dir()
-    if output.is_dir() or not output.suffix or (several and not picture):
+    remote = [place for one in records if isinstance(place := location(one), RemoteFolder)]
+    if remote and len(records) > 1:
+        raise ConfigurationError("recordings in an object store are one folder", path=remote[0].url)
+    several = bool(remote) or len(records) > 1 or Path(records[0]).is_dir()
+    place = location(output)
+    is_folder = isinstance(place, RemoteFolder) or place.is_dir()
+    picture = not is_folder and Path(output).suffix.lower() in FORMATS
+    if is_folder or not Path(output).suffix or (several and not picture):
         if json_file is not None:
             raise ConfigurationError(
                 "--json is for one recording; in a folder each has its own", path=json_file
             )
         _write_folder(
             chosen,
-            [path for path, _ in with_folders(records)],
+            remote[0] if remote else [path for path, _ in with_folders([Path(one) for one in records])],
             output,
             label=label,
             device=device,
@@ -118,7 +127,7 @@ def explain_command(
         raise ConfigurationError(
             "--num-proc, --engine and --overwrite need a folder as --output", path=output
         )
-    if json_file is not None and json_file.resolve() == output.resolve():
+    if json_file is not None and json_file.resolve() == Path(output).resolve():
         raise ConfigurationError("the picture and the JSON need a file each", path=output)
     # Before a model is loaded: a missing file should not wait for one.
     with naming_options():
@@ -145,8 +154,8 @@ def explain_command(
 
 def _write_folder(
     model: str,
-    records: Sequence[Path],
-    output: Path,
+    records: Sequence[Path] | RemoteFolder,
+    output: str,
     *,
     label: str | None,
     device: str | None,

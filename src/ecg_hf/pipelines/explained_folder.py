@@ -7,26 +7,30 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
 from transformers import AutoConfig, pipeline
 
-from ecg_hf.engine import Engine, run_pieces
+from ecg_hf.engine import Engine, absolute, run_pieces
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.files import TEMPORARY_SUFFIX, sole_writer, write_whole
 from ecg_hf.models.shared_files import model_digest
+from ecg_hf.pipelines.bulk_recordings import BulkRecordings
 from ecg_hf.pipelines.explanation import draw_explanation, explain, task_to_explain
-from ecg_hf.pipelines.predicted_parts import state_of_files
 from ecg_hf.progress import progress_bar
 from ecg_hf.signal import read_record
+from ecg_hf.storage import RemoteFolder, StoredObject, account_name, location
 
 __all__ = ["ExplainedFolder", "explain_in_folder", "explanation_name"]
 
 _NAME_LENGTH = 60
+_MADE_FROM = "made_from"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -49,10 +53,11 @@ class ExplainedFolder:
 
 @dataclass(frozen=True)
 class _Recording:
-    """A recording, whose explanation is done when its JSON file is there and has the key."""
+    """A recording, whose explanation is done when its JSON file is there and was made from the same."""
 
     given: str
-    path: str
+    recording: BulkRecordings
+    folder: str
     stem: str
     key: str
     model: str
@@ -67,18 +72,22 @@ class _Recording:
     def __str__(self) -> str:
         return self.given
 
-    @property
-    def files(self) -> tuple[Path, Path]:
-        """The picture, and the JSON file, which is written last."""
-        return Path(f"{self.stem}.png"), Path(f"{self.stem}.json")
 
-    def done(self) -> bool:
-        """Whether both files are there and made from the same."""
-        picture, maps = self.files
-        try:
-            return picture.is_file() and json.loads(maps.read_bytes())["made_from"] == self.key
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+class _Explanations(Protocol):
+    """A folder of pictures and JSON files."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Hold the folder for one command, and remove what killed workers left."""
+
+    def made_from(self, stems: Sequence[str]) -> dict[str, str]:
+        """What explanations that are there were made from, by their stems; half written ones may be left out."""
+
+    @contextmanager
+    def write(self, stem: str, key: str) -> Iterator[Path]:
+        """A folder for a picture and a JSON file, which are there afterwards."""
+
+    def remove(self, stem: str) -> None:
+        """Remove an explanation."""
 
 
 def explanation_name(path: str | os.PathLike[str]) -> str:
@@ -87,16 +96,17 @@ def explanation_name(path: str | os.PathLike[str]) -> str:
     Recordings of one name in different folders have different ones, and a recording always has the same.
 
     Args:
-        path: Of the recording; of a WFDB record with or without ``.hea``.
+        path: Of the recording, or its address; of a WFDB record with or without ``.hea``.
     """
-    place = os.path.abspath(path).removesuffix(".hea")
+    found = location(path)
+    place = (found.url if isinstance(found, RemoteFolder) else os.path.abspath(found)).removesuffix(".hea")
     shown = _UNSAFE.sub("_", os.path.basename(place)).strip(".")[:_NAME_LENGTH]
     return f"{shown}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:12]}"
 
 
 def explain_in_folder(
     model: str | os.PathLike[str],
-    records: Sequence[str | os.PathLike[str]],
+    records: Sequence[str | os.PathLike[str]] | RemoteFolder,
     output: str | os.PathLike[str],
     *,
     label: str | None = None,
@@ -116,8 +126,9 @@ def explain_in_folder(
 
     Args:
         model: Folder of a classifier, or of a model with a text side, with its feature extractor.
-        records: Paths of anything :func:`ecg_hf.read_record` reads.
-        output: Folder of the files; workers on other machines must see all paths as this one does.
+        records: Paths of anything :func:`ecg_hf.read_record` reads, or a folder in an object store with all
+            recordings below it.
+        output: Folder of the files, or its address; workers on other machines must see all paths as this one does.
         label: See :func:`ecg_hf.pipelines.explanation.explain`, as for ``start_s`` and ``patch_s``.
         start_s: Seconds into each recording at which to begin.
         patch_s: Seconds of the stretches that are laid flat.
@@ -139,31 +150,31 @@ def explain_in_folder(
     task = task_to_explain(AutoConfig.from_pretrained(model, trust_remote_code=False), label)
     asked = [model_digest(model), model_name, label, start_s, patch_s, told]
     content = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
-    folder, home = Path(output), Path(model).resolve()
+    folder, home = _explanations(output), Path(model).resolve()
+    named = BulkRecordings.of(records)
     pieces: dict[str, _Recording] = {}
-    for given in [os.fspath(record) for record in records]:
-        # A worker's own working directory may be another.
-        path = os.path.abspath(given)
-        stem = os.path.join(folder.resolve(), explanation_name(path))
-        key = f"{content}:{state_of_files([path])}"
+    # A recording is the same by whatever path it is given.
+    paths = named.absolute()
+    for number, name in enumerate(named.names):
+        own, given = paths[number : number + 1], named.shown(name)
+        stem = explanation_name(given)
         pieces.setdefault(
             stem,
             _Recording(
-                given, path, stem, key, os.fspath(home), model_name or home.name, task, device, label, start_s,
-                patch_s, tuple(told.items()),
+                given, own, absolute(output), stem, f"{content}:{own.state()}", os.fspath(home),
+                model_name or home.name, task, device, label, start_s, patch_s, tuple(told.items()),
             ),
         )  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
     unexplained: dict[str, str] = {}
-    with sole_writer(folder / "explanations"):
-        _remove_half_written(folder)
-        todo = [piece for piece in pieces.values() if not piece.done()]
+    with folder.held():
+        before = folder.made_from(list(pieces))
+        todo = [piece for stem, piece in pieces.items() if before.get(stem) != piece.key]
         if not overwrite:
             for piece in todo:
-                if piece.files[1].exists():
+                if piece.stem in before:
                     raise ConfigurationError(
                         "made from another model, label or recording; --overwrite replaces it",
-                        path=piece.files[1],
+                        path=f"{piece.folder}/{piece.stem}.json",
                     )
         reused = len(pieces) - len(todo)
         with progress_bar(len(pieces), "explanations", "rec", initial=reused, show=progress) as bar:
@@ -171,7 +182,6 @@ def explain_in_folder(
                 if error is not None:
                     unexplained[piece.given] = error
                 bar.update(1)
-        _remove_half_written(folder)
     # In the order of the recordings, not in that in which processes came to them.
     unexplained = {one.given: unexplained[one.given] for one in todo if one.given in unexplained}
     return ExplainedFolder(len(pieces), len(pieces) - len(unexplained), reused, unexplained)
@@ -184,27 +194,103 @@ def _loaded(model: str, task: str, device: str) -> Any:
 
 def _explain_one(piece: _Recording) -> str | None:
     """Explain a recording; gives why if that can't be."""
-    if piece.done():  # another process may have finished it before it was lost
+    folder = _explanations(piece.folder)
+    before = folder.made_from([piece.stem])
+    if before.get(piece.stem) == piece.key:  # another process may have finished it before it was lost
         return None
-    pipe, (picture, maps) = _loaded(piece.model, piece.task, piece.device), piece.files
-    maps.unlink(missing_ok=True)  # of something else, as is the picture
-    try:
-        record = read_record(piece.path, **dict(piece.told))
-        explanation = explain(pipe, record, piece.label, start_s=piece.start_s, patch_s=piece.patch_s)
-    except EcgError as error:
-        picture.unlink(missing_ok=True)
-        error.path = None  # absolute here; who asked knows the recording by the path that was given
-        return str(error)
-    draw_explanation(explanation, picture)
-    content = {
-        **explanation.as_dict(), "model": piece.model_name, "path": piece.given, "made_from": piece.key,
+    if before:
+        folder.remove(piece.stem)  # of something else
+    pipe = _loaded(piece.model, piece.task, piece.device)
+    with piece.recording.at_hand() as home:
+        try:
+            record = read_record(os.path.join(home, piece.recording.names[0]), **dict(piece.told))
+            explanation = explain(pipe, record, piece.label, start_s=piece.start_s, patch_s=piece.patch_s)
+        except EcgError as error:
+            folder.remove(piece.stem)
+            error.path = None  # not as it was given; who asked knows the recording by that
+            return str(error)
+    said = {
+        **explanation.as_dict(), "model": piece.model_name, "path": piece.given, _MADE_FROM: piece.key,
     }  # fmt: skip
-    write_whole(maps, json.dumps(content, ensure_ascii=False) + "\n")
+    with folder.write(piece.stem, piece.key) as place:
+        draw_explanation(explanation, place / f"{piece.stem}.png")
+        write_whole(place / f"{piece.stem}.json", json.dumps(said, ensure_ascii=False) + "\n")
     return None
 
 
-def _remove_half_written(folder: Path) -> None:
-    """Remove what killed processes left; one that still writes for a command that is gone only fails."""
-    for suffix in ("png", "json"):
-        for path in folder.glob(f".*-????????????.{suffix}.*{TEMPORARY_SUFFIX}"):
-            path.unlink(missing_ok=True)
+def _explanations(place: str | os.PathLike[str]) -> _Explanations:
+    found = location(place)
+    return _Stored(found) if isinstance(found, RemoteFolder) else _Local(found)
+
+
+@dataclass(frozen=True)
+class _Local:
+    folder: Path
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with sole_writer(self.folder / "explanations"):
+            self._remove_half_written()
+            yield
+            self._remove_half_written()
+
+    def made_from(self, stems: Sequence[str]) -> dict[str, str]:
+        found = {}
+        for stem in stems:
+            try:
+                said = json.loads((self.folder / f"{stem}.json").read_bytes())
+            except OSError:
+                continue
+            except ValueError:
+                said = None
+            whole = isinstance(said, dict) and (self.folder / f"{stem}.png").is_file()
+            found[stem] = str(said.get(_MADE_FROM, "")) if whole else ""
+        return found
+
+    @contextmanager
+    def write(self, stem: str, key: str) -> Iterator[Path]:
+        yield self.folder  # each of the two is written whole, the JSON file last
+
+    def remove(self, stem: str) -> None:
+        for suffix in ("json", "png"):
+            (self.folder / f"{stem}.{suffix}").unlink(missing_ok=True)
+
+    def _remove_half_written(self) -> None:
+        """Remove what killed processes left; one that still writes for a command that is gone only fails."""
+        for suffix in ("png", "json"):
+            for path in self.folder.glob(f".*-????????????.{suffix}.*{TEMPORARY_SUFFIX}"):
+                path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    folder: RemoteFolder
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        yield  # stores have no locks
+
+    def made_from(self, stems: Sequence[str]) -> dict[str, str]:
+        names = [f"{stem}.{suffix}" for stem in stems for suffix in ("png", "json")]
+        objects = self.folder.objects() if len(stems) > 1 else self._look_up(names)
+        finished = self.folder.finished(objects, names)
+        return {
+            stem: str(finished[f"{stem}.json"].get(_MADE_FROM, ""))
+            for stem in stems
+            if {f"{stem}.png", f"{stem}.json"} <= finished.keys()
+        }
+
+    @contextmanager
+    def write(self, stem: str, key: str) -> Iterator[Path]:
+        with TemporaryDirectory(prefix="ecg-hf-") as place:
+            yield Path(place)
+            for suffix in ("png", "json"):
+                name = f"{stem}.{suffix}"
+                self.folder.publish(Path(place, name), name, {_MADE_FROM: key})
+
+    def remove(self, stem: str) -> None:
+        self.folder.remove([f"{stem}.json", f"{stem}.png"])
+
+    def _look_up(self, names: Sequence[str]) -> dict[str, StoredObject]:
+        return self.folder.look_up([*names, *map(account_name, names)])

@@ -6,27 +6,23 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 from transformers import AutoFeatureExtractor
 
-from ecg_hf.data.sources.fetching import by_stem, fetch_named, objects_of
 from ecg_hf.engine import RECORDS_PER_PART, Engine, Part, absolute, divide, make_parts
-from ecg_hf.errors import RecordNotFound
 from ecg_hf.models.auto import AutoModelForEcgClassification
 from ecg_hf.models.shared_files import model_digest
+from ecg_hf.pipelines.bulk_recordings import BulkRecordings
 from ecg_hf.pipelines.interpretation import MEASUREMENTS, Interpretation, Interpreter
-from ecg_hf.signal.io.paths import recordings_below
-from ecg_hf.storage import RemoteFolder, StoredObject, location
+from ecg_hf.storage import RemoteFolder
 
-__all__ = ["PredictedParts", "answer_columns", "answer_row", "predict_in_parts", "state_of_files"]
+__all__ = ["PredictedParts", "answer_columns", "answer_row", "predict_in_parts"]
 
 _ROWS_AT_ONCE = 1024
 
@@ -85,9 +81,7 @@ class PredictedParts:
 
 @dataclass(frozen=True)
 class _Answers(Part):
-    names: tuple[str, ...]
-    home: str
-    objects: tuple[StoredObject, ...]
+    recordings: BulkRecordings
     model: str
     model_name: str
     device: str
@@ -136,26 +130,16 @@ def predict_in_parts(
         ModelFolderError: if the folder holds no model of this package.
         FailedPieces: if parts ended their process each time.
     """
-    remote = records if isinstance(records, RemoteFolder) else None
-    stems: dict[str, tuple[StoredObject, ...]] = {}
-    if isinstance(records, RemoteFolder):
-        objects = records.objects()
-        names, stems = _recordings_among(objects, records), by_stem(objects)
-    else:
-        names = [os.fspath(record) for record in records]
+    given = BulkRecordings.of(records)
 
     def part(number: int, start: int, end: int) -> _Answers:
-        own = names[start:end]
-        found = tuple(one for some in objects_of(own, stems).values() for one in some)
-        state = state_of_files(own) if remote is None else _state_of_objects(remote, own, found)
+        own = given[start:end]
         return _Answers(
             number,
             (start, end),
             absolute(output),
-            f"{content.hexdigest()[:32]}:{state}",
-            tuple(own),
-            os.getcwd() if remote is None else remote.url,
-            found,
+            f"{content.hexdigest()[:32]}:{own.state()}",
+            own,
             os.fspath(Path(model).resolve()),
             model_name or Path(model).resolve().name,
             device,
@@ -164,27 +148,12 @@ def predict_in_parts(
         )
 
     content = hashlib.sha256(f"{model_digest(model)}:{json.dumps(options, sort_keys=True)}".encode())
-    parts = [part(number, *limits) for number, limits in enumerate(divide(len(names), records_per_part))]
+    parts = [part(number, *limits) for number, limits in enumerate(divide(len(given), records_per_part))]
     accounts, reused = make_parts(
         _answer_part, parts, os.fspath(output), engine=engine, overwrite=overwrite, progress=progress
     )
     rows, unread = (sum(account[name] for account in accounts) for name in ("rows", "unread"))
-    return PredictedParts(len(names), rows, unread, len(parts), reused)
-
-
-def state_of_files(names: Sequence[str]) -> str:
-    """Identifies recordings by their files' names, sizes and times; a WFDB record's are its header and samples."""
-    digest = hashlib.sha256()
-    for name in names:
-        stem = name.removesuffix(".hea")
-        for path in dict.fromkeys((name, f"{stem}.hea", f"{stem}.dat", f"{stem}.mat")):
-            try:
-                found = os.stat(path)
-            except OSError:
-                continue
-            digest.update(json.dumps([path, found.st_size, found.st_mtime_ns]).encode())
-        digest.update(json.dumps(name).encode())
-    return digest.hexdigest()[:32]
+    return PredictedParts(len(given), rows, unread, len(parts), reused)
 
 
 @lru_cache(maxsize=1)
@@ -212,13 +181,13 @@ def _answer_part(part: _Answers) -> dict[str, Any]:
     account = {"rows": 0, "unread": 0}
 
     def tables() -> Iterator[Mapping[str, Any]]:
-        with _at_hand(part) as home:
-            files = [os.path.join(home, name) for name in part.names]
-            here = "" if home == part.home else f"{part.home}/"
-            given = dict(zip(files, (f"{here}{name}" for name in part.names), strict=True))
+        recordings = part.recordings
+        with recordings.at_hand() as home:
+            files = [os.path.join(home, name) for name in recordings.names]
+            given = dict(zip(files, map(recordings.shown, recordings.names), strict=True))
             answers = interpreter(files, batch_size=part.batch_size, **options)
             while some := list(islice(answers, _ROWS_AT_ONCE)):
-                named = [_as_given(one, given, os.path.join(home, ""), here) for one in some]
+                named = [_as_given(one, given, os.path.join(home, ""), recordings.shown("")) for one in some]
                 rows = [answer_row(one, list(columns)) for one in named]
                 account["rows"] += len(some)
                 account["unread"] += sum(one.error is not None for one in some)
@@ -226,37 +195,3 @@ def _answer_part(part: _Answers) -> dict[str, Any]:
 
     part.write(tables(), pa.schema(list(columns.items())), account)
     return account
-
-
-@contextmanager
-def _at_hand(part: _Answers) -> Iterator[str]:
-    """The folder that the recordings of a part are in; remote ones are fetched into one meanwhile."""
-    place = location(part.home)
-    if not isinstance(place, RemoteFolder):
-        yield part.home  # a worker's own working directory may be another
-        return
-    with place.fetched(part.objects) as folder:
-        fetch_named(place, folder, part.names)
-        yield str(folder)
-
-
-def _recordings_among(objects: Mapping[str, StoredObject], folder: RemoteFolder) -> list[str]:
-    """Names of the recordings below a remote folder, by the rules and in the order of a local one.
-
-    Raises:
-        RecordNotFound: if there are none.
-    """
-    with TemporaryDirectory(prefix="ecg-hf-") as place:
-        for name in objects:
-            Path(place, name).parent.mkdir(parents=True, exist_ok=True)
-            Path(place, name).touch()
-        found = [path.relative_to(place).as_posix() for path in recordings_below(place)]
-    if not found:
-        raise RecordNotFound("the folder holds no recordings", path=folder.url)
-    return [name.removesuffix(".hea") for name in found]
-
-
-def _state_of_objects(folder: RemoteFolder, names: Sequence[str], objects: Sequence[StoredObject]) -> str:
-    """As :func:`state_of_files`, by what the store says of the objects."""
-    state = [folder.url, list(names), [[one.name, one.size, one.tag] for one in objects]]
-    return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]

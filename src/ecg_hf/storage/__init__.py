@@ -9,7 +9,7 @@ refused, so that none can reach a log, a report or an error.
 
 from ecg_hf.storage.folder import RemoteFolder
 from ecg_hf.storage.locations import local_folder, local_only, location
-from ecg_hf.storage.objects import ACCOUNTS, StoredObject
+from ecg_hf.storage.objects import ACCOUNTS, StoredObject, account_name
 from ecg_hf.storage.trying import trouble_of
 from ecg_hf.storage.working_copy import WorkingCopy, working_copy
 
@@ -18,6 +18,7 @@ __all__ = [
     "RemoteFolder",
     "StoredObject",
     "WorkingCopy",
+    "account_name",
     "local_folder",
     "local_only",
     "location",

@@ -70,6 +70,7 @@ def test_a_folder_gets_an_explanation_of_each_recording_and_keeps_it(
         (("missing", "-o", "why", "--model", "ecg-distil-ptbxl"), "name one"),
         (("s3://bucket/folder", "-o", "why"), "one folder"),
         (("-o", "s3://key:secret@bucket/why"), "no credentials"),
+        (("--dataset", "built", "-o", "why"), "one of the two"),
         ((), "--output"),
     ],
 )

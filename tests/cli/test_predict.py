@@ -181,6 +181,22 @@ def test_a_folder_of_parts_has_the_columns_and_rows_of_the_csv(cli: Cli, normal:
         ]
 
 
+def test_a_dataset_or_recordings_are_named(cli: Cli, normal: Path, built_path: Path, tmp_path: Path):
+    for arguments, named in (
+        ((), "name recordings"),
+        (("--dataset", built_path), "need --output"),
+        (("s3://bucket/folder",), "need --output"),
+        ((normal, "--dataset", built_path, "--output", tmp_path / "out"), "one of the two"),
+        (("--dataset", built_path, "--units", "mV", "--output", tmp_path / "out"), "are for recordings"),
+        (("--dataset", tmp_path / "missing", "--output", tmp_path / "out"), "no such dataset"),
+    ):
+        outcome = cli("predict", *arguments)
+        assert outcome.returncode == 2
+        assert named in outcome.stderr
+        assert len(outcome.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_options_of_parts_need_an_output(cli: Cli, normal: Path, tmp_path: Path):
     for options in (("--num-proc", 2), ("--overwrite",), ("--output", tmp_path / "out", "--labels", "a")):
         outcome = cli("predict", normal, *options)

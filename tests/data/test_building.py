@@ -19,9 +19,9 @@ import pytest
 
 from ecg_hf.data import build_folder
 from ecg_hf.data.building import build_dataset, load_built
-from ecg_hf.data.built_rows import open_built
 from ecg_hf.data.feature import Ecg
 from ecg_hf.data.report import BuildReport
+from ecg_hf.data.row_pieces import open_divisible
 from ecg_hf.data.schema import canonical_features
 from ecg_hf.errors import ConfigurationError, DatasetBuildError
 
@@ -357,5 +357,5 @@ def test_the_content_of_a_report_is_that_of_the_dataset(tmp_path: Path) -> None:
     assert content("other", seed=1) != first
     assert content("with_peaks", detect_r_peaks=True) != first
     shutil.copytree(tmp_path / "first", tmp_path / "copy")
-    copy, original = open_built(tmp_path / "copy"), open_built(tmp_path / "first")
+    copy, original = open_divisible(tmp_path / "copy"), open_divisible(tmp_path / "first")
     assert (copy.content, copy.rows) == (original.content, original.rows) == (first, 20)

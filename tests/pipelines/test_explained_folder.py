@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import wfdb
+from fsspec.implementations.memory import MemoryFileSystem
 
+from ecg_hf.data import build_dataset, export_parquet, load_built
+from ecg_hf.data.row_pieces import open_divisible
 from ecg_hf.engine import Engine
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.errors import ConfigurationError, DatasetBuildError
 from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER, pretrained_folder
 from ecg_hf.pipelines import explained_folder as module
 from ecg_hf.pipelines.explained_folder import ExplainedFolder, explain_in_folder, explanation_name
 from ecg_hf.pipelines.explanation import explain
-from ecg_hf.signal import STANDARD_LEADS, read_record
+from ecg_hf.signal import STANDARD_LEADS, EcgRecord, read_record
 from ecg_hf.signal.synthetic import simulate
 
 OPTIONS: dict[str, Any] = {"label": "AFIB", "patch_s": 5.0, "progress": False}
@@ -116,3 +119,32 @@ def test_what_no_recording_can_have_is_said_before_any_is_read(
     with pytest.raises(ConfigurationError, match=named):
         explain_in_folder(model, records, tmp_path / "out", **{**OPTIONS, **wrong})
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["build", "export"])
+def test_rows_of_a_dataset_are_explained_by_their_names(model: Path, tmp_path: Path, kind: str):
+    place = tmp_path / "built"
+    build_dataset("synthetic", None, place, records=3, progress=False)
+    rows = load_built(place)
+    if kind == "export":
+        export_parquet(place, tmp_path / "export", progress=False)
+        place = tmp_path / "export"
+    out = tmp_path / "out"
+    report = explain_in_folder(model, open_divisible(place), out, **OPTIONS)
+    assert (report.explained, report.unexplained) == (3, {})
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in out.glob("*.json")]
+    assert {one["path"] for one in found} == set(rows["record_id"][:])
+    pipe = module._loaded(str(model.resolve()), "ecg-classification", "cpu")
+    for row in rows:
+        record = EcgRecord(**row["ecg"], record_id=row["record_id"])
+        (one,) = (one for one in found if one["path"] == row["record_id"])
+        assert one["score"] == pytest.approx(explain(pipe, record, "AFIB", patch_s=5.0).score, abs=1e-5)
+    assert explain_in_folder(model, open_divisible(place), out, **OPTIONS).reused == 3
+
+
+def test_names_of_a_remote_build_are_not_fetched_for(
+    model: Path, built_path: Path, tmp_path: Path, empty_store: MemoryFileSystem
+):
+    empty_store.put(str(built_path), "/store/built", recursive=True)
+    with pytest.raises(DatasetBuildError, match="export"):
+        explain_in_folder(model, open_divisible("memory://store/built"), tmp_path / "out", **OPTIONS)

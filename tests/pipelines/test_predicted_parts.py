@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import wfdb
+from fsspec.implementations.memory import MemoryFileSystem
 
+from ecg_hf.data import Ecg, export_parquet, load_built
+from ecg_hf.data.row_pieces import open_divisible
 from ecg_hf.engine import Engine
-from ecg_hf.errors import ConfigurationError
+from ecg_hf.errors import ConfigurationError, SignalError
 from ecg_hf.models.pretrained import DEFAULT_CLASSIFIER, pretrained_folder
 from ecg_hf.pipelines import predicted_parts as module
 from ecg_hf.pipelines.interpretation import Interpreter
 from ecg_hf.pipelines.predicted_parts import answer_columns, answer_row, predict_in_parts
-from ecg_hf.signal import STANDARD_LEADS
+from ecg_hf.signal import STANDARD_LEADS, EcgRecord
 from ecg_hf.signal.synthetic import simulate
 
 OPTIONS: dict[str, Any] = {"records_per_part": 2, "batch_size": 2, "progress": False}
@@ -119,3 +123,51 @@ def test_rows_call_recordings_as_they_were_given(
     assert table["record"].to_pylist() == ["r0", "r1", "r0"]
     assert set(table["model"].to_pylist()) == {"mine"}
     assert set(table["error"].to_pylist()) == {None}
+
+
+@pytest.mark.parametrize("kind", ["build", "export", "stored"])
+def test_rows_of_a_dataset_are_answered_by_their_names(
+    model: Path, interpreter: Interpreter, built_path: Path, tmp_path: Path, kind: str,
+    empty_store: MemoryFileSystem,
+):  # fmt: skip
+    place = str(built_path)
+    if kind != "build":
+        export_parquet(built_path, tmp_path / "export", progress=False)
+        place = str(tmp_path / "export")
+    if kind == "stored":
+        place = "memory://store/built"
+        empty_store.put(str(built_path), "/store/built", recursive=True)
+    whole = open_divisible(place)
+    few = replace(whole, rows=5)
+    report = predict_in_parts(model, few, tmp_path / "out", **OPTIONS)
+    assert (report.records, report.rows, report.unread, report.parts) == (5, 5, 0, 3)
+    with whole.piece(0, 5).opened() as rows:
+        records = [EcgRecord(**row["ecg"], record_id=row["record_id"]) for row in rows]
+    columns = list(answer_columns(interpreter.model.config.id2label.values(), windows=False))
+    expected = [answer_row(one, columns) for one in interpreter(records, batch_size=2)]
+    assert (
+        list(map(list, zip(*pq.read_table(tmp_path / "out").to_pydict().values(), strict=True))) == expected
+    )
+    assert predict_in_parts(model, few, tmp_path / "out", **OPTIONS).reused == 3
+
+
+def test_a_row_that_is_no_recording_stops_one_row(
+    model: Path, built_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    few = replace(open_divisible(built_path), rows=3)
+    real = Ecg.decode_example
+
+    def failing(self: Ecg, value: dict[str, Any], **named: Any) -> Any:
+        count.append(1)
+        if len(count) == 2:
+            raise SignalError("no samples")
+        return real(self, value, **named)
+
+    count: list[int] = []
+    monkeypatch.setattr(Ecg, "decode_example", failing)
+    report = predict_in_parts(model, few, tmp_path / "out", **OPTIONS)
+    assert (report.rows, report.unread) == (3, 1)
+    rows = pq.read_table(tmp_path / "out").to_pylist()
+    names = load_built(built_path)["record_id"][:3]
+    assert [row["record"] for row in rows] == names
+    assert [row["error"] for row in rows] == [None, f"{names[1]}: no samples", None]

@@ -18,7 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import ecg_hf
 from ecg_hf.data import build_dataset, export_parquet, load_built, load_mixed
-from ecg_hf.data.built_rows import open_built
+from ecg_hf.data.row_pieces import open_divisible
 from ecg_hf.data.streaming import RowStream
 from ecg_hf.engine import Part, make_parts
 from ecg_hf.errors import ConfigurationError, DatasetBuildError, StorageError
@@ -76,7 +76,7 @@ def test_a_killed_build_makes_what_is_missing_or_half_written(memory: MemoryFile
         memory.rm_file(f"/store/built/{name}")
     memory.pipe_file("/store/built/data-00002-of-00004.arrow", whole["data-00002-of-00004.arrow"][:999])
     with pytest.raises(DatasetBuildError, match="no finished dataset"):
-        open_built(f"{STORE}/built")
+        open_divisible(f"{STORE}/built")
     assert build_dataset("synthetic", None, f"{STORE}/built", **SMALL).shards_reused == 2
     assert stored("built") == whole
 
@@ -175,10 +175,10 @@ def test_rows_are_fetched_where_they_are_needed(memory: MemoryFileSystem, monkey
         get(self, paths, *more, **named)
 
     monkeypatch.setattr(MemoryFileSystem, "get", noting)
-    rows = open_built(f"{STORE}/built")
+    rows = open_divisible(f"{STORE}/built")
     assert rows.rows == 20
     assert not any(path.endswith(".arrow") for path in fetched)
-    with rows.some(7, 14) as some:
+    with rows.piece(7, 14).opened() as some:
         assert some[:]["record_id"] == load_built("built")[7:14]["record_id"]
     assert [path.rpartition("/")[2] for path in fetched if path.endswith(".arrow")] == [
         "data-00001-of-00004.arrow",

@@ -1,4 +1,4 @@
-"""``ecg-hf embed``: one embedding per recording of a built dataset."""
+"""``ecg-hf embed``: one embedding per recording of a dataset."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def embed_command(
         str, typer.Option(help="Model folder, Hub repository or shipped name ('ecg-hf list pretrained').")
     ] = DEFAULT_MODEL,
     dataset: Annotated[
-        str | None, typer.Option(help="Built dataset: a folder, or its address (s3://bucket/folder).")
+        str | None,
+        typer.Option(help="Built dataset or Parquet export: a folder, or its address (s3://bucket/folder)."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings per batch.")] = 64,
     device: Annotated[str | None, typer.Option(help="Device; by default a GPU if available.")] = None,
@@ -82,7 +83,7 @@ def embed_command(
 ) -> None:
     """Embed every recording once. Rows are in the order of the dataset; a killed run continues."""
     from ecg_hf.cli.loading import load_model, local_model, piece_device
-    from ecg_hf.data import load_built
+    from ecg_hf.data.opening import open_rows
     from ecg_hf.engine import Engine
     from ecg_hf.errors import ConfigurationError
     from ecg_hf.evaluation import embed_dataset, embed_in_parts, embed_tokens
@@ -157,7 +158,7 @@ def embed_command(
             value=output,
         )
     file = local_only(output)
-    built = load_built(local_folder(dataset))
+    built = open_rows(local_folder(dataset))
     encoder, extractor = load_model(model, device=device)
     if features == "tokens":
         tokens = embed_tokens(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,12 +13,13 @@ import typer
 from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout
 from ecg_hf.cli.output import echo, print_table
 from ecg_hf.cli.plot import FORMATS
-from ecg_hf.cli.recordings import UNREADABLE, naming_options, told_options, with_folders
+from ecg_hf.cli.recordings import UNREADABLE, bulk_given, naming_options, remote_folder, told_options
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.storage import RemoteFolder, location
 
 if TYPE_CHECKING:
     from ecg_hf.engine import Engine
+    from ecg_hf.pipelines.bulk_recordings import Given
     from ecg_hf.pipelines.explanation import Explanation
 
 __all__ = ["explain_command"]
@@ -27,14 +28,6 @@ _SHOWN_LEADS = 4
 
 
 def explain_command(
-    records: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RECORD...",
-            help="Recordings in any format that read_record reads, or folders of them; or one folder in an object "
-            "store (s3://bucket/folder).",
-        ),
-    ],
     output: Annotated[
         str,
         typer.Option(
@@ -44,6 +37,20 @@ def explain_command(
             "JSON file of each.",
         ),
     ],
+    records: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RECORD...",
+            help="Recordings in any format that read_record reads, or folders of them; or one folder in an object "
+            "store (s3://bucket/folder).",
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="With a folder as --output, instead of recordings: a dataset or Parquet export, or its address."
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -92,12 +99,16 @@ def explain_command(
     from ecg_hf.signal import read_record
 
     names = None if lead_names is None else [name.strip() for name in lead_names.split(",")]
+    told = told_options(sampling_rate, names, units)
     where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
     chosen = model or DEFAULT_CLASSIFIER
-    remote = [place for one in records if isinstance(place := location(one), RemoteFolder)]
-    if remote and len(records) > 1:
-        raise ConfigurationError("recordings in an object store are one folder", path=remote[0].url)
-    several = bool(remote) or len(records) > 1 or Path(records[0]).is_dir()
+    named = records or []
+    several = (
+        dataset is not None
+        or remote_folder(named) is not None
+        or len(named) > 1
+        or any(map(os.path.isdir, named))
+    )
     place = location(output)
     is_folder = isinstance(place, RemoteFolder) or place.is_dir()
     picture = not is_folder and Path(output).suffix.lower() in FORMATS
@@ -108,7 +119,7 @@ def explain_command(
             )
         _write_folder(
             chosen,
-            remote[0] if remote else [path for path, _ in with_folders([Path(one) for one in records])],
+            bulk_given(records, dataset, told),
             output,
             label=label,
             device=device,
@@ -116,11 +127,13 @@ def explain_command(
             patch_s=stretch,
             engine=where,
             overwrite=overwrite,
-            **told_options(sampling_rate, names, units),
+            **told,
         )
         return
     if several:
         raise ConfigurationError("several recordings need a folder as --output", path=output)
+    if not named:
+        raise ConfigurationError("name recordings or a --dataset, one of the two")
     if not picture:
         raise ConfigurationError("a picture is a .png or an .svg file", path=output)
     if where != Engine() or overwrite:
@@ -131,7 +144,7 @@ def explain_command(
         raise ConfigurationError("the picture and the JSON need a file each", path=output)
     # Before a model is loaded: a missing file should not wait for one.
     with naming_options():
-        read = read_record(records[0], sampling_rate=sampling_rate, lead_names=names, units=units)
+        read = read_record(named[0], **told)
     from ecg_hf.cli.loading import load_config, load_pipeline
     from ecg_hf.hub.fetching import resolve_model
     from ecg_hf.pipelines.explanation import draw_explanation, explain, task_to_explain
@@ -154,7 +167,7 @@ def explain_command(
 
 def _write_folder(
     model: str,
-    records: Sequence[Path] | RemoteFolder,
+    records: Given,
     output: str,
     *,
     label: str | None,

@@ -17,13 +17,13 @@ from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout, Record
 from ecg_hf.cli.output import echo, print_json, print_json_array, print_table
 from ecg_hf.cli.over_time import Course, clock
 from ecg_hf.cli.plot import FORMATS as PICTURES
-from ecg_hf.cli.recordings import UNREADABLE, told_options, with_folders
+from ecg_hf.cli.recordings import UNREADABLE, bulk_given, remote_folder, told_options, with_folders
 from ecg_hf.cli.zero_shot import answer_labels
 from ecg_hf.errors import ConfigurationError, ModelFolderError
-from ecg_hf.storage import RemoteFolder, location
 
 if TYPE_CHECKING:
     from ecg_hf.engine import Engine
+    from ecg_hf.pipelines.bulk_recordings import Given
     from ecg_hf.pipelines.interpretation import Interpretation, Interpreter
     from ecg_hf.signal import EcgRecord
 
@@ -42,13 +42,19 @@ _MEASURED = {
 
 def predict_command(
     records: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="RECORD...",
             help="Recordings in any format that read_record reads, or folders of them; with --output, one folder in "
             "an object store (s3://bucket/folder).",
         ),
-    ],
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="With --output, instead of recordings: a built dataset or Parquet export, or its address."
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -128,12 +134,6 @@ def predict_command(
     where = Engine(engine, address=address, num_proc=num_proc, piece_timeout=piece_timeout)
     if output is None and (where != Engine() or overwrite):
         raise ConfigurationError("--num-proc, --engine and --overwrite need --output")
-    remote = [place for one in records if isinstance(place := location(one), RemoteFolder)]
-    if remote and (output is None or len(records) > 1):
-        raise ConfigurationError(
-            "recordings in an object store are one folder, and need --output", path=remote[0].url
-        )
-    found = [] if remote else with_folders([Path(one) for one in records])
     if output is not None:
         if labels is not None or softmax or csv_file is not None or plot is not None or top_k is not None:
             raise ConfigurationError(
@@ -141,7 +141,7 @@ def predict_command(
             )
         _write_parts(
             model,
-            remote[0] if remote else [path for path, _ in found],
+            bulk_given(records, dataset, told),
             output,
             engine=where,
             device=device,
@@ -152,6 +152,11 @@ def predict_command(
             **told,
         )
         return
+    if dataset is not None or remote_folder(records or []) is not None:
+        raise ConfigurationError("a dataset, or recordings in an object store, need --output", path=dataset)
+    if not records:
+        raise ConfigurationError("name recordings, or a --dataset and an --output")
+    found = with_folders([Path(one) for one in records])
     pictures = {} if plot is None else _pictures(dict(found), plot)
     if labels is not None:
         if csv_file is not None or (plot is not None and window is None):
@@ -206,7 +211,7 @@ def predict_command(
 
 def _write_parts(
     model: str | None,
-    records: list[Path] | RemoteFolder,
+    records: Given,
     output: str,
     *,
     device: str | None,

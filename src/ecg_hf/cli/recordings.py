@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ecg_hf.errors import MetadataMissing, RecordNotFound
+from ecg_hf.errors import ConfigurationError, MetadataMissing, RecordNotFound
+from ecg_hf.storage import RemoteFolder, location
 
-__all__ = ["UNREADABLE", "naming_options", "told_options", "with_folders"]
+if TYPE_CHECKING:
+    from ecg_hf.pipelines.bulk_recordings import Given
+
+__all__ = ["UNREADABLE", "bulk_given", "naming_options", "remote_folder", "told_options", "with_folders"]
 
 UNREADABLE = 3
 """Exit code where some recording could not be read; the others are answered."""
@@ -64,3 +68,39 @@ def with_folders(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
         shown = [file.with_suffix("") if file.suffix == ".hea" else file for file in inside]
         found += [(file, file.relative_to(path)) for file in shown]
     return found
+
+
+def remote_folder(records: Sequence[str]) -> RemoteFolder | None:
+    """The folder in an object store that recordings are in, if they are.
+
+    Raises:
+        ConfigurationError: if it is not the only thing named.
+    """
+    remote = [place for one in records if isinstance(place := location(one), RemoteFolder)]
+    if remote and len(records) > 1:
+        raise ConfigurationError("recordings in an object store are one folder", path=remote[0].url)
+    return remote[0] if remote else None
+
+
+def bulk_given(records: Sequence[str] | None, dataset: str | None, told: dict[str, Any]) -> Given:
+    """What a bulk command is to work on.
+
+    Args:
+        records: Paths of recordings or folders, or the address of one folder.
+        dataset: Folder of a dataset, or its address, instead.
+        told: Options of ``read_record``, which a dataset has no use for.
+
+    Raises:
+        ConfigurationError: if it is not one of the two, or a dataset is told what it says itself.
+        EcgError: if there is no such thing.
+    """
+    if (dataset is None) == (not records):
+        raise ConfigurationError("name recordings or a --dataset, one of the two")
+    if dataset is not None:
+        if any(value is not None for value in told.values()):
+            raise ConfigurationError("--sampling-rate, --lead-names and --units are for recordings")
+        from ecg_hf.data.row_pieces import open_divisible
+
+        return open_divisible(dataset)
+    assert records is not None  # one of the two
+    return remote_folder(records) or [path for path, _ in with_folders([Path(one) for one in records])]

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from datasets import Dataset, load_dataset
+from datasets import Dataset, DatasetInfo, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetsError
+from datasets.table import InMemoryTable
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from ecg_hf.data.building import load_built
@@ -29,9 +30,12 @@ __all__ = [
     "ROWS_PER_FILE",
     "ParquetExport",
     "ParquetSplit",
+    "canonical_rows",
     "export_parquet",
     "load_parquet",
     "open_parquet",
+    "read_rows",
+    "read_texts",
     "readable",
 ]
 
@@ -93,12 +97,7 @@ class ParquetSplit:
         Raises:
             DatasetBuildError: if a file is damaged.
         """
-        values: list[str] = []
-        for file in self.files:
-            with readable(file), _opened(file) as opened:
-                texts = opened.read(columns=[column])[column].cast(pa.string())
-                values += [value or "" for value in texts.to_pylist()]
-        return values
+        return read_texts(self.files, column)
 
 
 def export_parquet(
@@ -324,6 +323,54 @@ def load_parquet(files: Sequence[str | Path], *, streaming: bool = False) -> Any
             columns=list(features),
             features=features,
         )
+
+
+def read_rows(files: Sequence[str | Path], start: int, stop: int) -> Dataset:
+    """Canonical rows, counted over some files found by :func:`open_parquet`; only groups that hold any are read.
+
+    Args:
+        files: Paths or addresses in order.
+        start: The first row.
+        stop: The one after the last.
+
+    Raises:
+        DatasetBuildError: if a file is damaged, or they have fewer rows.
+        StorageError: if a store can't be reached.
+    """
+    columns, tables, skipped, end = shard_schema().names, [], 0, 0
+    for file in files:
+        with readable(file), _opened(file) as opened:
+            metadata = opened.metadata
+            for group in range(metadata.num_row_groups):
+                first, end = end, end + metadata.row_group(group).num_rows
+                if end <= start:
+                    skipped = end
+                elif first < stop:
+                    tables.append(canonical_rows(opened.read_row_group(group, columns=columns)))
+    if end < stop or not tables:
+        raise DatasetBuildError(f"the files have {end} rows, fewer than before", path=files[0])
+    return concatenate_datasets(tables).select(range(start - skipped, stop - skipped))
+
+
+def read_texts(files: Sequence[str | Path], column: str) -> list[str]:
+    """A column of strings of some files, without reading the others; ``""`` for nulls.
+
+    Raises:
+        DatasetBuildError: if a file is damaged.
+        StorageError: if a store can't be reached.
+    """
+    values: list[str] = []
+    for file in files:
+        with readable(file), _opened(file) as opened:
+            texts = opened.read(columns=[column])[column].cast(pa.string())
+            values += [value or "" for value in texts.to_pylist()]
+    return values
+
+
+def canonical_rows(table: pa.Table) -> Dataset:
+    """Rows of an export as they are in a built dataset."""
+    plain = table.select(shard_schema().names).cast(shard_schema())
+    return Dataset(InMemoryTable(plain), info=DatasetInfo(features=canonical_features()))
 
 
 @contextmanager

@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow as pa
-from datasets import Dataset, DatasetInfo, IterableDataset
+from datasets import Dataset, IterableDataset
 from datasets.distributed import split_dataset_by_node
 
-from ecg_hf.data.parquet import ParquetSplit, load_parquet, open_parquet, readable
-from ecg_hf.data.schema import canonical_features, shard_schema
+from ecg_hf.data.parquet import ParquetSplit, canonical_rows, load_parquet, open_parquet, readable
 from ecg_hf.errors import ConfigurationError, NoReports
 
 __all__ = ["SHUFFLE_BUFFER", "RowStream"]
@@ -152,7 +150,7 @@ class RowStream:
                 while True:
                     with _no_waiting():
                         table = next(tables)
-                    yield _canonical(table)
+                    yield canonical_rows(table)
             finally:
                 with _no_waiting():
                     tables.close()
@@ -198,9 +196,3 @@ def _seed(*position: int | str) -> int:
     """A seed that neighbouring positions do not share."""
     digest = hashlib.blake2b(repr(position).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
-
-
-def _canonical(table: pa.Table) -> Dataset:
-    """Rows as they are in a built dataset."""
-    plain = table.select(shard_schema().names).cast(shard_schema())
-    return Dataset(datasets.table.InMemoryTable(plain), info=DatasetInfo(features=canonical_features()))

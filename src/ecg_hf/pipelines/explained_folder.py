@@ -17,14 +17,15 @@ from typing import Any, Protocol
 
 from transformers import AutoConfig, pipeline
 
+from ecg_hf.data.row_pieces import DivisibleRows
 from ecg_hf.engine import Engine, absolute, run_pieces
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.files import TEMPORARY_SUFFIX, sole_writer, write_whole
 from ecg_hf.models.shared_files import model_digest
-from ecg_hf.pipelines.bulk_recordings import BulkRecordings
+from ecg_hf.pipelines.bulk_recordings import Given, SomeRecordings, bulk_recordings
 from ecg_hf.pipelines.explanation import draw_explanation, explain, task_to_explain
 from ecg_hf.progress import progress_bar
-from ecg_hf.signal import read_record
+from ecg_hf.signal import EcgRecord, read_record
 from ecg_hf.storage import RemoteFolder, StoredObject, account_name, location
 
 __all__ = ["ExplainedFolder", "explain_in_folder", "explanation_name"]
@@ -56,7 +57,7 @@ class _Recording:
     """A recording, whose explanation is done when its JSON file is there and was made from the same."""
 
     given: str
-    recording: BulkRecordings
+    recording: SomeRecordings
     folder: str
     stem: str
     key: str
@@ -90,6 +91,22 @@ class _Explanations(Protocol):
         """Remove an explanation."""
 
 
+def _named(records: Given) -> Iterator[tuple[str, str, SomeRecordings]]:
+    """File names of explanations, what the caller calls the recordings, and these themselves."""
+    if isinstance(records, RemoteFolder | DivisibleRows):
+        whole = bulk_recordings(records)
+        names = whole.names()
+    else:
+        names = [os.fspath(record) for record in records]
+        # A recording is the same by whatever path it is given.
+        whole = bulk_recordings([os.path.abspath(name) for name in names])
+    for number, name in enumerate(names):
+        stem = explanation_name(name)
+        if isinstance(records, DivisibleRows):
+            stem = _file_name(name, f"{records.place}:{number}")
+        yield stem, name, whole.piece(number, number + 1)
+
+
 def explanation_name(path: str | os.PathLike[str]) -> str:
     """File name of a recording's explanation: the recording's, and a digest of its folder and name.
 
@@ -100,13 +117,17 @@ def explanation_name(path: str | os.PathLike[str]) -> str:
     """
     found = location(path)
     place = (found.url if isinstance(found, RemoteFolder) else os.path.abspath(found)).removesuffix(".hea")
-    shown = _UNSAFE.sub("_", os.path.basename(place)).strip(".")[:_NAME_LENGTH]
-    return f"{shown}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:12]}"
+    return _file_name(os.path.basename(place), place)
+
+
+def _file_name(shown: str, place: str) -> str:
+    safe = _UNSAFE.sub("_", shown).strip(".")[:_NAME_LENGTH]
+    return f"{safe}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:12]}"
 
 
 def explain_in_folder(
     model: str | os.PathLike[str],
-    records: Sequence[str | os.PathLike[str]] | RemoteFolder,
+    records: Given,
     output: str | os.PathLike[str],
     *,
     label: str | None = None,
@@ -126,8 +147,9 @@ def explain_in_folder(
 
     Args:
         model: Folder of a classifier, or of a model with a text side, with its feature extractor.
-        records: Paths of anything :func:`ecg_hf.read_record` reads, or a folder in an object store with all
-            recordings below it.
+        records: Paths of anything :func:`ecg_hf.read_record` reads, a folder in an object store with all
+            recordings below it, or a dataset (:func:`ecg_hf.data.row_pieces.open_divisible`), whose explanations are
+            named by ``record_id``, folder and row.
         output: Folder of the files, or its address; workers on other machines must see all paths as this one does.
         label: See :func:`ecg_hf.pipelines.explanation.explain`, as for ``start_s`` and ``patch_s``.
         start_s: Seconds into each recording at which to begin.
@@ -151,13 +173,8 @@ def explain_in_folder(
     asked = [model_digest(model), model_name, label, start_s, patch_s, told]
     content = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
     folder, home = _explanations(output), Path(model).resolve()
-    named = BulkRecordings.of(records)
     pieces: dict[str, _Recording] = {}
-    # A recording is the same by whatever path it is given.
-    paths = named.absolute()
-    for number, name in enumerate(named.names):
-        own, given = paths[number : number + 1], named.shown(name)
-        stem = explanation_name(given)
+    for stem, given, own in _named(records):
         pieces.setdefault(
             stem,
             _Recording(
@@ -201,9 +218,12 @@ def _explain_one(piece: _Recording) -> str | None:
     if before:
         folder.remove(piece.stem)  # of something else
     pipe = _loaded(piece.model, piece.task, piece.device)
-    with piece.recording.at_hand() as home:
+    with piece.recording.at_hand() as at_hand:
+        (item,) = at_hand.items
         try:
-            record = read_record(os.path.join(home, piece.recording.names[0]), **dict(piece.told))
+            if isinstance(item, EcgError):
+                raise item
+            record = item if isinstance(item, EcgRecord) else read_record(item, **dict(piece.told))
             explanation = explain(pipe, record, piece.label, start_s=piece.start_s, patch_s=piece.patch_s)
         except EcgError as error:
             folder.remove(piece.stem)

@@ -5,7 +5,7 @@ The same answer is printed by ``ecg-hf predict``, and whoever serves or shows an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -142,7 +142,7 @@ class Interpreter:
 
     def __call__(
         self,
-        records: Sequence[str | Path | EcgRecord],
+        records: Iterable[str | Path | EcgRecord | EcgError],
         *,
         batch_size: int = 64,
         window_s: float | None = None,
@@ -152,7 +152,8 @@ class Interpreter:
         """Interpret recordings one batch at a time, in their order; one that can't be read is an answer too.
 
         Args:
-            records: Paths of anything :func:`ecg_hf.read_record` reads, or records.
+            records: Paths of anything :func:`ecg_hf.read_record` reads, or records; or what was wrong with one whose
+                name is the error's ``path``.
             batch_size: Recordings or windows per forward pass.
             window_s: An answer for each window of so many seconds; long files are read block by block, see
                 :func:`ecg_hf.iter_windows`. None for one answer per recording.
@@ -167,7 +168,7 @@ class Interpreter:
 
     def read(
         self,
-        records: Sequence[str | Path | EcgRecord],
+        records: Iterable[str | Path | EcgRecord | EcgError],
         *,
         batch_size: int = 64,
         window_s: float | None = None,
@@ -311,12 +312,15 @@ class _Part(NamedTuple):
 
 
 def _parts(
-    records: Sequence[str | Path | EcgRecord],
+    records: Iterable[str | Path | EcgRecord | EcgError],
     window_s: float | None,
     stride_s: float | None,
     told: Mapping[str, Any],
 ) -> Iterator[_Part]:
     for item in records:
+        if isinstance(item, EcgError):
+            yield _Part(item.path or "record", None, item)
+            continue
         shown = (item.record_id or "record") if isinstance(item, EcgRecord) else str(item)
         try:
             if window_s is None:

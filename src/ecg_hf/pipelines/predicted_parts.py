@@ -18,9 +18,8 @@ from transformers import AutoFeatureExtractor
 from ecg_hf.engine import RECORDS_PER_PART, Engine, Part, absolute, divide, make_parts
 from ecg_hf.models.auto import AutoModelForEcgClassification
 from ecg_hf.models.shared_files import model_digest
-from ecg_hf.pipelines.bulk_recordings import BulkRecordings
+from ecg_hf.pipelines.bulk_recordings import AtHand, Given, SomeRecordings, bulk_recordings
 from ecg_hf.pipelines.interpretation import MEASUREMENTS, Interpretation, Interpreter
-from ecg_hf.storage import RemoteFolder
 
 __all__ = ["PredictedParts", "answer_columns", "answer_row", "predict_in_parts"]
 
@@ -81,7 +80,7 @@ class PredictedParts:
 
 @dataclass(frozen=True)
 class _Answers(Part):
-    recordings: BulkRecordings
+    recordings: SomeRecordings
     model: str
     model_name: str
     device: str
@@ -91,7 +90,7 @@ class _Answers(Part):
 
 def predict_in_parts(
     model: str | os.PathLike[str],
-    records: Sequence[str | os.PathLike[str]] | RemoteFolder,
+    records: Given,
     output: str | os.PathLike[str],
     *,
     model_name: str | None = None,
@@ -113,7 +112,8 @@ def predict_in_parts(
     Args:
         model: Folder of a classifier with its feature extractor.
         records: Paths of anything :func:`ecg_hf.read_record` reads; rows call them as they are given here. Or a
-            folder in an object store with all recordings below it, which rows call by their addresses.
+            folder in an object store with all recordings below it, which rows call by their addresses. Or a dataset
+            (:func:`ecg_hf.data.row_pieces.open_divisible`), whose recordings go by their ``record_id``.
         output: Folder of the parts, or its address; workers on other machines must see all paths as this one does.
         model_name: What the rows call the model; the folder's name by default.
         engine: Where to work; this process by default.
@@ -130,10 +130,10 @@ def predict_in_parts(
         ModelFolderError: if the folder holds no model of this package.
         FailedPieces: if parts ended their process each time.
     """
-    given = BulkRecordings.of(records)
+    whole = bulk_recordings(records)
 
     def part(number: int, start: int, end: int) -> _Answers:
-        own = given[start:end]
+        own = whole.piece(start, end)
         return _Answers(
             number,
             (start, end),
@@ -148,12 +148,12 @@ def predict_in_parts(
         )
 
     content = hashlib.sha256(f"{model_digest(model)}:{json.dumps(options, sort_keys=True)}".encode())
-    parts = [part(number, *limits) for number, limits in enumerate(divide(len(given), records_per_part))]
+    parts = [part(number, *limits) for number, limits in enumerate(divide(len(whole), records_per_part))]
     accounts, reused = make_parts(
         _answer_part, parts, os.fspath(output), engine=engine, overwrite=overwrite, progress=progress
     )
     rows, unread = (sum(account[name] for account in accounts) for name in ("rows", "unread"))
-    return PredictedParts(len(given), rows, unread, len(parts), reused)
+    return PredictedParts(len(whole), rows, unread, len(parts), reused)
 
 
 @lru_cache(maxsize=1)
@@ -163,10 +163,10 @@ def _loaded(model: str, name: str, device: str) -> Interpreter:
     return Interpreter(classifier, extractor, name=name, device=device)
 
 
-def _as_given(answer: Interpretation, given: Mapping[str, str], home: str, here: str) -> Interpretation:
+def _as_given(answer: Interpretation, at_hand: AtHand) -> Interpretation:
     """An answer that names the recording as the caller did, also where it says why it can't be read."""
-    error = None if answer.error is None else answer.error.replace(home, here)
-    return replace(answer, record=given[answer.record], error=error)
+    error = None if answer.error is None else at_hand.said(answer.error)
+    return replace(answer, record=at_hand.shown(answer.record), error=error)
 
 
 def _answer_part(part: _Answers) -> dict[str, Any]:
@@ -181,13 +181,10 @@ def _answer_part(part: _Answers) -> dict[str, Any]:
     account = {"rows": 0, "unread": 0}
 
     def tables() -> Iterator[Mapping[str, Any]]:
-        recordings = part.recordings
-        with recordings.at_hand() as home:
-            files = [os.path.join(home, name) for name in recordings.names]
-            given = dict(zip(files, map(recordings.shown, recordings.names), strict=True))
-            answers = interpreter(files, batch_size=part.batch_size, **options)
+        with part.recordings.at_hand() as at_hand:
+            answers = interpreter(at_hand.items, batch_size=part.batch_size, **options)
             while some := list(islice(answers, _ROWS_AT_ONCE)):
-                named = [_as_given(one, given, os.path.join(home, ""), recordings.shown("")) for one in some]
+                named = [_as_given(one, at_hand) for one in some]
                 rows = [answer_row(one, list(columns)) for one in named]
                 account["rows"] += len(some)
                 account["unread"] += sum(one.error is not None for one in some)

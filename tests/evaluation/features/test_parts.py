@@ -11,7 +11,8 @@ import pytest
 from datasets import Dataset
 
 from ecg_hf import EcgJepaConfig, EcgJepaModel
-from ecg_hf.data import load_built
+from ecg_hf.data import export_parquet, load_built
+from ecg_hf.data.schema import SPLITS
 from ecg_hf.engine import Engine
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.evaluation import embed_dataset, embed_in_parts
@@ -108,3 +109,18 @@ def test_a_record_that_cannot_be_embedded_stops_one_row(
     assert report.errors == {bad: "EcgError"}
     column = pq.read_table(tmp_path / "skip")["embedding"].to_pylist()
     assert [index for index, vector in enumerate(column) if vector is None] == [7]
+
+
+def test_an_export_has_the_embeddings_of_its_build(model: Path, built_path: Path, tmp_path: Path):
+    export_parquet(built_path, tmp_path / "export", rows_per_file=50, progress=False)
+    options = {"records_per_part": 64, "progress": False}
+    embed_in_parts(model, built_path, tmp_path / "a", **options)
+    report = embed_in_parts(model, tmp_path / "export", tmp_path / "b", **options)
+    assert (report.records, report.parts) == (160, 3)
+    (names, splits, vectors), (others, their_splits, theirs) = read(tmp_path / "a"), read(tmp_path / "b")
+    assert others != names
+    assert their_splits == sorted(splits, key=SPLITS.index)
+    order = [names.index(name) for name in others]
+    np.testing.assert_allclose(theirs, vectors[order], atol=1e-6)
+    with pytest.raises(ConfigurationError, match="another model, other records"):
+        embed_in_parts(model, tmp_path / "export", tmp_path / "a", **options)

@@ -1,4 +1,4 @@
-"""Embeddings of a built dataset in parts, each a Parquet file made by itself, in any number of processes."""
+"""Embeddings of a dataset in parts, each a Parquet file made by itself, in any number of processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from datasets import Dataset
 from transformers import AutoFeatureExtractor, AutoModel
 
-from ecg_hf.data.built_rows import BuiltRows, open_built
+from ecg_hf.data.row_pieces import DivisibleRows, RowPiece, open_divisible
 from ecg_hf.engine import RECORDS_PER_PART, Engine, Part, absolute, divide, make_parts
 from ecg_hf.errors import ConfigurationError, EcgError
 from ecg_hf.evaluation.features.pooled import embed_dataset
@@ -47,7 +47,7 @@ class PartsReport:
 @dataclass(frozen=True)
 class _Embeddings(Part):
     model: str
-    dataset: BuiltRows
+    rows: RowPiece
     features: str
     batch_size: int
     device: str
@@ -70,12 +70,13 @@ def embed_in_parts(
 ) -> PartsReport:
     """Write ``part-00000.parquet`` ... with columns ``record_id``, ``split`` and ``embedding``.
 
-    Rows are in the order of the dataset and equal those of :func:`embed_dataset`. Parts that are there and belong to
-    the same model, dataset and options are kept, so the same call continues a run that was killed.
+    Rows are in the order of the dataset, of an export in that of its splits and files, and equal those of
+    :func:`embed_dataset`. Parts that are there and belong to the same model, dataset and options are kept, so the
+    same call continues a run that was killed.
 
     Args:
         model: Folder of a model with its feature extractor.
-        dataset: Folder of a built dataset, or its address in an object store.
+        dataset: Folder of a built dataset or of a Parquet export, or its address in an object store.
         output: Folder of the parts, or its address; workers must see all three under the same paths.
         engine: Where to work; this process by default.
         records_per_part: Rows of a file.
@@ -93,8 +94,8 @@ def embed_in_parts(
     """
     if on_error not in ("raise", "skip"):
         raise ConfigurationError("on_error is raise or skip", value=on_error)
-    built, folder = open_built(os.fspath(dataset)), absolute(output)
-    content = _digest(Path(model), built, features)
+    whole, folder = open_divisible(os.fspath(dataset)), absolute(output)
+    content = _digest(Path(model), whole, features)
     parts = [
         _Embeddings(
             number,
@@ -102,13 +103,13 @@ def embed_in_parts(
             folder,
             f"{content}:{start}:{end}",
             os.fspath(Path(model).resolve()),
-            built,
+            whole.piece(start, end),
             features,
             batch_size,
             device,
             on_error == "skip",
         )
-        for number, (start, end) in enumerate(divide(built.rows, records_per_part))
+        for number, (start, end) in enumerate(divide(whole.rows, records_per_part))
     ]
     accounts, reused = make_parts(
         _embed_part, parts, folder, engine=engine, overwrite=overwrite, progress=progress
@@ -118,10 +119,10 @@ def embed_in_parts(
     for account in accounts:
         counts.update(account["counts"])
         errors.update(account["errors"])
-    return PartsReport(built.rows, len(parts), reused, dict(counts), errors)
+    return PartsReport(whole.rows, len(parts), reused, dict(counts), errors)
 
 
-def _digest(model: Path, dataset: BuiltRows, features: str) -> str:
+def _digest(model: Path, dataset: DivisibleRows, features: str) -> str:
     """What the embeddings depend on: the model's files and what the dataset was built from."""
     text = f"{features}:{model_digest(model)}:{dataset.content}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -139,7 +140,7 @@ def _embed_part(part: _Embeddings) -> dict[str, Any]:
     if stored is not None:
         return stored
     encoder, extractor = _loaded(part.model, part.device)
-    with part.dataset.some(*part.records) as rows:
+    with part.rows.opened() as rows:
         return _embed_rows(part, rows, encoder, extractor)
 
 

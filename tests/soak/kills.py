@@ -19,9 +19,12 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import boto3
+
 from tests.hub.loopback_hub import OWNER, LoopbackHub
-from tests.soak.scenarios import SCENARIOS, Result, Scenario, Workshop
+from tests.soak.scenarios import EXPORT, SCENARIOS, Result, Scenario, Workshop
 from tests.soak.warm import Outcome, in_child, run_command, warm_up
+from tests.storage.faults import BUCKET, endpoint, s3_server
 
 CHECKPOINT = Path(__file__).parents[1] / "fixtures" / "ecg_jepa" / "tiny_state_dict.safetensors"
 
@@ -168,7 +171,10 @@ def main() -> None:
         os.environ.clear()  # also of what a test run has set, such as offline mode
         os.environ.update(environment)
         warm_up()
-        losses = soak(folder, options)
+        with s3_server() as port, endpoint(port):
+            # Not by fsspec, whose threads would not be there in the children.
+            boto3.client("s3").create_bucket(Bucket=BUCKET)
+            losses = soak(folder, options)
     if options.folder is None and not losses:
         shutil.rmtree(folder)
     sys.exit(1 if losses else 0)
@@ -177,6 +183,11 @@ def main() -> None:
 def soak(folder: Path, options: argparse.Namespace) -> int:
     """Kill every command asked for; returns the losses."""
     shop = make_workshop(folder / "workshop", options.checkpoint)
+    if any(SCENARIOS[name].in_store for name in options.only):
+        outcome = run_command(
+            ["data", "export", shop.dataset, "--output", EXPORT, "--rows-per-file", 20], folder / "log"
+        )
+        assert outcome.code == 0, outcome.output
     accounts = []
     for name in options.only:
         accounts.append(Soak(SCENARIOS[name], shop, folder / name, options.seed).run(options.kills))

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ecg_hf.storage.objects import is_account
+from tests.storage.faults import BUCKET
+
 RECORDS = 160
 RECORDS_PER_SHARD = 20
 PART_RECORDS = 32
+
+EXPORT = f"s3://{BUCKET}/export"
 
 # A result: digests (or values) by name. None: nothing there that could be taken for a result.
 Result = dict[str, Any] | None
@@ -51,6 +57,7 @@ class Scenario:
         more_to_resume: Further arguments from the second start on.
         finished_already: Last line of a refusal that means the killed run had finished after all.
         setup: Called in the process before the command.
+        in_store: Whether it works in the object store of :func:`tests.storage.faults.s3_server`, not on disks.
     """
 
     name: str
@@ -59,6 +66,7 @@ class Scenario:
     more_to_resume: tuple[str, ...] = ()
     finished_already: str | None = None
     setup: Callable[[], None] | None = None
+    in_store: bool = False
 
 
 def _small_shards() -> None:
@@ -120,6 +128,24 @@ def _pretrained(trial: Path) -> Result:
         "losses": losses,
         "eval_loss": report["evaluation"]["eval_loss"],
     }
+
+
+def _stored(trial: Path) -> str:
+    """Address of a trial's run."""
+    return f"s3://{BUCKET}/{trial.name}/run"
+
+
+def _pretrained_in_store(trial: Path) -> Result:
+    """What is whole in the store, as a run on disk; whatever else is there is not taken for anything."""
+    from ecg_hf.storage import RemoteFolder, location
+
+    place = location(_stored(trial))
+    assert isinstance(place, RemoteFolder)
+    objects = place.objects()
+    whole = place.finished(objects, [name for name in objects if not is_account(name)])
+    shutil.rmtree(trial / "run", ignore_errors=True)
+    place.fetch([objects[name] for name in whole], trial / "run")
+    return _pretrained(trial)
 
 
 def _embedded(trial: Path) -> Result:
@@ -193,6 +219,18 @@ SCENARIOS: dict[str, Scenario] = {
             ],
             _pretrained,
             more_to_resume=("--resume",),
+        ),
+        Scenario(
+            "stream",
+            lambda shop, trial: [
+                *("pretrain", "--model", "cg-dmer", "--size", "micro", "--streaming", "--dataset", EXPORT),
+                *("--output", _stored(trial), "--max-steps", 12, "--save-steps", 3, "--logging-steps", 1),
+                *("--per-device-train-batch-size", 8, "--use-cpu", "--eval-strategy", "no"),
+                *("--save-total-limit", 2, "--shuffle-buffer", 20),
+            ],
+            _pretrained_in_store,
+            more_to_resume=("--resume",),
+            in_store=True,
         ),
         Scenario(
             "embed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from pathlib import Path
 
 import fsspec
@@ -171,18 +172,28 @@ def test_a_working_copy_publishes_what_changed(memory: MemoryFileSystem):
         order.append(name)
         put(self, file, name, *given)
 
+    def removing(self: RemoteFolder, names: list[str]) -> None:
+        order.extend(f"-{name}" for name in names)
+        remove(self, names)
+
+    remove = RemoteFolder.remove
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RemoteFolder, "publish", noting)
+        patch.setattr(RemoteFolder, "remove", removing)
         with working_copy("memory://store/folder", last=["a_last"]) as copy:
-            for name in ("a_last", "b", "c/a_last", "c/x", ".lock"):
+            for name in ("a/x", "a_last", "b", "c/a_last", "c/x", ".lock"):
                 (copy.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (copy.folder / name).write_text(name)
             copy.publish()
             (copy.folder / "b").unlink()
+            shutil.rmtree(copy.folder / "a")
+            (copy.folder / "c/a_last").unlink()
             (copy.folder / "c/x").write_text("changed")
-    assert order == ["b", "c/x", "a_last", "c/a_last", "c/x"]
+    # What describes the folder comes first, what says that it is complete last, and removals after what is new.
+    first = ["b", "a/x", "c/x", "a_last", "c/a_last"]
+    assert order == [*first, "c/x", "-c/a_last", "-a/x", "-b"]
     names = {name for name in remote().objects() if not name.startswith(ACCOUNTS)}
-    assert names == {"a_last", "c/a_last", "c/x"}
+    assert names == {"a_last", "c/x"}
 
 
 def test_a_working_copy_leaves_what_is_being_written(memory: MemoryFileSystem):

@@ -52,6 +52,9 @@ class WorkingCopy:
     def publish(self, *, leave: Callable[[str], bool] = lambda name: False) -> None:
         """Publish what is new or has changed, and remove what is gone.
 
+        Files of the folder itself come before those of its subfolders, which they describe, and nothing is removed
+        before what takes its place is there: a command killed meanwhile leaves what it can go on from.
+
         Args:
             leave: Says which files are still being written; as far as the store is concerned, they stay as they are.
 
@@ -63,10 +66,10 @@ class WorkingCopy:
         there = {name: _state(self.folder / name) for name in self._names() if not leave(name)}
         left = {name: state for name, state in self._published.items() if leave(name)}
         gone = [name for name in self._published if name not in there | left]
-        self._remote.remove(sorted(gone, key=self._is_last, reverse=True))
-        for name in sorted(there, key=lambda name: (self._is_last(name), name)):
+        for name in sorted(there, key=lambda name: (self._is_last(name), name.count("/"), name)):
             if self._published.get(name) != there[name]:
                 self._remote.publish(self.folder / name, name)
+        self._remote.remove(sorted(gone, key=self._is_last, reverse=True))
         self._published = there | left
 
     def _names(self) -> list[str]:

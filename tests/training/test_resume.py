@@ -69,6 +69,22 @@ def test_resumed_run_ends_with_the_same_bits(tmp_path: Path, step: int) -> None:
     assert after == again
 
 
+@pytest.mark.parametrize("left", ["nothing", "other rows"])
+def test_a_log_that_was_lost_comes_back_from_the_checkpoint(tmp_path: Path, left: str) -> None:
+    toy_trainer(tmp_path, **RUN).train()
+    before = [row for row in read_training_log(tmp_path) if row["kind"] != "summary"]
+    log = tmp_path / "training_log.jsonl"
+    log.write_text("" if left == "nothing" else "".join(log.read_text().splitlines(keepends=True)[2:4]))
+    if left == "nothing":
+        log.unlink()
+    toy_trainer(tmp_path, **RUN).train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    again = [row for row in read_training_log(tmp_path) if row["kind"] != "summary"]
+    timed = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
+    assert [{k: v for k, v in row.items() if k not in timed} for row in again] == [
+        {k: v for k, v in row.items() if k not in timed} for row in before
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [{"kill_at": 8}, {"kill_in_save": 6}])
 def test_killed_run_resumes_to_the_same_bits(tmp_path: Path, kill: dict[str, int]) -> None:

@@ -84,13 +84,17 @@ class TrainingLog(TrainerCallback):
             return
         path = Path(args.output_dir) / LOG_FILE
         kept: dict[tuple[int, str], dict[str, Any]] = {}
-        if state.global_step > 0 and path.is_file():
-            for row in read_training_log(path):
+        if state.global_step > 0:
+            # Of a run in an object store, killed while it published the file, the checkpoint alone may be left.
+            rows = [_row(int(logs["step"]), logs) for logs in state.log_history if "step" in logs]
+            rows += read_training_log(path) if path.is_file() else []
+            for row in rows:
                 if row["step"] <= state.global_step and row["kind"] != "summary":
                     kept[row["step"], row["kind"]] = row
         self._written = set(kept)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, "".join(json.dumps(row) + "\n" for row in kept.values()))
+        ordered = sorted(kept.values(), key=lambda row: int(row["step"]))
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in ordered))
 
     def on_log(
         self,
@@ -107,12 +111,16 @@ class TrainingLog(TrainerCallback):
         if (state.global_step, kind) in self._written:
             return
         self._written.add((state.global_step, kind))
-        values = {name: _jsonable(value) for name, value in logs.items() if name not in ("step", "kind")}
-        row = {"step": state.global_step, "kind": kind, **values}
+        row = _row(state.global_step, logs)
         path = Path(args.output_dir) / LOG_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
+
+
+def _row(step: int, logs: dict[str, Any]) -> dict[str, Any]:
+    values = {name: _jsonable(value) for name, value in logs.items() if name not in ("step", "kind")}
+    return {"step": step, "kind": _kind(logs), **values}
 
 
 def _jsonable(value: Any) -> Any:

@@ -1,11 +1,13 @@
 """Bulk work on this machine's processes and on a Dask cluster: time, memory, and what a piece costs its driver.
 
-    python benchmarks/bench_engines.py [--records 2000 20000] [--workers 1 2] [--only commands overhead crowd]
+    python benchmarks/bench_engines.py [--records 2000 20000] [--workers 1 2] [--rounds 3] [--commands build]
+        [--only commands overhead crowd]
 
 ``commands`` builds and embeds synthetic recordings at 100 Hz by the command line, on either engine with as many
 processes, each of one thread. Printed are wall and processor seconds and the most memory that the driver and any one
-worker had of their own (anonymous pages: files that are mapped are the system's). Of two numbers of records the slope
-follows, seconds per 1,000 records, in which starting up does not count; the ratio is Dask's slope to the local one.
+worker had of their own (anonymous pages: files that are mapped are the system's). From the fewest and the most
+records follows a slope, seconds per 1,000 records, in which starting up does not count; the ratio is the local one to
+Dask's.
 ``overhead`` hands out pieces that do nothing. ``crowd`` has a thousand workers asleep on their pieces, and says how
 much of their time the driver lets them sleep.
 """
@@ -19,10 +21,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import IO
 
 import psutil
@@ -91,42 +95,54 @@ def run_command(arguments: list[str], workers: list[psutil.Process], said: IO[by
     return Run(wall, own + sum(map(_processor, workers)) - before, most["driver"], most["worker"])
 
 
-def commands(records: list[int], counts: list[int], place: Path) -> None:
-    """Build and embed; each engine in turn."""
-    slopes: dict[tuple[str, str, int], float] = {}
+def commands(records: list[int], counts: list[int], names: list[str], rounds: int, place: Path) -> None:
+    """Build and embed; engines alternate, since a shared machine's speed wanders over minutes."""
+    engines = ("local", "dask")
     for count in counts:
-        for engine in ("local", "dask"):
-            found: dict[str, list[tuple[int, Run]]] = {"build": [], "embed": []}
-            for number in records:
-                with _where(engine, count) as (options, workers):
-                    built, out = place / "built", place / "out"
-                    source = ["synthetic", "-o", f"records={number}", "--output", str(built)]
-                    model = ["--model", MODEL, "--dataset", str(built), "--output", str(out)]
-                    for name, arguments in (
-                        ("build", ["data", "build", *source]),
-                        ("embed", ["embed", *model]),
-                    ):
-                        # A pipe that nobody reads would fill up with progress.
-                        with tempfile.TemporaryFile() as said:
-                            run = run_command([*arguments, *options], workers(), said)
-                        found[name].append((number, run))
+        walls: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+        for number in records:
+            for _ in range(rounds):
+                for engine in engines:
+                    for name, run in _build_and_embed(engine, count, number, names, place):
+                        walls[name, engine, number].append(run.wall)
                         print(
                             f"{name} {engine} {count} workers {number} records: {run.wall:.1f} s, processor "
                             f"{run.processor:.1f} s, driver {run.driver / 1e6:.0f} MB, worker "
                             f"{run.worker / 1e6:.0f} MB",
                             flush=True,
                         )
-                    shutil.rmtree(built)
-                    shutil.rmtree(out)
-            for name, runs in found.items():
-                (few, short), (many, long) = runs[0], runs[-1]
-                if many > few:
-                    slopes[name, engine, count] = (long.wall - short.wall) / (many - few)
-    for (name, engine, count), slope in slopes.items():
-        ratio = slopes[name, "local", count] / slope
-        print(
-            f"{name} {engine} {count} workers: {1e3 * slope:.2f} s per 1,000 records, local / this {ratio:.3f}"
-        )
+        few, many = records[0], records[-1]
+        if few == many:
+            continue
+        for name in names:
+            slope = {
+                engine: (median(walls[name, engine, many]) - median(walls[name, engine, few])) / (many - few)
+                for engine in engines
+            }
+            print(
+                f"{name} {count} workers: {1e3 * slope['local']:.2f} s per 1,000 records, with Dask "
+                f"{1e3 * slope['dask']:.2f}: {slope['local'] / slope['dask']:.3f} of its speed (medians of {rounds})"
+            )
+
+
+def _build_and_embed(
+    engine: str, count: int, number: int, names: list[str], place: Path
+) -> Iterator[tuple[str, Run]]:
+    """What was asked for of the two; the build is always made, since the other reads it."""
+    built, out = place / "built", place / "out"
+    with _where(engine, count) as (options, workers):
+        for name, arguments in (
+            ("build", ["data", "build", "synthetic", "-o", f"records={number}", "--output", str(built)]),
+            ("embed", ["embed", "--model", MODEL, "--dataset", str(built), "--output", str(out)]),
+        ):
+            if name == "build" or name in names:
+                # A pipe that nobody reads would fill up with progress.
+                with tempfile.TemporaryFile() as said:
+                    run = run_command([*arguments, *options], workers(), said)
+                if name in names:
+                    yield name, run
+    shutil.rmtree(built)
+    shutil.rmtree(out, ignore_errors=True)
 
 
 @contextmanager
@@ -194,6 +210,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=kinds, default=kinds)
     parser.add_argument("--records", nargs="*", type=int, default=[2000, 20000])
     parser.add_argument("--workers", nargs="*", type=int, default=[2])
+    parser.add_argument("--commands", nargs="*", choices=("build", "embed"), default=["build", "embed"])
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--sleep", nargs="*", type=float, default=[5.0, 20.0])
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -203,7 +221,8 @@ def main() -> None:
         crowd(options.sleep)
     if "commands" in options.only:
         with tempfile.TemporaryDirectory() as folder:
-            commands(sorted(options.records), options.workers, Path(folder))
+            sizes = sorted(options.records)
+            commands(sizes, options.workers, options.commands, options.rounds, Path(folder))
 
 
 if __name__ == "__main__":

@@ -139,11 +139,9 @@ def test_gaps_are_nan_and_dead_leads_masked():
 def test_conversion_equals_the_feature():
     rows = dataset_of([record(i) for i in range(4)])
     cast = rows.cast_column("ecg", Ecg(sampling_rate=250, lead_names=["V3", "II"]))
-    expected, close = by_row(cast, [3, 1]), {"rtol": 0, "atol": 1e-6}
-    # Some processors add up the filter's products in another order where several rows are resampled at once.
-    np.testing.assert_allclose(decode_batch(cast, [3, 1]).signal, expected, **close)
+    assert np.array_equal(decode_batch(cast, [3, 1]).signal, by_row(cast, [3, 1]))
     by_argument = decode_batch(rows, [3, 1], sampling_rate=250, lead_names=["v3", "lead ii"])
-    np.testing.assert_allclose(by_argument.signal, expected, **close)
+    assert np.array_equal(by_argument.signal, by_row(cast, [3, 1]))
     assert by_argument.lead_names == ("V3", "II")
 
 

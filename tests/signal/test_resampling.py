@@ -59,6 +59,14 @@ def test_batches_equal_single_rows_and_input_is_untouched():
     assert resample(batch, 500, 500) is batch
 
 
+@pytest.mark.parametrize(("rate_in", "rate_out"), [(500, 100), (100, 250), (360, 100), (100, 50), (257, 100)])
+def test_bits_do_not_depend_on_what_is_resampled_beside(rate_in, rate_out):
+    signal = np.random.default_rng(0).standard_normal((9, 12, 700)).astype(np.float32)
+    whole = resample(signal, rate_in, rate_out)
+    for some in (np.s_[:1], np.s_[3:5], np.s_[2:9], np.s_[4, :1], np.s_[8, 5:8]):
+        assert np.array_equal(resample(signal[some], rate_in, rate_out), whole[some])
+
+
 def test_missing_samples():
     signal = np.random.default_rng(0).standard_normal((2, 1000)).astype(np.float32)
     signal[0, 400:500] = np.nan

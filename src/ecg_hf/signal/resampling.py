@@ -211,9 +211,9 @@ def _by_matrix(
     at_once = max(1, _BLOCK_VALUES // width)
     for start in range(0, pieces, at_once):
         part = windows[:, start : start + at_once]
-        # Overlapping pieces are copied, because BLAS takes no view of them.
-        product = part.reshape(-1, width) @ matrix
-        resampled[:, start : start + at_once] = product.reshape(*part.shape[:2], outputs)
+        # Overlapping pieces are copied, because BLAS takes no view of them; and a product for each row, because on
+        # some processors its last bit depends on how many rows there are.
+        resampled[:, start : start + at_once] = np.ascontiguousarray(part) @ matrix
     return resampled.reshape(len(rows), -1)[:, :length]
 
 

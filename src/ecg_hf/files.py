@@ -20,6 +20,7 @@ __all__ = [
     "flush",
     "replace_file",
     "replace_folder",
+    "sole_maker",
     "sole_writer",
     "temporary_name",
     "write_whole",
@@ -63,6 +64,33 @@ def sole_writer(output: str | os.PathLike[str], *, inside: bool = False) -> Iter
         with suppress(OSError):
             os.unlink(lock.lock_file)
         lock.release()
+
+
+@contextmanager
+def sole_maker(folder: Path, lock: str, *names: str) -> Iterator[None]:
+    """Hold a folder, made if it is missing, whose files other processes write for this one by :func:`replace_file`.
+
+    What killed ones left is removed before and after; one that still writes for a command that is gone only fails.
+
+    Args:
+        folder: The folder.
+        lock: Name of the lock in it.
+        names: Patterns of the files' names.
+
+    Raises:
+        ConfigurationError: if another process holds it.
+    """
+
+    def remove_half_written() -> None:
+        for name in names:
+            for path in folder.glob(f".{name}.*{TEMPORARY_SUFFIX}"):
+                path.unlink(missing_ok=True)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with sole_writer(folder / lock):
+        remove_half_written()
+        yield
+        remove_half_written()
 
 
 @contextmanager

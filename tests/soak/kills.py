@@ -18,8 +18,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import boto3
+from urllib.request import Request, urlopen
 
 from tests.hub.loopback_hub import OWNER, LoopbackHub
 from tests.soak.scenarios import EXPORT, SCENARIOS, Result, Scenario, Workshop
@@ -173,7 +172,7 @@ def main() -> None:
         warm_up()
         with s3_server() as port, endpoint(port):
             # Not by fsspec, whose threads would not be there in the children.
-            boto3.client("s3").create_bucket(Bucket=BUCKET)
+            urlopen(Request(f"http://127.0.0.1:{port}/{BUCKET}", method="PUT")).close()
             losses = soak(folder, options)
     if options.folder is None and not losses:
         shutil.rmtree(folder)

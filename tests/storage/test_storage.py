@@ -181,7 +181,7 @@ def test_a_working_copy_publishes_what_changed(memory: MemoryFileSystem):
         patch.setattr(RemoteFolder, "publish", noting)
         patch.setattr(RemoteFolder, "remove", removing)
         with working_copy("memory://store/folder", last=["a_last"]) as copy:
-            for name in ("a/x", "a_last", "b", "c/a_last", "c/x", ".lock"):
+            for name in ("a/x", "a/a_last", "a_last", "b", "c/a_last", "c/x", ".lock"):
                 (copy.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (copy.folder / name).write_text(name)
             copy.publish()
@@ -189,9 +189,10 @@ def test_a_working_copy_publishes_what_changed(memory: MemoryFileSystem):
             shutil.rmtree(copy.folder / "a")
             (copy.folder / "c/a_last").unlink()
             (copy.folder / "c/x").write_text("changed")
-    # What describes the folder comes first, what says that it is complete last, and removals after what is new.
-    first = ["b", "a/x", "c/x", "a_last", "c/a_last"]
-    assert order == [*first, "c/x", "-c/a_last", "-a/x", "-b"]
+    # What describes the folder comes first, and what says that it is complete last.
+    first = ["b", "a/x", "c/x", "a_last", "a/a_last", "c/a_last"]
+    # "c" is not complete before it changes; "a" and "b" are there until what is new is.
+    assert order == [*first, "-c/a_last", "c/x", "-a/a_last", "-a/x", "-b"]
     names = {name for name in remote().objects() if not name.startswith(ACCOUNTS)}
     assert names == {"a_last", "c/x"}
 

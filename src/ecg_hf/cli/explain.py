@@ -13,7 +13,15 @@ import typer
 from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout
 from ecg_hf.cli.output import echo, print_table
 from ecg_hf.cli.plot import FORMATS
-from ecg_hf.cli.recordings import UNREADABLE, bulk_given, naming_options, remote_folder, told_options
+from ecg_hf.cli.recordings import (
+    UNREADABLE,
+    BulkDataset,
+    BulkRecords,
+    bulk_given,
+    naming_options,
+    remote_folder,
+    told_options,
+)
 from ecg_hf.errors import ConfigurationError
 from ecg_hf.storage import RemoteFolder, location
 
@@ -37,20 +45,8 @@ def explain_command(
             "JSON file of each.",
         ),
     ],
-    records: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="RECORD...",
-            help="Recordings in any format that read_record reads, or folders of them; or one folder in an object "
-            "store (s3://bucket/folder).",
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="With a folder as --output, instead of recordings: a dataset or Parquet export, or its address."
-        ),
-    ] = None,
+    records: BulkRecords = None,
+    dataset: BulkDataset = None,
     model: Annotated[
         str | None,
         typer.Option(

@@ -17,7 +17,15 @@ from ecg_hf.cli.engine import Address, EngineName, NumProc, PieceTimeout, Record
 from ecg_hf.cli.output import echo, print_json, print_json_array, print_table
 from ecg_hf.cli.over_time import Course, clock
 from ecg_hf.cli.plot import FORMATS as PICTURES
-from ecg_hf.cli.recordings import UNREADABLE, bulk_given, remote_folder, told_options, with_folders
+from ecg_hf.cli.recordings import (
+    UNREADABLE,
+    BulkDataset,
+    BulkRecords,
+    bulk_given,
+    remote_folder,
+    told_options,
+    with_folders,
+)
 from ecg_hf.cli.zero_shot import answer_labels
 from ecg_hf.errors import ConfigurationError, ModelFolderError
 
@@ -41,20 +49,8 @@ _MEASURED = {
 
 
 def predict_command(
-    records: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="RECORD...",
-            help="Recordings in any format that read_record reads, or folders of them; with --output, one folder in "
-            "an object store (s3://bucket/folder).",
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="With --output, instead of recordings: a built dataset or Parquet export, or its address."
-        ),
-    ] = None,
+    records: BulkRecords = None,
+    dataset: BulkDataset = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -155,7 +151,7 @@ def predict_command(
     if dataset is not None or remote_folder(records or []) is not None:
         raise ConfigurationError("a dataset, or recordings in an object store, need --output", path=dataset)
     if not records:
-        raise ConfigurationError("name recordings, or a --dataset and an --output")
+        raise ConfigurationError("name a RECORD, or a --dataset and an --output")
     found = with_folders([Path(one) for one in records])
     pictures = {} if plot is None else _pictures(dict(found), plot)
     if labels is not None:

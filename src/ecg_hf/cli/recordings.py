@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from ecg_hf.errors import ConfigurationError, MetadataMissing, RecordNotFound
 from ecg_hf.storage import RemoteFolder, location
@@ -13,7 +15,32 @@ from ecg_hf.storage import RemoteFolder, location
 if TYPE_CHECKING:
     from ecg_hf.pipelines.bulk_recordings import Given
 
-__all__ = ["UNREADABLE", "bulk_given", "naming_options", "remote_folder", "told_options", "with_folders"]
+__all__ = [
+    "UNREADABLE",
+    "BulkDataset",
+    "BulkRecords",
+    "bulk_given",
+    "naming_options",
+    "remote_folder",
+    "told_options",
+    "with_folders",
+]
+
+BulkRecords = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="RECORD...",
+        help="Recordings in any format that read_record reads, or folders of them; with a folder as --output, one "
+        "folder in an object store (s3://bucket/folder).",
+    ),
+]
+BulkDataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="Instead of recordings, with a folder as --output: a built dataset or Parquet export, or its address.",
+    ),
+]
 
 UNREADABLE = 3
 """Exit code where some recording could not be read; the others are answered."""

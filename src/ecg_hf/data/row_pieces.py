@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,11 +51,9 @@ class DivisibleRows:
         """Rows from ``start`` to the one before ``stop``; travels by pickle."""
         if self.files is None:
             return RowPiece(self.place, self.content, start, stop)
-        starts = (0, *self.ends)
-        chosen = [number for number, end in enumerate(self.ends) if starts[number] < stop and end > start]
-        offset = starts[chosen[0]] if chosen else 0
-        files = tuple(self.files[number] for number in chosen)
-        return RowPiece(self.place, self.content, start - offset, stop - offset, files)
+        first, last = bisect_right(self.ends, start), bisect_left(self.ends, stop)
+        offset = self.ends[first - 1] if first else 0
+        return RowPiece(self.place, self.content, start - offset, stop - offset, self.files[first : last + 1])
 
     def record_ids(self) -> list[str]:
         """Names of all recordings, in order.

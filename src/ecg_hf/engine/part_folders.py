@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ecg_hf.files import TEMPORARY_SUFFIX, replace_file, sole_writer
+from ecg_hf.files import replace_file, sole_maker
 from ecg_hf.storage import RemoteFolder, location
 
 __all__ = ["ACCOUNT_KEY", "CONTENT_KEY", "PartFolder", "absolute", "part_folder"]
@@ -72,11 +72,8 @@ class _LocalParts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with sole_writer(self.folder / "parts"):
-            self._remove_half_written()
+        with sole_maker(self.folder, "parts", "part-*"):
             yield
-            self._remove_half_written()
 
     def names(self) -> set[str]:
         return {path.name for path in self.folder.glob("part-*.parquet")}
@@ -99,11 +96,6 @@ class _LocalParts:
     def remove(self, names: list[str]) -> None:
         for name in names:
             (self.folder / name).unlink(missing_ok=True)
-
-    def _remove_half_written(self) -> None:
-        """Remove what killed workers left; one that still writes for a command that is gone only fails."""
-        for path in self.folder.glob(f".part-*{TEMPORARY_SUFFIX}"):
-            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

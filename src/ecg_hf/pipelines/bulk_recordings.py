@@ -169,14 +169,14 @@ class _SomeRows:
     @contextmanager
     def at_hand(self) -> Iterator[AtHand]:
         with self.rows.opened() as rows:
-            ids = rows["record_id"][:]
-            yield AtHand(_record(rows, index, name) for index, name in enumerate(ids))
+            ids, signals = rows["record_id"][:], rows.select_columns(["ecg"])
+            yield AtHand(_record(signals, index, name) for index, name in enumerate(ids))
 
 
 def _record(rows: Dataset, index: int, name: str) -> EcgRecord | EcgError:
     """A row as a recording, or why it holds none."""
     try:
-        ecg = rows.select_columns(["ecg"])[index]["ecg"]
+        ecg = rows[index]["ecg"]
         return EcgRecord(ecg["signal"], ecg["sampling_rate"], ecg["lead_names"], record_id=name)
     except EcgError as error:
         error.path = name

@@ -20,7 +20,7 @@ from transformers import AutoConfig, pipeline
 from ecg_hf.data.row_pieces import DivisibleRows
 from ecg_hf.engine import Engine, absolute, run_pieces
 from ecg_hf.errors import ConfigurationError, EcgError
-from ecg_hf.files import TEMPORARY_SUFFIX, sole_writer, write_whole
+from ecg_hf.files import sole_maker, write_whole
 from ecg_hf.models.shared_files import model_digest
 from ecg_hf.pipelines.bulk_recordings import Given, SomeRecordings, bulk_recordings
 from ecg_hf.pipelines.explanation import draw_explanation, explain, task_to_explain
@@ -83,8 +83,7 @@ class _Explanations(Protocol):
     def made_from(self, stems: Sequence[str]) -> dict[str, str]:
         """What explanations that are there were made from, by their stems; half written ones may be left out."""
 
-    @contextmanager
-    def write(self, stem: str, key: str) -> Iterator[Path]:
+    def write(self, stem: str, key: str) -> AbstractContextManager[Path]:
         """A folder for a picture and a JSON file, which are there afterwards."""
 
     def remove(self, stem: str) -> None:
@@ -249,11 +248,8 @@ class _Local:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with sole_writer(self.folder / "explanations"):
-            self._remove_half_written()
+        with sole_maker(self.folder, "explanations", "*-????????????.png", "*-????????????.json"):
             yield
-            self._remove_half_written()
 
     def made_from(self, stems: Sequence[str]) -> dict[str, str]:
         found = {}
@@ -275,12 +271,6 @@ class _Local:
     def remove(self, stem: str) -> None:
         for suffix in ("json", "png"):
             (self.folder / f"{stem}.{suffix}").unlink(missing_ok=True)
-
-    def _remove_half_written(self) -> None:
-        """Remove what killed processes left; one that still writes for a command that is gone only fails."""
-        for suffix in ("png", "json"):
-            for path in self.folder.glob(f".*-????????????.{suffix}.*{TEMPORARY_SUFFIX}"):
-                path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

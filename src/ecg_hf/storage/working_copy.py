@@ -52,8 +52,9 @@ class WorkingCopy:
     def publish(self, *, leave: Callable[[str], bool] = lambda name: False) -> None:
         """Publish what is new or has changed, and remove what is gone.
 
-        Files of the folder itself come before those of its subfolders, which they describe, and nothing is removed
-        before what takes its place is there: a command killed meanwhile leaves what it can go on from.
+        Files of the folder itself come before those of its subfolders, which they describe. What says that a folder
+        is complete goes before the folder changes; whatever else is gone is removed when what takes its place is
+        there. So a command killed meanwhile leaves what it can go on from, and nothing that passes for whole.
 
         Args:
             leave: Says which files are still being written; as far as the store is concerned, they stay as they are.
@@ -66,10 +67,14 @@ class WorkingCopy:
         there = {name: _state(self.folder / name) for name in self._names() if not leave(name)}
         left = {name: state for name, state in self._published.items() if leave(name)}
         gone = [name for name in self._published if name not in there | left]
+        folders = {_folder(name) for name in there}
+        untrue = [name for name in gone if self._is_last(name) and _folder(name) in folders]
+        self._remote.remove(untrue)
         for name in sorted(there, key=lambda name: (self._is_last(name), name.count("/"), name)):
             if self._published.get(name) != there[name]:
                 self._remote.publish(self.folder / name, name)
-        self._remote.remove(sorted(gone, key=self._is_last, reverse=True))
+        replaced = [name for name in gone if name not in untrue]
+        self._remote.remove(sorted(replaced, key=self._is_last, reverse=True))
         self._published = there | left
 
     def _names(self) -> list[str]:
@@ -108,6 +113,10 @@ def working_copy(output: str | os.PathLike[str], *, last: Sequence[str] = ()) ->
             yield copy
         finally:
             copy.publish()
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -183,7 +183,7 @@ def test_a_folder_of_parts_has_the_columns_and_rows_of_the_csv(cli: Cli, normal:
 
 def test_a_dataset_or_recordings_are_named(cli: Cli, normal: Path, built_path: Path, tmp_path: Path):
     for arguments, named in (
-        ((), "name recordings"),
+        ((), "name a RECORD"),
         (("--dataset", built_path), "need --output"),
         (("s3://bucket/folder",), "need --output"),
         ((normal, "--dataset", built_path, "--output", tmp_path / "out"), "one of the two"),

@@ -10,6 +10,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "ecg_hf"
 FLOORS = {
     "errors": 0,
+    "allocator": 0,
     "auto_map": 0,
     "files": 0,
     "storage": 0,
@@ -51,6 +52,7 @@ NEIGHBOURS = {
     ("planning", "evaluation"),
     ("planning", "training"),
     ("files", "errors"),
+    ("engine", "allocator"),
     ("engine", "errors"),
     ("engine", "files"),
     ("engine", "storage"),

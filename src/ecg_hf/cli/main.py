@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
+from ecg_hf.allocator import keep_freed_memory
 from ecg_hf.cli import (
     card,
     compare,
@@ -101,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Importing torch and transformers makes some million objects that stay; going through them again and again
         # in search of cycles is a tenth to a fifth of the seconds before a command begins.
         gc.set_threshold(50_000, 20, 50)
+        keep_freed_memory()
     try:
         with printable_logs():
             # Not standalone: usage errors come here too, to be one line like all others. Help is not an error.

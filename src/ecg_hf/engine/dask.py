@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ecg_hf.allocator import keep_freed_memory
 from ecg_hf.engine.workers import Engine, ResultLost, WorkerDied
 from ecg_hf.errors import ConfigurationError, LibraryMissing
 
@@ -64,7 +65,7 @@ class DaskWorkers:
         """See :class:`ecg_hf.engine.workers.Workers`."""
         # Not pure: the same piece is another task in another run, since files decide what is done.
         with self._scheduler_there():
-            return self._client.submit(work, piece, pure=False, resources=self._needs)
+            return self._client.submit(_work, work, piece, pure=False, resources=self._needs)
 
     def finished(self, futures: Sequence[Any]) -> set[Any]:
         """See :class:`ecg_hf.engine.workers.Workers`."""
@@ -161,6 +162,11 @@ def _connect(dask: Any, engine: Engine) -> tuple[Any, Any]:
             cluster.close()
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigurationError(f"no Dask scheduler answers at {address}: {reason}", value=address) from None
+
+
+def _work(work: Callable[[Any], Any], piece: Any) -> Any:
+    keep_freed_memory()
+    return work(piece)
 
 
 def _allow_failures(dask_scheduler: Any, failures: int) -> None:

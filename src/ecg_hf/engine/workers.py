@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ecg_hf.allocator import keep_freed_memory
 from ecg_hf.errors import ConfigurationError
 
 __all__ = ["Engine", "LocalWorkers", "ResultLost", "WorkerDied", "Workers"]
@@ -142,6 +143,7 @@ def _start_worker(parent: int) -> None:
     # Ctrl-C reaches every process of a terminal: the parent reports it once, and workers finish their piece.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    keep_freed_memory()
     # Processes are what runs side by side; and OpenMP's threads don't survive a fork.
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)

@@ -21,8 +21,8 @@ def keep_freed_memory() -> None:
     Batches make and free arrays of megabytes thousands of times. glibc gets those above a threshold from the system
     each time, which clears every page; the threshold rises as it learns, but not in Dask's workers, whose nanny sets
     ``MALLOC_TRIM_THRESHOLD_`` and so turns learning off. Here it begins where learning ends: arrays of up to 32 MiB
-    come from memory that was freed, of which up to 64 MiB may lie unused at the end. Without effect where the environment sets ``MALLOC_MMAP_THRESHOLD_``, and with C
-    libraries other than glibc.
+    come from memory that was freed, of which up to 64 MiB may lie unused at the end. Without effect where the
+    environment sets ``MALLOC_MMAP_THRESHOLD_``, and with C libraries other than glibc.
     """
     if sys.platform != "linux" or "MALLOC_MMAP_THRESHOLD_" in os.environ:
         return
